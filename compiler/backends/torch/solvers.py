@@ -1,0 +1,205 @@
+"""Solvers: a tableau is data, a step is a class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ndl.compiler.backends.torch.arrays import class_lines, docstring, literal, local_array
+from ndl.compiler.backends.torch.body import Body, Scope
+from ndl.compiler.backends.torch.names import LOCALS, Names
+from ndl.compiler.backends.torch.operators import tidy
+from ndl.compiler.ir.errors import InternalError
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.model import SolverIR
+from ndl.compiler.ops.families.sources import constant_text
+
+VECTORS = ("x", "y", "u")
+"""What a step may call its unknown."""
+
+
+def solver_lines(solver: SolverIR, name: str) -> list[str]:
+    """The definition of a solver in a generated module."""
+    return tableau_lines(solver, name) if solver.c else step_lines(solver, name)
+
+
+def decimal(value: object) -> str:
+    """A coefficient as the nearest float."""
+    return repr(float(value))  # type: ignore[arg-type]
+
+
+def row(values: tuple[object, ...]) -> str:
+    inside = ", ".join(decimal(v) for v in values)
+    return f"({inside}{',' if len(values) == 1 else ''})"
+
+
+def tableau_lines(solver: SolverIR, name: str) -> list[str]:
+    dense = dense_coefficients(solver)
+    lines = [
+        f"{name} = Tableau(",
+        f"    {literal(solver.name)},",
+        f"    order={decimal(solver.order)},",
+        f"    embedded={'None' if solver.embedded is None else decimal(solver.embedded)},",
+        f"    c={row(solver.c)},",
+        "    A=(",
+        *(f"        {row(a)}," for a in solver.a),
+        "    ),",
+        f"    b={row(solver.b)},",
+        f"    b_hat={'None' if solver.b_hat is None else row(solver.b_hat)},",
+    ]
+    if dense is not None:
+        lines += ["    dense=(", *(f"        {row(d)}," for d in dense), "    ),"]
+    return [*lines, ")"]
+
+
+def dense_coefficients(solver: SolverIR) -> tuple[tuple[float, ...], ...] | None:
+    """The weights b_i(theta) as polynomials: coefficients of theta, theta^2, …; None if there are none."""
+    if solver.dense is None:
+        return None
+    import sympy
+    from ndl.compiler.ops.table import lookup
+
+    theta = sympy.Symbol("theta")
+    function = tidy(solver.dense)
+    values: dict[int, Any] = {}
+    for node in function.graph.needed([n for _, n in function.outputs]):
+        operands = [values[i] for i in node.inputs]
+        image = lookup(node.op).sympy
+        if node.op == "input":
+            values[node.id] = theta
+        elif node.op == "const":
+            values[node.id] = exact(node.attr("value"))
+        elif node.op in ("stack", "concat", "expand"):
+            values[node.id] = operands if node.op == "stack" else operands[0]
+        elif image is not None and not any(isinstance(v, list) for v in operands):
+            values[node.id] = image(*operands)
+        else:
+            raise InternalError(f"`dense` of `{solver.name}` is not a list of polynomials", "NDL903")
+    found = []
+    for weight in values[function.outputs[0][1].id]:
+        polynomial = sympy.Poly(weight, theta)
+        if polynomial.is_zero:
+            found.append([0.0])
+            continue
+        powers = range(1, max(polynomial.degree(), 1) + 1)
+        found.append([float(polynomial.coeff_monomial(theta**k)) for k in powers])
+    longest = max(map(len, found))
+    return tuple(tuple(f + [0.0] * (longest - len(f))) for f in found)
+
+
+def exact(value: Any) -> Any:
+    """A constant, or a list of them, as exact rational numbers of sympy."""
+    import sympy
+
+    if isinstance(value, tuple):
+        return [exact(v) for v in value]
+    return sympy.Rational(*float(value).as_integer_ratio())
+
+
+def step_lines(solver: SolverIR, name: str) -> list[str]:
+    """A class that extends `ndl.runtime.methods.StepSolver`."""
+    if solver.step is None:
+        raise InternalError(f"solver `{solver.name}` has neither a tableau nor a step", "NDL903")
+    fields = [
+        f"NAME = {literal(solver.name)}",
+        f"KIND = {literal(solver.kind)}",
+        f"ORDER = {decimal(solver.order)}",
+    ]
+    if solver.embedded is not None:
+        fields.append(f"EMBEDDED = {decimal(solver.embedded)}")
+    if solver.options:
+        entries = ", ".join(f"{literal(k)}: {option(v)}" for k, v in solver.options.items())
+        fields.append(f"OPTIONS = {{{entries}}}")
+    fields.append(f"ARGUMENTS = {literal(solver.arguments)}")
+    if solver.kind == "sde":
+        fields += [f"CALCULUS = {literal(solver.calculus)}", f"NOISE = {literal(solver.noise)}"]
+    carried = [n.removeprefix("state:") for n, _ in solver.step.outputs if n.startswith("state:")]
+    previous = earlier_values(solver)
+    if previous:
+        entries = ", ".join(f"{literal(k)}: {v}" for k, v in previous.items())
+        fields.append(f"PREVIOUS = {{{entries}}}")
+    started = [n for n in carried if n in solver.states]
+    methods = [method_lines(solver, f"start_{n}", solver.states[n], False) for n in started]
+    methods.append(method_lines(solver, "step", solver.step, True))
+    if solver.until is not None:
+        methods.append(method_lines(solver, "until", solver.until, False))
+    if carried:
+        # after the methods that it refers to
+        starts = ", ".join(f"{literal(n)}: {f'start_{n}' if n in started else 'None'}" for n in carried)
+        methods.append([f"STATES = {{{starts}}}"])
+    doc = docstring(solver.doc or f"Solver `{solver.name}`.")
+    return class_lines(f"class {name}(StepSolver):", doc, fields, methods)
+
+
+def option(value: object) -> str:
+    """An option's default; words and calls are kept as text."""
+    if isinstance(value, bool | int | float | complex | tuple) or value is None:
+        return constant_text(value)
+    name, arguments = getattr(value, "name", None), getattr(value, "args", ())
+    if name is None:
+        return literal(str(value))
+    return literal(f"{name}({', '.join(map(str, arguments))})" if arguments else str(name))
+
+
+def earlier_values(solver: SolverIR) -> dict[str, int]:
+    """The largest k of `prev(name, k)` for each name."""
+    found: dict[str, int] = {}
+    for function in (solver.step, solver.until):
+        for node in function.graph if function is not None else ():
+            if node.op == "input" and str(node.attr("name")).startswith("prev:"):
+                _, name, k = node.attr("name").split(":")
+                found[name] = max(found.get(name, 0), int(k))
+    return dict(sorted(found.items()))
+
+
+def method_lines(solver: SolverIR, name: str, function: Function, step: bool) -> list[str]:
+    """A method whose arguments are those of the step; carried states and earlier values by name."""
+    function = tidy(function)
+    names = Names([*LOCALS, "extras", "prev"])
+    fixed = list(solver.arguments)
+    read = {a: names[a] for a in fixed}
+    vector = next((read[a] for a in VECTORS if a in read), names["x"])
+    lines: list[str] = []
+    for node in function.graph.needed([n for _, n in function.outputs]):
+        if node.op != "input" or node.attr("name") in read:
+            continue
+        key = str(node.attr("name"))
+        if key.startswith("state:"):
+            read[key] = names[key.removeprefix("state:")]
+            lines.append(f"{read[key]} = extras[{literal(key.removeprefix('state:'))}]")
+        elif key.startswith("prev:"):
+            _, of, k = key.split(":")
+            read[key] = names[f"{of}_before_{k}"]
+            lines.append(f'{read[key]} = extras["prev"][{literal(of)}][{int(k) - 1}]')
+        elif key in solver.options:
+            read[key] = names[key]
+            lines.append(f"{read[key]} = ops.array(self.options[{literal(key)}], {vector})")
+        else:
+            read[key] = names[key]
+            lines.append(f"{read[key]} = extras[{literal(key)}]")
+    scope = Scope(
+        lambda n: f"self.{n}",
+        local_array(vector),
+        lambda n: 1,
+        read,
+        lambda n: f"extras[{literal(n)}]",
+        {"n": f"{vector}.shape[-1]", "m": f"{read.get('dW', vector)}.shape[-1]"},
+    )
+    body = Body(function, scope, names)
+    body.lines = lines
+    values = {n: body.full(node) for n, node in function.outputs}
+    arguments = ", ".join(["self", *(f"{read[a]}: Any" for a in fixed), "**extras: Any"])
+    if not step:
+        (result,) = values.values()
+        return [
+            f"def {name}({arguments}) -> Tensor:",
+            *(f"    {x}" for x in body.lines),
+            f"    return {result}",
+        ]
+    carried = {n.removeprefix("state:"): v for n, v in values.items() if n.startswith("state:")}
+    entries = ", ".join(f"{literal(n)}: {v}" for n, v in carried.items())
+    result = f"{values['x']}, {values.get('error', 'None')}, {{{entries}}}"
+    return [
+        f"def {name}({arguments}) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:",
+        *(f"    {line}" for line in body.lines),
+        f"    return {result}",
+    ]

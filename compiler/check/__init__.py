@@ -1,0 +1,59 @@
+"""The checker: from a file to a checked program, without running anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndl.compiler.check.modules import Loader, Module
+from ndl.compiler.diagnostics import Diagnostic, Sink
+from ndl.compiler.source import Source
+
+# The evaluator recurses over expressions and calls to a depth of its own (NDL310), some Python frames each.
+RECURSION = 20_000
+
+
+@dataclass(eq=False)
+class Checked:
+    """A program whose names, types and settings were checked."""
+
+    module: Module
+    loader: Loader
+    diagnostics: list[Diagnostic]
+
+    @property
+    def ok(self) -> bool:
+        return all(d.severity != "error" for d in self.diagnostics)
+
+
+def check_file(
+    path: str | Path | Source, *, import_paths: Iterable[str | Path] = ()
+) -> tuple[Checked | None, list[Diagnostic]]:
+    """Check a file (or a text in memory): the program and everything that was found, in order."""
+    from ndl.compiler.check.builtins import make_builtins
+    from ndl.compiler.check.check_program import check_program
+    from ndl.compiler.syntax.parser import load_source
+
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION))
+    sink = Sink()
+    loader = Loader(sink, [Path(p) for p in import_paths], make_builtins())
+    if isinstance(path, Source):
+        source, found = path, list[Diagnostic]()
+    else:
+        source, found = load_source(str(path))
+    for diagnostic in found:
+        sink.add(diagnostic)
+    if sink.failed:
+        return None, ordered(sink.found, source)
+    module = loader.load(source, Path(source.path).resolve())
+    check_program(module, loader, sink)
+    return Checked(module, loader, sink.found), ordered(sink.found, source)
+
+
+def ordered(found: list[Diagnostic], source: Source) -> list[Diagnostic]:
+    """Diagnostics of the file itself first, in the order of its text."""
+    key: Any = lambda d: (d.span.source is not source, d.span.source.path, d.span.start)  # noqa: E731
+    return sorted(found, key=key)

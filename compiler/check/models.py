@@ -1,0 +1,712 @@
+"""Models: names worked out on demand, equations checked against their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, Protocol
+
+from ndl.compiler.check.differentials import NotLinear, Summand, differential, summands
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.fields import derivative
+from ndl.compiler.check.model_parts import Equation, Parts
+from ndl.compiler.check.operators import draw_value, header_dims, read_net
+from ndl.compiler.check.parts import Path as PartPath
+from ndl.compiler.check.parts import as_parts, constant_of, descend, force, inner_parts
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.typing import convert, domain_name, resolve_type
+from ndl.compiler.check.values import (
+    UNKNOWN,
+    Closure,
+    DomainV,
+    FileV,
+    FnV,
+    ModelV,
+    NetV,
+    NotLowered,
+    OperatorV,
+    Unknown,
+    Value,
+    WordV,
+    describe,
+    is_number,
+)
+from ndl.compiler.check.weights import Item, read_item
+from ndl.compiler.diagnostics import Label, did_you_mean
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import SCALAR, Dim, Tensor, Units, unit_product
+
+
+class Site(Protocol):
+    """Where a model's names get their values: nowhere when checking, graph inputs when lowering."""
+
+    def state(self, name: str, order: int, type: Tensor) -> Any: ...
+
+    def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any: ...
+
+    def input(self, name: str, type: Tensor, on_time: bool) -> Any: ...
+
+    def input_rate(self, name: str, type: Tensor) -> Any: ...
+
+    def noise(self, name: str, type: Tensor) -> Any: ...
+
+    def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any: ...
+
+    def time(self, unit: Units | None) -> Any: ...
+
+
+class CheckSite:
+    """Types only."""
+
+    def state(self, name: str, order: int, type: Tensor) -> Any:
+        return Value(type)
+
+    def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
+        return UNKNOWN if item.type is None else Value(item.type)
+
+    def input(self, name: str, type: Tensor, on_time: bool) -> Any:
+        return Value(type)
+
+    def input_rate(self, name: str, type: Tensor) -> Any:
+        return Value(type)
+
+    def noise(self, name: str, type: Tensor) -> Any:
+        return Value(type)
+
+    def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:
+        return found
+
+    def time(self, unit: Units | None) -> Any:
+        return Value(Tensor(unit=unit))
+
+
+class Elaboration:
+    """One reading of a model's formulas with one site. Derived quantities are worked out when they
+    are first named; a chain of names that leads back to itself is an algebraic loop."""
+
+    defers = True  # a model applied here is a part: its arguments are worked out when they are asked for
+
+    def __init__(
+        self,
+        ev: Evaluator,
+        parts: Parts,
+        outer: Scope,
+        options: Mapping[str, Any],
+        site: Site,
+        *,
+        given: Mapping[str, Any] | None = None,
+        prefix: str = "",
+        path: PartPath = (),
+        root: Elaboration | None = None,
+    ) -> None:
+        self.ev, self.parts, self.site = ev, parts, site
+        self.given, self.prefix, self.path = dict(given or {}), prefix, path
+        self.root: Elaboration = root or self
+        self.cache: dict[tuple[str, int], Any] = {}
+        self.items: dict[tuple[str, int], Item] = {}
+        self.pending: list[str] = []
+        self.options = dict(options)
+        turns = (*outer.turns, prefix) if prefix else None
+        self.scope = Scope(outer, self.options, lazy=self.lookup, known=self.known, turns=turns)
+        for d in parts.domains.values():
+            found = ev.eval(d.value, Scope(outer, options))
+            self.options[d.name] = replace(found, name=d.name) if isinstance(found, DomainV) else found
+        self.scope.names.update(self.options)
+        self.coordinates = self._coordinates()
+        dims = header_dims(parts.decl, outer)
+        self.generic = {d: Dim.of(d) for d in dims if not is_number(self.options.get(d))}
+
+    def known(self) -> Iterator[str]:
+        return self.parts.names()
+
+    def declared(self, name: str) -> Span | None:
+        return self.parts.spans.get(name)
+
+    # ------------------------------------------------------------ parts
+
+    def frames(self) -> Iterator[Elaboration]:
+        """This model and the parts joined to it, the outer ones first."""
+        yield self
+        for name in self.parts.derived:
+            for part in inner_parts(self.lookup(name, 0)):
+                yield from part.frames()
+
+    def descend(self, path: PartPath) -> Elaboration:
+        """The part at a path below this model."""
+        return descend(self, path)
+
+    def is_part(self, name: str) -> bool:
+        """Whether a definition joins parts."""
+        return any(True for _ in inner_parts(self.lookup(name, 0)))
+
+    def start(self, name: str, order: int, wanted: Tensor | None) -> Any:
+        """The initial value of a state, as its part's application or its declaration says; None where
+        neither does."""
+        shown = name + "'" * order
+        if shown in self.given:
+            return self._converted(shown, wanted)
+        decl = self.parts.states[name].get(order)
+        if decl is None or decl.value is None:
+            return None
+        return self.ev.eval(decl.value, self.scope, wanted)
+
+    def _converted(self, name: str, wanted: Tensor | None) -> Any:
+        """What the application of a part sets, as the type that the part declares."""
+        argument = self.given[name]
+        span = getattr(argument, "span", self.parts.decl.name_span)
+        plain = None if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit)
+        return convert(self.ev, force(argument), plain, f"`{self.prefix}{name}`", span)
+
+    def starts_at(self, name: str) -> Any:
+        """The number or array at which a part's parameter is set to start; None for another value."""
+        return constant_of(force(self.given[name])) if name in self.given else None
+
+    def check_argument(self, name: str) -> None:
+        """Work out what the application of this part sets, against what the part declares."""
+        bare = name.rstrip("'")
+        if bare in self.parts.states:
+            self.start(bare, len(name) - len(bare), self.state_type(bare))
+        else:
+            self._given(name)
+
+    def _given(self, name: str) -> Any:
+        """What the application of a part puts in place of a parameter, constant, input, datum or net."""
+        p = self.parts
+        if name in p.nets:
+            found = force(self.given[name])
+            if not isinstance(found, (OperatorV, Closure, FnV)):
+                return found
+            net = read_net(self.ev, p.nets[name], self.scope, owner=self, target=found)
+            return replace(net, name=self.prefix + name)
+        if name in p.params or name in p.consts:
+            decl = p.params.get(name) or p.consts[name]
+            return self._converted(name, self.item(name, decl).type)
+        if name in p.inputs:
+            return self._converted(name, self.input_type(name)[0])
+        for data in p.decl.data:
+            if data.name == name and data.type is not None:
+                found = resolve_type(self.ev, data.type, self.scope, self.generic)
+                return self._converted(name, found if isinstance(found, Tensor) else None)
+        return None
+
+    # ------------------------------------------------------------ names
+
+    def lookup(self, name: str, primes: int) -> Any:
+        key = (name, primes)
+        if key in self.cache:
+            return self.cache[key]
+        shown = name + "'" * primes
+        if shown in self.pending:
+            return self._loop(shown)
+        self.pending.append(shown)
+        try:
+            found = self._find(name, primes)
+        finally:
+            self.pending.pop()
+        if found is not None:
+            self.cache[key] = found
+        return found
+
+    def _loop(self, name: str) -> Any:
+        ring = [*self.pending[self.pending.index(name) :], name]
+        first = self.parts.derived.get(ring[0]) or self.parts.terms.get(ring[0])
+        lines = sorted(
+            (s.span for n in ring if (s := self.parts.derived.get(n)) is not None), key=lambda s: s.start
+        )
+        span = (
+            lines[0] if lines else first.span if first is not None else self.parts.spans.get(name.rstrip("'"))
+        )
+        return self.ev.error(
+            "NDL415",
+            f"an algebraic loop: {' → '.join(f'`{n}`' for n in ring)}",
+            span or self.parts.decl.span,
+            notes=("each of these is defined by the next, so none has a value",),
+            help="declare one of them a `state` and give it an equation `0 = …`",
+        )
+
+    def _find(self, name: str, primes: int) -> Any:
+        p = self.parts
+        if (
+            name in self.given
+            and name not in p.states
+            and (name not in p.params or self.starts_at(name) is None)
+        ):
+            found = self._given(name) if primes == 0 else self._given_rate(name)
+            if found is not None:
+                return found
+        if primes == 0:
+            if name in p.params:
+                return self.site.weight(self, self.item(name, p.params[name]), True, p.params[name])
+            if name in p.consts:
+                return self._const(name)
+            if name in p.states:
+                return self._state(name, 0)
+            if name in p.inputs and name != "t":
+                return self._input(name)
+            if name in p.derived:
+                return self._derived(name)
+            if name in p.terms:
+                return self.ev.eval(p.terms[name].value, self.scope)
+            if name in p.noises:
+                return self._noise(name)
+            if name in p.nets:
+                return self._net(name)
+            if name in p.draws:
+                found = draw_value(self.ev, p.draws[name], self.scope)
+                return self.site.draw(self, p.draws[name], found)
+            if name == "t":
+                return self.site.time(self.time_unit() if self.has_units() else None)
+            for data in p.decl.data:
+                if data.name == name:
+                    return self._data(data)
+            if name in self.coordinates:
+                return self._coordinate(name)
+            for observed in p.observes:
+                if observed.name == name:
+                    return UNKNOWN
+            return derivative(name, self.coordinates)
+        if name in p.states:
+            order = p.order(name)
+            if primes < max(order, 1) or (primes in p.states[name] and primes < order):
+                return self._state(name, primes)
+            if primes == order and name in p.rates:
+                return self.rate(name)
+            return None
+        if name in p.derived and primes == 1:
+            return self._derivative(name)
+        return None
+
+    def item(self, name: str, decl: tree.DeclItem) -> Item:
+        key = (name, decl.primes)
+        if key not in self.items:
+            self.items[key] = read_item(self.ev, decl, self.scope)
+        return self.items[key]
+
+    def _const(self, name: str) -> Any:
+        """A `const` known when compiling stays a number; others are weights that are never fitted."""
+        decl = self.parts.consts[name]
+        if decl.value is not None and decl.type is None:
+            value = self.ev.eval(decl.value, self.scope)
+            if not isinstance(value, Value):
+                return value
+        return self.site.weight(self, self.item(name, decl), False, decl)
+
+    def state_type(self, name: str, order: int = 0) -> Tensor | None:
+        """The declared type of a state, or that of its initial value; of a rate, per time."""
+        orders = self.parts.states[name]
+        if not orders:
+            return None
+        decl = orders.get(0) or next(iter(orders.values()))
+        if decl.type is not None:
+            found = resolve_type(self.ev, decl.type, self.scope, self.generic)
+            type_ = found if isinstance(found, Tensor) else None
+        else:
+            type_ = self.item(name, decl).type
+            if type_ is not None and decl.value is None and decl.law is None:
+                guess = self._guess_type(name)
+                type_ = guess or type_
+        if type_ is not None and type_.kind == "Z" and decl.type is None:
+            type_ = Tensor("R", type_.shape, type_.on, type_.unit)
+        if type_ is not None and order and type_.unit is not None:
+            return Tensor(
+                type_.kind, type_.shape, type_.on, unit_product(type_.unit, self.time_unit(), -order)
+            )
+        return type_
+
+    def _guess_type(self, name: str) -> Tensor | None:
+        return None
+
+    def _state(self, name: str, order: int) -> Any:
+        type_ = self.state_type(name, order)
+        if type_ is None:
+            return UNKNOWN
+        if type_.on == "time":
+            type_ = Tensor(type_.kind, type_.shape, None, type_.unit)
+        return self.site.state(self.prefix + name, order, type_)
+
+    def _input(self, name: str) -> Any:
+        decl = self.parts.inputs[name]
+        type_, on_time = self.input_type(name)
+        if type_ is None:
+            return UNKNOWN
+        if decl.value is not None:
+            self.ev.eval(decl.value, self.scope)
+        return self.site.input(self.prefix + name, type_, on_time)
+
+    def input_type(self, name: str) -> tuple[Tensor | None, bool]:
+        decl = self.parts.inputs[name]
+        found = (
+            resolve_type(self.ev, decl.type, self.scope, self.generic) if decl.type is not None else SCALAR
+        )
+        if not isinstance(found, Tensor):
+            return None, False
+        if found.on == "time":
+            return Tensor(found.kind, found.shape, None, found.unit), True
+        return found, False
+
+    def _data(self, data: tree.Parameter) -> Any:
+        found = resolve_type(self.ev, data.type, self.scope, self.generic) if data.type is not None else None
+        if isinstance(found, Tensor):
+            return self.site.input(self.prefix + data.name, found, False)
+        return UNKNOWN
+
+    def noise_type(self, name: str) -> Tensor | None:
+        """`wiener` is scalar, `wiener[m]` a vector; other laws check but are lowered later."""
+        law = self.parts.noises[name].law
+        if isinstance(law, tree.FieldType):
+            base = law.value.name if isinstance(law.value, tree.TypeName) else ""
+            if base != "white":
+                self.ev.error("NDL416", f"`{law.span.text}` is not a noise", law.span)
+            return Tensor(on=domain_name(self.ev, law.domain, self.scope))
+        if not isinstance(law, tree.TypeName) or law.name not in ("wiener", "ou", "poisson", "white"):
+            known = self.scope.find(law.name) if isinstance(law, tree.TypeName) else None
+            if isinstance(known, ModelV):
+                return None
+            name_ = law.name if isinstance(law, tree.TypeName) else law.span.text
+            self.ev.error(
+                "NDL416",
+                f"`{name_}` is not a noise",
+                law.span,
+                help=did_you_mean(name_, ["wiener", "ou", "poisson", "white"])
+                or "noises: wiener, ou, poisson, white",
+            )
+            return None
+        found = resolve_type(self.ev, tree.TypeName(law.span, "R", law.dims), self.scope, self.generic)
+        for a in law.args:
+            self.ev.eval(a.value, self.scope)
+        return found if isinstance(found, Tensor) else None
+
+    def _noise(self, name: str) -> Any:
+        type_ = self.noise_type(name)
+        if type_ is None:
+            return UNKNOWN
+        value = self.site.noise(self.prefix + self.standard(name), type_)
+        return value if self.covariance(name) is None else self.spread_noise(name, value, first=True)
+
+    def covariance(self, name: str) -> tree.Expr | None:
+        """`S` of `wiener[m](cov=S)`."""
+        law = self.parts.noises[name].law
+        args = law.args if isinstance(law, tree.TypeName) else ()
+        return next((a.value for a in args if a.name == "cov"), None)
+
+    def standard(self, name: str) -> str:
+        """The name of the process with independent components of variance t behind a noise."""
+        return name if self.covariance(name) is None else f"standard {name}"
+
+    def spread_noise(self, name: str, value: Any, first: bool) -> Any:
+        """L value, or value L, with L the Cholesky factor of a noise's covariance."""
+        written = self.covariance(name)
+        type_ = self.noise_type(name)
+        if written is None or type_ is None:
+            return value
+        S = self.ev.value(self.ev.eval(written, self.scope), written.span)
+        if isinstance(S, Unknown):
+            return UNKNOWN
+        wanted = (*type_.shape, *type_.shape)
+        if S.type.shape != wanted:
+            return self.ev.error(
+                "NDL305", f"the covariance of `{name}` is {S.type}, but the noise is {type_}", written.span
+            )
+        if not type_.rank:
+            return self.ev.binary("*", self.ev.elementwise("sqrt", [S], written.span), value, written.span)
+        L = self.ev.op("cholesky", [S], written.span)
+        return self.ev.matmul(L, value, written.span) if first else self.ev.matmul(value, L, written.span)
+
+    def _net(self, name: str) -> Any:
+        net = read_net(self.ev, self.parts.nets[name], self.scope, owner=self)
+        return replace(net, name=self.prefix + name)
+
+    def _derived(self, name: str) -> Any:
+        stmt = self.parts.derived[name]
+        value = self.ev.eval(stmt.value, self.scope)
+        if len(stmt.targets) > 1:
+            from ndl.compiler.check.calls import take_apart
+
+            found = take_apart(self.ev, value, len(stmt.targets), stmt.span)
+            for target, v in zip(stmt.targets, found or []):
+                if isinstance(target, tree.Name):
+                    self.cache[(target.id, 0)] = v
+            return self.cache.get((name, 0), UNKNOWN)
+        if stmt.type is not None:
+            wanted = resolve_type(self.ev, stmt.type, self.scope, self.generic)
+            value = convert(self.ev, value, wanted, f"`{name}`", stmt.span)
+        if isinstance(value, Value) and self.ev.builder.mode == "graph":
+            value = self.ev.builder.named(value, self.prefix + name)  # type: ignore[attr-defined]
+        return as_parts(self, name, value, stmt.value.span)
+
+    def _given_rate(self, name: str) -> Any:
+        """The time derivative of what stands in place of an input."""
+        value = self._given(name)
+        return None if not isinstance(value, Value) else self._along(value)
+
+    def _derivative(self, name: str) -> Any:
+        """`y'` of a derived quantity: along the solution."""
+        value = self.lookup(name, 0)
+        return self._along(value) if isinstance(value, Value) else UNKNOWN
+
+    def _along(self, value: Value) -> Any:
+        if self.ev.checking:
+            return Value(Tensor(value.type.kind, value.type.shape, value.type.on))
+        return self.ev.builder.along_solution(self.root, value)  # type: ignore[attr-defined]
+
+    def _coordinates(self) -> dict[str, str]:
+        """Coordinates of the domains in sight: name → domain."""
+        found: dict[str, str] = {}
+        if not any(self._on_domain(o) for o in self.parts.states.values()) and not self.parts.domains:
+            return found
+        scope: Scope | None = self.scope
+        while scope is not None:
+            for value in list(scope.names.values()):
+                if isinstance(value, FileV) and value.kind == "domain":
+                    value = self.ev.file_value(value)
+                if isinstance(value, DomainV):
+                    for c in value.coordinates:
+                        found.setdefault(c, value.name)
+            scope = scope.parent
+        return found
+
+    @staticmethod
+    def _on_domain(orders: Mapping[int, tree.DeclItem]) -> bool:
+        return any(isinstance(i.type, tree.FieldType) for i in orders.values())
+
+    def _coordinate(self, name: str) -> Any:
+        if name in self.parts.spans:
+            return None
+        if not self.ev.checking:
+            return self.ev.not_lowered("a field's coordinate", self.parts.decl.name_span)
+        return Value(Tensor(on=self.coordinates[name]))
+
+    def has_units(self) -> bool:
+        """Whether any declaration has a unit; without one, `t` is a plain number."""
+        p = self.parts
+        items = [*p.params.values(), *p.consts.values(), *p.inputs.values()]
+        items += [i for orders in p.states.values() for i in orders.values()]
+        return any(_written_unit(i.type) for i in items)
+
+    def time_unit(self) -> Units:
+        """Seconds, unless the model says `input t: R{day}`."""
+        decl = self.parts.inputs.get("t")
+        if decl is not None and decl.type is not None:
+            found = resolve_type(self.ev, decl.type, self.scope)
+            if isinstance(found, Tensor) and found.unit is not None:
+                return found.unit
+        return (("s", Fraction(1)),)
+
+    # ------------------------------------------------------------ equations
+
+    def rate(self, name: str) -> Any:
+        """The right side of a state's equation: its highest derivative."""
+        key = (name, -1)
+        if key not in self.cache:
+            eq = self.parts.rates[name]
+            self.cache[key] = self._drift(eq) if eq.kind == "differential" else self._right(eq)
+        return self.cache[key]
+
+    def _right(self, eq: Equation) -> Any:
+        wanted = self.state_type(eq.name, eq.order)
+        value = self.joint(eq) if eq.part is not None else self.ev.eval(eq.value, self.scope, wanted)
+        return self.fit(value, eq, wanted)
+
+    def joint(self, eq: Equation) -> Any:
+        """One component of `u', v' = e`."""
+        from ndl.compiler.check.calls import take_apart
+
+        key = (f"={eq.value.span.start}", 0)
+        if key not in self.cache:
+            value = self.ev.eval(eq.value, self.scope)
+            self.cache[key] = take_apart(self.ev, value, eq.parts, eq.value.span) or [UNKNOWN] * eq.parts
+        return self.cache[key][eq.part or 0]
+
+    def fit(self, value: Any, eq: Equation, wanted: Tensor | None) -> Any:
+        """A right side as the rate of its state: scalars fill, shapes and units agree."""
+        if isinstance(value, NotLowered):
+            value = self.ev.value(value, eq.span)
+        if isinstance(value, Unknown) or wanted is None:
+            return UNKNOWN if isinstance(value, Unknown) else value
+        found = self.ev.value(value, eq.value.span)
+        if isinstance(found, Unknown):
+            return UNKNOWN
+        shown = eq.name + "'" * eq.order if eq.kind != "integral" else f"{eq.name}(t)"
+        if wanted.on is not None and found.type.on is None:
+            found = Value(Tensor(found.type.kind, found.type.shape, wanted.on, found.type.unit), found.ref)
+        if found.type.rank == 0 and wanted.rank:
+            found = self.ev.spread(found, wanted.shape, eq.value.span)
+        if found.type.shape != wanted.shape:
+            if any(d.constant is None for d in (*found.type.shape, *wanted.shape)) and len(
+                found.type.shape
+            ) == len(wanted.shape):
+                return found
+            return self.ev.error(
+                "NDL301",
+                f"the two sides of the equation for `{shown}` differ in shape",
+                eq.value.span,
+                text=str(found.type),
+                labels=(Label(eq.span, f"{wanted}"),),
+                notes=(f"`{eq.name}` is {wanted}, declared on line {self.parts.spans[eq.name].line}",),
+            )
+        if wanted.unit is not None and found.type.unit is not None and wanted.unit != found.type.unit:
+            left, right = Tensor(unit=wanted.unit), Tensor(unit=found.type.unit)
+            return self.ev.error(
+                "NDL306",
+                f"the two sides of the equation for `{shown}` differ in unit: {left} and {right}",
+                eq.value.span,
+                text=str(found.type),
+                notes=(
+                    f"`{eq.name}` is in {Tensor(unit=self._unit(eq.name))}, and its rate is per "
+                    f"{'second' if self.time_unit()[0][0] == 's' else self.time_unit()[0][0]}",
+                ),
+            )
+        return found
+
+    def _unit(self, name: str) -> Units | None:
+        found = self.state_type(name)
+        return found.unit if found is not None else None
+
+    def differential_names(self) -> frozenset[str]:
+        names = {*self.parts.noises, *self.parts.inputs, "t"}
+        return frozenset(names)
+
+    def forms(self, eq: Equation) -> list[Summand]:
+        """The summands of a differential form, each differential known."""
+        names = self.differential_names()
+        try:
+            return summands(eq.value, names)
+        except NotLinear as problem:
+            inside = self._stranger(problem.expr, names)
+            if inside is not None:
+                name, span = inside
+                self.ev.error(
+                    "NDL417",
+                    f"`d{name}` is no differential: there is no noise or input `{name}`",
+                    span,
+                    help=did_you_mean(name, names) or f"declare `noise {name}: wiener`",
+                )
+            else:
+                self.ev.error(
+                    "NDL418",
+                    f"a summand of `d{eq.name}` has no single differential: {problem.why}",
+                    problem.expr.span,
+                    help="write it as an expression times `dt`, a noise's or an input's differential",
+                )
+            return []
+
+    def _stranger(self, e: tree.Expr, names: frozenset[str]) -> tuple[str, Span] | None:
+        """A `dB` of which nothing is declared."""
+        found = differential(e)
+        if found is not None and found[0] not in names and self.scope.find("d" + found[0]) is None:
+            return found[0], e.span
+        for inner in (getattr(e, "left", None), getattr(e, "right", None), getattr(e, "operand", None)):
+            if isinstance(inner, tree.Expr):
+                deeper = self._stranger(inner, names)
+                if deeper is not None:
+                    return deeper
+        return None
+
+    def _drift(self, eq: Equation) -> Any:
+        """The sum of the parts with `dt` and with inputs' differentials."""
+        wanted = self.state_type(eq.name, 1)
+        total: Any = None
+        for s in self.forms(eq):
+            if s.name in self.parts.noises:
+                continue
+            factor = 1 if s.factor is None else self.ev.eval(s.factor, self.scope)
+            if s.name != "t":
+                factor = self._driven(s, factor, eq)
+            total = factor if total is None else self.ev.binary("+", total, factor, eq.value.span)
+        return self.fit(0 if total is None else total, eq, wanted)
+
+    def _driven(self, s: Summand, factor: Any, eq: Equation) -> Any:
+        """`factor * dX` as `factor * X'`."""
+        type_, on_time = self.input_type(s.name)
+        if type_ is None:
+            return UNKNOWN
+        if not on_time:
+            return self.ev.error(
+                "NDL419",
+                f"`{s.name}` is constant in time, so `d{s.name}` is zero",
+                eq.value.span,
+                help=f"declare `input {s.name}: {type_} on time`",
+            )
+        given = s.name in self.given
+        rate = self._given_rate(s.name) if given else self.site.input_rate(self.prefix + s.name, type_)
+        for at in s.at:
+            index = self.ev.known(self.ev.eval(at, self.scope))
+            if is_number(index) and isinstance(rate, Value):
+                extent = rate.type.shape[0].constant if rate.type.rank else 0
+                if extent is not None and not -extent <= index < extent:
+                    return self.ev.error("NDL332", f"the index {index} is outside {rate.type}", at.span)
+                rate = self.ev.op("index", [rate], at.span, axis=0, at=int(index) % (extent or 1))
+        if s.matrix:
+            return self.ev.matmul(factor, rate, eq.value.span)
+        return self.ev.binary("*", factor, rate, eq.value.span)
+
+    def diffusion(self, eq: Equation) -> list[tuple[str, Summand, Any]]:
+        """(noise, summand, coefficient) for each noise's part of a differential form."""
+        found = []
+        if eq.kind != "differential":
+            return []
+        for s in self.forms(eq):
+            if s.name in self.parts.noises:
+                factor = 1 if s.factor is None else self.ev.eval(s.factor, self.scope)
+                found.append((s.name, s, self._noise_factor(eq, s, factor)))
+        return found
+
+    def _noise_factor(self, eq: Equation, s: Summand, factor: Any) -> Any:
+        """Check a noise's coefficient against the state's and the noise's shapes."""
+        state, noise = self.state_type(eq.name), self.noise_type(s.name)
+        value = self.ev.value(factor, eq.value.span)
+        if state is None or noise is None or isinstance(value, Unknown):
+            return value
+        span = s.factor.span if s.factor is not None else eq.value.span
+        if s.matrix:
+            ok = value.type.rank == state.rank + noise.rank and value.type.shape == (
+                *state.shape,
+                *noise.shape,
+            )
+            if not ok and all(d.constant is not None for d in value.type.shape):
+                return self.ev.error(
+                    "NDL301",
+                    f"`{span.text} @ d{s.name}` is {value.type} times {noise}, but `{eq.name}` is {state}",
+                    span,
+                )
+            return value
+        noise_shape = () if s.at else noise.shape
+        if noise_shape and noise_shape != state.shape:
+            return self.ev.error(
+                "NDL301",
+                f"`*` pairs components, but `{eq.name}` is {state} and `{s.name}` is {noise}",
+                span,
+                help=f"write `G @ d{s.name}`, or declare `noise {s.name}: wiener{_dims(state)}`",
+            )
+        if value.type.rank and value.type.shape != state.shape:
+            return self.ev.error(
+                "NDL301", f"the coefficient of `d{s.name}` is {value.type}, but `{eq.name}` is {state}", span
+            )
+        return value
+
+
+def _written_unit(t: tree.TypeExpr | None) -> bool:
+    if isinstance(t, tree.FieldType):
+        return _written_unit(t.value)
+    return isinstance(t, tree.TypeName) and t.unit is not None
+
+
+def _dims(t: Tensor) -> str:
+    return f"[{', '.join(map(str, t.shape))}]" if t.shape else ""
+
+
+def condition_value(ev: Evaluator, value: Any, span: Span, what: str) -> None:
+    """A condition must be a truth value."""
+    if isinstance(value, (Unknown, bool, NotLowered)):
+        return
+    if isinstance(value, Value):
+        if value.type.kind != "Bool":
+            ev.error("NDL331", f"{what} must be true or false, not {value.type}", span)
+        return
+    if not isinstance(value, WordV):
+        ev.error("NDL331", f"{what} must be true or false, not {describe(value)}", span)
+
+
+__all__ = ["CheckSite", "Elaboration", "NetV", "Site", "condition_value"]

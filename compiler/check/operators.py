@@ -1,0 +1,351 @@
+"""Operators: constructing makes weights, applying uses them; dimensions are solved from the use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ndl.compiler.check.calls import apply, header_names
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.statements import run_block
+from ndl.compiler.check.typing import resolve_type, unify_type
+from ndl.compiler.check.values import (
+    UNKNOWN,
+    DistV,
+    NetV,
+    OperatorV,
+    TupleV,
+    Unknown,
+    Value,
+    WordV,
+)
+from ndl.compiler.check.weights import Item, read_item
+from ndl.compiler.diagnostics import did_you_mean
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import Dim, Map, Tensor, Tuple, Type
+
+
+def header_dims(decl: tree.Operator | tree.Model, scope: Scope) -> frozenset[str]:
+    """The generic dimension names of a header."""
+    found: set[str] = set()
+
+    def visit(t: tree.TypeExpr | None) -> None:
+        if isinstance(t, tree.TypeName):
+            for d in t.dims:
+                expr_names(d, found)
+        elif isinstance(t, tree.FieldType):
+            visit(t.value)
+        elif isinstance(t, tree.MapType):
+            for p in (*t.params, t.result):
+                visit(p)
+        elif isinstance(t, tree.TupleType):
+            for p in t.items:
+                visit(p)
+
+    for p in (*decl.data, *decl.options):
+        visit(p.type)
+    visit(getattr(decl, "result", None))
+    options = {p.name for p in decl.options}
+    return frozenset(n for n in found if n not in options and not isinstance(scope.find(n), (int, float)))
+
+
+def expr_names(e: tree.Expr, into: set[str]) -> None:
+    if isinstance(e, tree.Name):
+        into.add(e.id)
+    elif isinstance(e, tree.Binary):
+        expr_names(e.left, into)
+        expr_names(e.right, into)
+
+
+def call_operator(
+    ev: Evaluator,
+    op: OperatorV,
+    args: list[Any],
+    options: dict[str, Any],
+    span: Span,
+    expect: Type | None,
+    place: Any,
+) -> Any:
+    """`MLP(width=32)` constructs; `MLP(width=32)(x)` and `f(x)` apply."""
+    if not op.built:
+        built = construct(ev, op, options, span, place)
+        if built is None:
+            return UNKNOWN
+        if not args and op.decl.data:
+            return built
+        return apply_operator(ev, built, args, span, expect)
+    if options:
+        for name in options:
+            ev.error(
+                "NDL323", f"options such as `{name}` are set where `{op.decl.name}` is constructed", span
+            )
+        return UNKNOWN
+    return apply_operator(ev, op, args, span, expect)
+
+
+def construct(
+    ev: Evaluator, op: OperatorV, options: dict[str, Any], span: Span, place: Any
+) -> OperatorV | None:
+    """Fix options and dimensions; the weights are made where the result is first applied."""
+    generic = header_dims(op.decl, op.module.scope)
+    names = [p.name for p in op.decl.options]
+    dims = dict(op.dims)
+    chosen = dict(op.options)
+    for key, value in options.items():
+        if key in generic:
+            number = ev.known(value)
+            if isinstance(number, int):
+                dims[key] = Dim.of(number)
+            elif isinstance(value, Value) and ev.checking:
+                dims[key] = value.ref if isinstance(value.ref, Dim) else Dim.of(f"{key}{span.start}")
+            elif not isinstance(number, Unknown):
+                ev.error("NDL304", f"the dimension `{key}` must be a whole number", span)
+                return None
+        elif key in names:
+            chosen[key] = value
+        else:
+            ev.error(
+                "NDL323",
+                f"`{op.decl.name}` has no option `{key}`",
+                span,
+                help=did_you_mean(key, [*names, *generic])
+                or f"its options are {', '.join([*names, *sorted(generic)]) or 'none'}",
+            )
+            return None
+    return replace(op, options=chosen, dims=dims, built=True, place=op.place or place)
+
+
+def solve_dims(
+    ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span, expect: Type | None
+) -> tuple[dict[str, Dim], Type | None] | None:
+    """Dimensions of an application and its result type; None after an error."""
+    decl, scope = op.decl, op.module.scope
+    generic = header_dims(decl, scope)
+    dims = dict(op.dims)
+    if len(args) != len(decl.data):
+        ev.error("NDL322", f"`{decl.name}` takes {len(decl.data)} arguments, {len(args)} are given", span)
+        return None
+    inner = scope.child({**op.options})
+    for parameter, value in zip(decl.data, args):
+        wanted = resolve_type(ev, parameter.type, inner, dims) if parameter.type else None
+        if not isinstance(value, Value) or not isinstance(wanted, Tensor):
+            continue
+        if not unify_type(wanted, value.type, dims, generic):
+            shown = wanted.substitute(dims)
+            ev.error(
+                "NDL307",
+                f"`{decl.name}` wants {shown} for `{parameter.name}`, but is given {value.type}",
+                span,
+            )
+            return None
+    result = resolve_type(ev, decl.result, inner, dims) if decl.result else None
+    if result is not None and expect is not None and not isinstance(result, Map):
+        unify_type(result, expect, dims, generic)
+        result = resolve_type(ev, decl.result, inner, dims) if decl.result else None
+    return dims, result
+
+
+def apply_operator(ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span, expect: Type | None) -> Any:
+    """The result of an operator on data."""
+    values = [ev.value(a, span) if not callable_value(a) else a for a in args]
+    if any(isinstance(v, Unknown) for v in values):
+        return UNKNOWN
+    solved = solve_dims(ev, op, values, span, expect)
+    if solved is None:
+        return UNKNOWN
+    dims, result = solved
+    if ev.checking:
+        return result_value(result)
+    op = replace(op, dims=dims)
+    free = [n for n in header_dims(op.decl, op.module.scope) if n not in dims]
+    if free:
+        return ev.error(
+            "NDL308",
+            f"nothing here tells the dimension `{free[0]}` of `{op.decl.name}`",
+            span,
+            help=f"write `{op.decl.name}({free[0]}=…)`",
+        )
+    return ev.builder.apply_operator(ev, op, values, span)  # type: ignore[attr-defined]
+
+
+def callable_value(a: Any) -> bool:
+    from ndl.compiler.check.values import Builtin, Closure, FnV
+
+    return isinstance(a, (Closure, FnV, Builtin, OperatorV, NetV))
+
+
+def result_value(result: Type | None) -> Any:
+    """What a call gives, as the checker sees it."""
+    if isinstance(result, Tensor):
+        return Value(result)
+    if isinstance(result, Tuple):
+        return TupleV(tuple(result_value(i) for i in result.items))
+    return UNKNOWN
+
+
+def call_net(ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
+    """Apply a named net: its signature says what it wants."""
+    values = [ev.value(a, span) if not callable_value(a) else a for a in args]
+    if any(isinstance(v, Unknown) for v in values):
+        return UNKNOWN
+    signature = net.signature
+    if isinstance(signature, Map):
+        if len(signature.params) != len(values):
+            return ev.error(
+                "NDL322",
+                f"`{net.name}` takes {len(signature.params)} arguments, {len(values)} are given",
+                span,
+            )
+        for wanted, value in zip(signature.params, values):
+            if isinstance(wanted, Tensor) and isinstance(value, Value) and wanted.shape != value.type.shape:
+                if any(d.constant is None for d in (*wanted.shape, *value.type.shape)):
+                    continue
+                return ev.error("NDL307", f"`{net.name}` wants {wanted}, but is given {value.type}", span)
+    if ev.checking:
+        if isinstance(signature, Map):
+            return result_value(signature.result)
+        if isinstance(net.target, OperatorV):
+            solved = solve_dims(ev, net.target, values, span, None)
+            return UNKNOWN if solved is None else result_value(solved[1])
+        return UNKNOWN if net.target is None else apply(ev, net.target, values, {}, span, None)
+    return ev.builder.apply_net(ev, net, values, span)  # type: ignore[attr-defined]
+
+
+class CheckContext:
+    """Declarations inside an operator's body, as the checker sees them."""
+
+    def __init__(self, kind: str = "operator") -> None:
+        self.kind = kind
+        self.spans: dict[str, Span] = {}
+
+    def declared(self, name: str) -> Span | None:
+        return self.spans.get(name)
+
+    def statement(self, ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
+        if isinstance(stmt, tree.Declare):
+            for item in stmt.items:
+                found = read_item(ev, item, scope)
+                self.spans[item.name] = item.name_span
+                scope.names[item.name] = UNKNOWN if found.type is None else Value(found.type)
+        elif isinstance(stmt, tree.Net):
+            scope.names[stmt.name] = read_net(ev, stmt, scope)
+        elif isinstance(stmt, tree.Draw):
+            scope.names[stmt.name] = draw_value(ev, stmt, scope)
+        elif isinstance(stmt, tree.Reset):
+            ev.eval(stmt.target, scope)
+            ev.eval(stmt.value, scope)
+        elif isinstance(stmt, tree.Observe):
+            ev.eval(stmt.law, scope)
+            scope.names[stmt.name] = UNKNOWN
+        else:
+            ev.error("NDL401", "this statement has no meaning here", stmt.span)
+
+
+def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, target: Any = None) -> NetV:
+    """`net f: sig = Net(...)`, with the signature's dimensions given to the operator; `target` takes the
+    place of what is written."""
+    signature = resolve_type(ev, stmt.signature, scope) if stmt.signature else None
+    if target is None and stmt.value is not None:
+        target = ev.eval(stmt.value, scope)
+    if isinstance(target, OperatorV):
+        if not target.built:
+            target = construct(ev, target, {}, stmt.span, stmt)
+        if target is not None and isinstance(signature, Map):
+            solved = solve_dims(
+                ev,
+                target,
+                [Value(p) for p in signature.params if isinstance(p, Tensor)],
+                stmt.span,
+                signature.result,
+            )
+            if solved is not None:
+                dims, result = solved
+                target = replace(target, dims=dims)
+                generic = header_dims(target.decl, target.module.scope)
+                if (
+                    isinstance(result, Tensor)
+                    and isinstance(signature.result, Tensor)
+                    and not unify_type(result, signature.result, dict(dims), generic)
+                ):
+                    ev.error(
+                        "NDL309",
+                        f"`{stmt.name}` is declared to give {signature.result}, but "
+                        f"`{target.decl.name}` gives {result}",
+                        stmt.span,
+                    )
+    elif target is not None and not isinstance(target, Unknown) and not callable_value(target):
+        if isinstance(target, WordV):
+            ev.not_lowered("a formula as a net (`expression(…)`)", stmt.span)
+        target = None if not isinstance(target, WordV) else target
+    return NetV(stmt.name, signature, target, stmt.per, owner)
+
+
+def draw_value(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:
+    """`z: T ~ law` as the checker sees it."""
+    law = ev.eval(stmt.law, scope)
+    declared = resolve_type(ev, stmt.type, scope) if stmt.type is not None else None
+    if isinstance(declared, Tensor):
+        return Value(declared)
+    if isinstance(law, DistV):
+        return law_type(ev, law)
+    return UNKNOWN
+
+
+def law_type(ev: Evaluator, law: DistV) -> Any:
+    """The type of one draw: that of the law's arguments."""
+    for a in law.args:
+        if isinstance(a, Value):
+            return Value(Tensor("R", a.type.shape))
+        if not isinstance(a, (int, float)):
+            return UNKNOWN
+    return Value(Tensor("R"))
+
+
+def check_operator(ev: Evaluator, op: OperatorV) -> None:
+    """Check an operator's body by itself: dimensions stand for themselves, options at their defaults."""
+    decl = op.decl
+    names: dict[str, Any] = {p.name: UNKNOWN for p in decl.data}
+    options: dict[str, Any] = {}
+    outer = op.module.scope
+    for p in decl.options:
+        options[p.name] = ev.eval(p.default, outer.child(options)) if p.default is not None else UNKNOWN
+    generic = header_dims(decl, outer)
+    scope = outer.child({**options, **{g: Value(Tensor("Z"), Dim.of(g)) for g in generic}})
+    for p in decl.data:
+        wanted = resolve_type(ev, p.type, scope, {g: Dim.of(g) for g in generic}) if p.type else None
+        names[p.name] = result_value(wanted) if not isinstance(wanted, Map) else NetV(p.name, wanted, None)
+    scope.names.update(names)
+    result = resolve_type(ev, decl.result, scope, {g: Dim.of(g) for g in generic}) if decl.result else None
+    saved, ev.context = ev.context, CheckContext()
+    found = run_block(ev, decl.body, scope, result)
+    ev.context = saved
+    if found is None and decl.result is not None:
+        ev.error("NDL403", f"`{decl.name}` returns nothing", decl.name_span, help="end it with `return …`")
+    if isinstance(found, Value) and isinstance(result, Tensor) and found.type.shape != result.shape:
+        if found.type.rank == result.rank and any(d.names for d in (*found.type.shape, *result.shape)):
+            if all(n in generic for d in (*found.type.shape, *result.shape) for n in d.names):
+                ev.error(
+                    "NDL309",
+                    f"`{decl.name}` is declared to give {result}, but returns {found.type}",
+                    decl.name_span,
+                )
+        else:
+            ev.error(
+                "NDL309",
+                f"`{decl.name}` is declared to give {result}, but returns {found.type}",
+                decl.name_span,
+            )
+
+
+__all__ = [
+    "CheckContext",
+    "Item",
+    "apply_operator",
+    "call_net",
+    "call_operator",
+    "check_operator",
+    "header_names",
+]

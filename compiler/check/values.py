@@ -1,0 +1,295 @@
+"""What an expression can be while it is elaborated.
+
+Numbers, truth values and texts that are known when compiling are plain Python values. Everything
+that is computed at run time is a `Value`: a type with a builder's reference (nothing when only
+checking, a graph node when lowering, a tensor when evaluating).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import BOOL, Dim, Tensor, Type
+
+if TYPE_CHECKING:
+    from ndl.compiler.check.modules import Module
+    from ndl.compiler.check.scope import Scope
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """A bound index: `i` of `sum(e, i)`; `extent` is the number of its values."""
+
+    name: str
+    extent: Dim
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A run-time value. `axes` are bound indices that stand before the axes of `type.shape`."""
+
+    type: Tensor
+    ref: Any = None
+    axes: tuple[Axis, ...] = ()
+    index_of: Axis | None = None  # set when the value is the bare bound index itself
+
+
+class Unknown:
+    """A value whose type is not known (an error was reported, or only the run can tell)."""
+
+    def __repr__(self) -> str:
+        return "unknown"
+
+
+UNKNOWN = Unknown()
+
+
+@dataclass(frozen=True, eq=False)
+class ListV:
+    """`[a, b]`, a list of values; a tensor when its elements agree."""
+
+    items: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TupleV:
+    items: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DictV:
+    entries: tuple[tuple[Any, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RangeV:
+    """`lo..hi by step`: an interval, or its integers."""
+
+    lo: Any
+    hi: Any
+    by: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class EveryV:
+    """`every 0.01`."""
+
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class WordV:
+    """A word that a setting takes (`steps`, `end`, `cpu`, `discrete`), with its arguments if called."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Closure:
+    """A lambda with the scope in which it was written."""
+
+    expr: tree.Lambda
+    scope: Scope
+
+
+@dataclass(frozen=True, eq=False)
+class FnV:
+    decl: tree.Fn
+    module: Module
+
+
+@dataclass(frozen=True, eq=False)
+class Builtin:
+    """A function of the language itself; see `builtins.py`."""
+
+    name: str
+    handler: Callable[..., Any]
+    least: int = 0
+    most: int | None = None
+    keywords: tuple[str, ...] = ()
+    raw: bool = False  # the handler gets syntax, because the function binds names
+
+
+@dataclass(frozen=True, eq=False)
+class OperatorV:
+    """An operator, with the options and dimensions fixed so far; `built` after a construction."""
+
+    decl: tree.Operator
+    module: Module
+    options: Mapping[str, Any] = field(default_factory=dict)
+    dims: Mapping[str, Dim] = field(default_factory=dict)
+    built: bool = False
+    place: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class NetV:
+    """A named set of weights that can be applied: `net f: sig = …`, `extern net`."""
+
+    name: str
+    signature: Type | None
+    target: Any  # OperatorV, Closure, FnV, or None for an extern
+    per: str | None = None
+    owner: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class DistV:
+    """A distribution: `uniform(0, 1)`."""
+
+    law: str
+    args: tuple[Any, ...]
+    span: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelV:
+    """A model, with what an application has set: `values` by keyword, `laws` by `~`, `members` by
+    `in`; `data` are positional arguments of its header."""
+
+    decl: tree.Model
+    module: Module
+    values: Mapping[str, Any] = field(default_factory=dict)
+    laws: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)
+    data: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class SolverV:
+    decl: tree.Solver
+    module: Module
+
+
+@dataclass(frozen=True, eq=False)
+class MethodV:
+    """A solver with its options: `tsit5(rtol=1e-6)`, `strang(a: exact, b: rk4, h=0.1)`."""
+
+    solvers: tuple[SolverV, ...]  # the same name may be defined for several kinds (`heun`)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    positional: tuple[Any, ...] = ()
+    span: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.solvers[0].decl.name
+
+
+@dataclass(frozen=True, eq=False)
+class DomainV:
+    """A domain with its coordinates."""
+
+    name: str
+    kind: str
+    coordinates: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleV:
+    """`use std.solvers as s`: its names after a dot."""
+
+    module: Module
+
+
+@dataclass(frozen=True, eq=False)
+class HostV:
+    """A value that only a run has (a solution, a training result, data), as the checker sees it:
+    `names` are the attributes that it is known to have (None: any)."""
+
+    kind: str
+    names: tuple[str, ...] | None = None
+    model: ModelV | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class NotLowered:
+    """A construct that checks but has no lowering yet; using it in a run is one clear error."""
+
+    construct: str
+    span: Any = None
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, complex)) and not isinstance(value, bool)
+
+
+def is_known(value: Any) -> bool:
+    """Known when compiling: a number, a truth value or a text."""
+    return isinstance(value, (int, float, complex, bool, str))
+
+
+def describe(value: Any) -> str:
+    """What a value is, in the user's words, for messages."""
+    names: dict[type, str] = {
+        Closure: "a function",
+        FnV: "a function",
+        Builtin: "a function",
+        OperatorV: "an operator",
+        NetV: "a net",
+        DistV: "a distribution",
+        ModelV: "a model",
+        SolverV: "a solver",
+        MethodV: "a method",
+        DomainV: "a domain",
+        ModuleV: "a module",
+        RangeV: "a range",
+        DictV: "a table of settings",
+        TupleV: "a tuple",
+        ListV: "a list",
+        WordV: "a word of a setting",
+    }
+    if isinstance(value, Value):
+        return f"{value.type}"
+    if isinstance(value, bool):
+        return "a truth value"
+    if is_number(value):
+        return "a number"
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, HostV):
+        return f"a {value.kind}"
+    return names.get(type(value), "a value")
+
+
+class Object:
+    """A value with behaviour of its own: a solution, a solver's callable argument, a data table."""
+
+    kind = "object"
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Any) -> Any:
+        return ev.error("NDL207", f"a {self.kind} has no `{name}`", span)
+
+    def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Any) -> Any:
+        return ev.error("NDL320", f"a {self.kind} cannot be called", span)
+
+    def index(self, ev: Any, items: list[Any], span: Any) -> Any:
+        return ev.error("NDL321", f"a {self.kind} has no elements", span)
+
+
+class Training(Object):
+    """The constant `training`: true while a training step is computed."""
+
+    kind = "truth value"
+
+    def read(self, ev: Any, span: Any) -> Any:
+        if ev.checking:
+            return Value(BOOL)
+        make = getattr(ev.builder, "training", None)
+        return False if make is None else make(span)
+
+
+@dataclass(frozen=True, eq=False)
+class FileV:
+    """A value declared at file level that each evaluator works out for itself: `const`, `net`, `extern`,
+    `domain`, `model X = …`, and a named `solve` or `train`."""
+
+    kind: str  # const net extern domain alias solve train
+    stmt: tree.Stmt
+    item: tree.DeclItem | None
+    module: Module

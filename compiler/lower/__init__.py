@@ -1,0 +1,1 @@
+"""Lowering: checked declarations to graphs, models and solvers of the IR."""

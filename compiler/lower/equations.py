@@ -1,0 +1,114 @@
+"""Initial values, rates, residuals and terms of a model and its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.check.calls import take_apart
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.models import Elaboration
+from ndl.compiler.check.values import Value
+from ndl.compiler.check.weights import read_item
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.draws import draw_of
+from ndl.compiler.source import Span
+from ndl.compiler.types import Tensor
+
+if TYPE_CHECKING:
+    from ndl.compiler.lower.models import ModelLowering, Slot
+
+Named = list[tuple[str, Any]]
+
+
+def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span) -> Any:
+    """A value of a state's shape; a number fills it."""
+    v = ev.value(value, span)
+    if isinstance(v, Value) and v.type.rank == 0 and type_.rank:
+        return ev.spread(v, type_.shape, span)
+    return v
+
+
+def initial(lowering: ModelLowering) -> Function:
+    """() -> the initial value of each state; 0 as a first guess where none is given."""
+
+    def make(root: Elaboration, g: GraphBuilder) -> Named:
+        return [(s.spec.name, _start(root.descend(s.frame.path), g, s)) for s in lowering.slots]
+
+    return lowering.function("initial", make, with_states=False)
+
+
+def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
+    s, span = slot.spec, slot.spec.span
+    decl = el.parts.states[slot.name].get(slot.order)
+    given = slot.name + "'" * slot.order in el.given
+    if decl is not None and decl.law is not None and not given:
+        law = read_item(el.ev, decl, el.scope).law
+        value = draw_of(g, el.ev, f"initial {s.name}", law, s.type, span)
+    else:
+        value = el.start(slot.name, slot.order, s.type)
+    return filled(el.ev, 0.0 if value is None else value, s.type, span)
+
+
+def drift(lowering: ModelLowering) -> Function:
+    """(t, states) -> the rate of each state, or the residual of an algebraic one."""
+
+    def make(root: Elaboration, g: GraphBuilder) -> Named:
+        found: Named = []
+        residuals = {k: v for f in lowering.frames for k, v in _residuals(lowering, root, f).items()}
+        for slot in lowering.slots:
+            el, s = root.descend(slot.frame.path), slot.spec
+            if s.algebraic:
+                found.append((s.name, residuals[s.name]))
+            elif not slot.moving:
+                found.append((s.name, filled(el.ev, 0.0, s.type, s.span)))
+            elif slot.order + 1 < el.parts.order(slot.name):
+                found.append((s.name, el.lookup(slot.name, slot.order + 1)))
+            else:
+                found.append((s.name, el.rate(slot.name)))
+        return found
+
+    return lowering.function("vector_field", make)
+
+
+def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -> dict[str, Any]:
+    """`0 = e` for each algebraic state: in order where the shapes agree, else cut from one vector."""
+    el = root.descend(frame.path)
+    ev = el.ev
+    states = [s.spec for s in lowering.slots if s.frame is frame and s.spec.algebraic]
+    values = [ev.value(ev.eval(eq.value, el.scope), eq.value.span) for eq in el.parts.zeros]
+    if [v.type.shape for v in values if isinstance(v, Value)] == [s.type.shape for s in states]:
+        return {s.name: v for s, v in zip(states, values)}
+    span = el.parts.decl.name_span
+    flat = []
+    for v in values:
+        assert isinstance(v, Value)
+        size = 1
+        for n in v.type.extents:
+            size *= n
+        flat.append(ev.op("reshape", [v], span, shape=(size,)))
+    whole = ev.op("concat", flat, span, axis=0)  # type: ignore[arg-type]
+    found, start = {}, 0
+    for s in states:
+        part = ev.op("slice", [whole], s.span, axis=0, start=start, stop=start + s.size)  # type: ignore[list-item]
+        found[s.name] = ev.op("reshape", [part], s.span, shape=s.type.extents)  # type: ignore[list-item]
+        start += s.size
+    return found
+
+
+def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:
+    """A named part of the right-hand sides of its model, 0 for the states of other parts."""
+    moving = [s.spec.name for s in lowering.slots if s.frame is frame and s.moving]
+    span = frame.parts.terms[name].span
+
+    def make(root: Elaboration, g: GraphBuilder) -> Named:
+        el = root.descend(frame.path)
+        value = el.lookup(name, 0)
+        values = [value] if len(moving) == 1 else take_apart(el.ev, value, len(moving), span) or []
+        found = dict(zip(moving, values))
+        return [
+            (s.spec.name, filled(el.ev, found.get(s.spec.name, 0.0), s.spec.type, span))
+            for s in lowering.slots
+        ]
+
+    return lowering.function(f"term_{frame.prefix}{name}", make)

@@ -1,0 +1,127 @@
+"""Events and requirements of a model and its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.check.check_model import TRIGGERS
+from ndl.compiler.check.models import Elaboration
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.statements import run
+from ndl.compiler.check.values import EveryV, Value, WordV
+from ndl.compiler.diagnostics import fail
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.model import EventSpec, RequireSpec
+from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.draws import fresh_draw
+from ndl.compiler.lower.equations import filled
+from ndl.compiler.syntax import tree
+
+if TYPE_CHECKING:
+    from ndl.compiler.lower.models import ModelLowering
+
+
+def events_of(lowering: ModelLowering) -> tuple[EventSpec, ...]:
+    """The events of a model and its parts, numbered in this order."""
+    found = [(frame, event) for frame in lowering.frames for event in frame.parts.events]
+    return tuple(event_of(lowering, frame, event, k) for k, (frame, event) in enumerate(found))
+
+
+def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, number: int) -> EventSpec:
+    """`when falling(h): …`: its guard or period, and what it resets."""
+    seen: list[Any] = []
+
+    def guard(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+        el = root.descend(frame.path)
+        trigger = el.ev.eval(event.trigger, el.scope)
+        seen.append(trigger)
+        if isinstance(trigger, WordV) and trigger.name in TRIGGERS[:3]:
+            return [("guard", trigger.args[0])]
+        return []
+
+    def period(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+        el = root.descend(frame.path)
+        trigger = el.ev.eval(event.trigger, el.scope)
+        assert isinstance(trigger, EveryV)
+        return [("period", trigger.value)]
+
+    function = lowering.function("guard", guard)
+    every = isinstance(seen[0], EveryV)
+    stop = next((s for s in event.body if isinstance(s, tree.Stop)), None)
+    resets = list(dict.fromkeys(reset_name(s) for s in event.body if isinstance(s, tree.Reset)))
+    return EventSpec(
+        kind="every" if every else seen[0].name,
+        text=" ".join(event.trigger.span.text.split()),
+        guard=function if function.outputs else None,
+        reset=_reset(lowering, frame, event, resets, number) if resets else None,
+        resets=tuple(frame.prefix + r for r in resets),
+        period=lowering.function("period", period, with_states=False) if every else None,
+        column=None if every else _column(event),
+        stop=stop is not None,
+        why=stop.reason if stop is not None else None,
+        span=event.span,
+    )
+
+
+def _column(event: tree.When) -> str | None:
+    e = event.trigger
+    if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "sample" and e.args:
+        return e.args[0].value.span.text
+    return None
+
+
+def reset_name(stmt: tree.Reset) -> str:
+    target = stmt.target.value if isinstance(stmt.target, tree.Index) else stmt.target
+    assert isinstance(target, tree.Name)
+    return target.id + "'" * target.primes
+
+
+def _reset(
+    lowering: ModelLowering, frame: Elaboration, event: tree.When, resets: list[str], number: int
+) -> Function:
+    def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+        el = root.descend(frame.path)
+        scope: Scope = el.scope.child()
+        new: dict[str, Any] = {}
+        for stmt in event.body:
+            if isinstance(stmt, tree.Assign):
+                run(el.ev, stmt, scope)
+            elif isinstance(stmt, tree.Draw):
+                scope.names[stmt.name] = fresh_draw(el, stmt, scope, number)
+            elif isinstance(stmt, tree.Reset):
+                new[reset_name(stmt)] = _reset_value(el, stmt, scope, new)
+        return [(frame.prefix + n, new[n]) for n in resets]
+
+    return lowering.function("reset", make)
+
+
+def _reset_value(el: Elaboration, stmt: tree.Reset, scope: Scope, new: dict[str, Any]) -> Any:
+    """A state's new value; of a reset component, the whole state with that component replaced."""
+    ev = el.ev
+    old = ev.value(ev.eval(stmt.target, scope), stmt.target.span)
+    assert isinstance(old, Value)
+    value = filled(ev, ev.eval(stmt.value, scope, old.type), old.type, stmt.value.span)
+    assert isinstance(value, Value)
+    if not isinstance(stmt.target, tree.Index):
+        return value
+    whole = new.get(reset_name(stmt))
+    if whole is None:
+        whole = ev.value(ev.eval(stmt.target.value, scope), stmt.target.span)
+    index = ev.known(ev.eval(stmt.target.items[0], scope))
+    if len(stmt.target.items) > 1 or not isinstance(index, int):
+        raise fail("NDL490", "a reset of several components at once is not yet lowered", stmt.target.span)
+    assert isinstance(whole, Value)
+    n = whole.type.extents[0]
+    pieces: Any = [
+        value if i == index % n else ev.op("index", [whole], stmt.span, axis=0, at=i) for i in range(n)
+    ]
+    return ev.op("stack", pieces, stmt.span, axis=0)
+
+
+def require_of(lowering: ModelLowering, frame: Elaboration, require: tree.Require) -> RequireSpec:
+    def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+        el = root.descend(frame.path)
+        return [("condition", el.ev.eval(require.cond, el.scope))]
+
+    function = lowering.function("require", make)
+    return RequireSpec(function, " ".join(require.cond.span.text.split()), require.why, require.span)

@@ -1,0 +1,285 @@
+"""Models to `ModelIR`: one function for each thing that a solver asks.
+
+A model is lowered together with its parts: `frames` are their elaborations, the model's own first, and names
+of a part carry its prefix (`leg.x`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ndl.compiler.check.applications import parts_of
+from ndl.compiler.check.check_model import check_model
+from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
+from ndl.compiler.check.model_parts import Parts
+from ndl.compiler.check.models import CheckSite, Elaboration
+from ndl.compiler.check.operators import header_dims
+from ndl.compiler.check.parts import arguments_of, inner_parts, written_nets
+from ndl.compiler.check.values import Closure, FnV, ModelV, NetV, Unknown, Value
+from ndl.compiler.check.weights import Item, read_item
+from ndl.compiler.diagnostics import Sink, fail
+from ndl.compiler.ir.graph import Function, Graph, ParamSpec
+from ndl.compiler.ir.model import InputSpec, ModelIR, StateSpec
+from ndl.compiler.lower import equations, events, integrals, noise
+from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.observes import observes
+from ndl.compiler.lower.operators import make_spec
+from ndl.compiler.lower.refused import refuse
+from ndl.compiler.lower.sites import GraphSite
+from ndl.compiler.lower.weights import Weights
+from ndl.compiler.passes.breaks import breaks_of
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import Tensor
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A state of first order: where it is declared and which derivative of that state it is."""
+
+    spec: StateSpec
+    frame: Elaboration
+    name: str
+    order: int
+
+    @property
+    def moving(self) -> bool:
+        return self.name in self.frame.parts.rates
+
+
+class ModelLowering:
+    """Lowers one model with the options of an application."""
+
+    def __init__(self, model: ModelV, sink: Sink) -> None:
+        self.model, self.sink = model, sink
+        self.decl, self.module = model.decl, model.module
+        self.weights = Weights()
+        self.weights.of_model = True
+        self.smooth: set[int] = set()
+        check = Evaluator(TypeBuilder(), sink)
+        self.parts: Parts = parts_of(check, self.decl)
+        self.options = self._options(check)
+        if sink.failed:
+            sink.check()
+        self.given = written_nets(check, model)
+        self.types = Elaboration(
+            check, self.parts, self.module.scope, self.options, CheckSite(), given=self.given
+        )
+        check.context = self.types
+        self.frames = list(self.types.frames())
+        for frame in self.frames:
+            refuse(frame)
+        self.slots = [slot for frame in self.frames for slot in self._slots(frame)]
+        self.noises = noise.noises(self)
+
+    # ------------------------------------------------------------ header and states
+
+    def _options(self, ev: Evaluator) -> dict[str, Any]:
+        """Options and dimensions; data and what is set at run time stay inputs and weights."""
+        options, _ = arguments_of(ev, self.model)
+        for name in header_dims(self.decl, self.module.scope):
+            if name not in options:
+                raise fail(
+                    "NDL308",
+                    f"nothing here tells the dimension `{name}` of `{self.decl.name}`",
+                    self.decl.name_span,
+                    help=f"set it where the model is used: `{self.decl.name}({name}=…)`",
+                )
+        return options
+
+    def _slots(self, frame: Elaboration) -> list[Slot]:
+        """The states of a model or part after reduction to first order."""
+        found = []
+        parts, resets = frame.parts, frame.parts.reset_names()
+        for name, orders in parts.states.items():
+            type_ = frame.state_type(name) or Tensor()
+            plain = Tensor("R" if type_.kind == "Z" else type_.kind, type_.shape)
+            algebraic = name not in parts.rates and name not in resets
+            base = next(iter(orders.values()))
+            for k in range(max(parts.order(name), 1)):
+                decl = orders.get(k)
+                item = read_item(frame.ev, decl, frame.scope, False) if decl is not None else None
+                spec = StateSpec(
+                    frame.prefix + name + "'" * k,
+                    plain,
+                    algebraic,
+                    item.lower if item else None,
+                    item.upper if item else None,
+                    (decl or base).name_span,
+                )
+                found.append(Slot(spec, frame, name, k))
+        return found
+
+    # ------------------------------------------------------------ functions
+
+    def spec(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> ParamSpec:
+        """A weight of the model or a part, described when it is first read."""
+        name = owner.prefix + decl.name
+        if name not in self.weights.params:
+            el = self.scratch().descend(owner.path)
+            type_ = item.type or Tensor()
+            plain = Tensor(type_.kind, type_.shape)
+            start = el.starts_at(decl.name)
+            self.weights.params[name] = make_spec(el.ev, name, decl, plain, el.scope, trainable, start)
+        return self.weights.params[name]
+
+    def scratch(self) -> Elaboration:
+        """The model's formulas with a graph that is thrown away."""
+        return self._elaborate(GraphBuilder(Graph(), self.weights))[0]
+
+    def _elaborate(self, builder: GraphBuilder) -> tuple[Elaboration, GraphSite]:
+        site = GraphSite(self, builder)
+        ev = Evaluator(builder, self.sink, strict=True)
+        el = Elaboration(ev, self.parts, self.module.scope, self.options, site, given=self.given)
+        ev.context = el
+        return el, site
+
+    def function(
+        self,
+        name: str,
+        make: Callable[[Elaboration, GraphBuilder], Sequence[tuple[str, Any]]],
+        extra: Mapping[str, Tensor] | None = None,
+        with_states: bool = True,
+    ) -> Function:
+        """A function of (t, states): `make` gives its outputs by name."""
+        builder = GraphBuilder(Graph(), self.weights)
+        el, site = self._elaborate(builder)
+        if with_states:
+            site.time(None)
+            for s in self.slots:
+                site.read(s.spec.name, s.spec.type)
+        for key, type_ in (extra or {}).items():
+            site.read(key, type_)
+        outputs = []
+        for key, value in make(el, builder):
+            found = el.ev.value(value, self.decl.name_span)
+            if isinstance(found, Unknown):
+                raise fail("NDL902", f"`{key}` of `{self.decl.name}` has no value", self.decl.name_span)
+            outputs.append((key, builder.node(found)))
+        self.smooth |= builder.smooth_nodes
+        return Function(
+            name,
+            builder.graph,
+            tuple(site.inputs.values()),
+            tuple(outputs),
+            tuple(self.weights.params.values()),
+            self.weights.parts,
+        )
+
+    # ------------------------------------------------------------ the whole
+
+    def lower(self) -> ModelIR:
+        for frame in self.frames:
+            self._touch(frame)
+        initial = equations.initial(self)
+        integral, forcing = integrals.integral_parts(self)
+        drift = equations.drift(self) if self.slots and not integral else None
+        breaks = breaks_of(drift, frozenset(self.smooth)) if drift is not None else None
+        diffusion, kind = noise.diffusion(self)
+        derived = self._derived()
+        terms = {f.prefix + n: equations.term(self, f, n) for f in self.frames for n in f.parts.terms}
+        return ModelIR(
+            name=self.decl.name,
+            doc=self.decl.doc or "",
+            states=tuple(s.spec for s in self.slots),
+            inputs=self._inputs(),
+            noises=self.noises,
+            initial=initial,
+            drift=drift,
+            diffusion=diffusion,
+            noise_kind=kind,
+            calculus=self.parts.calculus,
+            derived=derived,
+            terms=terms,
+            events=events.events_of(self),
+            requires=tuple(events.require_of(self, f, r) for f in self.frames for r in f.parts.requires),
+            breaks=breaks,
+            integrals=integral,
+            forcing=forcing,
+            observes=observes(self),
+            draws=tuple(self.weights.draws.values()),
+            outputs=tuple(derived),
+            equations=self._equations(),
+            spans={f.prefix + n: span for f in self.frames for n, span in f.parts.spans.items()},
+            # last: the functions above made them
+            params=tuple(self.weights.params.values()),
+            parts=dict(self.weights.parts),
+        )
+
+    def _touch(self, frame: Elaboration) -> None:
+        """Every parameter and draw belongs to the model, read by an equation or not."""
+        parts = frame.parts
+        for name, decl in {**parts.params, **parts.consts}.items():
+            if name in frame.given and (name not in parts.params or frame.starts_at(name) is None):
+                continue
+            if name in parts.params or decl.type is not None or decl.law is not None:
+                self.spec(frame, frame.item(name, decl), name in parts.params, decl)
+        inner = self.scratch().descend(frame.path)
+        for name in parts.draws:
+            inner.lookup(name, 0)
+
+    def _derived(self) -> dict[str, Function]:
+        """The derived quantities, those of parts by their dotted names; not those that are functions."""
+        found: dict[str, Function] = {}
+        known = {n.name: Tensor("R", _dims(n.shape)) for n in self.noises}
+        for frame in self.frames:
+            for name in frame.parts.noises:
+                if frame.covariance(name) is not None:
+                    found[frame.prefix + name] = self._quantity(frame, name, known)
+            for name in frame.parts.derived:
+                value = frame.lookup(name, 0)
+                if any(True for _ in inner_parts(value)) or isinstance(value, (Closure, FnV, NetV)):
+                    continue
+                found[frame.prefix + name] = self._quantity(frame, name, known)
+        return found
+
+    def _quantity(self, frame: Elaboration, name: str, noises: Mapping[str, Tensor]) -> Function:
+        def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+            return [(frame.prefix + name, root.descend(frame.path).lookup(name, 0))]
+
+        return self.function(f"derived_{frame.prefix}{name}", make, noises)
+
+    def _inputs(self) -> tuple[InputSpec, ...]:
+        found = []
+        for frame in self.frames:
+            for data in self.decl.data if frame is self.types else frame.parts.decl.data:
+                value = frame.lookup(data.name, 0)
+                if isinstance(value, Value) and data.name not in frame.given:
+                    found.append(InputSpec(frame.prefix + data.name, value.type, False))
+            for name in frame.parts.inputs:
+                if name != "t" and name not in frame.given:
+                    type_, on_time = frame.input_type(name)
+                    found.append(InputSpec(frame.prefix + name, type_ or Tensor(), on_time))
+        return tuple(found)
+
+    def _equations(self) -> tuple[str, ...]:
+        """The equations as they are written, those of a part after its name."""
+        found: list[str] = []
+        for frame in self.frames:
+            seen: set[int] = set()
+            rates = frame.parts.rates.values()
+            for eq in [*rates, *frame.parts.zeros]:
+                if eq.value.span.start in seen:
+                    continue
+                seen.add(eq.value.span.start)
+                left = "0" if eq.kind == "algebraic" else eq.span.text
+                if eq.part is not None:
+                    left = ", ".join(q.span.text for q in rates if q.value is eq.value)
+                where = f"{frame.prefix[:-1]}: " if frame.prefix else ""
+                found.append(f"{where}{left} = {' '.join(eq.value.span.text.split())}")
+        return tuple(found)
+
+
+def _dims(shape: Sequence[int]) -> tuple[Any, ...]:
+    from ndl.compiler.types import Dim
+
+    return tuple(Dim.of(n) for n in shape)
+
+
+def lower_model(model: ModelV, sink: Sink) -> ModelIR:
+    """Lower a model with the options that its application sets."""
+    check_sink = Sink()
+    check_model(Evaluator(TypeBuilder(), check_sink), model)
+    check_sink.check()
+    return ModelLowering(model, sink).lower()

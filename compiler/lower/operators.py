@@ -1,0 +1,160 @@
+"""Operators to functions: a body run once with graph nodes, its weights collected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.operators import header_dims, read_net
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.statements import run_block
+from ndl.compiler.check.typing import convert, resolve_type
+from ndl.compiler.check.values import OperatorV, TupleV, Unknown, Value
+from ndl.compiler.check.weights import read_item
+from ndl.compiler.diagnostics import fail
+from ndl.compiler.ir.graph import MEMORY, Function, Graph, Node, ParamSpec
+from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.draws import operator_draw
+from ndl.compiler.lower.weights import Weights, law_of, start_of
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import Tensor
+
+
+class OperatorContext:
+    """Declarations inside an operator's body while it is lowered."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.spans: dict[str, Span] = {}
+        self.memory: dict[str, str] = {}  # by the name in the body, the weight that holds it
+        self.updates: dict[str, Node] = {}
+
+    def declared(self, name: str) -> Span | None:
+        return self.spans.get(name)
+
+    def statement(self, ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
+        if isinstance(stmt, tree.Declare):
+            for item in stmt.items:
+                self.declare(ev, item, scope, stmt.keyword == "param")
+                if stmt.keyword == "state":
+                    self.memory[item.name] = scope.names[item.name].ref.attr("name")
+        elif isinstance(stmt, tree.Reset):
+            self.remember(ev, stmt, scope)
+        elif isinstance(stmt, tree.Net):
+            if stmt.per is not None:
+                ev.not_lowered(f"the net `{stmt.name}` per {stmt.per}", stmt.span)
+            scope.names[stmt.name] = read_net(ev, stmt, scope)
+        elif isinstance(stmt, tree.Draw):
+            scope.names[stmt.name] = operator_draw(ev, stmt, scope)
+        else:
+            ev.not_lowered("this statement in an operator", stmt.span)
+
+    def remember(self, ev: Evaluator, stmt: tree.Reset, scope: Scope) -> None:
+        """`m <- e`: what the memory is to be after the training step."""
+        name = stmt.target.id if isinstance(stmt.target, tree.Name) else ""
+        if name not in self.memory:
+            raise fail(
+                "NDL433", f"`{stmt.target.span.text}` is no memory: `<-` changes a `state`", stmt.target.span
+            )
+        weight = self.memory[name]
+        type_ = self.weights.params[weight].type
+        value = convert(ev, ev.eval(stmt.value, scope, type_), type_, f"`{name}`", stmt.value.span)
+        builder = ev.builder
+        assert isinstance(builder, GraphBuilder)
+        self.updates[weight] = builder.node(value)
+
+    def declare(self, ev: Evaluator, item: tree.DeclItem, scope: Scope, trainable: bool) -> None:
+        """`param W: R[Out, In] ~ law`: a weight, one for each turn of an enclosing `for`."""
+        if item.per is not None:
+            ev.not_lowered(f"`{item.name}` per {item.per}", item.span)
+        found = read_item(ev, item, scope, with_value=item.type is None)
+        type_ = found.type or Tensor()
+        self.spans[item.name] = item.name_span
+        if not found.present:
+            scope.names[item.name] = 0.0 if item.value is None else ev.eval(item.value, scope, type_)
+            return
+        name = item.name
+        while name in self.weights.params:
+            name += "_"
+        self.weights.params[name] = make_spec(ev, name, item, type_, scope, trainable)
+        builder = ev.builder
+        assert isinstance(builder, GraphBuilder)
+        node = builder.add("param", [], item.name_span, type=type_, name=name)
+        scope.names[item.name] = Value(type_, node)
+
+
+def make_spec(
+    ev: Evaluator,
+    name: str,
+    item: tree.DeclItem,
+    type_: Tensor,
+    scope: Scope,
+    trainable: bool,
+    start: Any = None,
+) -> ParamSpec:
+    """The description of a weight: how it starts (at `start`, if that is given), its bounds."""
+    found = (
+        read_item(ev, item, scope, with_value=False) if item.type is not None else read_item(ev, item, scope)
+    )
+    init: Any = None
+    law = None
+    if start is not None:
+        init = start
+    elif item.law is not None:
+        law = law_of(ev, found.law, type_, item.law.span)
+    elif item.value is not None:
+        init = start_of(ev, item, type_, scope)
+    else:
+        init = 0.0
+    return ParamSpec(name, type_, init, law, found.lower, found.upper, trainable, item.name_span)
+
+
+def lower_operator(op: OperatorV, types: list[Tensor], outer: Evaluator, name: str) -> Function:
+    """The function of one construction, specialised to its dimensions and options."""
+    if outer.depth > 400:
+        raise RecursionError(name)
+    graph, weights = Graph(), Weights()
+    builder = GraphBuilder(graph, weights)
+    ev = Evaluator(builder, outer.sink, strict=True)
+    ev.depth = outer.depth
+    context = ev.context = OperatorContext(weights)
+    decl, module = op.decl, op.module
+    scope = module.scope.child()
+    for option in decl.options:
+        if option.name in op.options:
+            scope.names[option.name] = op.options[option.name]
+        elif option.default is not None:
+            scope.names[option.name] = ev.eval(option.default, scope)
+    for dim in header_dims(decl, module.scope):
+        if dim in op.dims:
+            constant = op.dims[dim].constant
+            scope.names[dim] = constant if constant is not None else 0
+    inputs = []
+    for parameter, type_ in zip(decl.data, types):
+        node = builder.add("input", [], parameter.span, type=type_, name=parameter.name)
+        inputs.append(node)
+        scope.names[parameter.name] = Value(type_, node)
+    wanted = resolve_type(ev, decl.result, scope, op.dims) if decl.result is not None else None
+    found = run_block(ev, decl.body, scope, wanted)
+    values = list(found.items) if isinstance(found, TupleV) else [found]
+    outputs = []
+    for k, v in enumerate(values):
+        result = ev.value(v, decl.name_span)
+        if isinstance(result, Unknown):
+            ev.not_lowered(f"what `{decl.name}` returns", decl.name_span)
+            continue
+        if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
+            result = ev.spread(result, wanted.shape, decl.name_span)
+        outputs.append(("result" if len(values) == 1 else f"result{k}", builder.node(result)))
+    outputs += [(MEMORY + name, node) for name, node in context.updates.items()]
+    return Function(
+        decl.name,
+        graph,
+        (*inputs, *(builder.draw_nodes[d] for d in weights.draws)),
+        tuple(outputs),
+        tuple(weights.params.values()),
+        weights.parts,
+        decl.doc or "",
+        tuple(weights.draws.values()),
+    )

@@ -1,0 +1,44 @@
+"""What checks but is lowered by later work ends in one clear error."""
+
+from __future__ import annotations
+
+from ndl.compiler.check.models import Elaboration
+from ndl.compiler.diagnostics import fail
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+
+
+def refuse(frame: Elaboration) -> None:
+    """Raise for the first construct of a model that this version cannot run."""
+    waiting = sorted(_waiting(frame), key=lambda w: w[1].start)
+    if not waiting:
+        return
+    what, span = waiting[0]
+    raise fail(
+        "NDL490",
+        f"{what} is not yet lowered",
+        span,
+        notes=("the language has it and the checker knows it, but this version cannot run it",),
+        help="see the language reference for what runs today",
+    )
+
+
+def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
+    p = frame.parts
+    found = [
+        *((f"the domain `{d.name}`", d.name_span) for d in p.domains.values()),
+        *(("a boundary condition", c.span) for c in p.conditions),
+        *(("an energy (`minimize integral(…)`)", e.span) for e in p.energies),
+    ]
+    for name, orders in p.states.items():
+        for item in orders.values():
+            if isinstance(item.type, tree.FieldType) and item.type.domain.span.text != "time":
+                found.append((f"the field `{name}`", item.name_span))
+    found += [(f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per is not None]
+    items = [*p.params.values(), *p.consts.values(), *(i for o in p.states.values() for i in o.values())]
+    found += [(f"`{i.name}` per {i.per}", i.span) for i in items if i.per is not None]
+    found += [(f"the draw `{d.name}` per step", d.span) for d in p.draws.values() if d.per == "step"]
+    for name, noise in p.noises.items():
+        if not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener":
+            found.append((f"the noise `{name}: {noise.law.span.text}`", noise.span))
+    return found

@@ -1,0 +1,79 @@
+"""Where a model's names get their values while one of its functions is lowered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.check.models import Elaboration
+from ndl.compiler.check.values import Object, Value
+from ndl.compiler.check.weights import Item
+from ndl.compiler.ir.graph import Node
+from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import Tensor, Units
+
+if TYPE_CHECKING:
+    from ndl.compiler.lower.models import ModelLowering
+
+NOWHERE = Span()
+
+
+class GraphSite:
+    """A model's names as inputs and weights of one graph."""
+
+    def __init__(self, lowering: ModelLowering, builder: GraphBuilder) -> None:
+        self.lowering, self.builder = lowering, builder
+        self.inputs: dict[str, Node] = {}
+
+    def read(self, name: str, type: Tensor) -> Value:
+        if name not in self.inputs:
+            self.inputs[name] = self.builder.add("input", [], NOWHERE, type=type, name=name)
+        return Value(type, self.inputs[name])
+
+    def outside(self, name: str, type: Tensor, span: Span = NOWHERE) -> Value:
+        """A value that the model holds while it runs: an input that is constant in time, or a draw."""
+        return Value(type, self.builder.add("input", [], span, type=type, name=name))
+
+    def state(self, name: str, order: int, type: Tensor) -> Any:
+        plain = Tensor(type.kind, type.shape)
+        return self.read(name + "'" * order, plain)
+
+    def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
+        spec = self.lowering.spec(owner, item, trainable, decl)
+        node = self.builder.add("param", [], decl.name_span, type=spec.type, name=spec.name)
+        return Value(spec.type, node)
+
+    def input(self, name: str, type: Tensor, on_time: bool) -> Any:
+        return Value(type, self._path(name, type, 0)) if on_time else self.outside(name, type)
+
+    def input_rate(self, name: str, type: Tensor) -> Any:
+        plain = Tensor(type.kind, type.shape)
+        return Value(plain, self._path(name, plain, 1))
+
+    def _path(self, name: str, type: Tensor, order: int) -> Node:
+        time = self.time(None)
+        return self.builder.add("path", [time.ref], NOWHERE, type=type, name=name, order=order)
+
+    def noise(self, name: str, type: Tensor) -> Any:
+        return self.read(name, type)
+
+    def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:
+        from ndl.compiler.lower.draws import drawn
+
+        return drawn(self, owner, stmt, found)
+
+    def time(self, unit: Units | None) -> Any:
+        return self.read("t", Tensor())
+
+
+class Integrand(Object):
+    """The unknown of an integral equation inside a kernel: `y(s)` is the input of that name."""
+
+    kind = "path"
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Any) -> Any:
+        return self.value

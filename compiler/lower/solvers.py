@@ -1,0 +1,251 @@
+"""Solvers to `SolverIR`: a tableau as numbers, or a step as a function of abstract vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ndl.compiler.check.check_solver import CALLABLES, header_word, numeric
+from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
+from ndl.compiler.check.linear import Diagonal
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.statements import run_block
+from ndl.compiler.check.values import UNKNOWN, Object, SolverV, Unknown, Value, WordV
+from ndl.compiler.diagnostics import Sink, fail
+from ndl.compiler.ir.graph import Function, Graph
+from ndl.compiler.ir.model import SolverIR
+from ndl.compiler.lower.builder import GraphBuilder, constant_of
+from ndl.compiler.lower.weights import Weights
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import INTEGER, SCALAR, Tensor, tensor
+
+VECTOR, NOISE = tensor("n"), tensor("m")
+
+
+class Callable(Object):
+    """A callable argument of a step: `f(x, t)`, `A(x, t, h)`, `F(x)`; `g(x, t)` is a linear map."""
+
+    kind = "right-hand side"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
+        if self.name == "g":
+            return DiffusionAt(args)
+        values = [ev.value(a, span) for a in args]
+        nodes = [ev.builder.node(v) for v in values]
+        return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee=self.name))
+
+
+class DiffusionAt(Object):
+    """`g(x, t)`: applied to one number for each component of the noise by `@`."""
+
+    kind = "diffusion"
+
+    def __init__(self, args: list[Any]) -> None:
+        self.args = args
+
+    def apply_to(self, ev: Any, right: Any, span: Span) -> Any:
+        values = [ev.value(a, span) for a in (*self.args, right)]
+        nodes = [ev.builder.node(v) for v in values]
+        return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee="g"))
+
+
+class StepContext:
+    """`prev(x, k)` and what a step may not declare."""
+
+    def __init__(self, lowering: StepLowering) -> None:
+        self.lowering = lowering
+
+    def declared(self, name: str) -> Span | None:
+        return None
+
+    def statement(self, ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
+        ev.not_lowered("this statement in a step", stmt.span)
+
+    def previous(self, ev: Evaluator, e: tree.Expr, k: Any, span: Span) -> Any:
+        """The value of `x`, `h`, `t` or a carried state k steps earlier."""
+        if not isinstance(e, tree.Name) or not isinstance(k, int) or k < 1:
+            return ev.error("NDL351", "`prev` wants a name and a number of steps known when compiling", span)
+        return self.lowering.read(
+            f"prev:{e.id}:{k}", SCALAR if e.id in ("t", "h") else self.lowering.type(e.id)
+        )
+
+
+class StepLowering:
+    """Lowers the functions of one step solver."""
+
+    def __init__(self, solver: SolverV, sink: Sink) -> None:
+        self.solver, self.decl, self.sink = solver, solver.decl, sink
+        self.builder = GraphBuilder(Graph(), Weights())
+        self.inputs: dict[str, Value] = {}
+        self.states = {
+            item.name: item
+            for s in self.decl.body
+            if isinstance(s, tree.Declare) and s.keyword == "state"
+            for item in s.items
+        }
+
+    def type(self, name: str) -> Tensor:
+        if name in self.states and self.states[name].type is None:
+            return tensor("n", "n") if self._is_matrix(name) else VECTOR
+        return VECTOR
+
+    def _is_matrix(self, name: str) -> bool:
+        value = self.states[name].value
+        return isinstance(value, tree.Binary) and value.op == "^"
+
+    def read(self, name: str, type: Tensor) -> Value:
+        if name not in self.inputs:
+            node = self.builder.add("input", [], Span(), type=type, name=name)
+            self.inputs[name] = Value(type, node)
+        return self.inputs[name]
+
+    def argument(self, name: str) -> Any:
+        """What a step's argument is."""
+        if name in CALLABLES:
+            return Callable(name)
+        if name == "mass":
+            return Diagonal(self.read(name, VECTOR))
+        if name == "n":
+            return self.read(name, INTEGER)
+        if name in ("t", "h"):
+            return self.read(name, SCALAR)
+        if name in ("dW", "dZ"):
+            return self.read(name, NOISE)
+        if name in ("x", "b", "y"):
+            return self.read(name, VECTOR)
+        raise fail("NDL352", f"a step for `{self.decl.kind}` has no argument `{name}`", self.decl.name_span)
+
+    def scope(self, step: tree.Step) -> Scope:
+        scope = self.solver.module.scope.child()
+        for name in step.params:
+            scope.names[name] = self.argument(name)
+        for name in self.states:
+            scope.names[name] = self.read(f"state:{name}", self.type(name))
+        ev = Evaluator(TypeBuilder(), self.sink)
+        for option in self.decl.options:
+            default = None if option.default is None else ev.eval(option.default, scope)
+            if isinstance(default, int) and not isinstance(default, bool):
+                scope.names[option.name] = default  # a count is fixed when compiled
+            elif isinstance(default, float):
+                scope.names[option.name] = self.read(option.name, SCALAR)
+        return scope
+
+    def run(self, name: str, step: tree.Step, make: Any) -> Function:
+        """A function over fresh inputs."""
+        self.builder, self.inputs = GraphBuilder(Graph(), Weights()), {}
+        ev = Evaluator(self.builder, self.sink, strict=True)
+        ev.context = StepContext(self)
+        scope = self.scope(step)
+        outputs = tuple(
+            (key, self.builder.node(v))
+            for key, value in make(ev, scope)
+            if isinstance(v := ev.value(value, step.span), Value)
+        )
+        inputs = tuple(v.ref for v in self.inputs.values())
+        return Function(name, self.builder.graph, inputs, outputs)
+
+    def step(self, step: tree.Step) -> Function:
+        def make(ev: Evaluator, scope: Scope) -> list[tuple[str, Any]]:
+            result = run_block(ev, step.body, scope)
+            found = [("x", result)]
+            if "error" in scope.names:
+                found.append(("error", scope.names["error"]))
+            found += [(f"state:{n}", scope.names[n]) for n in self.states]
+            return found
+
+        return self.run("step", step, make)
+
+    def start(self, name: str, step: tree.Step) -> Function:
+        item = self.states[name]
+        assert item.value is not None
+        value = item.value
+        return self.run(
+            f"start_{name}", step, lambda ev, scope: [("start", self._filled(ev, ev.eval(value, scope)))]
+        )
+
+    def _filled(self, ev: Evaluator, found: Any) -> Any:
+        v = ev.value(found, self.decl.name_span)
+        if isinstance(v, Value) and v.type.rank == 0:
+            return ev.spread(v, VECTOR.shape, self.decl.name_span)
+        return v
+
+    def until(self, step: tree.Step, cond: tree.Expr) -> Function:
+        return self.run("until", step, lambda ev, scope: [("until", ev.eval(cond, scope))])
+
+
+def lower_solver(solver: SolverV, sink: Sink) -> SolverIR:
+    """Lower one solver."""
+    decl, scope = solver.decl, solver.module.scope
+    check = Evaluator(TypeBuilder(), sink)
+    order, embedded = numeric(check, decl.order, scope), numeric(check, decl.embedded, scope)
+    options = {}
+    for p in decl.options:
+        default = None if p.default is None else check.eval(p.default, scope)
+        options[p.name] = default if isinstance(default, WordV) else constant_of(default)
+    words = {
+        w[0]: w[1] for s in decl.body if isinstance(s, tree.Assign) and (w := header_word(s)) is not None
+    }
+    calculus = next((s.name for s in decl.body if isinstance(s, tree.Calculus)), "ito")
+    common: dict[str, Any] = {
+        "name": decl.name,
+        "kind": decl.kind,
+        "order": order if order is not None else 1.0,
+        "embedded": embedded,
+        "options": options,
+        "data": tuple(p.name for p in decl.data),
+        "doc": decl.doc or "",
+        "span": decl.name_span,
+        "calculus": calculus,
+        "noise": words.get("serves", "general"),
+    }
+    tableau = next((s for s in decl.body if isinstance(s, tree.Tableau)), None)
+    if tableau is not None:
+        return SolverIR(
+            **common,
+            c=tuple(r.c for r in tableau.stages),
+            a=tuple(r.a for r in tableau.stages),
+            b=tableau.outputs[0].a,
+            b_hat=tableau.outputs[1].a if len(tableau.outputs) > 1 else None,
+            dense=_dense(decl, scope, sink),
+        )
+    if decl.data or decl.kind in ("linear", "energy"):
+        raise fail("NDL490", f"a solver for `{decl.kind}` problems is not yet lowered", decl.name_span)
+    step = next((s for s in decl.body if isinstance(s, tree.Step)), None)
+    if step is None:
+        return SolverIR(**common)
+    lowering = StepLowering(solver, sink)
+    until = next((s.cond for s in decl.body if isinstance(s, tree.Until)), None)
+    return SolverIR(
+        **common,
+        arguments=step.params,
+        step=lowering.step(step),
+        states={n: lowering.start(n, step) for n, item in lowering.states.items() if not is_plain_x(item)},
+        until=None if until is None else lowering.until(step, until),
+    )
+
+
+def is_plain_x(item: tree.DeclItem) -> bool:
+    """`state z = x`: the carried value starts at the initial state."""
+    return isinstance(item.value, tree.Name) and item.value.id == "x"
+
+
+def _dense(decl: tree.Solver, scope: Scope, sink: Sink) -> Function | None:
+    """`dense(theta) = [b_1(theta), …]`."""
+    for s in decl.body:
+        if isinstance(s, tree.Assign) and isinstance(s.targets[0], tree.Call):
+            call = s.targets[0]
+            name = call.args[0].value.id if isinstance(call.args[0].value, tree.Name) else "theta"
+            builder = GraphBuilder(Graph(), Weights())
+            ev = Evaluator(builder, sink, strict=True)
+            theta = builder.add("input", [], s.span, type=SCALAR, name="theta")
+            value = ev.value(ev.eval(s.value, scope.child({name: Value(SCALAR, theta)})), s.span)
+            if isinstance(value, Unknown):
+                return None
+            return Function("dense", builder.graph, (theta,), (("weights", builder.node(value)),))
+    return None
+
+
+__all__ = ["UNKNOWN", "lower_solver"]

@@ -1,0 +1,27 @@
+"""The entries of the op table, a file per family; importing this package fills the table."""
+
+from ndl.compiler.ops.families import (
+    batch,
+    calls,
+    contraction,
+    elementwise,
+    linalg,
+    logic,
+    reduction,
+    shape,
+    sources,
+    unary,
+)
+
+__all__ = [
+    "batch",
+    "calls",
+    "contraction",
+    "elementwise",
+    "linalg",
+    "logic",
+    "reduction",
+    "shape",
+    "sources",
+    "unary",
+]

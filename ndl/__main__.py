@@ -1,0 +1,5 @@
+"""`python -m ndl`."""
+
+from ndl.cli import main
+
+main()

@@ -1,0 +1,116 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
+from ndl.compiler.source import Source, Span
+
+if TYPE_CHECKING:
+    from ndl.compiler.syntax import tree
+    from ndl.session import Program
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE_OR_FOLDER = click.Path(exists=True, allow_dash=True, path_type=Path)
+
+
+def import_path(command: F) -> F:
+    """`-I FOLDER`, where `use` looks besides the standard library."""
+    return click.option(
+        "-I",
+        "--import-path",
+        "import_paths",
+        multiple=True,
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Also look for modules in this folder.",
+    )(command)
+
+
+def allow_path(command: F) -> F:
+    """`--allow-path PATH`, which lifts the fence around a program's own folder."""
+    return click.option(
+        "--allow-path",
+        "allow_paths",
+        multiple=True,
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help="Let the program read and write below this path too.",
+    )(command)
+
+
+def ndl_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The paths, with each folder replaced by the `.ndl` files below it, in order of name."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                p for p in path.rglob("*.ndl") if not any(part.startswith(".") for part in p.parts[1:])
+            )
+        else:
+            yield path
+
+
+def read_source(path: Path) -> Source:
+    """The text of a file, or of standard input for `-`. Raises NDLError when it is not UTF-8."""
+    if str(path) != "-":
+        from ndl.compiler.syntax.parser import load_source
+
+        source, found = load_source(str(path))
+        raise_errors(found)
+        return source
+    raw = sys.stdin.buffer.read()
+    try:
+        return Source("<stdin>", raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        source = Source("<stdin>", raw.decode("utf-8", errors="replace"))
+        at = len(raw[: error.start].decode("utf-8"))
+        raise fail("NDL101", "standard input is not UTF-8", Span(source, at, at + 1)) from None
+
+
+def parse(path: Path) -> tree.File:
+    """The syntax tree of a file. Raises NDLError with all that is wrong with its text."""
+    from ndl.compiler.syntax.parser import parse as parse_source
+
+    parsed, found = parse_source(read_source(path))
+    raise_errors(found)
+    return parsed
+
+
+def raise_errors(found: Iterable[Diagnostic]) -> None:
+    """Raises NDLError if any of the findings is an error."""
+    all_of_them = list(found)
+    if any(d.severity == "error" for d in all_of_them):
+        raise NDLError(all_of_them)
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """`--set a.b.c=VALUE` as name → text of an NDL expression."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        name, value = name.strip(), value.strip()
+        if not (equals and value and all(part.strip() for part in name.split("."))):
+            raise click.UsageError(
+                f"--set wants NAME.SETTING=VALUE, such as sweep.method.rtol=1e-9; got `{pair}`"
+            )
+        found[name] = value
+    return found
+
+
+def load(path: Path, **options: Any) -> Program:
+    """Load a program and show its warnings; its errors are raised."""
+    from ndl.console import show
+    from ndl.session import Program
+
+    program = Program.load(path, **options)
+    raise_errors(program.diagnostics)
+    show(program.diagnostics)
+    return program

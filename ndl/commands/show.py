@@ -1,0 +1,77 @@
+"""`ndl show`: a program's syntax tree, equations, graphs or generated code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ndl import console
+from ndl.commands import _shared
+from ndl.compiler.syntax import tree
+
+WAYS = ("tree", "equations", "latex", "ir", "svg", "code")
+
+
+@click.command("show")
+@click.argument("file", type=_shared.FILE)
+@click.option("--tree", "way", flag_value="tree", help="The syntax tree.")
+@click.option(
+    "--equations", "way", flag_value="equations", default=True, help="The equations, as text (default)."
+)
+@click.option("--latex", "way", flag_value="latex", help="The equations, as LaTeX.")
+@click.option("--ir", "way", flag_value="ir", help="The graph IR, as text.")
+@click.option("--svg", "way", flag_value="svg", help="The graph IR of the rates, as an SVG picture.")
+@click.option("--code", "way", flag_value="code", help="The generated Python module.")
+@click.option("--model", "name", help="Only this model.")
+@_shared.import_path
+def command(file: Path, way: str, name: str | None, import_paths: tuple[Path, ...]) -> None:
+    """Show what NDL makes of FILE."""
+    if way in ("tree", "equations", "latex"):
+        sys.stdout.write(from_text(file, way, name))
+        return
+    program = _shared.load(file, import_paths=import_paths)
+    if way == "code":
+        sys.stdout.write(program.python_source())
+        return
+    names = _one_of(list(program.models), name, file)
+    if way == "ir":
+        console.say("\n\n".join(program.ir_text(n).rstrip() for n in names))
+        return
+    from ndl.svg import graph_svg
+
+    if len(names) != 1:
+        raise click.UsageError(
+            f"{file} has {len(names)} models; choose one with --model ({', '.join(names)})"
+        )
+    rates = program.ir(names[0]).drift
+    if rates is None:
+        raise click.UsageError(f"model `{names[0]}` has no rates to draw")
+    sys.stdout.write(graph_svg(rates))
+
+
+def from_text(file: Path, way: str, name: str | None) -> str:
+    """What needs no more than parsing."""
+    from ndl.compiler.symbolic.equations import equations_latex, equations_text
+    from ndl.treetext import tree_text
+
+    parsed = _shared.parse(file)
+    if way == "tree":
+        return tree_text(parsed)
+    models = {item.name: item for item in parsed.items if isinstance(item, tree.Model)}
+    printer = equations_latex if way == "latex" else equations_text
+    comment = "%" if way == "latex" else "#"
+    chosen = _one_of(list(models), name, file)
+    return "\n".join(f"{comment} model {n}\n{printer(models[n])}\n" for n in chosen)
+
+
+def _one_of(known: list[str], name: str | None, file: Path) -> list[str]:
+    from ndl.compiler.diagnostics import did_you_mean
+
+    if name is None:
+        return known
+    if name not in known:
+        offer = did_you_mean(name, known) or f"it has {', '.join(known) or 'none'}"
+        raise click.UsageError(f"{file} has no model called `{name}`; {offer}")
+    return [name]

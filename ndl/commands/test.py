@@ -1,0 +1,80 @@
+"""`ndl test`: the `test` blocks of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ndl import console, exits
+from ndl.commands import _shared
+from ndl.compiler.diagnostics import Diagnostic, NDLError
+
+
+@click.command("test")
+@click.argument("files", nargs=-1, required=True, type=_shared.FILE_OR_FOLDER)
+@click.option("-k", "title", metavar="TEXT", help="Only tests whose title contains this.")
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Only failures and the last line.")
+@_shared.import_path
+@_shared.allow_path
+@click.pass_context
+def command(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    title: str | None,
+    as_json: bool,
+    quiet: bool,
+    import_paths: tuple[Path, ...],
+    allow_paths: tuple[Path, ...],
+) -> None:
+    """Run the test blocks of FILES (folders are searched)."""
+    rows: list[dict[str, Any]] = []
+    broken: list[Diagnostic] = []
+    for path in _shared.ndl_files(files):
+        try:
+            for row in run_tests(path, title, import_paths, allow_paths):
+                rows.append(row)
+                if not as_json:
+                    _print_row(row, quiet)
+        except NDLError as error:
+            broken.extend(error.diagnostics)
+            if not as_json:
+                console.show(error.diagnostics)
+    failed = sum(not row["passed"] for row in rows)
+    if as_json:
+        console.print_json({"tests": rows, "diagnostics": console.diagnostics_json(broken)})
+    else:
+        if not rows and not broken:
+            console.say("no tests" + (f" with `{title}` in the title" if title else ""))
+        console.say(f"{len(rows) - failed} passed, {failed} failed")
+    code = console.exit_code(broken)
+    ctx.exit(code if code != exits.OK else exits.DIAGNOSTICS if failed else exits.OK)
+
+
+def run_tests(
+    path: Path, title: str | None, import_paths: tuple[Path, ...] = (), allow_paths: tuple[Path, ...] = ()
+) -> Iterator[dict[str, Any]]:
+    """One row a test, as they finish. Raises NDLError when the file does not check."""
+    program = _shared.load(path, import_paths=import_paths, allow_paths=allow_paths)
+    for result in program.test(title):
+        yield {
+            "file": str(path),
+            "title": result.title,
+            "line": result.span.line,
+            "passed": result.passed,
+            "seconds": round(result.seconds, 3),
+            "message": str(result.message or ""),
+        }
+
+
+def _print_row(row: dict[str, Any], quiet: bool) -> None:
+    if row["passed"]:
+        if not quiet:
+            console.say(f"passed  {row['title']} ({row['seconds']:.1f} s)", style="green")
+        return
+    console.say(f"FAILED  {row['title']} ({row['file']}:{row['line']})", style="red")
+    for line in row["message"].splitlines():
+        console.say(f"        {line}".rstrip())

@@ -1,0 +1,190 @@
+"""Models, nets and solvers of a program as Python classes, each compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from ndl.compiler.backends.torch.module import compile_source, print_module
+from ndl.compiler.backends.torch.names import Names
+from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
+from ndl.compiler.check.parts import written_nets
+from ndl.compiler.check.values import MethodV, ModelV, OperatorV, SolverV, Value, WordV, is_known
+from ndl.compiler.diagnostics import Sink, fail
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.model import ModelIR, SolverIR
+from ndl.compiler.lower.models import lower_model
+from ndl.compiler.lower.solvers import lower_solver
+from ndl.compiler.passes.facts.derive import derive
+from ndl.compiler.passes.facts.facts import Facts
+from ndl.compiler.passes.facts.noise import noise_kind
+from ndl.compiler.passes.pipeline import Options, optimize
+from ndl.compiler.source import Span
+
+
+@dataclass
+class Compiled:
+    """One model: its IR, its class and its facts."""
+
+    ir: ModelIR
+    cls: Any
+    source: str
+    optimized: ModelIR
+    _facts: list[Facts] = field(default_factory=list)
+
+    @property
+    def facts(self) -> Facts:
+        if not self._facts:
+            self._facts.append(derive(self.ir))
+        return self._facts[0]
+
+
+class Compilation:
+    """What a program has compiled so far."""
+
+    def __init__(self, sink: Sink, file: str, options: Options | None = None) -> None:
+        self.sink, self.file = sink, file
+        self.options = options or Options()
+        self.models: dict[Any, Compiled] = {}
+        self.solvers: dict[int, Any] = {}
+        self.modules: list[ModuleType] = []
+        self.kept: list[ModelV] = []
+        self.bind: Mapping[str, Any] = {}
+        self.checker = Evaluator(TypeBuilder(), Sink())
+
+    # ------------------------------------------------------------ models
+
+    def key(self, model: ModelV) -> Any:
+        """Applications that differ only in run-time values share a class."""
+        options = {p.name for p in model.decl.options}
+        nets = written_nets(self.checker, model)
+        self.kept.append(model)  # so that no other value gets an id that stands in a key
+        chosen = tuple(
+            (k, v if is_known(v) else id(v))
+            for k, v in sorted(model.values.items())
+            if k in options or self._is_dim(model, k) or k in nets
+        )
+        shapes = tuple(str(v.type) if isinstance(v, Value) else id(v) for v in model.data)
+        return id(model.decl), chosen, shapes
+
+    def loaded(self, text: str, name: str) -> ModuleType:
+        """A generated module, whose `extern` nets are what Python has bound."""
+        module = compile_source(text, f"ndl_generated_{len(self.modules)}_{name}")
+        if "Extern" in vars(module):
+            from ndl.runtime.weights import Extern
+
+            module.__dict__["Extern"] = lambda net: self.bind[net] if net in self.bind else Extern(net)
+        return module
+
+    @staticmethod
+    def _is_dim(model: ModelV, name: str) -> bool:
+        from ndl.compiler.check.operators import header_dims
+
+        return name in header_dims(model.decl, model.module.scope)
+
+    def model(self, model: ModelV) -> Compiled:
+        key = self.key(model)
+        if key not in self.models:
+            ir = lower_model(model, self.sink)
+            if ir.noises and ir.noise_kind in ("general", "scalar"):
+                ir = refine_noise(ir)
+            optimized = optimize(ir, self.options)
+            text = print_module([optimized], file=self.file)
+            module = self.loaded(text, ir.name)
+            self.modules.append(module)
+            self.models[key] = Compiled(ir, self._class(module, ir.name), text, optimized)
+        return self.models[key]
+
+    @staticmethod
+    def _class(module: ModuleType, name: str) -> Any:
+        from ndl.runtime.model import Model
+
+        for value in vars(module).values():
+            if (
+                isinstance(value, type)
+                and issubclass(value, Model)
+                and name == value.NAME
+                and value is not Model
+            ):
+                return value
+        raise LookupError(name)
+
+    # ------------------------------------------------------------ nets
+
+    def operator(self, function: Function) -> Any:
+        """The `nn.Module` class of an operator's function."""
+        text = print_module([], operators=[function], file=self.file)
+        module = self.loaded(text, function.name)
+        self.modules.append(module)
+        from ndl.runtime.weights import Part
+
+        classes = [
+            v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Part) and v is not Part
+        ]
+        own = [c for c in classes if c.__module__ == module.__name__]
+        return own[-1]
+
+    # ------------------------------------------------------------ solvers
+
+    def solver_ir(self, solver: SolverV) -> SolverIR:
+        return lower_solver(solver, self.sink)
+
+    def solver(self, solver: SolverV) -> Any:
+        """A `Tableau`, or a class of step solvers."""
+        key = id(solver.decl)
+        if key not in self.solvers:
+            ir = self.solver_ir(solver)
+            names = Names([])
+            text = print_module([], [ir])
+            module = compile_source(text, f"ndl_generated_solver_{ir.name}")
+            self.solvers[key] = next(
+                v
+                for k, v in vars(module).items()
+                if k.startswith(names[ir.name])
+                or k == ir.name
+                or getattr(v, "NAME", None) == ir.name
+                or getattr(v, "name", None) == ir.name
+            )
+        return self.solvers[key]
+
+    def method(self, method: MethodV, kind: str, options: dict[str, Any], parts: dict[str, Any]) -> Any:
+        """A runtime method; `kind` chooses among solvers of one name."""
+        from ndl.runtime.methods import Method, Tableau
+
+        solver = self.choose(method, kind)
+        made = self.solver(solver)
+        if isinstance(made, Tableau):
+            return Method(method.name, solver.decl.kind, made, options, parts)
+        own = {k: options[k] for k in list(options) if k in made.OPTIONS}
+        return Method(method.name, solver.decl.kind, made(**own), options, parts)
+
+    def choose(self, method: MethodV, kind: str) -> SolverV:
+        for s in method.solvers:
+            if s.decl.kind == kind:
+                return s
+        return method.solvers[0]
+
+
+def refine_noise(ir: ModelIR) -> ModelIR:
+    """The kind of noise by its facts where the form of the equations does not tell."""
+    from dataclasses import replace
+
+    found = noise_kind(ir).value
+    order = ("none", "additive", "scalar", "commutative", "general")
+    return replace(ir, noise_kind=found) if found in order else ir
+
+
+def operator_function(op: OperatorV, types: list[Any], ev: Any, name: str) -> Function:
+    """An operator lowered for a net that stands outside a model."""
+    from ndl.compiler.lower.operators import lower_operator
+
+    return lower_operator(op, types, ev, name)
+
+
+def unsupported(what: str, span: Span) -> Exception:
+    return fail("NDL490", f"{what} is not yet lowered", span)
+
+
+__all__ = ["Compilation", "Compiled", "WordV", "operator_function", "unsupported"]

@@ -1,0 +1,79 @@
+"""A failed run in the words of the model: which equation, which sub-expression, where in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from ndl.compiler.check.applications import parts_of
+from ndl.compiler.check.values import ModelV
+from ndl.compiler.diagnostics import Diagnostic, NDLError
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.source import Span
+
+
+def diagnostic_of(error: Any, span: Span) -> Diagnostic:
+    """A runtime error as a diagnostic at the place that asked for the run."""
+    return Diagnostic(error.code, error.message, span, notes=tuple(error.notes), help=error.help)
+
+
+@contextmanager
+def explained(host: Any, instance: Any, model: ModelV, span: Span) -> Iterator[None]:
+    """Turns a solver's failure into a diagnostic at the equation of the state that gave way."""
+    from ndl.runtime.failures import SolveFailure
+
+    try:
+        yield
+    except SolveFailure as failure:
+        raise NDLError([_explain(host, instance, model, failure, span)]) from failure
+
+
+def _explain(host: Any, instance: Any, model: ModelV, failure: Any, span: Span) -> Diagnostic:
+    parts = parts_of(host.ev, model.decl)
+    where = span
+    state = (failure.state or "").split("[")[0].rstrip("'")
+    if state in parts.rates:
+        where = parts.rates[state].span.to(parts.rates[state].value.span)
+    if failure.status == "require" and parts.requires:
+        told = [r for r in parts.requires if " ".join(r.cond.span.text.split()) in failure.message]
+        where = (told or parts.requires)[0].span
+    notes = list(failure.notes)
+    place = first_bad(host, instance, model, failure)
+    if place is not None:
+        text, value, at = place
+        notes.append(f"the first value that is not finite is `{text}` = {value}, on line {at.line}")
+        where = at
+    return Diagnostic(failure.code, failure.message, where, notes=tuple(notes), help=failure.help)
+
+
+def first_bad(host: Any, instance: Any, model: ModelV, failure: Any) -> tuple[str, float, Span] | None:
+    """The first sub-expression of the drift that is not finite at the state of the failure."""
+    from ndl.compiler.ir.interpret import interpret
+
+    drift = host.compilation.model(model).ir.drift
+    if drift is None or failure.status not in ("finite", "step") or drift.parts:
+        return None
+    inputs: dict[str, Any] = {"t": torch.as_tensor(float(failure.time), dtype=torch.float64)}
+    for s in instance.STATES:
+        if s.name not in failure.values:
+            return None
+        inputs[s.name] = torch.as_tensor(failure.values[s.name], dtype=torch.float64).reshape(s.shape)
+    weights = {}
+    for p in instance.PARAMETERS:
+        value = getattr(instance, p.attribute or p.name).detach().to(torch.float64)
+        weights[p.name] = value if value.ndim == len(p.shape) else value[failure.member or 0]
+    for node in drift.graph.needed([n for _, n in drift.outputs]):
+        if node.op in ("input", "param", "const") or not node.span.text:
+            continue
+        probe = Function("probe", drift.graph, drift.inputs, (("value", node),), drift.params, drift.parts)
+        try:
+            value = interpret(probe, inputs, weights)["value"]
+        except Exception:
+            return None
+        if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
+            bad = float(value[~torch.isfinite(value)][0]) if value.ndim else float(value)
+            return " ".join(node.span.text.split()), bad, node.span
+    return None

@@ -1,0 +1,197 @@
+"""Running a block with its results written: settings, values, pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.values import HostV, ListV, TupleV, WordV
+from ndl.compiler.diagnostics import NDLError, fail
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+
+
+class TestContext:
+    """Statements of a `test` block."""
+
+    __test__ = False
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+
+    def declared(self, name: str) -> Span | None:
+        return None
+
+    def statement(self, ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
+        if isinstance(stmt, tree.Net):
+            from ndl.compiler.check.operators import read_net
+
+            scope.names[stmt.name] = read_net(ev, stmt, scope, owner=stmt)
+            return
+        if isinstance(stmt, tree.Draw):
+            from ndl.compiler.check.typing import resolve_type
+            from ndl.compiler.check.values import DistV
+            from ndl.host.builder import lift
+            from ndl.runtime.laws import Law
+
+            law = ev.eval(stmt.law, scope)
+            type_ = resolve_type(ev, stmt.type, scope) if stmt.type is not None else None
+            if isinstance(law, DistV):
+                arguments = tuple(self.host.number(a) for a in law.args)
+                shape = getattr(type_, "extents", ())
+                scope.names[stmt.name] = lift(Law(law.law, arguments).sample(1, shape, stream=stmt.name)[0])
+                return
+        raise fail("NDL490", "this statement in a test is not yet lowered", stmt.span)
+
+
+def run_block(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any:
+    """One block. `out` is a folder made when something is written, or None."""
+    if block.kind == "solve":
+        solution = host.run_solve(block.stmt)
+        if out is not None:
+            _write_solution(host, block, solution, out)
+        return solution
+    return _train(host, block, out, progress, resume)
+
+
+def _settings(host: Any, block: Any) -> dict[str, Any]:
+    """The resolved settings as text, to be written beside the results."""
+    from ndl.host.overrides import overridden
+
+    found: dict[str, Any] = {}
+    body = block.stmt.settings if block.kind == "solve" else block.stmt.body
+    settings = {}
+    for s in body:
+        if isinstance(s, tree.Assign) and len(s.targets) == 1 and isinstance(s.targets[0], tree.Name):
+            settings[s.targets[0].id] = (s.value, s.span)
+    from ndl.compiler.syntax.format import show_expr
+
+    for name, (value, _) in overridden(settings, block.name, host.overrides).items():
+        found[name] = show_expr(value)
+    return {"run": block.name, "kind": block.kind, "file": host.file, "settings": found}
+
+
+def plot_names(host: Any, block: Any) -> list[str] | None:
+    """What `plot = [x, z]` names: None when nothing is to be drawn."""
+    body = block.stmt.settings if block.kind == "solve" else block.stmt.body
+    for s in body:
+        if isinstance(s, tree.Assign) and isinstance(s.targets[0], tree.Name) and s.targets[0].id == "plot":
+            items = s.value.items if isinstance(s.value, (tree.ListExpr, tree.TupleExpr)) else (s.value,)
+            return [
+                i.id + "'" * i.primes
+                if isinstance(i, tree.Name)
+                else i.name
+                if isinstance(i, tree.Words)
+                else ""
+                for i in items
+            ]
+    return None
+
+
+def _write_solution(host: Any, block: Any, solution: Any, out: Any) -> None:
+    from ndl.runtime import results
+
+    folder = out.path
+    results.write_settings(folder, _settings(host, block))
+    name = "results.csv"
+    written = _written(host, block)
+    if written is not None:
+        target = host.policy.write(written)
+        solution.save(target)
+    results.write_solution(folder, solution, name)
+    names = plot_names(host, block)
+    if names is not None or solution.problem.save.kind != "end":
+        chosen = [n for n in names or [] if n in solution.names()]
+        if "phase_portrait" in (names or []):
+            from ndl.runtime import plots
+
+            states = list(solution.names(derived=False))[:2]
+            figure = plots.plot(solution, *states, kind="phase")
+        else:
+            figure = solution.plot(*chosen)
+        results.write_figure(folder, figure, "plot")
+
+
+def _written(host: Any, block: Any) -> str | None:
+    for s in block.stmt.settings:
+        if isinstance(s, tree.Assign) and isinstance(s.targets[0], tree.Name) and s.targets[0].id == "write":
+            found = host.ev.eval(s.value, host.module.scope)
+            if isinstance(found, str):
+                return found
+    return None
+
+
+def _train(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any:
+    from ndl.host.training import run_train
+    from ndl.runtime import results
+
+    kind = "auto" if progress else "silent"
+
+    def opened() -> Any:
+        """The folder, made once the data is read: a run that cannot start leaves nothing."""
+        results.write_settings(out.path, _settings(host, block))
+        return out.path
+
+    folder = None if out is None else opened
+    trained = run_train(host, block.stmt, {}, folder=folder, progress=kind, resume=resume)
+    host.named[id(block.stmt)] = trained
+    if out is not None:
+        results.write_training(out.path, trained.result, _fitted(trained))
+        _pictures(host, block, trained, out.path)
+    return trained.result
+
+
+def _fitted(trained: Any) -> dict[str, Any]:
+    """The fitted values by the user's names."""
+    from ndl.report import fitted
+
+    model = getattr(trained.model, "instance", None)
+    return dict(fitted(model)) if model is not None else {}
+
+
+def _pictures(host: Any, block: Any, trained: Any, folder: Any) -> None:
+    """The loss, and the fit where the model was solved at the times of data."""
+    from ndl.runtime import plots, results
+
+    history = trained.result.history
+    shown = {"validation": history.validation, "validation_steps": history.validation_steps}
+    figure = plots.losses(history.loss, terms=history.terms, **(shown if len(history.validation) else {}))
+    results.write_figure(folder, figure, "loss")
+    session, loss = trained.session, trained.last
+    table = session.table
+    if not loss.solves or table is None or table.time is None or table.samples is not None:
+        return
+    import torch
+
+    with torch.no_grad():
+        solution = dense_solution(host, session, loss)
+    observed = {n: table[n] for n in table if n in solution.names()}
+    if observed:
+        curves = {n: solution.get(n).values for n in observed}
+        results.write_figure(folder, plots.fit(table.time, observed, solution.t, curves), "fit")
+
+
+def dense_solution(host: Any, session: Any, loss: Any) -> Any:
+    """The fitted model on a fine grid over the data's span."""
+    import torch
+
+    from ndl.runtime.solve import solve
+
+    model, instance = next(iter(session.models.values()))
+    times = session.table.time
+    method = session.value("method")
+    from ndl.compiler.check.applications import as_method
+
+    chosen = as_method(host.ev, method, session.block.span) if method is not None else None
+    return solve(
+        host.draws(instance, None, loss.seed),
+        span=(float(times[0]), float(times[-1])),
+        method=host.method(host.ev, model, chosen, {}, session.block.span),
+        save=torch.linspace(float(times[0]), float(times[-1]), 400, dtype=torch.float64),
+        seed=loss.seed,
+        precision=loss.precision,
+    )
+
+
+__all__ = ["HostV", "ListV", "NDLError", "TestContext", "TupleV", "WordV", "run_block"]

@@ -1,0 +1,69 @@
+"""What a finished run says: a short summary for people, a mapping for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ndl.runtime.history import TrainResult
+    from ndl.runtime.model import Model
+    from ndl.runtime.solution import Solution
+
+FEW = 6  # values of a tensor that a summary lists one by one
+
+
+def result_json(result: Solution | TrainResult) -> dict[str, Any]:
+    """The numbers of a result by name: loss and fitted values, or statistics and final values."""
+    from ndl.runtime.history import TrainResult
+
+    if isinstance(result, TrainResult):
+        return {"loss": _number(result.loss), "steps": result.steps, **fitted(result.model)}
+    stats = {k: _number(getattr(result.stats, k)) for k in ("steps", "rejected", "evaluations")}
+    final = {name: _number(result.final[name]) for name in result.names(derived=False)}
+    return {"stats": stats, "final": final}
+
+
+def fitted(model: Model | None) -> dict[str, dict[str, Any]]:
+    """A model's own parameters and the initial values that were fitted; the weights of its nets, which
+    nobody reads, are in the checkpoint."""
+    if model is None or not hasattr(model, "initial_parameters"):
+        return {"parameters": {}, "initial": {}}
+    own = {p.name: _number(getattr(model, p.attribute or p.name)) for p in model.PARAMETERS if p.trainable}
+    free = [name for name, tensor in model.initial_parameters().items() if tensor.requires_grad]
+    return {"parameters": own, "initial": {name: _number(model.initial(name)) for name in free}}
+
+
+def summary(kind: str, name: str, result: Solution | TrainResult) -> str:
+    """A few lines: what was run, how it went, the values that matter."""
+    found = result_json(result)
+    if "loss" in found:
+        values = found["parameters"] | {f"{k} at the start": v for k, v in found["initial"].items()}
+        return "\n".join([f"{kind} {name}: loss {_short(found['loss'])}", *_table(values)])
+    stats = ", ".join(f"{_short(v)} {k}" for k, v in found["stats"].items())
+    values = {f"{k} at the end": v for k, v in found["final"].items()}
+    return "\n".join([f"{kind} {name}: {stats}", *_table(values)])
+
+
+def _number(value: Any) -> Any:
+    """A tensor as a number or nested lists."""
+    return value.detach().cpu().tolist() if hasattr(value, "detach") else value
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        flat = _flat(value)
+        if len(flat) > FEW:
+            return f"{min(flat):.4g} to {max(flat):.4g} ({len(flat)} values)"
+        return "[" + ", ".join(_short(v) for v in value) + "]"
+    return str(value)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [x for v in value for x in _flat(v)] if isinstance(value, list) else [value]
+
+
+def _table(found: dict[str, Any]) -> list[str]:
+    wide = max((len(k) for k in found), default=0)
+    return [f"  {k:<{wide}} = {_short(v)}" for k, v in found.items()]

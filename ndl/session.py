@@ -1,0 +1,288 @@
+"""A program, loaded: checked once, compiled when it is first run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.check import Checked, check_file
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.values import FileV, ModelV
+from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
+from ndl.compiler.source import Source, Span
+from ndl.compiler.syntax import tree
+
+if TYPE_CHECKING:
+    from ndl.compiler.ir.model import ModelIR
+    from ndl.host.host import Host
+
+
+@dataclass(frozen=True)
+class Block:
+    """A `solve` or `train` block: its kind, its name (unique in the file), its place."""
+
+    kind: str
+    name: str
+    span: Span
+    stmt: Any
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One `test` block: `message` says what failed."""
+
+    title: str
+    span: Span
+    passed: bool
+    seconds: float
+    message: str = ""
+    diagnostic: Diagnostic | None = None
+
+
+class Program:
+    """A checked file. Its models are classes; its blocks run; its tests are checked."""
+
+    def __init__(
+        self,
+        checked: Checked,
+        path: Path,
+        found: Sequence[Diagnostic],
+        bind: Mapping[str, Any] | None,
+        allow_paths: Sequence[Path],
+        overrides: Mapping[str, Any] | None,
+    ) -> None:
+        self.checked, self.path = checked, path
+        self.diagnostics = list(found)
+        self.bind, self.allow_paths = dict(bind or {}), tuple(allow_paths)
+        self.overrides = {k: str(v) for k, v in (overrides or {}).items()}
+        self._host: Host | None = None
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | Source,
+        *,
+        import_paths: Sequence[Path] = (),
+        bind: Mapping[str, Any] | None = None,
+        allow_paths: Sequence[Path] = (),
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Program:
+        """Check a file. Raises `NDLError` with all diagnostics when there are errors."""
+        checked, found = check_file(path, import_paths=import_paths)
+        if checked is None or any(d.severity == "error" for d in found):
+            raise NDLError(found)
+        file = Path(path.path) if isinstance(path, Source) else Path(path)
+        program = cls(checked, file, found, bind, allow_paths, overrides)
+        program._check_overrides()
+        program._check_bind()
+        return program
+
+    def _check_overrides(self) -> None:
+        from ndl.compiler.diagnostics import did_you_mean
+        from ndl.compiler.source import NO_SPAN
+
+        names = [b.name for b in self.runs]
+        for key in self.overrides:
+            run = key.partition(".")[0]
+            if run not in names:
+                raise fail(
+                    "NDL516",
+                    f"there is no run `{run}` to set `{key}` in",
+                    NO_SPAN,
+                    help=did_you_mean(run, names) or f"its runs are {', '.join(names) or 'none'}",
+                )
+
+    def _check_bind(self) -> None:
+        """Every bound module is the place of an `extern net`, of this file or one that it uses."""
+        from ndl.compiler.diagnostics import did_you_mean
+        from ndl.compiler.source import NO_SPAN
+
+        items = self.checked.module.items
+        known = [i.name for i in items if isinstance(i, tree.Extern)]
+        if any(isinstance(i, tree.Use) for i in items):
+            return
+        for name in self.bind:
+            if name not in known:
+                raise fail(
+                    "NDL358",
+                    f"there is no `extern net {name}` to bind a module to",
+                    NO_SPAN,
+                    help=did_you_mean(name, known) or f"its extern nets are {', '.join(known) or 'none'}",
+                )
+
+    # ------------------------------------------------------------ what is in it
+
+    @property
+    def runs(self) -> list[Block]:
+        """The `solve` and `train` blocks in the order of the file."""
+        from ndl.host.names import stmt_name
+
+        found: list[Block] = []
+        for item in self.checked.module.items:
+            if isinstance(item, (tree.Solve, tree.Train)):
+                name = stmt_name(item)
+                taken = [b.name for b in found]
+                kind = "solve" if isinstance(item, tree.Solve) else "train"
+                unique, k = name, 2
+                while unique in taken:
+                    unique, k = f"{name}-{k}", k + 1
+                found.append(Block(kind, unique, item.span, item))
+        return found
+
+    @property
+    def tests(self) -> list[tree.Test]:
+        return [i for i in self.checked.module.items if isinstance(i, tree.Test)]
+
+    @property
+    def host(self) -> Host:
+        if self._host is None:
+            from ndl.host.host import Host
+
+            self._host = Host(
+                self.checked.module,
+                file=str(self.path),
+                allow=self.allow_paths,
+                bind=self.bind,
+                overrides=self.overrides,
+            )
+        return self._host
+
+    def _model_values(self) -> dict[str, ModelV]:
+        """The models that the file declares, by name; those that need data or dimensions too."""
+        found = {}
+        for name, value in self.checked.module.names.items():
+            if isinstance(value, FileV) and value.kind == "alias":
+                value = self.host.ev.file_value(value)
+            if isinstance(value, ModelV):
+                found[name] = value
+        return found
+
+    @property
+    def models(self) -> dict[str, Any]:
+        """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`."""
+        return {n: self._class(m) for n, m in self._model_values().items()}
+
+    def _class(self, model: ModelV) -> Any:
+        """The class of a model, which knows where it comes from: `ndl.solve` asks for it."""
+        cls = self.host.compilation.model(model).cls
+        cls._ndl_source = (self, model)
+        return cls
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name in ("checked", "path"):
+            raise AttributeError(name)
+        values = self._model_values()
+        if name in values:
+            return self._class(values[name])
+        raise AttributeError(f"{self.path.name} declares no model `{name}`")
+
+    # ------------------------------------------------------------ running
+
+    def run(
+        self,
+        name: str | None = None,
+        *,
+        out: Any = None,
+        progress: bool = False,
+        resume: bool = False,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """Run one block, or all: a `Solution` or a `TrainResult` for each. With `out`, results, the
+        resolved settings and pictures are written there. Raises `NDLError`."""
+        from ndl.host.run import run_block
+
+        self.host.overrides = {**self.overrides, **{k: str(v) for k, v in (overrides or {}).items()}}
+        chosen = [b for b in self.runs if name is None or b.name == name]
+        return [run_block(self.host, b, out, progress, resume) for b in chosen]
+
+    def test(self, title: str | None = None) -> Iterator[TestResult]:
+        """Run the `test` blocks whose titles contain `title`, one after the other."""
+        from ndl.compiler.check.statements import run_block
+        from ndl.host.run import TestContext
+
+        for test in self.tests:
+            if title is not None and title not in test.title:
+                continue
+            began = time.perf_counter()
+            ev = self.host.evaluator()
+            ev.context = TestContext(self.host)
+            try:
+                run_block(ev, test.body, Scope(self.checked.module.scope))
+                result = TestResult(test.title, test.span, True, time.perf_counter() - began)
+            except NDLError as error:
+                first = error.diagnostics[0]
+                result = TestResult(
+                    test.title, test.span, False, time.perf_counter() - began, str(error), first
+                )
+            yield result
+
+    # ------------------------------------------------------------ looking inside
+
+    def python_source(self) -> str:
+        """The program as a Python module that imports only torch and `ndl.runtime`."""
+        from ndl.host.export import python_source
+
+        return python_source(self)
+
+    def ir(self, name: str) -> ModelIR:
+        """The optimised IR of a model."""
+        return self.host.compilation.model(self._model_values()[name]).optimized
+
+    def ir_text(self, name: str) -> str:
+        """The graphs of a model as text."""
+        from ndl.host.export import ir_text
+
+        return ir_text(self.ir(name))
+
+    def facts(self, name: str) -> list[tuple[str, str]]:
+        """What the compiler derived about a model, and what it chose because of it."""
+        from ndl.compiler.passes.choose import choices
+        from ndl.compiler.passes.facts.explain import explain
+
+        found = self.host.compilation.model(self._model_values()[name]).facts
+        return [*explain(found), *((f"choice of {c.setting}", c.why) for c in choices(found))]
+
+
+def source_of(model: Any) -> tuple[Program, ModelV]:
+    """The program and the declaration of a model's class. Raises TypeError for anything else."""
+    cls = model if isinstance(model, type) else type(model)
+    found = getattr(cls, "_ndl_source", None)
+    if found is None:
+        raise TypeError(f"{cls.__name__} is not a model of a loaded program; take it from `program.models`")
+    program, declared = found
+    return program, declared
+
+
+def solve_model(instance: Any, settings: Mapping[str, str]) -> Any:
+    """Solve an instance with settings given as texts of the language."""
+    from ndl.host.objects import ModelObject
+    from ndl.host.overrides import read
+
+    program, declared = source_of(instance)
+    host, read_settings = (
+        program.host,
+        {name: read(name, text, "setting ") for name, text in settings.items()},
+    )
+    spans = {name: (value, value.span) for name, value in read_settings.items()}
+    scope = program.checked.module.scope
+    target = ModelObject(instance, declared)
+    where = declared.decl.name_span
+    return host.guarded(lambda: host.solution(host.evaluator(), target, spans, scope, where), where)
+
+
+def train_block(target: Any, name: str | None) -> tuple[Program, Block]:
+    """The `train` block of a program (by name, if it has several) or of a model's class."""
+    program, declared = (target, None) if isinstance(target, Program) else source_of(target)
+    blocks = [b for b in program.runs if b.kind == "train" and name in (None, b.name)]
+    if declared is not None:
+        from ndl.host.training import block_of
+
+        stmt = block_of(program.host, declared, declared.decl.name_span)
+        blocks = [b for b in blocks if b.stmt is stmt]
+    if len(blocks) != 1:
+        known = ", ".join(b.name for b in program.runs if b.kind == "train") or "none"
+        raise ValueError(f"name one of the train blocks; this program has {known}")
+    return program, blocks[0]

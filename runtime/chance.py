@@ -1,0 +1,51 @@
+"""The draws of a model, bound for a run: one for each sample, and fresh ones for each firing of an event.
+
+A draw is a pure function of the run's seed, its name, the member, the training step and the firing, so that a
+stage, a rejected step and the backward pass see the same number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from ndl.runtime.draws import Chance
+from ndl.runtime.model import Model
+from ndl.runtime.weights import Part
+from torch import nn
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+def with_draws(model: ModelT, count: int | None, seed: int, step: int = 0) -> ModelT:
+    """The model with its draws: one for each of `count` members, or for a single run (None)."""
+    if not model.DRAWS:
+        return model
+    if count is None and model.member_shape():
+        count = model.member_shape()[0]
+    sample: Any = 0 if count is None else torch.arange(count)
+    chance = Chance(seed, step)
+    found = model.bind(**{d.name: chance.value(d, sample) for d in model.DRAWS if d.per == "sample"})
+    found._given["chance"] = chance
+    return found
+
+
+def at_firing(model: ModelT, event: int, ids: Any, turns: Any) -> ModelT:
+    """The model with the draws of an event for the members `ids [b]` in their firings `turns [b]`."""
+    fresh = [d for d in model.DRAWS if d.per == "firing" and d.event == event]
+    if not fresh:
+        return model
+    chance = model._given.get("chance", Chance())
+    sample, turn = (torch.from_numpy(np.asarray(v, dtype=np.int64)) for v in (ids, turns))
+    return model.bind(**{d.name: chance.value(d, sample, turn) for d in fresh})
+
+
+def prepare(modules: Iterable[nn.Module], training: bool, chance: Chance) -> None:
+    """Tell modules and their parts whether they are being trained, and where their draws come from."""
+    for module in modules:
+        module.train(training)
+        for below in module.modules():
+            if isinstance(below, Part):
+                below.chance = chance

@@ -1,0 +1,74 @@
+"""Random values of programs: pure functions of (seed, stream, sample, step, turn, place in the value).
+
+Every number of a value has its own Philox counter (sample, step, turn, place) under the key of its stream, so
+that a value does not depend on batch, device or order. Laws with a pathwise derivative are differentiable in
+their arguments: the random number is made first and carried through the law's transformation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from ndl.runtime.info import DrawInfo
+from ndl.runtime.laws import LAWS, Law, Numbers
+from ndl.runtime.philox import MASK, normal_pair, philox, subkey, uniform53
+from torch import Tensor
+
+DOMAIN = 2
+"""The draws' part of the generator; see `philox.subkey`."""
+
+
+def draw(
+    law: str,
+    shape: Sequence[int] = (),
+    *arguments: Any,
+    seed: int,
+    stream: int,
+    sample: Any = 0,
+    step: Any = 0,
+    turn: Any = 0,
+    dtype: torch.dtype = torch.float64,
+    device: Any = None,
+) -> Tensor:
+    """A value of `law(*arguments)`, `[..., *shape]`, leading axes those of `sample`, `step`, `turn` together.
+
+    `stream` is the draw's place in the program. Arguments broadcast against the value from the right. Raises
+    `SettingError` for an unknown law or wrong arguments.
+    """
+    checked = Law(law, tuple(arguments))
+    where = torch.device(device) if device is not None else torch.device("cpu")
+    lead = [torch.as_tensor(v, dtype=torch.int64, device=where) & MASK for v in (sample, step, turn)]
+    lead = [v.reshape((*v.shape, *[1] * len(shape))) for v in lead]
+    place = torch.arange(prod(shape), dtype=torch.int64, device=where).reshape(tuple(shape))
+    words = philox((lead[0], lead[1], lead[2], place), subkey(seed, stream, DOMAIN, where))
+    u, v = uniform53(words[0], words[1]), uniform53(words[2], words[3])
+    given = [torch.as_tensor(a, device=where) for a in checked.arguments]
+    given = [a if a.is_floating_point() else a.to(torch.float64) for a in given]
+    value: Tensor = LAWS[law][0](Numbers(u, v, normal_pair(words)[0]), *given)
+    return value.to(dtype)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Where a run's draws come from: its seed, and the step of training (0 outside)."""
+
+    seed: int = 0
+    step: int = 0
+    first: int = 0  # the number of the first sample, where a batch is computed in pieces
+
+    def value(self, info: DrawInfo, sample: Any, turn: Any = 0) -> torch.Tensor:
+        """The draw of the members `sample` in their turns, `[..., *shape]`."""
+        stream = int.from_bytes(hashlib.sha256(info.name.encode()).digest()[:4], "big")
+        where = {
+            "seed": self.seed,
+            "stream": stream,
+            "sample": sample + self.first,
+            "step": self.step,
+            "turn": turn,
+        }
+        return draw(info.law, info.shape, *info.arguments, **where)

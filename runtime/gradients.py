@@ -1,0 +1,152 @@
+"""Gradients of a run: what each route records, and how.
+
+`discrete` differentiates what was computed: the accepted steps are found without a tape and taken again with
+one. `checkpoint(n)` keeps the states at the ends of n stretches and takes each stretch again on the way back.
+`adjoint` solves the continuous adjoint equation. `reversible` belongs to reversible methods.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime import at_once
+from ndl.runtime.errors import SettingError
+from ndl.runtime.events import EventWatch
+from ndl.runtime.problem import Problem
+from ndl.runtime.requirements import Requirements
+from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepping.explicit import ExplicitRK
+from ndl.runtime.stepping.finish import (
+    SavedInterpolant,
+    errors_of,
+    events_of,
+    solution_of,
+    stats_of,
+    steps_of,
+    stiffness_of,
+)
+from ndl.runtime.stepping.loop import Loop, Outcome
+from ndl.runtime.stepping.pace import Pace
+from ndl.runtime.stepping.replay import Replay, Script, State, Taken, gather
+from ndl.runtime.stepping.stepper import Stepper
+from ndl.runtime.stepping.trail import Piece, TrailInterpolant, fixed_table
+from torch.utils.checkpoint import checkpoint
+
+
+def solve_with_gradient(problem: Problem, stepper: Stepper) -> Solution:
+    """Solve by the route that `problem.gradient` names. Raises `SettingError` where it cannot."""
+    route, stretches = route_of(problem.gradient)
+    if route == "adjoint":
+        from ndl.runtime.adjoint import solve_adjoint
+
+        return solve_adjoint(problem, stepper)
+    if route == "reversible":
+        raise SettingError(
+            f"`{problem.method.name}` is not reversible",
+            help="use `gradient = adjoint` or `discrete`, or the method `reversible_heun`",
+        )
+    if route == "discrete" and at_once.applies(problem, stepper):
+        found = at_once.solve_at_once(problem, stepper)
+        if found is not None:
+            return found
+    if route == "discrete" and alone(problem, stepper):
+        loop = Loop(problem, stepper, keep=True, taped=True)
+
+        def complete(piece: Piece) -> None:
+            assert piece.attempt is not None
+            stepper.complete(loop.f, piece.attempt, piece.t, piece.h)
+
+        loop.trail.complete = complete
+        return solution_of(problem, stepper, loop.run())
+    script, outcome = script_of(problem, stepper)
+    return replayed(problem, stepper, script, outcome, stretches)
+
+
+def alone(problem: Problem, stepper: Stepper) -> bool:
+    """Whether the loop itself can record the gradient: one member, whose rejected steps leave no trace, and
+    no time that follows the state."""
+    model = problem.model
+    return problem.count == 1 and isinstance(stepper, ExplicitRK) and not model.EVENTS and not model.BREAKS
+
+
+def route_of(gradient: Any) -> tuple[str, int | None]:
+    """The route and, for checkpoints, how many stretches."""
+    if gradient in ("discrete", "adjoint", "reversible"):
+        return gradient, None
+    if isinstance(gradient, tuple) and len(gradient) == 2 and gradient[0] == "checkpoint":
+        if int(gradient[1]) < 1:
+            raise SettingError("`checkpoint(n)` needs n of at least 1")
+        return "checkpoint", int(gradient[1])
+    raise SettingError(
+        f"`gradient` is discrete, checkpoint(n), adjoint, reversible or none, not `{gradient}`"
+    )
+
+
+def script_of(problem: Problem, stepper: Stepper) -> tuple[Script, Outcome | None]:
+    """The accepted steps: known beforehand for fixed steps with nothing to watch for, else found."""
+    pace = Pace.of(problem, stepper)
+    plain = not EventWatch(problem) and not Requirements(problem)
+    if pace.step is not None and plain:
+        return Script(fixed_table(problem, pace.step), given=True), None
+    with torch.no_grad():
+        outcome = Loop(problem, stepper, keep=False).run()
+    watch = outcome.watch
+    table = outcome.trail.table()
+    return Script(table, watch.firings, outcome.restarts, outcome.crossings, pace.fixed), outcome
+
+
+def replayed(
+    problem: Problem, stepper: Stepper, script: Script, outcome: Outcome | None, stretches: int | None
+) -> Solution:
+    """The solution whose values carry their gradients."""
+    keep = stretches is None
+    replay = Replay(problem, stepper, script, keep)
+    steps = int(script.table.many.max(initial=0))
+    state, first = replay.begin()
+    parts = [first]
+    if stretches is None:
+        state, taken = replay.stretch(state, 0, steps)
+        parts.append(taken)
+    else:
+        bounds = np.linspace(0, steps, min(stretches, max(steps, 1)) + 1).round().astype(int)
+        for a, b in pairwise(bounds):
+            state, taken = _checkpointed(replay, state, int(a), int(b))
+            parts.append(taken)
+    recorder, last, trail, fired = gather(problem, parts, keep)
+    last_t = np.full(problem.count, problem.t1) if outcome is None else outcome.last_t
+    if outcome is None:
+        if not bool(torch.isfinite(last.detach()).all()):
+            # the loop without a tape says what went wrong, and where
+            with torch.no_grad():
+                Loop(problem, stepper, keep=False).run()
+        many = script.table.many
+        stats = stats_of(problem, many, np.zeros_like(many), np.full_like(many, replay.evaluations))
+    else:
+        stats = stats_of(problem, outcome.steps, outcome.rejected, outcome.evaluations)
+    recorder.finish(np.arange(problem.count), last_t, {"x": last})
+    saved = recorder.result()
+    watch = EventWatch(problem)
+    watch.firings = script.firings
+    times = torch.stack([fired[i] for i in range(len(script.firings))]) if script.firings else None
+    interpolant: Interpolant | None = SavedInterpolant(problem, saved) if problem.save.kind != "end" else None
+    table = script.table
+    if keep and trail.keep and trail.pieces:
+        interpolant = TrailInterpolant(trail, stepper, saved.t[:, 0], problem.x0)
+        table = trail.table()
+    return Solution(
+        problem, saved, {"x": last}, last_t, stats,
+        steps_of(
+            problem, table, lambda: stiffness_of(trail, stepper, table),
+            lambda: errors_of(problem, trail, table),
+        ),
+        events_of(problem, watch, times), interpolant,
+    )  # fmt: skip
+
+
+def _checkpointed(replay: Replay, state: State, first: int, last: int) -> tuple[State, Taken]:
+    """A stretch whose tape is made again on the way back."""
+    made: tuple[State, Taken] = checkpoint(replay.stretch, state, first, last, use_reentrant=False)
+    return made

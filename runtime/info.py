@@ -1,0 +1,139 @@
+"""What a generated model says of itself: static descriptions of its states, weights and processes.
+
+Shapes are those of one sample. `name` is the user's name, `attribute` or `method` the Python one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+
+@dataclass(frozen=True)
+class State:
+    """A state of first order; it takes `size` places of the flat state from `offset` on."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    offset: int = 0
+    algebraic: bool = False
+    lower: float | None = None
+    upper: float | None = None
+    attribute: str = ""
+    line: int = 0
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def places(self) -> slice:
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A weight of a model or of one of its parts; `law` says how it is drawn when no value is given."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    lower: float | None = None
+    upper: float | None = None
+    trainable: bool = True
+    kind: str = "R"
+    law: tuple[str, tuple[float, ...]] | None = None
+    attribute: str = ""
+
+    @property
+    def constrained(self) -> bool:
+        return self.trainable and (self.lower is not None or self.upper is not None)
+
+
+@dataclass(frozen=True)
+class InputInfo:
+    """A path (`on_time`) or a constant given at run time."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    on_time: bool = False
+
+
+@dataclass(frozen=True)
+class NoiseInfo:
+    """A driving noise with `size` independent components."""
+
+    name: str
+    size: int = 1
+    shape: tuple[int, ...] = ()
+    law: str = "wiener"
+
+
+@dataclass(frozen=True)
+class DrawInfo:
+    """A random value, bound like an input; `per` is `sample`, `step` or `firing` (of which `event`)."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    law: str = "normal"
+    arguments: tuple[Any, ...] = ()
+    per: str = "sample"
+    event: int | None = None
+
+
+@dataclass(frozen=True)
+class DerivedInfo:
+    """A derived quantity; `noises` names the noises whose values it reads."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    kind: str = "R"
+    method: str = ""
+    noises: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ObserveInfo:
+    """A measurement, drawn at each saved time; `methods` give the law's arguments there."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+    law: str = "normal"
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TermInfo:
+    """A named part of the right-hand side."""
+
+    name: str
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class EventInfo:
+    """`kind` is rising, falling, crossing, every or sample; `resets` names the states that change."""
+
+    kind: str
+    text: str
+    resets: tuple[str, ...] = ()
+    column: str | None = None
+    stop: bool = False
+    why: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class RequireInfo:
+    """A condition that is checked while running."""
+
+    text: str
+    why: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class IntegralInfo:
+    """An integral of `y(t) = …`: `volterra` when its upper limit is t."""
+
+    volterra: bool = False

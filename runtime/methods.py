@@ -1,0 +1,199 @@
+"""What a method is to the runtime: a tableau, or a step written in NDL, with its options.
+
+Shapes: a state is `x [..., n]`; a time `t` and a step `h` have the batch shape of `x` or none. `h` may
+be negative. Generated step solvers extend `StepSolver`; the engine hands them a `VectorField`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """A Runge–Kutta method: stages k_i = f(x + h sum_j A[i][j] k_j, t + c[i] h), x1 = x + h sum b_i k_i.
+
+    `A` is strictly lower triangular (explicit) or lower triangular (diagonally implicit); rows may be
+    short, missing entries are 0. `b_hat` are the weights of the embedded method of order `embedded`.
+    `dense[i][k]` gives b_i(theta) = sum_k dense[i][k] theta^(k+1); None means cubic Hermite. Stages beyond
+    `len(b)`'s last nonzero weight of `b` and `b_hat` serve dense output only and are evaluated on demand.
+    """
+
+    name: str
+    order: float
+    embedded: float | None
+    c: tuple[float, ...]
+    A: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    b_hat: tuple[float, ...] | None = None
+    dense: tuple[tuple[float, ...], ...] | None = None
+
+    @property
+    def stages(self) -> int:
+        return len(self.c)
+
+    @property
+    def implicit(self) -> bool:
+        """Whether a stage depends on itself."""
+        return any(len(row) > i and row[i] != 0 for i, row in enumerate(self.A))
+
+
+class StepSolver:
+    """Base of step solvers generated from `solver NAME for KIND: step(…)`.
+
+    NAME, KIND ('ode', 'sde', 'split', 'root', 'linear', 'energy'), ORDER and EMBEDDED (None: no error
+    estimate) are static. OPTIONS maps names to defaults, the instance's values are attributes of
+    `options`. STATES maps the name of each carried state to its initial value: None for the initial x,
+    a number for that constant in the shape of x, or a function `(solver, f, x, t, **extras) -> Tensor`.
+    ARGUMENTS are the step's argument names as written. PREVIOUS maps a name ('x', 't', 'h' or a carried
+    state) to the largest k of `prev(name, k)`. For noise, CALCULUS is how the step reads the equation and
+    NOISE the most general kind that it serves (additive, scalar, diagonal, commutative, general).
+    """
+
+    NAME: ClassVar[str] = ""
+    KIND: ClassVar[str] = "ode"
+    ORDER: ClassVar[float] = 1.0
+    EMBEDDED: ClassVar[float | None] = None
+    OPTIONS: ClassVar[Mapping[str, Any]] = {}
+    STATES: ClassVar[Mapping[str, Any]] = {}
+    ARGUMENTS: ClassVar[tuple[str, ...]] = ("f", "x", "t", "h")
+    PREVIOUS: ClassVar[Mapping[str, int]] = {}
+    CALCULUS: ClassVar[str] = "ito"
+    NOISE: ClassVar[str] = "general"
+
+    def __init__(self, **options: Any) -> None:
+        unknown = sorted(set(options) - set(self.OPTIONS))
+        if unknown:
+            raise TypeError(f"`{self.NAME}` has no option `{unknown[0]}`; it has {', '.join(self.OPTIONS)}")
+        self.options: dict[str, Any] = {**self.OPTIONS, **options}
+
+    def initial_states(self, f: Any, x: Tensor, t: Tensor, **extras: Any) -> dict[str, Tensor]:
+        """The carried states before the first step."""
+        out: dict[str, Tensor] = {}
+        for name, value in self.STATES.items():
+            if value is None:
+                out[name] = x
+            elif callable(value):
+                out[name] = value(self, **self._wanted(value, {"f": f, "x": x, "t": t, **extras}))
+            else:
+                out[name] = torch.full_like(x, float(value))
+        return out
+
+    def _wanted(self, function: Callable[..., Any], offered: dict[str, Any]) -> dict[str, Any]:
+        """What a function of the step's arguments takes, by name; None for what is not known yet."""
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        known = {**dict.fromkeys(self.STATES), self.ARGUMENTS[0]: offered["f"], **offered}
+        # a name that the module has already is written with a line after it
+        plain = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        taken = {name: known.pop(name.rstrip("_"), None) for name in plain}
+        return {**known, **taken} if len(plain) < len(parameters) else taken
+
+    def step(
+        self, f: Any, x: Tensor, t: Tensor, h: Tensor, **extras: Any
+    ) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """One step from (x, t): the new state, a local error estimate `[..., n]` or None, carried states.
+
+        `extras` holds, by name, the carried states, the other arguments that ARGUMENTS names (`g`, `dW`,
+        `n`, …), and `prev`: a dict from a name of PREVIOUS to its earlier values, the latest first.
+        """
+        raise NotImplementedError
+
+    def until(self, F: Any, x: Tensor, **extras: Any) -> Tensor:
+        """For iterative solvers: Bool `[...]`, tested after each step."""
+        raise NotImplementedError
+
+    dense: Callable[..., Tensor] | None = None
+    """`dense(theta, x0, x1, h, carried) -> x`: continuous output over the last step, theta `[...]` in 0..1,
+    `carried` the states after it. None: cubic Hermite."""
+
+    reverse: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
+    """`reverse(f, x1, t1, h, **extras) -> (x, carried)`: the state before the step that led to (x1, t1), for
+    algebraically reversible methods; `extras` as for `step`, carried states being those after the step."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A solver with its options as a user wrote them.
+
+    `options` holds rtol, atol, h, steps, max_h, first_h, tol, quadrature, …; `parts` the solvers of the
+    terms of a splitting, in order. `kind` is that of the solver: 'ode' for every tableau.
+    """
+
+    name: str
+    kind: str
+    solver: Tableau | StepSolver | Any
+    options: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, Method] = field(default_factory=dict)
+
+
+class VectorField:
+    """The right-hand side as step solvers see it: f(x, t) `[..., n]`, counted.
+
+    For a state with a rate it is the rate; for an algebraic state the residual of its equation.
+    `mass` is the diagonal of the mass matrix, `[n]`: 1 for states with a rate, 0 for algebraic ones.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor, Tensor], Tensor],
+        jacobian: Callable[[Tensor, Tensor], Tensor] | None = None,
+        time_derivative: Callable[[Tensor, Tensor], Tensor] | None = None,
+        mass: Tensor | None = None,
+    ) -> None:
+        """`function(t, x)` and its derivatives by x and by t, arguments in the model's order; derivatives
+        that are not given come from automatic differentiation."""
+        self.function = function
+        self._jacobian = jacobian
+        self._time_derivative = time_derivative
+        self.mass = mass
+        self.evaluations = 0
+        self.jacobians = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.evaluations += 1
+        return self.function(t, x)
+
+    def jacobian(self, x: Tensor, t: Tensor) -> Tensor:
+        """df/dx, `[..., n, n]`."""
+        self.jacobians += 1
+        if self._jacobian is not None:
+            return self._jacobian(t, x)
+        n = x.shape[-1]
+        basis = torch.eye(n, dtype=x.dtype, device=x.device)
+        columns = [
+            torch.func.jvp(lambda y: self.function(t, y), (x,), (basis[j].expand_as(x).contiguous(),))[1]
+            for j in range(n)
+        ]
+        return torch.stack(columns, dim=-1)
+
+    def time_derivative(self, x: Tensor, t: Tensor) -> Tensor:
+        """The partial derivative df/dt, `[..., n]`, by automatic differentiation: one backward pass over n
+        copies, or forwards where another transform is at work."""
+        if self._time_derivative is not None:
+            return self._time_derivative(t, x)
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        if torch._C._functorch.peek_interpreter_stack() is None:
+            return self._by_time(t, x)
+        value: Tensor = torch.func.jvp(lambda s: self.function(s, x), (t,), (torch.ones_like(t),))[1]
+        return value.expand_as(x)
+
+    def _by_time(self, t: Tensor, x: Tensor) -> Tensor:
+        n, taped = x.shape[-1], torch.is_grad_enabled()
+        with torch.enable_grad():
+            copies = t.expand(n, *x.shape[:-1])
+            copies = copies if taped and t.requires_grad else copies.detach().requires_grad_(True)
+            value = self.function(copies, (x if taped else x.detach()).expand(n, *x.shape))
+            if not value.requires_grad:
+                return torch.zeros_like(x)
+            seed = torch.eye(n, dtype=x.dtype, device=x.device).reshape(n, *[1] * (x.ndim - 1), n)
+            shape = (n, *x.shape)
+            found = torch.autograd.grad(
+                value.expand(shape), copies, seed.expand(shape), create_graph=taped, allow_unused=True
+            )[0]
+        return torch.zeros_like(x) if found is None else found.movedim(0, -1)

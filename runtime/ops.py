@@ -1,0 +1,262 @@
+"""What generated code calls beside torch: operations on samples with any leading batch axes.
+
+Ranks and axes are those of one sample (axes counted from the end); batch axes stand in front and
+broadcast. Arguments called numbers may be Python numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from ndl.runtime.implicit import implicit_root
+from ndl.runtime.weights import broadcast_shapes
+from torch import Tensor
+
+
+def training(module: torch.nn.Module) -> Tensor:
+    """Whether a module is being trained, as a truth value."""
+    return torch.tensor(module.training)
+
+
+def batch_mean(x: Tensor, rank: int) -> Tensor:
+    """The mean over the batch axes, for every sample; x itself where there are none."""
+    lead = tuple(range(x.ndim - rank))
+    return x.mean(lead, keepdim=True).expand_as(x) if lead else x
+
+
+def batch_sum(x: Tensor, rank: int) -> Tensor:
+    """The sum over the batch axes, for every sample."""
+    lead = tuple(range(x.ndim - rank))
+    return x.sum(lead, keepdim=True).expand_as(x) if lead else x
+
+
+def batch_var(x: Tensor, rank: int) -> Tensor:
+    """The mean square distance from the batch's mean, for every sample; 0 where there is no batch."""
+    gap = x - batch_mean(x, rank)
+    return batch_mean(gap * gap, rank)
+
+
+def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x, whose last axes are 1 or those of `shape`, repeated to [..., *shape]."""
+    return x.expand(x.shape[: x.ndim - len(shape)] + shape)
+
+
+def reshape(x: Tensor, rank: int, shape: tuple[int, ...]) -> Tensor:
+    """The last `rank` axes of x as `shape`."""
+    return x.reshape(x.shape[: x.ndim - rank] + shape)
+
+
+def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The last axes of x in another order."""
+    batch = x.ndim - len(axes)
+    return x.permute(*range(batch), *(batch + a for a in axes))
+
+
+def matvec(A: Tensor, x: Tensor) -> Tensor:
+    """A x, for A [..., m, n] and x [..., n]; one matrix for the whole batch is a matrix product."""
+    if A.ndim == 2:
+        return F.linear(x, A)
+    return torch.matmul(A, x.unsqueeze(-1)).squeeze(-1)
+
+
+def vecmat(x: Tensor, A: Tensor) -> Tensor:
+    """x A, for x [..., m] and A [..., m, n]."""
+    if A.ndim == 2:
+        return torch.matmul(x, A)
+    return torch.matmul(x.unsqueeze(-2), A).squeeze(-2)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of products along the last axis."""
+    return (x * y).sum(-1)
+
+
+def einsum(equation: str, *operands: Tensor) -> Tensor:
+    """torch's einsum for operands of mixed kinds."""
+    wide = operands[0].dtype
+    for x in operands[1:]:
+        wide = torch.promote_types(wide, x.dtype)
+    result: Tensor = torch.einsum(equation, *(x.to(wide) for x in operands))
+    return result
+
+
+def solve(A: Tensor, b: Tensor) -> Tensor:
+    """The x [..., n] with A x = b."""
+    x: Tensor = torch.linalg.solve(A, b.unsqueeze(-1)).squeeze(-1)
+    return x
+
+
+def number(value: Tensor | float, like: Tensor) -> Tensor:
+    """A Python number as a tensor of the dtype and device of another."""
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=like.dtype, device=like.device)
+
+
+def broadcast(*values: Tensor) -> list[Tensor]:
+    """torch's `broadcast_tensors`, typed."""
+    return list(torch.broadcast_tensors(*values))  # type: ignore[no-untyped-call]
+
+
+def tensors(values: Sequence[Tensor | float]) -> list[Tensor]:
+    """Numbers among the values as tensors like the others, all of one dtype."""
+    like = next(v for v in values if isinstance(v, Tensor))
+    found = [number(v, like) for v in values]
+    kinds = {v.dtype for v in found}
+    if len(kinds) > 1:
+        wide = like.dtype
+        for kind in kinds:
+            wide = torch.promote_types(wide, kind)
+        found = [v.to(wide) for v in found]
+    return found
+
+
+def stack(values: Sequence[Tensor | float], axis: int) -> Tensor:
+    """Values of one shape per sample along a new axis; batch axes broadcast."""
+    found = tensors(values)
+    if any(v.shape != found[0].shape for v in found):
+        found = broadcast(*found)
+    return torch.stack(found, axis)
+
+
+def matrix(rows: Sequence[Sequence[Tensor | float]]) -> Tensor:
+    """Scalars as a matrix [..., rows, columns]; batch axes broadcast."""
+    flat = stack([entry for row in rows for entry in row], -1)
+    return reshape(flat, 1, (len(rows), len(rows[0])))
+
+
+def concat(values: Sequence[Tensor], axis: int, rank: int) -> Tensor:
+    """Values joined along an axis; batch axes broadcast."""
+    found = tensors(values)
+    batches = [v.shape[: v.ndim - rank] for v in found]
+    if any(b != batches[0] for b in batches):
+        batch = broadcast_shapes(*batches)
+        found = [v.expand(batch + v.shape[v.ndim - rank :]) for v in found]
+    return torch.cat(found, axis)
+
+
+def pack(values: Sequence[Tensor | float], like: Tensor) -> Tensor:
+    """Scalars as one vector [..., len(values)] with the batch axes of the state `like`."""
+    return torch.stack(broadcast(like[..., 0], *(number(v, like) for v in values))[1:], -1)
+
+
+def join(values: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Vectors joined to one, with the batch axes of the state `like`."""
+    batch = broadcast_shapes(like.shape[:-1], *(v.shape[:-1] for v in values))
+    return torch.cat([v.expand((*batch, v.shape[-1])) for v in values], -1)
+
+
+def over(value: Tensor | float, like: Tensor, rank: int) -> Tensor:
+    """A value of `rank` axes per sample, repeated along the batch axes of the state `like`."""
+    value = number(value, like)
+    shape = value.shape[value.ndim - rank :]
+    return value.expand(broadcast_shapes(like.shape[:-1], value.shape[: value.ndim - rank]) + shape)
+
+
+def array(value: Any, like: Tensor) -> Tensor:
+    """A constant of the dtype and device of another tensor."""
+    return torch.tensor(value, dtype=like.dtype, device=like.device)
+
+
+def gather(x: Tensor, at: Tensor, axis: int, rank: int, at_rank: int) -> Tensor:
+    """x read along an axis (of `rank`) at whole numbers; negative ones count from the end."""
+    where = at.long()
+    n = x.shape[x.ndim - rank + axis]
+    where = torch.where(where < 0, where + n, where)
+    if where.ndim == at_rank:
+        found = x.index_select(x.ndim - rank + axis, where.reshape(-1))
+        return found if at_rank else found.squeeze(x.ndim - rank + axis)
+    batch = broadcast_shapes(x.shape[: x.ndim - rank], where.shape[: where.ndim - at_rank])
+    wide = x.expand(batch + x.shape[x.ndim - rank :]).movedim(len(batch) + axis, -1)
+    places = where.expand(batch + where.shape[where.ndim - at_rank :])
+    if not at_rank:
+        places = places.unsqueeze(-1)
+    middle = wide.shape[len(batch) : -1]
+    places = places.reshape(batch + (1,) * len(middle) + places.shape[-1:])
+    found = torch.gather(wide, -1, places.expand(batch + middle + places.shape[-1:]))
+    return found.movedim(-1, len(batch) + axis) if at_rank else found.squeeze(-1)
+
+
+def _pair(a: Tensor | float, b: Tensor | float) -> list[Tensor]:
+    return tensors([a, b])
+
+
+def maximum(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The larger, when one of them is a number; a tie shares the gradient."""
+    return torch.maximum(*_pair(a, b))
+
+
+def minimum(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The smaller, when one of them is a number."""
+    return torch.minimum(*_pair(a, b))
+
+
+def atan2(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """The angle of (b, a), when one of them is a number."""
+    return torch.atan2(*_pair(a, b))
+
+
+def imag(x: Tensor) -> Tensor:
+    """The imaginary part, 0 for real numbers."""
+    return x.imag if x.is_complex() else torch.zeros_like(x)
+
+
+def apply_jac(function: Callable[..., Tensor], wrt: int, *arguments: Tensor) -> Tensor:
+    """The derivative of a solver's callable by one argument, [..., *out, *in] for vectors and scalars."""
+    exact = getattr(function, ("jacobian", "time_derivative")[wrt], None) if wrt < 2 else None
+    if exact is not None:
+        found: Tensor = exact(*arguments)
+        return found
+    x = arguments[wrt]
+
+    def along(direction: Tensor) -> Tensor:
+        def moved(y: Tensor) -> Tensor:
+            return function(*arguments[:wrt], y, *arguments[wrt + 1 :])
+
+        result: Tensor = torch.func.jvp(moved, (x,), (direction.expand(x.shape),))[1]
+        return result
+
+    if wrt != 0:
+        return along(torch.ones((), dtype=x.dtype, device=x.device))
+    unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    columns: Tensor = torch.func.vmap(along)(unit)
+    return columns.movedim(0, -1)
+
+
+def root(function: Callable[..., Tensor], guess: Tensor, captured: tuple[Tensor, ...], rank: int) -> Tensor:
+    """The z [..., *shape] with function(z, *captured) = 0, by Newton's method from a guess.
+
+    Its derivative is that of the implicit function, for what the function captures in any way.
+    """
+    return implicit_root(function, guess, captured, rank)
+
+
+def blocks(parts: Sequence[tuple[int, int, Tensor]], rows: int, columns: int, like: Tensor) -> Tensor:
+    """A matrix [..., rows, columns] with matrices at (row, column) and zeros elsewhere."""
+    whole = torch.zeros((), dtype=like.dtype, device=like.device)
+    for row, column, part in parts:
+        height, width = part.shape[-2:]
+        block = part.expand(broadcast_shapes(like.shape[:-1], part.shape[:-2]) + part.shape[-2:])
+        whole = whole + F.pad(block, (column, columns - column - width, row, rows - row - height))
+    return whole.expand((*like.shape[:-1], rows, columns)) if whole.ndim == 0 else whole
+
+
+def trigamma(x: Tensor) -> Tensor:
+    """The second derivative of log Gamma, to double precision (torch's own is good to 3e-10).
+
+    psi(x) = psi(x + 1) + 1/x^2 leads to x >= 12, where Abramowitz and Stegun 6.4.12 holds; below 1/2 x is
+    reflected.
+    """
+    low = x < 0.5
+    y = torch.where(low, 1 - x, x)
+    total = torch.zeros_like(y)
+    for _ in range(12):
+        total = total + 1 / y**2
+        y = y + 1
+    z = 1 / y**2
+    series = z * (1 / 6 - z * (1 / 30 - z * (1 / 42 - z * (1 / 30 - z * (5 / 66 - z * 691 / 2730)))))
+    total = total + (1 + series) / y + z / 2
+    mirrored = (math.pi / torch.sin(math.pi * torch.where(low, x, 0.5))) ** 2 - total
+    return torch.where(low, mirrored, total)

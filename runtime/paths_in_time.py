@@ -1,0 +1,184 @@
+"""Inputs on time: functions, and interpolants through values at knots.
+
+Each is called as `X(t, order)`: t of shape [...], the result [..., *shape], its `order`-th derivative for
+order 1 and 2. `X.derivative(t)` is `X(t, 1)`. Interpolants take `ts` [k], increasing, and `xs` [k, *shape]
+or, for a family, [members, k, *shape] with `family=True`; they are differentiable by xs. Outside of the knots
+the first or last piece goes on. `breaks` are the knots where a derivative jumps: a solver steps onto them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ndl.runtime.errors import DataError
+from torch import Tensor
+
+
+class FunctionPath:
+    """`path(t -> e)`: a function of a scalar t; derivatives by forward differentiation, or as given."""
+
+    breaks: Tensor | None = None
+
+    def __init__(self, fn: Callable[[Tensor], Tensor], *derivatives: Callable[[Tensor], Tensor]) -> None:
+        self._functions = (fn, *derivatives)
+
+    def __call__(self, t: Tensor, order: int = 0) -> Tensor:
+        t = torch.as_tensor(t, dtype=torch.float64) if not isinstance(t, Tensor) else t
+        if order < len(self._functions):
+            value = torch.as_tensor(self._functions[order](t))
+            return value if value.shape[: t.ndim] == t.shape else value.expand(*t.shape, *value.shape)
+        inner = lambda s: self(s, order - 1)  # noqa: E731  # jvp wants a function of one argument
+        tangent: Tensor = torch.func.jvp(inner, (t,), (torch.ones_like(t),))[1]
+        return tangent
+
+    def derivative(self, t: Tensor, order: int = 1) -> Tensor:
+        return self(t, order)
+
+
+class PiecewiseCubic:
+    """On the piece from ts[i], x = c0 + c1 u + c2 u^2 + c3 u^3 with u = t - ts[i].
+
+    coefficients  [pieces, 4, *shape], or [members, pieces, 4, *shape] of a family
+    """
+
+    def __init__(self, ts: Tensor, coefficients: Tensor, breaks: Tensor | None, family: bool) -> None:
+        self.ts, self.coefficients, self.breaks, self.family = ts, coefficients, breaks, family
+
+    def __call__(self, t: Tensor, order: int = 0) -> Tensor:
+        c = self.coefficients
+        t = torch.as_tensor(t, dtype=c.dtype, device=c.device)
+        piece = torch.searchsorted(self.ts, t.detach().contiguous(), right=True) - 1
+        piece = piece.clamp(0, len(self.ts) - 2)
+        u = t - self.ts[piece]
+        if self.family:
+            if t.ndim == 0 or t.shape[-1] != c.shape[0]:
+                t_wide, u = piece.unsqueeze(-1), u.unsqueeze(-1)
+                piece = t_wide.expand(*t.shape, c.shape[0])
+                u = u.expand(*t.shape, c.shape[0])
+            local = c[torch.arange(c.shape[0], device=c.device), piece]
+        else:
+            local = c[piece]
+        rank = local.ndim - u.ndim - 1
+        u = u.reshape(*u.shape, *(1,) * rank)
+        c0, c1, c2, c3 = local.unbind(-1 - rank)
+        if order == 0:
+            return c0 + u * (c1 + u * (c2 + u * c3))
+        if order == 1:
+            return c1 + u * (2 * c2 + u * 3 * c3)
+        if order == 2:
+            return 2 * c2 + 6 * u * c3
+        if order == 3:
+            return 6 * c3 + 0 * u
+        return torch.zeros_like(c0)
+
+    def derivative(self, t: Tensor, order: int = 1) -> Tensor:
+        return self(t, order)
+
+    def select(self, rows: Tensor) -> PiecewiseCubic:
+        """The members `rows` [m] of a family; a single path is shared."""
+        if not self.family:
+            return self
+        return PiecewiseCubic(self.ts, self.coefficients.index_select(0, rows), self.breaks, True)
+
+
+def path(fn: Callable[[Tensor], Tensor]) -> FunctionPath:
+    """A path given by a formula of t; of a vector t [...] it must give [..., *shape]."""
+    return FunctionPath(fn)
+
+
+def linear(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
+    """Straight between the knots; the derivative jumps there, so that every inner knot is a break."""
+    ts, xs = _knots(ts, xs, family, 2)
+    values = xs if family else xs[None]
+    slopes = values.diff(dim=1) / _beside(ts.diff(), values)
+    zero = torch.zeros_like(slopes)
+    c = torch.stack([values[:, :-1], slopes, zero, zero], 2)
+    return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family)
+
+
+def hermite(ts: Any, xs: Any, slopes: Any = None, *, family: bool = False) -> PiecewiseCubic:
+    """Cubic Hermite through the knots. Without `slopes` [k, *shape], those are backward differences:
+    what a control may use that must not look ahead (Morrill et al. 2021, arXiv:2106.11028)."""
+    ts, xs = _knots(ts, xs, family, 2)
+    x = xs if family else xs[None]
+    h = _beside(ts.diff(), x)
+    if slopes is None:
+        back = x.diff(dim=1) / h
+        m = torch.cat([back[:, :1], back], 1)
+    else:
+        given = torch.as_tensor(slopes, dtype=xs.dtype, device=xs.device)
+        m = given if family else given[None]
+    c = _from_slopes(x, m, h)
+    return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family)
+
+
+def spline(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
+    """The natural cubic spline: second derivative 0 at both ends and continuous between; linear for two
+    knots. Error O(h^4) inside and O(h^2) at the ends."""
+    ts, xs = _knots(ts, xs, family, 2)
+    if len(ts) == 2:
+        return linear(ts, xs, family=family)
+    x = xs if family else xs[None]
+    h = _beside(ts.diff(), x)
+    # slopes m solve  m[i-1]/h[i-1] + 2 (1/h[i-1] + 1/h[i]) m[i] + m[i+1]/h[i]
+    #                   = 3 ((x[i]-x[i-1])/h[i-1]^2 + (x[i+1]-x[i])/h[i]^2)
+    r = 1 / ts.diff()
+    zero = r.new_zeros(1)
+    diagonal = 2 * (torch.cat([r, zero]) + torch.cat([zero, r]))
+    rises = 3 * x.diff(dim=1) / h**2
+    edge = torch.zeros_like(rises[:, :1])
+    right = torch.cat([rises, edge], 1) + torch.cat([edge, rises], 1)
+    m = _tridiagonal(r, diagonal, right)
+    c = _from_slopes(x, m, h)
+    return PiecewiseCubic(ts, c if family else c[0], None, family)
+
+
+def _from_slopes(x: Tensor, m: Tensor, h: Tensor) -> Tensor:
+    """Coefficients [members, pieces, 4, *shape] of the cubic with values x and slopes m at the knots."""
+    rise = x.diff(dim=1) / h
+    c2 = (3 * rise - 2 * m[:, :-1] - m[:, 1:]) / h
+    c3 = (m[:, :-1] + m[:, 1:] - 2 * rise) / h**2
+    return torch.stack([x[:, :-1], m[:, :-1], c2, c3], 2)
+
+
+def _tridiagonal(off: Tensor, diagonal: Tensor, right: Tensor) -> Tensor:
+    """Solves the symmetric tridiagonal system along axis 1 of `right`; diagonally dominant, so that
+    elimination needs no pivots (Thomas)."""
+    n = len(diagonal)
+    pivots, rows = [diagonal[0]], [right[:, 0]]
+    for i in range(1, n):
+        w = off[i - 1] / pivots[-1]
+        pivots.append(diagonal[i] - w * off[i - 1])
+        rows.append(right[:, i] - w * rows[-1])
+    found = [rows[-1] / pivots[-1]]
+    for i in range(n - 2, -1, -1):
+        found.append((rows[i] - off[i] * found[-1]) / pivots[i])
+    return torch.stack(found[::-1], 1)
+
+
+def _knots(ts: Any, xs: Any, family: bool, least: int) -> tuple[Tensor, Tensor]:
+    """Knots and values as tensors, checked."""
+    xs = xs if isinstance(xs, Tensor) else torch.as_tensor(xs, dtype=torch.float64)
+    xs = xs if xs.is_floating_point() else xs.to(torch.float64)
+    ts = torch.as_tensor(ts).detach().to(xs)
+    count = xs.shape[1 if family else 0] if xs.ndim > family else 0
+    if ts.ndim != 1 or len(ts) != count:
+        raise DataError(f"a path has {len(ts) if ts.ndim else 1} times but {count} values", code="NDL613")
+    if len(ts) < least:
+        raise DataError(f"a path needs at least {least} times", code="NDL613")
+    if not bool((ts.diff() > 0).all()):
+        k = int((ts.diff() <= 0).nonzero()[0])
+        raise DataError(
+            f"the times of a path must increase, but {float(ts[k]):g} is followed by {float(ts[k + 1]):g}",
+            code="NDL613",
+        )
+    if bool(torch.isnan(xs.detach()).any()):
+        raise DataError("a path's values have gaps (nan)", code="NDL613", help="leave these times out")
+    return ts, xs
+
+
+def _beside(h: Tensor, x: Tensor) -> Tensor:
+    """h [pieces] shaped to divide x [members, pieces, *shape]."""
+    return h.reshape(1, -1, *(1,) * (x.ndim - 2))

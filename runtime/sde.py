@@ -1,0 +1,122 @@
+"""The driver of stochastic equations: the path, the method's demands, the loop, and the noises on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from ndl.runtime.brownian import BrownianPath
+from ndl.runtime.diffusion import NoisyField, check_method
+from ndl.runtime.errors import SettingError
+from ndl.runtime.methods import StepSolver, Tableau
+from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.recorder import Saved
+from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepping.finish import solution_of
+from ndl.runtime.stepping.loop import Loop
+from ndl.runtime.stepping.noise import NoiseStepper, PathReader
+from ndl.runtime.stepping.pace import fixed_step
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class NoisyProblem(Problem):
+    """A problem whose fields carry the diffusion, with the drift in the method's calculus."""
+
+    calculus: str = "ito"
+
+    def field(self, ids: Ints | None = None) -> NoisyField:
+        """Drift and diffusion of the members `ids` (None: all)."""
+        return NoisyField(self.members(ids), self.calculus)
+
+
+def solve_sde(problem: Problem) -> Solution:
+    """Solve an equation with noise. Raises `SettingError` when the method does not serve it."""
+    path = path_of(problem)
+    stepper = stepper_of(problem, path)
+    check_method(problem.model, problem.method.name, stepper.noise, problem.sign < 0)
+    fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
+    noisy = NoisyProblem(**fields, calculus=stepper.calculus)
+    if not problem.taped:
+        with torch.no_grad():
+            outcome = Loop(noisy, stepper, keep=problem.save.kind == "steps").run()
+            return with_noise(solution_of(noisy, stepper, outcome), path)
+    if problem.gradient in ("reversible", "adjoint"):
+        from ndl.runtime.sde_reversible import solve_reversible
+
+        return with_noise(solve_reversible(noisy, stepper), path)
+    from ndl.runtime.gradients import solve_with_gradient
+
+    return with_noise(solve_with_gradient(noisy, stepper), path)
+
+
+def path_of(problem: Problem) -> BrownianPath:
+    """The Brownian path of a run: member number, noise number and seed are all that it depends on."""
+    sizes = [noise.size for noise in problem.model.NOISES]
+    return BrownianPath(
+        problem.seed, problem.count, sizes, problem.t0, problem.t1,
+        device=problem.device, dtype=problem.dtype,
+    )  # fmt: skip
+
+
+def stepper_of(problem: Problem, path: BrownianPath) -> NoiseStepper:
+    """The stepper of the problem's method. Raises `SettingError` for one that is not for noise."""
+    method = problem.method
+    solver = method.solver
+    explicit = isinstance(solver, Tableau) and not solver.implicit
+    if not explicit and not (isinstance(solver, StepSolver) and solver.KIND == "sde"):
+        raise SettingError(
+            f"`{method.name}` does not solve equations with noise, which `{problem.model.NAME}` has",
+            help="use `euler_maruyama`, `milstein`, `heun` or `sri`",
+        )
+    step = fixed_step(method.options, problem.t0, problem.t1, method.name)
+    reader = PathReader(path, problem.t0, problem.t1, step)
+    return NoiseStepper(solver, reader)
+
+
+def with_noise(solution: Solution, path: BrownianPath) -> Solution:
+    """The solution with the path of every noise on record, exact at any time."""
+    saved, places = solution.saved, places_of(solution.problem)
+    values = {**saved.values, **split(on_table(path, saved.t), places)}
+    last = path.each(solution.last_t).W
+    inner = solution.interpolant
+    return replace(
+        solution,
+        saved=Saved(saved.t, saved.valid, values),
+        last={**solution.last, **split(last, places)},
+        interpolant=None if inner is None else NoisyInterpolant(inner, path, places),
+    )
+
+
+def places_of(problem: Problem) -> dict[str, slice]:
+    """Where each noise stands among the components."""
+    found, at = {}, 0
+    for noise in problem.model.NOISES:
+        found[noise.name] = slice(at, at + noise.size)
+        at += noise.size
+    return found
+
+
+def split(W: Tensor, places: dict[str, slice]) -> dict[str, Tensor]:
+    return {name: W[..., place] for name, place in places.items()}
+
+
+def on_table(path: BrownianPath, t: Floats) -> Tensor:
+    """W `[B, S, m]` at the times `t [B, S]` of each member."""
+    if t.shape[1] == 0 or (t == t[:1]).all():
+        return path.at(t[0]).W.transpose(0, 1)
+    return torch.stack([path.each(column).W for column in t.T], 1)
+
+
+@dataclass
+class NoisyInterpolant:
+    """Continuous output of a run with noise, the noises themselves included."""
+
+    inner: Interpolant
+    path: BrownianPath
+    places: dict[str, slice]
+
+    def __call__(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
+        W = self.path.each(np.asarray(t), ids).W
+        return {**self.inner(ids, t), **split(W, self.places)}

@@ -1,0 +1,210 @@
+"""Gradients of equations with noise in memory that does not grow with the steps: each step is undone on the
+way back, and taken again with a tape.
+
+A step is undone by the same step with -h and the path run backwards, for methods that are symmetric: Kidger,
+Foster, Li, Lyons 2021, "Efficient and Accurate Gradients for Neural SDEs", algorithm 2. What comes out is the
+gradient of what was computed, to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime.diffusion import NoisyField
+from ndl.runtime.errors import SettingError
+from ndl.runtime.methods import StepSolver
+from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.recorder import Saved
+from ndl.runtime.requirements import Requirements
+from ndl.runtime.solution import Events, Solution, Steps
+from ndl.runtime.stepping.finish import SavedInterpolant, stats_of
+from ndl.runtime.stepping.noise import NoiseStepper
+from ndl.runtime.stepping.pace import fixed_end
+from ndl.runtime.stepping.stepper import Carry
+from torch import Tensor
+
+
+def solve_reversible(problem: Problem, stepper: NoiseStepper) -> Solution:
+    """Solve with fixed steps, nothing kept but the end. Raises `SettingError` for what cannot be undone."""
+    run = ReversibleRun(problem, stepper)
+    leaves = leaves_of(problem.model)
+    saved, last = _Traced.apply(run, problem.x0, *leaves)  # type: ignore[no-untyped-call]
+    b = problem.count
+    times = np.broadcast_to(run.times, (b, len(run.times))).copy()
+    record = Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
+    count = len(run.grid) - 1
+    many = np.full(b, count)
+    rows = np.broadcast_to(run.grid[:-1], (b, count)), np.broadcast_to(np.diff(run.grid), (b, count))
+    t, h = (torch.from_numpy((v if problem.ensemble else v[0]).copy()) for v in rows)
+    nothing = saved.new_empty((b, 0) if problem.ensemble else (0,))
+    return Solution(
+        problem,
+        record,
+        {"x": last},
+        np.full(b, problem.t1),
+        stats_of(problem, many, np.zeros_like(many), many * run.cost),
+        Steps(t, h, lambda: torch.zeros_like(t)),
+        Events(nothing, nothing.to(torch.int64)),
+        SavedInterpolant(problem, record) if problem.save.kind != "end" else None,
+    )
+
+
+class ReversibleRun:
+    """The steps of a run, forwards and backwards."""
+
+    def __init__(self, problem: Problem, stepper: NoiseStepper) -> None:
+        self.p, self.stepper, self.cost = problem, stepper, 0
+        name, step = problem.method.name, stepper.reader.step
+        if step is None:
+            raise SettingError(f"`gradient = {problem.gradient}` needs fixed steps", help=f"`{name}(h=0.01)`")
+        if problem.model.EVENTS or Requirements(problem):
+            raise SettingError(
+                f"`gradient = {problem.gradient}` cannot undo events and requirements under noise",
+                help="use `gradient = discrete` or `checkpoint(n)`",
+            )
+        self.grid = grid_of(problem, step)
+        plan = problem.save
+        self.times = {"steps": self.grid, "end": self.grid[-1:], "grid": plan.times}[plan.kind]
+        field = problem.field()
+        assert isinstance(field, NoisyField)
+        self.f = field
+        self._check()
+
+    def _check(self) -> None:
+        """The first step must be undone by the step back."""
+        solver = self.stepper.method
+        symmetric = isinstance(solver, StepSolver) and not solver.PREVIOUS and "dZ" not in solver.ARGUMENTS
+        if symmetric and len(self.grid) > 1:
+            with torch.no_grad():
+                x, carry = self.begin(self.p.x0)
+                x1, carry1, _ = self.step(0, x, carry, False)
+                back, _ = self.undo(0, x1, carry1)
+                gap = (back - x).abs().amax()
+                size = x.abs().amax() + x1.abs().amax()
+                symmetric = bool(gap <= 1e4 * torch.finfo(x.dtype).eps * (size + 1e-300))
+        if not symmetric:
+            raise SettingError(
+                f"a step of `{self.p.method.name}` cannot be undone, as `gradient = {self.p.gradient}` asks",
+                help="use the method `reversible_heun`, or `gradient = discrete`",
+            )
+
+    def begin(self, x0: Tensor) -> tuple[Tensor, Carry]:
+        x = x0.contiguous()
+        return x, self.stepper.begin(self.f, x, np.full(self.p.count, self.p.t0))
+
+    def _sizes(self, k: int) -> tuple[Floats, Floats, Floats]:
+        """Start, end and size of step k, `[B]` each."""
+        b = self.p.count
+        t0, t1 = self.grid[k], self.grid[k + 1]
+        return np.full(b, t0), np.full(b, t1), np.full(b, t1 - t0)
+
+    def step(self, k: int, x: Tensor, carry: Carry, taped: bool) -> tuple[Tensor, Carry, dict[int, Tensor]]:
+        """Step k: the state, the carry, and the values at saved times in (t_k, t_{k+1}] by slot."""
+        t, end, h = self._sizes(k)
+        made = self.stepper.attempt(self.f, x, t, h, Carry(carry, end=end), taped)
+        self.cost = int(made.cost[0])
+        saved: dict[int, Tensor] = {}
+        first = np.searchsorted(self.times, t[0], side="right")
+        last = np.searchsorted(self.times, end[0], side="right")
+        for slot in range(first, last):
+            if self.times[slot] == end[0]:
+                saved[slot] = made.x1
+                continue
+            if made.stages is None:
+                self.stepper.complete(self.f, made, t, h)
+            theta = np.full(self.p.count, (self.times[slot] - t[0]) / h[0])
+            saved[slot] = self.stepper.interpolate(made, np.arange(self.p.count), theta)
+        return made.x1, made.carry, saved
+
+    def undo(self, k: int, x: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
+        """What stood before step k."""
+        t, end, h = self._sizes(k)
+        made = self.stepper.attempt(self.f, x, end, -h, Carry(carry, end=t))
+        return made.x1, made.carry
+
+    def parts(self, carry: Carry) -> list[str]:
+        """The names of carried tensors that depend on the state."""
+        return [name for name in carry if name.startswith("state:")]
+
+
+def grid_of(problem: Problem, step: float) -> Floats:
+    """Every time at which a fixed step ends, and the start."""
+    times = [problem.t0]
+    while times[-1] != problem.t1:
+        times.append(float(fixed_end(np.array([times[-1]]), problem.t0, problem.t1, step)[0]))
+        if len(times) > problem.max_steps + 1:
+            raise SettingError(f"the run needs more than {problem.max_steps} steps")
+    return np.array(times)
+
+
+def leaves_of(model: Any) -> list[Tensor]:
+    """The tensors that want a gradient and that the model reads: weights, what is bound, inputs."""
+    found: dict[int, Tensor] = {}
+    tables = [t for m in model.modules() for t in (m._parameters, m._buffers)]
+    for value in (v for table in tables for v in table.values()):
+        if value is not None and value.requires_grad:
+            found[id(value)] = value
+    for path in model._given.values():
+        for value in vars(path).values() if hasattr(path, "__dict__") else ():
+            if isinstance(value, Tensor) and value.requires_grad:
+                found[id(value)] = value
+    return list(found.values())
+
+
+class _Traced(torch.autograd.Function):
+    """(x0, leaves) -> saved values `[B, S, n]` and the last state."""
+
+    @staticmethod
+    def forward(ctx: Any, run: ReversibleRun, x0: Tensor, *leaves: Tensor) -> tuple[Tensor, Tensor]:
+        x, carry = run.begin(x0)
+        saved: dict[int, Tensor] = {}
+        if len(run.times) and run.times[0] == run.grid[0]:
+            saved[0] = x
+        for k in range(len(run.grid) - 1):
+            x, carry, new = run.step(k, x, carry, False)
+            saved.update(new)
+        ctx.run, ctx.end = run, (x, carry)
+        ctx.save_for_backward(x0, *leaves)
+        values = [saved[slot] for slot in range(len(run.times))]
+        return torch.stack(values, 1) if values else x.new_empty(x.shape[0], 0, x.shape[1]), x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        run: ReversibleRun = ctx.run
+        g_saved, g_last = cotangents
+        x0, *leaves = ctx.saved_tensors
+        x, carry = ctx.end
+        names = run.parts(carry)
+        g_leaves = [torch.zeros_like(v) for v in leaves]
+        g = [g_last, *(torch.zeros_like(carry[name]) for name in names)]
+        for k in reversed(range(len(run.grid) - 1)):
+            with torch.no_grad():
+                x, carry = run.undo(k, x, carry)
+            with torch.enable_grad():
+                free = [v.detach().requires_grad_(True) for v in (x, *(carry[n] for n in names))]
+                start = Carry(carry, **dict(zip(names, free[1:], strict=True)))
+                x1, after, saved = run.step(k, free[0], start, True)
+                outputs = [x1, *(after[name] for name in names), *saved.values()]
+                given = [*g, *(g_saved[:, slot] for slot in saved)]
+                found = torch.autograd.grad(outputs, [*free, *leaves], given, allow_unused=True)
+            g = [torch.zeros_like(v) if d is None else d for v, d in zip(free, found, strict=False)]
+            for total, d in zip(g_leaves, found[len(free) :], strict=True):
+                if d is not None:
+                    total += d
+        with torch.enable_grad():
+            start0 = x0.detach().requires_grad_(True)
+            first, carry = run.begin(start0)
+            outputs = [first, *(carry[name] for name in names)]
+            if len(run.times) and run.times[0] == run.grid[0]:
+                outputs.append(first)
+                g.append(g_saved[:, 0])
+            pairs = [(o, d) for o, d in zip(outputs, g, strict=True) if o.requires_grad]
+            found = torch.autograd.grad(
+                [o for o, _ in pairs], [start0, *leaves], [d for _, d in pairs], allow_unused=True
+            )
+        for total, d in zip(g_leaves, found[1:], strict=True):
+            if d is not None:
+                total += d
+        return (None, found[0], *g_leaves)

@@ -1,0 +1,74 @@
+"""`solve`: one entry for every kind of model; it prepares the run and hands it to a driver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ndl.runtime.errors import SettingError
+from ndl.runtime.methods import Method
+from ndl.runtime.model import Model
+from ndl.runtime.problem import Problem
+from ndl.runtime.solution import Solution
+
+
+def solve(
+    model: Model,
+    *,
+    span: tuple[float, float],
+    method: Method,
+    save: Any = "steps",
+    ensemble: int | None = None,
+    seed: int = 0,
+    gradient: Any = "none",
+    precision: torch.dtype = torch.float64,
+    device: Any = "cpu",
+    max_steps: int = 1_000_000,
+    data_times: Any = None,
+) -> Solution:
+    """Solve a model over a span, which may run backwards.
+
+    `save` is 'steps', 'end', ('every', dt) or times; `gradient` is 'none', 'discrete', ('checkpoint', n),
+    'adjoint' or 'reversible'; `data_times` (a list, or a dict by column) feed `when sample(…)`.
+    Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
+    """
+    problem = Problem.make(
+        model,
+        span=span,
+        method=method,
+        save=save,
+        ensemble=ensemble,
+        seed=seed,
+        gradient=gradient,
+        precision=precision,
+        device=device,
+        max_steps=max_steps,
+        data_times=data_times,
+    )
+    return dispatch(problem)
+
+
+def dispatch(problem: Problem) -> Solution:
+    """Send a prepared problem to the driver of its kind."""
+    model, method = problem.model, problem.method
+    if model.INTEGRALS or method.kind == "integral" or method.name in ("picard", "nystrom"):
+        from ndl.runtime.integral import solve_integral
+
+        return solve_integral(problem)
+    if method.kind == "split":
+        from ndl.runtime.splitting import solve_split
+
+        return solve_split(problem)
+    if method.kind == "root":
+        from ndl.runtime.steady import solve_steady
+
+        return solve_steady(problem)
+    if method.kind == "sde" or (model.NOISES and model.NOISE_KIND != "none"):
+        from ndl.runtime.sde import solve_sde
+
+        return solve_sde(problem)
+    if method.kind == "ode":
+        from ndl.runtime.ode import solve_ode
+
+        return solve_ode(problem)
+    raise SettingError(f"`{method.name}` is a solver for {method.kind} problems, not for `{model.NAME}`")

@@ -1,0 +1,170 @@
+"""The driver of splittings: each part of a right-hand side followed by a flow of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime.errors import SettingError, did_you_mean
+from ndl.runtime.flows import ExactFlow, Flow, HeldFlow, SteppedFlow, bipartition, check_linear
+from ndl.runtime.methods import Method, StepSolver, Tableau, VectorField
+from ndl.runtime.model import Model
+from ndl.runtime.problem import Ints, Problem
+from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.choose import stepper_of
+from ndl.runtime.stepping.finish import solution_of
+from ndl.runtime.stepping.loop import Loop
+from ndl.runtime.stepping.split import SplitField, SplitStepper
+from torch import Tensor
+
+RK4 = Tableau(
+    "rk4",
+    4,
+    None,
+    (0.0, 0.5, 0.5, 1.0),
+    ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+    (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+)
+"""How a part is followed that names no method and is not linear."""
+
+
+@dataclass(frozen=True)
+class SplitProblem(Problem):
+    """A problem whose fields carry the flows of the parts, in order."""
+
+    masks: tuple[Tensor, Tensor] | None = None
+    exact: frozenset[str] = field(default_factory=frozenset)
+
+    def field(self, ids: Ints | None = None) -> SplitField:
+        """The right-hand side of the members `ids` (None: all), with its flows."""
+        model = self.members(ids)
+        whole = super().field(ids)
+        if self.masks is not None:
+            held = [
+                HeldFlow(whole, mask, inside) for mask, inside in zip(self.masks, (0.5, 0.0), strict=True)
+            ]
+            return SplitField(whole, list(held))
+        x = self.x0 if ids is None else self.x0[torch.from_numpy(ids).to(self.x0.device)]
+        return SplitField(
+            whole, [self._flow(model, name, part, x) for name, part in self.method.parts.items()]
+        )
+
+    def _flow(self, model: Model, name: str, part: Method | None, x: Tensor) -> Flow:
+        f = part_field(model, name)
+        if name in self.exact:
+            return ExactFlow(f, x.new_tensor(self.t0), x.detach(), self.taped)
+        chosen = part or Method("rk4", "ode", RK4)
+        return SteppedFlow(f, stepper_of(self.on(method=chosen)), substeps(name, chosen), self.taped)
+
+
+def solve_split(problem: Problem) -> Solution:
+    """Solve by a splitting. Raises `SettingError` for parts that do not make up the right-hand side."""
+    split = prepared(problem)
+    solver = problem.method.solver
+    assert isinstance(solver, StepSolver)
+    stepper = SplitStepper(solver)
+    if problem.taped:
+        from ndl.runtime.gradients import solve_with_gradient
+
+        return solve_with_gradient(split, stepper)
+    with torch.no_grad():
+        outcome = Loop(split, stepper, keep=problem.save.kind != "end").run()
+        return solution_of(split, stepper, outcome)
+
+
+def prepared(problem: Problem) -> SplitProblem:
+    """The problem with its parts checked: named terms, or positions and momenta when no term is named."""
+    model, method = problem.model, problem.method
+    if model.NOISES:
+        raise SettingError(f"`{method.name}` does not solve equations with noise, which `{model.NAME}` has")
+    if problem.algebraic:
+        raise SettingError(f"`{method.name}` does not keep the algebraic equations of `{model.NAME}`")
+    fields: dict[str, Any] = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
+    if not method.parts:
+        return SplitProblem(**fields, masks=separated(problem))
+    with torch.no_grad():
+        check_parts(problem)
+        exact = frozenset(
+            name for name, part in method.parts.items() if followed_exactly(problem, name, part)
+        )
+    return SplitProblem(**fields, exact=exact)
+
+
+def part_field(model: Model, name: str) -> VectorField:
+    """A named term as a vector field."""
+    return VectorField(lambda t, x: model.term(name, t, x))
+
+
+def followed_exactly(problem: Problem, name: str, part: Method | None) -> bool:
+    """Whether a part's flow is an exponential: asked for, or linear with no method named."""
+    if part is not None and part.name != "exact":
+        return False
+    linear = check_linear(part_field(problem.model, name), name, problem.x0.detach(), problem.t0, problem.t1)
+    if part is not None and not linear:
+        raise SettingError(
+            f"`exact` follows linear terms with constant coefficients, and `{name}` is not one",
+            help=f"write `{name}: rk4`",
+        )
+    return linear
+
+
+def substeps(name: str, part: Method) -> int:
+    """How many steps a part takes for one of its flows: its option `steps`, or one."""
+    if part.options.get("h") is not None or any(k in part.options for k in ("rtol", "atol")):
+        raise SettingError(
+            f"a part of a splitting takes the splitting's steps; `{name}: {part.name}(…)` asks for others",
+            help=f"write `{name}: {part.name}` or `{name}: {part.name}(steps=4)` for four steps in one",
+        )
+    count = int(part.options.get("steps") or 1)
+    if count < 1:
+        raise SettingError(f"`{name}: {part.name}` needs at least one step, not {count}")
+    return count
+
+
+def check_parts(problem: Problem) -> None:
+    """The parts must be terms of the model, at least two, and add up to its right-hand side."""
+    model, method = problem.model, problem.method
+    known = [term.name for term in model.TERMS]
+    for name in method.parts:
+        if name not in known:
+            raise SettingError(
+                f"`{model.NAME}` has no term `{name}`",
+                help=did_you_mean(name, known) or f"its terms are {', '.join(known) or 'none'}",
+            )
+    if len(method.parts) < 2:
+        raise SettingError(f"`{method.name}` needs two parts or more", help=f"terms: {', '.join(known)}")
+    x = problem.x0.detach()
+    generator = torch.Generator().manual_seed(1)
+    x = x + 0.1 * (1 + x.abs()) * torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x)
+    t = x.new_tensor(problem.t0 + 0.31 * (problem.t1 - problem.t0))
+    whole, terms = model.vector_field(t, x), [model.term(name, t, x) for name in method.parts]
+    size = whole.abs() + sum(term.abs() for term in terms)
+    gap = (whole - sum(terms)).abs() > 1e3 * torch.finfo(x.dtype).eps * size
+    if bool(gap.any()):
+        place = int(gap.reshape(-1, x.shape[-1]).any(0).nonzero()[0])
+        raise SettingError(
+            f"the parts {', '.join(f'`{name}`' for name in method.parts)} do not add up to the rate of "
+            f"`{problem.state_name(place)}`",
+            help=f"the terms of `{model.NAME}` are {', '.join(known)}",
+        )
+
+
+def separated(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Masks `[n]` of positions and momenta of a model without named parts."""
+    model, n = problem.model, problem.size
+    depends = np.zeros((n, n), dtype=bool)
+    if model.JACOBIAN_SPARSITY is not None:
+        for i, j in model.JACOBIAN_SPARSITY:
+            depends[i, j] = True
+    else:
+        f, x = problem.field(), problem.x0.detach()
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            y = x + (1 + x.abs()) * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
+            t = x.new_tensor(problem.t0).expand(x.shape[:-1])
+            depends |= (f.jacobian(y, t).detach().reshape(-1, n, n) != 0).any(0).cpu().numpy()
+    momenta = torch.from_numpy(bipartition(depends, problem.state_name, problem.method.name))
+    mask = momenta.to(problem.x0)
+    return 1 - mask, mask

@@ -1,0 +1,83 @@
+"""The driver of equations without time: models that have only `0 = …`, solved by a root solver."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ndl.runtime.errors import SettingError
+from ndl.runtime.failures import SolveFailure
+from ndl.runtime.implicit import jacobian, solve
+from ndl.runtime.iteration import iterate
+from ndl.runtime.methods import StepSolver
+from ndl.runtime.problem import Problem
+from ndl.runtime.recorder import Saved
+from ndl.runtime.solution import Events, Solution, Stats, Steps
+from torch import Tensor
+
+MOST = 1000
+"""Iterations allowed."""
+
+
+class Residual:
+    """F(x) at a time: the residuals of the equations, `[B, n]`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.model = problem.model
+        self.t = problem.x0.new_full((problem.count,), problem.t0)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.model.vector_field(self.t, x)
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return self.model.jacobian(self.t, x)
+
+
+def solve_steady(problem: Problem) -> Solution:
+    """A root near the states' first guesses, at the start of the span. Raises `SettingError` for a model with
+    rates, `SolveFailure` when the iteration does not converge.
+
+    With `gradient = adjoint` the derivative is the implicit function theorem's, else the iterations'."""
+    model, method, solver = problem.model, problem.method, problem.method.solver
+    moving = [s.name for s in model.STATES if not s.algebraic]
+    if moving:
+        raise SettingError(
+            f"`{method.name}` solves equations `0 = …`, and `{moving[0]}` of `{model.NAME}` has a rate"
+        )
+    assert isinstance(solver, StepSolver)
+    F = Residual(problem)
+    implicit = problem.gradient == "adjoint"
+    with torch.set_grad_enabled(problem.taped and not implicit):
+        found = iterate(solver, F, problem.x0.contiguous(), MOST)
+    if not bool(found.done.all()):
+        member = int((~found.done).nonzero()[0])
+        raise SolveFailure(
+            "newton",
+            model=model.NAME,
+            time=problem.t0,
+            member=member if problem.ensemble else None,
+            detail=f"`{method.name}` did not converge in {int(found.steps[member])} iterations",
+            advice="start nearer to a solution, or use `newton`",
+        )
+    x = found.x
+    if implicit:
+        x = x.detach()
+        with torch.no_grad():
+            J = jacobian(F, x)
+        # one Newton step with the Jacobian held: its value is x, its derivative that of the implicit function
+        x = x - solve(J, F(x))
+    b = problem.count
+    saved = Saved(np.full((b, 1), problem.t0), np.ones((b, 1), dtype=bool), {"x": x[:, None]})
+    steps = found.steps
+    counts = (
+        [steps, torch.zeros_like(steps), steps] if problem.ensemble else [int(steps[0]), 0, int(steps[0])]
+    )
+    nothing = x.new_empty((b, 0) if problem.ensemble else (0,))
+    return Solution(
+        problem,
+        saved,
+        {"x": x},
+        np.full(b, problem.t0),
+        Stats(*counts),
+        Steps(nothing, nothing, lambda: nothing),
+        Events(nothing, nothing.to(torch.int64)),
+    )

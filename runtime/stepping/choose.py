@@ -1,0 +1,30 @@
+"""From a method's solver to the stepper that runs it."""
+
+from __future__ import annotations
+
+from ndl.runtime.errors import SettingError
+from ndl.runtime.methods import StepSolver, Tableau
+from ndl.runtime.problem import Problem
+from ndl.runtime.stepping.explicit import ExplicitRK
+from ndl.runtime.stepping.stepper import Stepper
+
+
+def stepper_of(problem: Problem) -> Stepper:
+    """The stepper of the problem's method. Raises `SettingError` for one that cannot serve the model."""
+    solver, name = problem.method.solver, problem.method.name
+    if isinstance(solver, Tableau) and solver.implicit:
+        from ndl.runtime.stepping.implicit import DiagonallyImplicitRK
+
+        return DiagonallyImplicitRK(solver, problem)
+    if isinstance(solver, Tableau):
+        if problem.algebraic:
+            raise SettingError(
+                f"`{name}` is explicit and cannot keep the algebraic equations of `{problem.model.NAME}`",
+                help="use `rodas5`, `kvaerno5` or another stiffly accurate method",
+            )
+        return ExplicitRK(solver, problem.x0.detach())
+    if isinstance(solver, StepSolver) and solver.KIND == "ode":
+        from ndl.runtime.stepping.stepped import SteppedSolver
+
+        return SteppedSolver(solver, problem)
+    raise SettingError(f"`{name}` does not solve ordinary differential equations")

@@ -1,0 +1,90 @@
+"""Consistent values of algebraic states: Newton on the algebraic equations with the others held."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ndl.runtime.failures import SolveFailure
+from ndl.runtime.methods import VectorField
+from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.stepping.control import clock, host
+from torch import Tensor
+
+
+def algebraic_places(problem: Problem) -> Tensor:
+    """The flat places `[m]` of algebraic states."""
+    return torch.nonzero(problem.mass() == 0).reshape(-1)
+
+
+def consistent(problem: Problem, f: VectorField, x: Tensor, t: Floats) -> tuple[Tensor, Ints]:
+    """x `[b, n]` with its algebraic entries moved so that their equations hold, and evaluations `[b]`.
+
+    Each member stops at its own convergence. Raises `SolveFailure` where there is none.
+    """
+    places = algebraic_places(problem)
+    at = clock(t, x)
+    going = np.ones(x.shape[0], dtype=bool)
+    count = np.zeros(x.shape[0], dtype=np.int64)
+    eps = torch.finfo(x.dtype).eps
+    for _ in range(30):
+        residual = f(x, at)[:, places]
+        count += going
+        J = f.jacobian(x, at)[:, places][:, :, places]
+        move, _ = torch.linalg.solve_ex(J, residual)
+        mask = torch.from_numpy(going).to(x.device)[:, None]
+        x = x.index_add(1, places, torch.where(mask, -move, torch.zeros_like(move)))
+        size = host((move.abs() / (x[:, places].abs() + 1e-8)).amax(-1))
+        going = going & ~(size <= 64 * eps)
+        if not going.any():
+            return x, count
+        if not np.isfinite(size[going]).all():
+            break
+    # an iteration that only rounding keeps moving has converged
+    slow = going & ~(size <= 1e3 * eps**0.75)
+    if not slow.any():
+        return x, count
+    i = int(np.nonzero(slow)[0][0])
+    raise SolveFailure(
+        "initial",
+        model=problem.model.NAME,
+        time=float(t[i]),
+        member=i if problem.ensemble else None,
+        state=problem.state_name(int(places[0])),
+        advice="give a first guess nearer to a solution: `state z = …`; an algebraic state must be fixed by "
+        "its equation when the others are known (index 1)",
+    )
+
+
+def slopes(f: VectorField, x: Tensor, t: Tensor, known: Tensor | None = None) -> Tensor:
+    """dx/dt `[..., n]`, also of algebraic states, whose equation g(x, t) = 0 is differentiated in t."""
+    rate = f(x, t) if known is None else known
+    if f.mass is None or bool((f.mass != 0).all()):
+        return rate
+    places = torch.nonzero(f.mass == 0).reshape(-1)
+    others = torch.nonzero(f.mass != 0).reshape(-1)
+    J = f.jacobian(x, t)[..., places, :]
+    right = f.time_derivative(x, t)[..., places]
+    right = right + (J[..., others] @ rate[..., others, None])[..., 0]
+    moved, _ = torch.linalg.solve_ex(J[..., places], right)
+    return torch.index_copy(rate, -1, places, -moved)
+
+
+def smooth_slopes(f: VectorField, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+    """dx/dt `[b, n]` for continuous output of stiff equations, where f(x, t) itself magnifies the error of x.
+
+    Three refinements s <- s + W^-1 (f - M s) with W = M - h/2 J from s = 0: a smooth component is right
+    to O(h^3), the error of a stiff one no more than 6/h times that of x. Rows of algebraic states ask for
+    J s = -f_t.
+    """
+    rate, J = f(x, t), f.jacobian(x, t)
+    half = 0.5 * h[:, None]
+    mass = torch.ones_like(x[0]) if f.mass is None else f.mass
+    bound = half * f.time_derivative(x, t) if f.mass is not None else torch.zeros_like(x)
+    W = torch.diag(mass) - half[:, :, None] * J
+    factors, pivots, _ = torch.linalg.lu_factor_ex(W)
+    s = torch.zeros_like(x)
+    for _ in range(3):
+        tied = bound + half * (J @ s[:, :, None])[:, :, 0]
+        r = torch.where(mass > 0, rate - s, tied)
+        s = s + torch.linalg.lu_solve(factors, pivots, r[:, :, None])[:, :, 0]
+    return s

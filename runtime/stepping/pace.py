@@ -1,0 +1,82 @@
+"""Where a step ends: fixed steps on a grid of times, or proposed steps that meet the end without a sliver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ndl.runtime.errors import SettingError
+from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.stepping.stepper import Stepper
+
+if TYPE_CHECKING:
+    from ndl.runtime.stepping.loop import Loop
+
+
+@dataclass(frozen=True)
+class Pace:
+    """`step` is the size of fixed steps, None when the error decides; `longest` and `first` bound and
+    start the latter (options `max_h`, `first_h`)."""
+
+    t0: float
+    t1: float
+    step: float | None = None
+    longest: float = np.inf
+    first: float | None = None
+
+    @property
+    def fixed(self) -> bool:
+        return self.step is not None
+
+    @staticmethod
+    def of(problem: Problem, stepper: Stepper) -> Pace:
+        """From the method's options. Raises `SettingError` when a fixed method has no step."""
+        options, t0, t1 = problem.method.options, problem.t0, problem.t1
+        name = problem.method.name
+        step = fixed_step(options, t0, t1, name)
+        if step is None and not stepper.adaptive:
+            raise SettingError(
+                f"`{name}` does not estimate its error and needs a step",
+                help=f"write `{name}(h=0.01)` or `{name}(steps=100)`",
+            )
+        longest = float(options.get("max_h") or np.inf)
+        first = options.get("first_h")
+        return Pace(t0, t1, step, longest, None if first is None else float(first))
+
+    def end(self, loop: Loop, target: Floats) -> Floats:
+        """Where the next step of each running member ends; it does not pass `target [b]`."""
+        sign, t = loop.p.sign, loop.t
+        if self.step is not None:
+            return np.asarray(
+                sign * np.minimum(sign * fixed_end(t, self.t0, self.t1, self.step), sign * target)
+            )
+        room = sign * (target - t)
+        size = np.minimum(loop.h, self.longest)
+        size = np.where(2 * size > room, 0.5 * room, size)
+        whole = 1.01 * np.minimum(loop.h, self.longest) >= room
+        return np.where(whole, target, t + sign * size)
+
+
+def fixed_step(options: dict[str, Any], t0: float, t1: float, name: str) -> float | None:
+    """The size of fixed steps from the options `h` or `steps`; None when neither is given."""
+    if options.get("h") is not None:
+        h = abs(float(options["h"]))
+        if not (h > 0 and np.isfinite(h)):
+            raise SettingError(f"`{name}` needs a step h > 0, not {options['h']:g}")
+        return h
+    if options.get("steps") is not None:
+        count = int(options["steps"])
+        if count < 1:
+            raise SettingError(f"`{name}` needs at least one step, not {count}")
+        return max(abs(t1 - t0), 1e-300) / count
+    return None
+
+
+def fixed_end(t: Floats, t0: float, t1: float, step: float) -> Floats:
+    """The next of the times t0 + k step after t (counting from t0, so that rounding does not add up), or
+    t1 where less than a billionth of a step would be left."""
+    sign = 1.0 if t1 >= t0 else -1.0
+    k = np.floor(sign * (t - t0) / step + 1e-9) + 1
+    end = t0 + sign * k * step
+    return np.where(sign * (t1 - end) <= 1e-9 * step, t1, end)

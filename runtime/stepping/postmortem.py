@@ -1,0 +1,95 @@
+"""From a run that cannot go on to its `SolveFailure`: the member, the state at fault, the path so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ndl.runtime.failures import SolveFailure
+from ndl.runtime.problem import Floats
+from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.stepper import Attempt, pick
+
+if TYPE_CHECKING:
+    from ndl.runtime.stepping.loop import Loop
+
+ADVICE = {
+    "step": "the solution may blow up or jump here; look at the state named above, or end the span earlier",
+    "finite": "a smaller `h`, or an adaptive method such as `tsit5(rtol=1e-6)`, may pass this point",
+    "max_steps": "if the problem is stiff, use `rodas5` or `kvaerno5`; else loosen `rtol` and `atol`",
+    "newton": "a smaller `h`, or an adaptive method, may let Newton's iteration converge",
+    "events": "a reset should take the state away from the event; add a condition that lets it come to rest",
+    "require": "shorten the span, or loosen the condition if it is the solver's error that breaks it",
+}
+
+
+def failure(
+    loop: Loop,
+    status: str,
+    row: int,
+    h: Floats | None = None,
+    step: Attempt | None = None,
+    detail: str | None = None,
+    state: str | None = None,
+) -> SolveFailure:
+    """The failure of one running member."""
+    p, member = loop.p, int(loop.ids[row])
+    t, x = float(loop.t[row]), loop.x[row]
+    if state is None and status in ("step", "finite", "newton", "max_steps"):
+        state = _culprit(loop, row, step)
+    if status == "max_steps":
+        detail = f"{p.max_steps} steps were taken, and t = {p.t1:g} is not reached"
+    values = {}
+    for s in p.model.STATES:
+        part = x[s.places].reshape(s.shape)
+        values[s.name] = part.tolist()
+    diagnose: Any = getattr(p.model, "diagnose", None)
+    first = None if diagnose is None else diagnose(clock(loop.t[row : row + 1], x), x)
+    return SolveFailure(
+        status,
+        model=p.model.NAME,
+        time=t,
+        last_step=None if h is None else float(h[row]),
+        member=member if p.ensemble else None,
+        state=state,
+        values=values,
+        detail=detail,
+        advice=ADVICE.get(status),
+        partial=_partial(loop),
+        notes=(str(first),) if first else (),
+    )
+
+
+def _culprit(loop: Loop, row: int, step: Attempt | None) -> str | None:
+    """The state that is not finite, or changes fastest for its size."""
+    at = clock(loop.t, loop.x)
+    x = loop.x[row]
+    rate = loop.f(loop.x, at)[row]
+    for values in (x, rate, None if step is None else step.x1[row]):
+        if values is None:
+            continue
+        bad = torch.nonzero(~torch.isfinite(values))
+        if len(bad):
+            return loop.p.state_name(int(bad[0]))
+    scale = loop.tol.scale(x.abs(), x.abs())
+    if x.ndim == 0 or not len(x):
+        return None
+    return loop.p.state_name(int(torch.argmax((rate / scale).abs())))
+
+
+def _partial(loop: Loop) -> Any:
+    """The solution up to here, of all members."""
+    from ndl.runtime.stepping.finish import solution_of
+    from ndl.runtime.stepping.loop import Outcome
+
+    rows = np.arange(len(loop.ids))
+    ids = torch.from_numpy(loop.ids).to(loop.x.device)
+    loop.last[ids] = pick(loop.x, rows)
+    loop.last_t[loop.ids] = loop.t
+    loop.recorder.finish(loop.ids, loop.t, {"x": loop.x})
+    outcome = Outcome(
+        loop.recorder, loop.trail, loop.watch, loop.last, loop.last_t,
+        loop.steps, loop.rejected, loop.evaluations, loop.p.x0.detach(), [], [],
+    )  # fmt: skip
+    return solution_of(loop.p, loop.stepper, outcome)

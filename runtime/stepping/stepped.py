@@ -1,0 +1,152 @@
+"""Methods written as a `step`: Rosenbrock methods, multistep methods and a user's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime.members import is_family
+from ndl.runtime.methods import StepSolver, VectorField
+from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.stepping.calling import call_step
+from ndl.runtime.stepping.consistent import slopes, smooth_slopes
+from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.shorter import ended, place, remember, shorter
+from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time, fraction, hermite, pick
+from torch import Tensor
+
+
+class SteppedSolver(Stepper):
+    """Runs `StepSolver.step`. Carried states, earlier values (`prev`) and the number of steps `n` are kept
+    for each member, and start anew after a jump."""
+
+    def __init__(self, solver: StepSolver, problem: Problem) -> None:
+        self.solver = solver
+        self.order = float(solver.ORDER)
+        self.adaptive = solver.EMBEDDED is not None
+        self.error_order = min(self.order, float(solver.EMBEDDED or solver.ORDER))
+        self.extrapolates = solver.EMBEDDED is None or solver.EMBEDDED < solver.ORDER
+        self.grow = 6.0
+        self.names = tuple(solver.STATES)
+        self.depths = dict(solver.PREVIOUS)
+        wanted = set(solver.ARGUMENTS)
+        self.extras: dict[str, Any] = {}
+        if "mass" in wanted:
+            self.extras["mass"] = problem.mass()
+        self.counts = "n" in wanted
+        self.dense = solver.dense
+        self.short = self.dense is None and self.order > 4 and not (self.names or self.depths or self.counts)
+        self.short &= not is_family(problem.model)
+        self.joins = solver.dense is None
+
+    def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
+        carry = Carry(fresh=np.zeros(x.shape[0], dtype=bool), f0=None)
+        before = f.evaluations
+        states = self.solver.initial_states(f, x, clock(t, x), **self.extras)
+        carry["began"] = np.full(x.shape[0], f.evaluations - before)
+        for name in self.names:
+            carry[f"state:{name}"] = states[name]
+        for name, depth in self.depths.items():
+            value = x if name == "x" else states.get(name, clock(np.full_like(t, np.nan), x))
+            for k in range(1, depth + 1):
+                carry[f"prev:{name}:{k}"] = clock(t, x) if name == "t" else value
+        carry["n"] = np.zeros(x.shape[0], dtype=np.int64)
+        return carry
+
+    def refresh(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
+        new = self.begin(f, x, t)
+        return carry.merge(new, rows)
+
+    def attempt(
+        self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry, taped: bool = False
+    ) -> Attempt:
+        before, jacobians = f.evaluations, f.jacobians
+        at = t if isinstance(t, Tensor) else clock(t, x)
+        size = h if isinstance(h, Tensor) else clock(h, x)
+        extras = dict(self.extras)
+        for name in self.names:
+            extras[name] = carry[f"state:{name}"]
+        if self.counts:
+            extras["n"] = torch.from_numpy(carry["n"]).to(x.device)
+        if self.depths:
+            extras["prev"] = {
+                name: [self._seen(carry, name, k, size) for k in range(1, depth + 1)]
+                for name, depth in self.depths.items()
+            }
+        offered = {"f": f, "x": x, "t": at, "h": size, **extras}
+        x1, error, states = call_step(self.solver, offered)
+        cost = np.full(x.shape[0], f.evaluations - before, dtype=np.int64) + carry["began"]
+        carry["began"] = np.zeros_like(carry["began"])
+        new = Carry(fresh=np.zeros(x.shape[0], dtype=bool), f0=None, n=carry["n"] + 1, began=carry["began"])
+        for name in self.names:
+            new[f"state:{name}"] = states.get(name, carry[f"state:{name}"])
+        now = {"x": x, "t": at, "h": size, **{name: carry[f"state:{name}"] for name in self.names}}
+        for name, depth in self.depths.items():
+            new[f"prev:{name}:1"] = now[name]
+            for k in range(2, depth + 1):
+                new[f"prev:{name}:{k}"] = self._earlier(carry, name, k - 1, size)
+        x1 = x1.expand(x.shape)
+        # a method that asks for the Jacobian is meant for stiff equations
+        extra = {"states": states, "h": size, "carry": carry, "stiff": f.jacobians > jacobians}
+        return Attempt(x, x1, error, new, cost, extra=extra)
+
+    def _seen(self, carry: Carry, name: str, k: int, h: Tensor) -> Tensor:
+        """`prev(name, k)`: a carried state is assigned in the step, so that one step earlier is what it was
+        before."""
+        if name not in self.names:
+            return self._earlier(carry, name, k, h)
+        found: Tensor = carry[f"state:{name}"] if k == 1 else carry[f"prev:{name}:{k - 1}"]
+        return found
+
+    @staticmethod
+    def _earlier(carry: Carry, name: str, k: int, h: Tensor) -> Tensor:
+        value: Tensor = carry[f"prev:{name}:{k}"]
+        # before the start, the step was what it is now
+        return torch.where(torch.isnan(value), h, value) if name == "h" else value
+
+    def complete(self, f: VectorField, step: Attempt, t: Time, h: Time) -> None:
+        if step.stages is not None:
+            return
+        size = step.extra["h"]
+        if self.dense is not None:
+            step.stages = step.x1[:0]
+            return
+        at = t if isinstance(t, Tensor) else clock(t, step.x0)
+        before = f.evaluations
+        carry = step.extra["carry"]
+        f0 = carry["f0"] if carry["f0"] is not None and bool(carry["fresh"].all()) else None
+        stiff = step.extra["stiff"]
+        if f0 is None:
+            f0 = smooth_slopes(f, step.x0, at, size) if stiff else slopes(f, step.x0, at)
+        end = at + size
+        f1 = smooth_slopes(f, step.x1, end, size) if stiff else slopes(f, step.x1, end)
+        step.carry["f0"], step.carry["fresh"] = f1, np.ones(len(step.cost), dtype=bool)
+        step.cost = step.cost + (f.evaluations - before)
+        step.stages = torch.stack([f0 * size[:, None], f1 * size[:, None]])
+        if self.short:
+            remember(step, f, t, h)
+
+    def interpolate(self, step: Attempt, rows: Ints | None, theta: Any) -> Tensor:
+        column = fraction(theta, step.x0)
+        x0, x1 = pick(step.x0, rows), pick(step.x1, rows)
+        if self.dense is not None:
+            states = {k: pick(v, rows) for k, v in step.extra["states"].items()}
+            value: Tensor = self.dense(column[:, 0], x0, x1, pick(step.extra["h"], rows), states)
+            return value
+        K = step.stages
+        if self.short and "again" in step.extra:
+            at = place(rows, theta, step)
+            start, t, h = shorter(step, at, theta)
+            f = step.extra["again"][0]
+            clocked = t.detach().cpu().numpy() if isinstance(t, Tensor) else t
+            inside = self.attempt(f, start, t, h, self.begin(f, start, clocked)).x1
+            return ended(step, at, theta, inside)
+        return hermite(x0, x1, pick(K[0], rows), pick(K[1], rows), column)
+
+    def stiffness(self, step: Attempt, h: Time) -> Tensor:
+        """||f1 - f0|| / ||x1 - x0||, with the slopes at both ends of the step."""
+        K, size = step.stages, step.extra["h"].abs()
+        top: Tensor = torch.linalg.vector_norm(K[1] - K[0], dim=-1)
+        bottom: Tensor = size * torch.linalg.vector_norm(step.x1 - step.x0, dim=-1)
+        return top / bottom.clamp(min=1e-300)

@@ -1,0 +1,28 @@
+"""Dimensions of operators are followed through constructions and whole-number arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from ndl.compiler.check import check_file
+from ndl.compiler.source import Source
+
+
+def found(text: str) -> list[tuple[str, int]]:
+    return [(d.code, d.span.line) for d in check_file(Source("dims.ndl", text))[1]]
+
+
+@pytest.mark.parametrize("out", ["d", "d + 0", "2*d - d", "2*d//2"])
+def test_arithmetic_that_gives_the_dimension_fits(out: str) -> None:
+    assert found(f"operator F(x: R[d]) -> R[d]:\n    return x + Linear(Out={out})(x)\n") == []
+
+
+@pytest.mark.parametrize("out", ["2*d", "d + 1", "3"])
+def test_another_dimension_is_refused(out: str) -> None:
+    text = f"operator F(x: R[d]) -> R[d]:\n    return x + Linear(Out={out})(x)\n"
+    assert found(text) == [("NDL301", 2)]
+
+
+def test_a_recursion_under_a_choice_that_only_a_use_decides() -> None:
+    ends = 'fn f(n) = if n < 1 then 1 else n*f(n - 1)\n\ntest "t":\n    assert f(3) == 6\n'
+    assert found(ends) == []
+    assert found('fn f(n) = n*f(n - 1)\n\ntest "t":\n    assert f(3) == 6\n')[0][0] == "NDL310"

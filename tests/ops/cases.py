@@ -1,0 +1,224 @@
+"""Operands for every op of the table: a new op needs a line here, and is then tested everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KINDS = {torch.float64: "R", torch.complex128: "C", torch.int64: "Z", torch.bool: "Bool"}
+
+
+def reals(low: float = -2.0, high: float = 2.0, *shape: int) -> Callable[[torch.Generator], Tensor]:
+    return lambda g: low + (high - low) * torch.rand(shape, generator=g, dtype=torch.float64)
+
+
+def complexes(*shape: int) -> Callable[[torch.Generator], Tensor]:
+    return lambda g: torch.randn(shape, generator=g, dtype=torch.complex128)
+
+
+def whole(low: int, high: int, *shape: int) -> Callable[[torch.Generator], Tensor]:
+    return lambda g: torch.randint(low, high, shape, generator=g)
+
+
+def truths(*shape: int) -> Callable[[torch.Generator], Tensor]:
+    return lambda g: torch.rand(shape, generator=g) > 0.5
+
+
+def spd(n: int) -> Callable[[torch.Generator], Tensor]:
+    """Symmetric, positive definite, well conditioned."""
+
+    def make(g: torch.Generator) -> Tensor:
+        a = torch.randn((n, n), generator=g, dtype=torch.float64)
+        return a @ a.mT + 2 * torch.eye(n, dtype=torch.float64)
+
+    return make
+
+
+def near_identity(n: int) -> Callable[[torch.Generator], Tensor]:
+    return lambda g: (
+        2 * torch.eye(n, dtype=torch.float64) + 0.3 * torch.randn((n, n), generator=g, dtype=torch.float64)
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """`symmetric`: the operand is perturbed symmetrically in difference quotients."""
+
+    op: str
+    operands: tuple[Callable[[torch.Generator], Tensor], ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    symmetric: bool = False
+
+    def __str__(self) -> str:
+        g = torch.Generator().manual_seed(0)
+        shapes = ",".join(KINDS[m(g).dtype] + str(list(m(g).shape)) for m in self.operands)
+        return f"{self.op}({shapes}){self.attrs or ''}"
+
+
+def case(op: str, *operands: Any, symmetric: bool = False, **attrs: Any) -> Case:
+    return Case(op, operands, attrs, symmetric)
+
+
+R = reals()
+V = reals(-2, 2, 3)
+M = reals(-2, 2, 2, 3)
+POSITIVE = reals(0.3, 3.0)
+UNIT = reals(-0.8, 0.8)
+Z = whole(-5, 6)
+
+CASES: list[Case] = [
+    case("const", value=2.5),
+    case("const", value=((1, 2), (3, 4))),
+    case("const", value=(True, False)),
+    case("const", value=1.5 - 2j),
+    *(
+        case(op, x)
+        for op in [
+            "exp",
+            "sin",
+            "cos",
+            "tan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "sigmoid",
+            "relu",
+            "gelu",
+            "silu",
+            "softplus",
+            "elu",
+            "abs",
+            "sign",
+            "floor",
+        ]
+        for x in (R, V)
+    ),
+    *(
+        case(op, complexes(3))
+        for op in ["exp", "log", "sqrt", "sin", "cos", "tanh", "neg", "conj", "real", "imag"]
+    ),
+    *(
+        case(op, x)
+        for op in [
+            "neg",
+            "ceil",
+            "round",
+            "erf",
+            "expm1",
+            "isfinite",
+            "stop_gradient",
+            "real",
+            "imag",
+            "conj",
+        ]
+        for x in (R, M)
+    ),
+    *(
+        case(op, x)
+        for op in ["log", "sqrt", "lgamma", "digamma", "trigamma", "log1p"]
+        for x in (POSITIVE, reals(0.3, 3, 3))
+    ),
+    *(case(op, x) for op in ["asin", "acos", "atan"] for x in (UNIT, reals(-0.8, 0.8, 2, 3))),
+    case("exp", Z),
+    case("trigamma", reals(-2.7, -0.3, 3)),
+    case("softplus", reals(20.0, 60.0, 3)),
+    case("not", truths(3)),
+    *(
+        case(op, R, R)
+        for op in [
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "maximum",
+            "minimum",
+            "atan2",
+            "floordiv",
+            "mod",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+            "eq",
+            "ne",
+        ]
+    ),
+    *(
+        case(op, V, V)
+        for op in ["add", "sub", "mul", "div", "maximum", "minimum", "atan2", "floordiv", "mod", "lt", "gt"]
+    ),
+    *(case(op, complexes(3), complexes(3)) for op in ["add", "sub", "mul", "div", "pow", "eq"]),
+    *(case(op, V, complexes(3)) for op in ["add", "mul", "div"]),
+    *(case(op, Z, Z) for op in ["add", "sub", "mul", "lt", "eq", "maximum"]),
+    *(case(op, Z, whole(1, 5)) for op in ["div", "floordiv", "mod"]),
+    case("mul", Z, R),
+    case("pow", POSITIVE, R),
+    case("pow", reals(0.3, 3, 3), V),
+    case("and", truths(3), truths(3)),
+    case("or", truths(), truths()),
+    case("select", truths(3), V, V),
+    case("select", truths(), R, R),
+    case("expand", R, shape=(3,), axes=()),
+    case("expand", V, shape=(2, 3), axes=(1,)),
+    case("expand", V, shape=(3, 2), axes=(0,)),
+    case("expand", M, shape=(2, 4, 3), axes=(0, 2)),
+    case("reshape", M, shape=(3, 2)),
+    case("reshape", M, shape=(6,)),
+    case("reshape", reals(-1, 1, 6), shape=(2, 3)),
+    case("reshape", R, shape=(1, 1)),
+    case("permute", M, axes=(1, 0)),
+    case("permute", reals(-1, 1, 2, 3, 4), axes=(2, 0, 1)),
+    case("permute", reals(-1, 1, 2, 3, 4), axes=(2, 1, 0)),
+    case("slice", V, axis=0, start=1, stop=3),
+    case("slice", V, axis=0, start=None, stop=-1),
+    case("slice", reals(-1, 1, 2, 4), axis=-1, start=-3, stop=None),
+    case("slice", reals(-1, 1, 4, 2), axis=0, start=0, stop=2),
+    case("index", V, axis=0, at=-1),
+    case("index", M, axis=0, at=1),
+    case("index", M, axis=1, at=2),
+    case("gather", V, whole(0, 3, 5), axis=0),
+    case("gather", M, whole(0, 3, 2), axis=1),
+    case("gather", M, whole(0, 2), axis=0),
+    case("stack", R, R, R, axis=0),
+    case("stack", V, V, axis=0),
+    case("stack", V, V, axis=1),
+    case("stack", M, M, axis=-1),
+    case("concat", V, reals(-1, 1, 2), axis=0),
+    case("concat", M, reals(-1, 1, 2, 1), axis=1),
+    case("matmul", V, V),
+    case("matmul", M, V),
+    case("matmul", reals(-1, 1, 2), M),
+    case("matmul", M, reals(-1, 1, 3, 4)),
+    case("matmul", reals(-1, 1, 2, 2, 3), reals(-1, 1, 3, 2)),
+    case("matmul", complexes(2, 3), V),
+    case("einsum", M, V, equation="ij,j->i"),
+    case("einsum", V, reals(-1, 1, 2), equation="i,j->ji"),
+    case("einsum", reals(-1, 1, 3, 3), equation="ii->i"),
+    case("einsum", reals(-1, 1, 3, 3), equation="ii->"),
+    case("einsum", M, M, V, equation="ij,ij,k->k"),
+    *(case(op, M, axes=(0,)) for op in ["sum", "prod", "mean", "amax", "amin"]),
+    *(case(op, M, axes=(0, 1)) for op in ["sum", "prod", "mean", "amax", "amin"]),
+    *(case(op, reals(-1, 1, 2, 3, 2), axes=(1,)) for op in ["sum", "prod", "mean", "amax", "amin"]),
+    case("sum", whole(0, 5, 3), axes=(0,)),
+    case("mean", whole(0, 5, 3), axes=(0,)),
+    case("sum", complexes(3), axes=(0,)),
+    case("prod", complexes(3), axes=(0,)),
+    *(case(op, truths(2, 3), axes=axes) for op in ("all", "any") for axes in ((1,), (0, 1))),
+    *(case(op, M, axis=axis) for op in ["softmax", "cumsum", "argmax", "argmin"] for axis in (0, 1, -1)),
+    case("solve", near_identity(3), V),
+    case("solve", near_identity(2), M),
+    case("inv", near_identity(3)),
+    case("det", near_identity(3)),
+    case("logdet", near_identity(3)),
+    case("diag", V),
+    case("expm", reals(-1, 1, 3, 3)),
+    case("cholesky", spd(3), symmetric=True),
+]
+
+OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "root", "training"}
+OUTSIDE |= {"batch_mean", "batch_sum", "batch_var"}
+"""Ops whose meaning is in their surroundings; they are tested in tests/ir and tests/backends."""
