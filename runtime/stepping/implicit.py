@@ -61,7 +61,7 @@ class DiagonallyImplicitRK(Stepper):
         self.extrapolates = tableau.embedded is None or tableau.embedded < tableau.order
         self.explicit_first = self.gamma[0] == 0
         self.stiffly_accurate = bool(np.array_equal(self.A[-1], self.b) and self.c[-1] == 1)
-        self.short = tableau.order > 4 and not is_family(problem.model)
+        self.short = tableau.order >= 4 and not is_family(problem.model)
         self.dense = None if tableau.dense is None else full(tableau.dense, len(tableau.dense[0]))
         if (self.gamma[1:] == 0).any():
             raise SettingError(f"`{self.name}` mixes explicit stages between implicit ones")

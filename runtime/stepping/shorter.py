@@ -1,8 +1,9 @@
-"""Continuous output by shorter steps, for methods of order above 4 that bring no interpolant of their own.
+"""Continuous output by shorter steps, for stiff methods of order 4 and more.
 
 The value at a fraction theta of a step is that of one step of size theta h from the same start. It meets both
-ends of the step, has the method's order and its stability, and keeps algebraic equations; a cubic through the
-ends has order 4 only, which loses two digits at tight tolerances.
+ends of the step, has the method's order and its stability, and keeps algebraic equations. A polynomial through
+the stages has the order only of the nonstiff limit: on Robertson's equations, that of SDIRK4 is a hundred times less
+accurate than the steps.
 """
 
 from __future__ import annotations
