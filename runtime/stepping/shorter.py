@@ -1,9 +1,9 @@
 """Continuous output by shorter steps, for stiff methods of order 4 and more.
 
 The value at a fraction theta of a step is that of one step of size theta h from the same start. It meets both
-ends of the step, has the method's order and its stability, and keeps algebraic equations. A polynomial through
-the stages has the order only of the nonstiff limit: on Robertson's equations, that of SDIRK4 is a hundred times less
-accurate than the steps.
+ends of the step, has the method's order and its stability, and keeps algebraic equations. A polynomial
+through the stages keeps its order only where nothing is stiff: on Robertson's equations, that of SDIRK4 is a
+hundred times less accurate than the steps.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ def test_diagonal_noise(method: str, order: float) -> None:
 )  # fmt: skip
 def test_additive_noise(method: str, order: float) -> None:
     """u = exp(x) solves a logistic equation: u = E/(1 + integral of E), E = exp(t + W). The integral is taken
-    from the path's own integrals over fine cells, to order 1.5 in cells of 2^-12. Terms of order 2 are seen at
-    longer steps, and rare members weigh much: hence short steps and many members."""
+    from the path's own integrals over fine cells, to order 1.5 in cells of 2^-12. Terms of order 2
+    are seen at longer steps, and rare members weigh much: hence short steps and many members."""
     counts = (32, 64, 128, 256)
     found = runs("Additive", method, counts, members=2000)
     grid = np.linspace(0, 1, 2**12 + 1)
