@@ -1,6 +1,6 @@
-"""The draws of a model, bound for a run: one for each sample, and fresh ones for each firing of an event.
+"""The draws of a model, bound for a run: one for each sample, step of the solver, or firing of an event.
 
-A draw is a pure function of the run's seed, its name, the member, the training step and the firing, so that a
+A draw is a pure function of the run's seed, its name, the member, the training step and its turn, so that a
 stage, a rejected step and the backward pass see the same number.
 """
 
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from ndl.runtime.draws import Chance
+from ndl.runtime.info import DrawInfo
 from ndl.runtime.model import Model
 from ndl.runtime.weights import Part
 from torch import nn
@@ -20,21 +21,36 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 def with_draws(model: ModelT, count: int | None, seed: int, step: int = 0) -> ModelT:
-    """The model with its draws: one for each of `count` members, or for a single run (None)."""
+    """The model with its draws: one for each of `count` members, or for a single run (None); of the
+    draws for each step, the first."""
     if not model.DRAWS:
         return model
     if count is None and model.member_shape():
         count = model.member_shape()[0]
     sample: Any = 0 if count is None else torch.arange(count)
     chance = Chance(seed, step)
-    found = model.bind(**{d.name: chance.value(d, sample) for d in model.DRAWS if d.per == "sample"})
+    found = model.bind(**{d.name: chance.value(d, sample) for d in model.DRAWS if d.per != "firing"})
     found._given["chance"] = chance
     return found
+
+
+def draws_by_step(model: Model) -> bool:
+    """Whether some draw of the model is made for each step."""
+    return any(d.per == "step" for d in model.DRAWS)
+
+
+def at_step(model: ModelT, ids: Any, steps: Any) -> ModelT:
+    """The model with the draws of the members `ids` in their accepted steps number `steps`, of one shape."""
+    return _fresh(model, [d for d in model.DRAWS if d.per == "step"], ids, steps)
 
 
 def at_firing(model: ModelT, event: int, ids: Any, turns: Any) -> ModelT:
     """The model with the draws of an event for the members `ids [b]` in their firings `turns [b]`."""
     fresh = [d for d in model.DRAWS if d.per == "firing" and d.event == event]
+    return _fresh(model, fresh, ids, turns)
+
+
+def _fresh(model: ModelT, fresh: list[DrawInfo], ids: Any, turns: Any) -> ModelT:
     if not fresh:
         return model
     chance = model._given.get("chance", Chance())

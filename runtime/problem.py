@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from ndl.runtime.chance import at_step
 from ndl.runtime.errors import SettingError
 from ndl.runtime.members import is_family, select_members
 from ndl.runtime.methods import Method, VectorField
@@ -172,15 +173,17 @@ class Problem:
     def algebraic(self) -> bool:
         return any(s.algebraic for s in self.model.STATES)
 
-    def members(self, ids: Ints | None) -> Model:
-        """The model of the members `ids`; None means all."""
-        if ids is None or not is_family(self.model):
-            return self.model
-        return select_members(self.model, torch.from_numpy(ids).to(self.device), self.count)
+    def members(self, ids: Ints | None, steps: Ints | None = None) -> Model:
+        """The model of the members `ids` (None: all), with its draws for their steps number `steps`."""
+        model = self.model
+        if ids is not None and is_family(model):
+            model = select_members(model, torch.from_numpy(ids).to(self.device), self.count)
+        return model if ids is None or steps is None else at_step(model, ids, steps)
 
-    def field(self, ids: Ints | None = None) -> VectorField:
-        """The vector field of the members `ids` (None: all), with the model's own Jacobian."""
-        return field_of(self.members(ids).prepared(), self.mass() if self.algebraic else None)
+    def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
+        """The vector field of the members `ids` (None: all), with the model's own Jacobian; `steps` as in
+        `members`."""
+        return field_of(self.members(ids, steps).prepared(), self.mass() if self.algebraic else None)
 
     def state_name(self, place: int) -> str:
         """The name of the flat state's entry `place`, with an index where the state is a tensor."""

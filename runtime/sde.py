@@ -13,6 +13,7 @@ from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
 from ndl.runtime.stepping.noise import NoiseStepper, PathReader
@@ -26,9 +27,9 @@ class NoisyProblem(Problem):
 
     calculus: str = "ito"
 
-    def field(self, ids: Ints | None = None) -> NoisyField:
-        """Drift and diffusion of the members `ids` (None: all)."""
-        return NoisyField(self.members(ids), self.calculus)
+    def field(self, ids: Ints | None = None, steps: Ints | None = None) -> NoisyField:
+        """Drift and diffusion of the members `ids` (None: all), with the draws of their `steps`."""
+        return NoisyField(self.members(ids, steps), self.calculus)
 
 
 def solve_sde(problem: Problem) -> Solution:
@@ -38,17 +39,18 @@ def solve_sde(problem: Problem) -> Solution:
     check_method(problem.model, problem.method.name, stepper.noise, problem.sign < 0)
     fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
     noisy = NoisyProblem(**fields, calculus=stepper.calculus)
+    runs = drawing(noisy, stepper)
     if not problem.taped:
         with torch.no_grad():
-            outcome = Loop(noisy, stepper, keep=problem.save.kind == "steps").run()
-            return with_noise(solution_of(noisy, stepper, outcome), path)
+            outcome = Loop(noisy, runs, keep=problem.save.kind == "steps").run()
+            return with_noise(solution_of(noisy, runs, outcome), path)
     if problem.gradient in ("reversible", "adjoint"):
         from ndl.runtime.sde_reversible import solve_reversible
 
         return with_noise(solve_reversible(noisy, stepper), path)
     from ndl.runtime.gradients import solve_with_gradient
 
-    return with_noise(solve_with_gradient(noisy, stepper), path)
+    return with_noise(solve_with_gradient(noisy, runs), path)
 
 
 def path_of(problem: Problem) -> BrownianPath:

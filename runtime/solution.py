@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from ndl.runtime.chance import at_step, draws_by_step
 from ndl.runtime.draws import draw
 from ndl.runtime.errors import did_you_mean
 from ndl.runtime.info import ObserveInfo
@@ -255,7 +256,7 @@ class Solution:
                     for n in self.model.NOISES
                     if n.name in values
                 }
-                out: Tensor = self.model.derived(name, at, x, noises)
+                out: Tensor = self._model_at(t).derived(name, at, x, noises)
                 return out.expand(*x.shape[:2], *d.shape).transpose(0, 1)
         for o in self.model.OBSERVES:
             if o.name == name:
@@ -263,6 +264,16 @@ class Solution:
         near = did_you_mean(name, self.names())
         message = f"`{self.model.NAME}` recorded nothing called `{name}`"
         raise KeyError(message + (f"; {near}" if near else ""))
+
+    def _model_at(self, t: Tensor) -> Any:
+        """The model with the draws of the steps that hold the times `[B, S]`, a step's end being its own."""
+        if not draws_by_step(self.model):
+            return self.model
+        p = self.problem
+        starts = (p.sign * self.steps.t.detach()).reshape(p.count, -1).nan_to_num(nan=torch.inf)
+        before = torch.searchsorted(starts.contiguous(), (p.sign * t).contiguous())
+        steps = (before - 1).clamp(min=0).T.numpy()
+        return at_step(self.model, np.tile(np.arange(p.count), (len(steps), 1)), steps)
 
     def law(self, name: str) -> Law:
         """The law of a measurement at the saved times, its arguments [B, S, ...] ([S, ...] without an
@@ -273,7 +284,7 @@ class Solution:
 
     def _arguments(self, o: ObserveInfo, values: Mapping[str, Tensor], t: Tensor) -> tuple[Tensor, ...]:
         x, at = values["x"].transpose(0, 1), t.transpose(0, 1).to(values["x"])
-        found = self.model.observation(o.name, at, x)
+        found = self._model_at(t).observation(o.name, at, x)
         return tuple(a.expand(*x.shape[:2], *o.shape).transpose(0, 1) for a in found)
 
     def _measured(self, o: ObserveInfo, values: Mapping[str, Tensor], t: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ndl.runtime.model import Model
 from ndl.runtime.problem import Ints, Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
+from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
 from ndl.runtime.stepping.split import SplitField, SplitStepper
@@ -37,10 +38,10 @@ class SplitProblem(Problem):
     masks: tuple[Tensor, Tensor] | None = None
     exact: frozenset[str] = field(default_factory=frozenset)
 
-    def field(self, ids: Ints | None = None) -> SplitField:
-        """The right-hand side of the members `ids` (None: all), with its flows."""
-        model = self.members(ids)
-        whole = super().field(ids)
+    def field(self, ids: Ints | None = None, steps: Ints | None = None) -> SplitField:
+        """The right-hand side of the members `ids` (None: all), with its flows; `steps` as in `members`."""
+        model = self.members(ids, steps)
+        whole = super().field(ids, steps)
         if self.masks is not None:
             held = [
                 HeldFlow(whole, mask, inside) for mask, inside in zip(self.masks, (0.5, 0.0), strict=True)
@@ -64,7 +65,7 @@ def solve_split(problem: Problem) -> Solution:
     split = prepared(problem)
     solver = problem.method.solver
     assert isinstance(solver, StepSolver)
-    stepper = SplitStepper(solver)
+    stepper = drawing(split, SplitStepper(solver))
     if problem.taped:
         from ndl.runtime.gradients import solve_with_gradient
 

@@ -37,7 +37,6 @@ def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
     found += [(f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per is not None]
     items = [*p.params.values(), *p.consts.values(), *(i for o in p.states.values() for i in o.values())]
     found += [(f"`{i.name}` per {i.per}", i.span) for i in items if i.per is not None]
-    found += [(f"the draw `{d.name}` per step", d.span) for d in p.draws.values() if d.per == "step"]
     for name, noise in p.noises.items():
         if not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener":
             found.append((f"the noise `{name}: {noise.law.span.text}`", noise.span))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ndl.runtime.breaks import BreakWatch
+from ndl.runtime.chance import draws_by_step
 from ndl.runtime.events import EventWatch
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.methods import VectorField
@@ -58,7 +59,9 @@ class Loop:
         self.trail = Trail(b, problem.sign, keep=keep)
         self.recorder = Recorder(problem.save, b, problem.sign)
         self.watch = EventWatch(problem)
-        self.breaks = BreakWatch(problem, active=not self.pace.fixed)
+        self.drawing = draws_by_step(problem.model)
+        # draws move a break at each step: it is not to be located
+        self.breaks = BreakWatch(problem, active=not (self.pace.fixed or self.drawing))
         self.requirements = Requirements(problem)
         self.steps = np.zeros(b, dtype=np.int64)
         self.rejected = np.zeros(b, dtype=np.int64)
@@ -116,6 +119,8 @@ class Loop:
             tiny = (np.abs(h) <= 4e-15 * np.maximum(np.abs(t), np.abs(end))) & (end != target)
             if tiny.any():
                 self._fail("step", int(np.nonzero(tiny)[0][0]), h)
+        if self.drawing:
+            self.model = p.members(ids, self.steps[ids])
         step = self.stepper.attempt(self.f, x, t, h, self.carry, self.taped)
         self.evaluations[ids] += step.cost
         error, fine = self._judge(step)

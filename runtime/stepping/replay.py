@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ndl.runtime.chance import at_firing
+from ndl.runtime.chance import at_firing, draws_by_step
 from ndl.runtime.events import Firing
 from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
@@ -66,6 +66,7 @@ class Replay:
     def __init__(self, problem: Problem, stepper: Stepper, script: Script, keep: bool) -> None:
         self.p, self.stepper, self.script, self.keep = problem, stepper, script, keep
         self.evaluations = 0
+        self.drawing = draws_by_step(problem.model)
         self.order = np.argsort(-script.table.many, kind="stable")
         self.firings: dict[int, list[tuple[int, Firing]]] = defaultdict(list)
         for number, firing in enumerate(script.firings):
@@ -113,6 +114,8 @@ class Replay:
     def _step(self, state: State, k: int, taken: Taken) -> None:
         p, table, ids = self.p, self.script.table, state.ids
         f, model = self._of(ids)
+        if self.drawing:
+            model = p.members(ids, np.full(len(ids), k))
         entry = table.starts[ids] + k
         t, h, end = table.t[entry], table.h[entry], table.end[entry]
         if k in self.crossings:

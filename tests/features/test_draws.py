@@ -80,9 +80,77 @@ def test_what_cannot_be_drawn_is_said() -> None:
     law = refused(start + '    z ~ gamma(a, 1)\n    x\' = z\n\ntest "t":\n    s = solve(M, span=0..1)\n')
     assert law.code == "NDL349"
     step = refused(
-        start + '    z ~ normal(0, 1) per step\n    x\' = z\n\ntest "t":\n    s = solve(M, span=0..1)\n'
+        start + "    z ~ normal(0, 1) per step\n    x' = z\n\n"
+        'test "t":\n    g = grad(solve(M, span=0..1, gradient=adjoint).final.x, M.params)\n'
     )
-    assert (step.code, step.span.text) == ("NDL490", "z ~ normal(0, 1) per step")
+    assert "does not know the steps" in step.message
+
+
+STEPS = """
+model Kicks:
+    param s = 1.0
+    z: R[2] ~ normal(0, s) per step
+    state x: R[2] = 0
+    y = 2*z
+    x' = z
+
+model Noisy:
+    k ~ uniform(0, 1) per step
+    state x = 0.0
+    noise W: wiener
+    dx = k*dt + 0.1*dW
+
+model Parts:
+    z ~ normal(0, 1) per step
+    state x = 0.0, y = 1.0
+    term a = [z, 0]
+    term b = [0, -y]
+    x', y' = a + b
+
+test "steps of fixed size: one number each, the same for every stage and method":
+    a = solve(Kicks, span=0..10, method=rk4(h=0.5), save=steps, seed=3)
+    b = solve(Kicks, span=0..10, method=euler(h=0.5), save=steps, seed=3)
+    c = solve(Kicks, span=0..10, method=rodas5(h=0.5), save=steps, seed=3)
+    d = solve(Kicks, span=0..10, method=kvaerno5(h=0.5), save=steps, seed=3)
+    assert max(abs(a.x - b.x)) < 1e-12
+    assert max(abs(a.x - c.x)) < 1e-9
+    assert max(abs(a.x - d.x)) < 1e-9
+    assert max(abs(a.x[1:] - a.x[:-1] - 0.25*a.y[1:])) < 1e-12
+
+test "independent over steps and members":
+    s = solve(Kicks, span=0..100, method=rk4(h=1), save=steps, seed=3, ensemble=50)
+    d = s.x[:, 1:] - s.x[:, :-1]
+    assert abs(mean(d)) < 0.05
+    assert abs(mean(d^2) - 1) < 0.05
+    assert abs(mean(d[:, 1:]*d[:, :-1])) < 0.05
+    one = solve(Kicks, span=0..100, method=rk4(h=1), save=steps, seed=3)
+    assert max(abs(one.x - s.x[0])) < 1e-12
+
+test "rejected steps and gradients":
+    s = solve(Kicks, span=0..5, method=tsit5(rtol=1e-6, atol=1e-8), save=steps, seed=3)
+    h = s.t[1:] - s.t[:-1]
+    assert max(abs(s.x[1:, 0] - s.x[:-1, 0] - h*s.y[1:, 0]/2)) < 1e-10
+    m = rk4(h=0.5)
+    g = grad(sum(solve(Kicks, span=0..5, method=m, seed=3, gradient=discrete).final.x), Kicks.params)
+    f = sum(solve(Kicks, span=0..5, method=rk4(h=0.5), save=end, seed=3).final.x)
+    assert abs(g[0] - f) < 1e-5
+    c = grad(sum(solve(Kicks, span=0..5, method=m, seed=3, gradient=checkpoint(3)).final.x), Kicks.params)
+    assert abs(g[0] - c[0]) < 1e-10
+
+test "with noise, and in a splitting":
+    s = solve(Noisy, span=0..1, method=euler_maruyama(h=0.25), save=steps, seed=1, ensemble=300)
+    m = mean(s.final.x)
+    assert abs(m - 0.5) < 0.03
+    p = solve(Parts, span=0..4, method=lie(a: euler, b: exact, h=1), save=steps, seed=1, ensemble=500)
+    q = p.x[:, 1:] - p.x[:, :-1]
+    assert abs(mean(q^2) - 1) < 0.1
+    assert abs(mean(q[:, 1:]*q[:, :-1])) < 0.05
+    assert abs(p.final.y[0] - exp(-4)) < 1e-12
+"""
+
+
+def test_draws_for_each_step() -> None:
+    check(STEPS)
 
 
 DROPOUT = """
