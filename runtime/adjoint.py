@@ -158,13 +158,14 @@ class AdjointModel(Model):
 class AdjointProblem(Problem):
     """A problem whose members are views of the adjoint model."""
 
-    def members(self, ids: Ints | None) -> Model:
+    def members(self, ids: Ints | None, steps: Ints | None = None) -> Model:
+        assert steps is None, "the adjoint equation has no draws of steps"
         model = self.model
         assert isinstance(model, AdjointModel)
         return model if ids is None else AdjointModel(model.run, ids, model.times, model.jumps)
 
-    def field(self, ids: Ints | None = None) -> VectorField:
-        model = self.members(ids)
+    def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
+        model = self.members(ids, steps)
         return VectorField(model.vector_field, model.jacobian, self._by_time(model), None)
 
     def _by_time(self, model: Model) -> Any:
