@@ -152,6 +152,8 @@ class VectorField:
         self._jacobian = jacobian
         self._time_derivative = time_derivative
         self.mass = mass
+        self.select: Callable[[Tensor], VectorField] | None = None
+        """For a family, the field of the rows `[m]` of its members; None where one field serves any rows."""
         self.evaluations = 0
         self.jacobians = 0
 

@@ -202,7 +202,11 @@ class Problem:
 
 def field_of(model: Model, mass: Tensor | None = None) -> VectorField:
     """The vector field of a model."""
-    return VectorField(model.vector_field, model.jacobian, None, mass)
+    field = VectorField(model.vector_field, model.jacobian, None, mass)
+    if is_family(model):
+        count = (*model.member_shape(), 1)[0]
+        field.select = lambda rows: field_of(select_members(model, rows, count), mass)
+    return field
 
 
 def moved(model: Model, dtype: torch.dtype, device: torch.device) -> Model:

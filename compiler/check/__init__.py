@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,7 +51,27 @@ def check_file(
         return None, ordered(sink.found, source)
     module = loader.load(source, Path(source.path).resolve())
     check_program(module, loader, sink)
-    return Checked(module, loader, sink.found), ordered(sink.found, source)
+    return Checked(module, loader, sink.found), ordered(independent(sink.found), source)
+
+
+WORD = re.compile(r"\w+")
+
+
+def independent(found: list[Diagnostic]) -> list[Diagnostic]:
+    """Without what is said of names, and of their equations, that a line with broken syntax may declare."""
+    broken: dict[Source, set[str]] = {}
+    for d in found:
+        if d.code.startswith("NDL1") and d.severity == "error":
+            text = d.span.source.line_text(d.span.line)
+            broken.setdefault(d.span.source, set()).update(WORD.findall(text))
+
+    def follows(d: Diagnostic) -> bool:
+        name = WORD.match(d.span.text)
+        return (
+            d.code[:4] in ("NDL2", "NDL4") and name is not None and name[0] in broken.get(d.span.source, ())
+        )
+
+    return [d for d in found if not follows(d)]
 
 
 def ordered(found: list[Diagnostic], source: Source) -> list[Diagnostic]:

@@ -37,9 +37,8 @@ class DrawingStepper(Stepper):
         self.order, self.error_order = inner.order, inner.error_order
         self.adaptive, self.implicit = inner.adaptive, inner.implicit
         self.grow, self.extrapolates = inner.grow, inner.extrapolates
-        self.width, self.joins = inner.width, inner.joins
-        if hasattr(inner, "short"):
-            inner.short = False  # shorter steps of some rows would need the draws of those rows
+        # a step that is evaluated by shorter ones needs its own field
+        self.width, self.joins = inner.width, inner.joins and not getattr(inner, "short", False)
 
     def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
         carry = self.inner.begin(f, x, t)

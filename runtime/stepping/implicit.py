@@ -20,7 +20,7 @@ from ndl.runtime.stepping.control import Tolerances, clock
 from ndl.runtime.stepping.explicit import full
 from ndl.runtime.stepping.newton import ENOUGH, Solved, full_newton, simplified_newton
 from ndl.runtime.stepping.pace import fixed_step
-from ndl.runtime.stepping.shorter import ended, place, remember, shorter
+from ndl.runtime.stepping.shorter import ended, field_at, place, remember, shorter
 from ndl.runtime.stepping.stepper import (
     Attempt,
     Carry,
@@ -42,7 +42,6 @@ class DiagonallyImplicitRK(Stepper):
     M - h gamma J is factorised once for each distinct gamma of a step."""
 
     implicit = True
-    joins = True
     grow = 6.0
 
     def __init__(self, tableau: Tableau, problem: Problem) -> None:
@@ -61,7 +60,8 @@ class DiagonallyImplicitRK(Stepper):
         self.extrapolates = tableau.embedded is None or tableau.embedded < tableau.order
         self.explicit_first = self.gamma[0] == 0
         self.stiffly_accurate = bool(np.array_equal(self.A[-1], self.b) and self.c[-1] == 1)
-        self.short = tableau.order >= 4 and not is_family(problem.model)
+        self.short = tableau.order >= 4
+        self.joins = not (self.short and is_family(problem.model))
         self.dense = None if tableau.dense is None else full(tableau.dense, len(tableau.dense[0]))
         if (self.gamma[1:] == 0).any():
             raise SettingError(f"`{self.name}` mixes explicit stages between implicit ones")
@@ -251,7 +251,7 @@ class DiagonallyImplicitRK(Stepper):
 
     def _inside(self, step: Attempt, at: Ints, theta: Any) -> Tensor:
         """Values inside a step by shorter ones, which start with its slope and new Jacobians."""
-        f = step.extra["again"][0]
+        f = field_at(step, at)
         start, t, h = shorter(step, at, theta)
         none = np.zeros(len(at), dtype=bool)
         carry = Carry(fresh=none, f0=None, good=none, here=none)

@@ -23,8 +23,14 @@ TINY = 1e-9
 
 
 def remember(step: Attempt, f: VectorField, t: Time, h: Time) -> None:
-    """Keep with a step what a shorter one needs. With one set of parameters f serves any number of rows."""
+    """Keep with a step what a shorter one needs."""
     step.extra["again"] = (f, t, h)
+
+
+def field_at(step: Attempt, at: Ints) -> VectorField:
+    """The right-hand side of the rows `at [P]` of a step."""
+    f: VectorField = step.extra["again"][0]
+    return f if f.select is None else f.select(torch.from_numpy(at).to(step.x0.device))
 
 
 def place(rows: Ints | None, theta: Any, step: Attempt) -> Ints:

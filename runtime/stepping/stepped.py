@@ -12,7 +12,7 @@ from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.calling import call_step
 from ndl.runtime.stepping.consistent import slopes, smooth_slopes
 from ndl.runtime.stepping.control import clock
-from ndl.runtime.stepping.shorter import ended, place, remember, shorter
+from ndl.runtime.stepping.shorter import ended, field_at, place, remember, shorter
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time, fraction, hermite, pick
 from torch import Tensor
 
@@ -37,8 +37,7 @@ class SteppedSolver(Stepper):
         self.counts = "n" in wanted
         self.dense = solver.dense
         self.short = self.dense is None and self.order > 4 and not (self.names or self.depths or self.counts)
-        self.short &= not is_family(problem.model)
-        self.joins = solver.dense is None
+        self.joins = solver.dense is None and not (self.short and is_family(problem.model))
 
     def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
         carry = Carry(fresh=np.zeros(x.shape[0], dtype=bool), f0=None)
@@ -138,7 +137,7 @@ class SteppedSolver(Stepper):
         if self.short and "again" in step.extra:
             at = place(rows, theta, step)
             start, t, h = shorter(step, at, theta)
-            f = step.extra["again"][0]
+            f = field_at(step, at)
             clocked = t.detach().cpu().numpy() if isinstance(t, Tensor) else t
             inside = self.attempt(f, start, t, h, self.begin(f, start, clocked)).x1
             return ended(step, at, theta, inside)
