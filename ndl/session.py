@@ -194,7 +194,10 @@ class Program:
         resolved settings and pictures are written there. Raises `NDLError`."""
         from ndl.host.run import run_block
 
-        self.host.overrides = {**self.overrides, **{k: str(v) for k, v in (overrides or {}).items()}}
+        wanted = {**self.overrides, **{k: str(v) for k, v in (overrides or {}).items()}}
+        if wanted != self.host.overrides:
+            self.host.overrides = wanted
+            self.host.named.clear()  # computed under other settings
         chosen = [b for b in self.runs if name is None or b.name == name]
         return [run_block(self.host, b, out, progress, resume) for b in chosen]
 

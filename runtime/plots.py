@@ -8,7 +8,7 @@ matplotlib is imported when the first figure is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,7 +190,7 @@ def plot(
     s = solution
     shown = list(names) or [state.name for state in s.model.STATES]
     for name in shown:
-        if name not in s.names():
+        if name not in s.names() and _base(name) not in s.names():
             raise SettingError(
                 f"the solution has nothing called `{name}` to plot", help=did_you_mean(name, s.names())
             )
@@ -201,7 +201,7 @@ def plot(
     if kind == "auto":
         kind = "histograms" if ensemble and times == 1 else "trajectories"
     if kind == "histograms":
-        return histograms({n: array(s.final[n]) for n in shown}, labels=words)
+        return histograms(_picked(shown, lambda n: array(s.final[n]), 1), labels=words)
     t, values, valid = _dense(s, shown) if not ensemble else _saved(s, shown)
     if kind == "phase":
         flat = list(_components(values, 2 if ensemble else 1).items())
@@ -250,8 +250,29 @@ def _components(values: Values, rank: int) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
+def _base(name: str) -> str:
+    """The quantity of which `z[0]` names a component."""
+    return name.partition("[")[0]
+
+
+def _picked(names: Sequence[str], get: Callable[[str], Any], rank: int) -> dict[str, Any]:
+    """Values by name, of `z[0]` that component alone. Raises `SettingError` for one that is not there."""
+    found: dict[str, Any] = {}
+    for name in names:
+        base = _base(name)
+        if base == name:
+            found[name] = get(name)
+            continue
+        parts = _components({base: get(base)}, rank)
+        if name not in parts:
+            raise SettingError(f"`{base}` has no component `{name}`", help=did_you_mean(name, list(parts)))
+        found[name] = parts[name]
+    return found
+
+
 def _saved(s: Solution, names: Sequence[str]) -> tuple[Any, dict[str, Any], Any]:
-    return array(s.t), {n: array(s.get(n).values) for n in names}, s.saved.valid
+    rank = 2 if s.problem.ensemble else 1
+    return array(s.t), _picked(names, lambda n: array(s.get(n).values), rank), s.saved.valid
 
 
 def _dense(s: Solution, names: Sequence[str]) -> tuple[Any, dict[str, Any], Any]:
@@ -261,4 +282,4 @@ def _dense(s: Solution, names: Sequence[str]) -> tuple[Any, dict[str, Any], Any]
         return _saved(s, names)
     fine = np.union1d(np.linspace(t[0], t[-1], DENSE), t)
     at = s(fine)
-    return fine, {n: array(at[n]) for n in names}, None
+    return fine, _picked(names, lambda n: array(at[n]), 1), None

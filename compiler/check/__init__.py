@@ -55,6 +55,8 @@ def check_file(
 
 
 WORD = re.compile(r"\w+")
+# an unknown name, an equation of no state, a state without equation, a differential of nothing
+FOLLOWING = ("NDL201", "NDL408", "NDL411", "NDL417")
 
 
 def independent(found: list[Diagnostic]) -> list[Diagnostic]:
@@ -67,9 +69,7 @@ def independent(found: list[Diagnostic]) -> list[Diagnostic]:
 
     def follows(d: Diagnostic) -> bool:
         name = WORD.match(d.span.text)
-        return (
-            d.code[:4] in ("NDL2", "NDL4") and name is not None and name[0] in broken.get(d.span.source, ())
-        )
+        return d.code in FOLLOWING and name is not None and name[0] in broken.get(d.span.source, ())
 
     return [d for d in found if not follows(d)]
 

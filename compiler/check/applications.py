@@ -9,6 +9,7 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.model_parts import Parts, collect
 from ndl.compiler.check.parts import Argument, declarations
+from ndl.compiler.check.plotted import plots_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -24,7 +25,7 @@ from ndl.compiler.check.values import (
     describe,
     is_number,
 )
-from ndl.compiler.diagnostics import did_you_mean
+from ndl.compiler.diagnostics import NDLError, did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
@@ -262,13 +263,23 @@ def check_settings(
             ev.error("NDL504", f"`{name}` is no setting of `solve`", where, help=did_you_mean(name, known))
             continue
         found[name] = ev.eval(value, setting_scope(ev, target, scope, name))
+    if "plot" in found:
+        _check_plot(ev, settings["plot"][0])
     if "method" in found:
         value, where = settings["method"]
         found["method"] = as_method(ev, found["method"], value.span)
         check_method(ev, target, found["method"], value.span)
-    elif isinstance(target, ModelV):
-        pass
     return found
+
+
+def _check_plot(ev: Evaluator, value: tree.Expr) -> None:
+    try:
+        plots_of(value)
+    except NDLError as trouble:
+        if ev.strict:
+            raise
+        for d in trouble.diagnostics:
+            ev.sink.add(d)
 
 
 def setting_scope(ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
@@ -276,7 +287,10 @@ def setting_scope(ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
     if name in ("plot", "method", "observe") and isinstance(target, ModelV):
         parts = parts_of(ev, target.decl)
         hidden = {n: HostV("value") for n in parts.spans if scope.find(n) is None or name == "plot"}
-        return scope.child(hidden)
+        inner = scope.child(hidden)
+        if name == "plot":
+            inner.lazy = lambda n, primes: HostV("value") if 0 < primes < parts.order(n) else None
+        return inner
     return scope
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.plotted import plots_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import HostV, ListV, TupleV, WordV
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.host.objects import SolutionObject
 
 
 class TestContext:
@@ -49,6 +52,7 @@ def run_block(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> 
     """One block. `out` is a folder made when something is written, or None."""
     if block.kind == "solve":
         solution = host.run_solve(block.stmt)
+        host.named[id(block.stmt)] = SolutionObject(solution)
         if out is not None:
             _write_solution(host, block, solution, out)
         return solution
@@ -72,54 +76,42 @@ def _settings(host: Any, block: Any) -> dict[str, Any]:
     return {"run": block.name, "kind": block.kind, "file": host.file, "settings": found}
 
 
-def plot_names(host: Any, block: Any) -> list[str] | None:
-    """What `plot = [x, z]` names: None when nothing is to be drawn."""
-    body = block.stmt.settings if block.kind == "solve" else block.stmt.body
-    for s in body:
-        if isinstance(s, tree.Assign) and isinstance(s.targets[0], tree.Name) and s.targets[0].id == "plot":
-            items = s.value.items if isinstance(s.value, (tree.ListExpr, tree.TupleExpr)) else (s.value,)
-            return [
-                i.id + "'" * i.primes
-                if isinstance(i, tree.Name)
-                else i.name
-                if isinstance(i, tree.Words)
-                else ""
-                for i in items
-            ]
-    return None
-
-
 def _write_solution(host: Any, block: Any, solution: Any, out: Any) -> None:
     from ndl.runtime import results
 
     folder = out.path
     results.write_settings(folder, _settings(host, block))
-    name = "results.csv"
-    written = _written(host, block)
-    if written is not None:
-        target = host.policy.write(written)
-        solution.save(target)
-    results.write_solution(folder, solution, name)
-    names = plot_names(host, block)
-    if names is not None or solution.problem.save.kind != "end":
-        chosen = [n for n in names or [] if n in solution.names()]
-        if "phase_portrait" in (names or []):
-            from ndl.runtime import plots
-
-            states = list(solution.names(derived=False))[:2]
-            figure = plots.plot(solution, *states, kind="phase")
-        else:
-            figure = solution.plot(*chosen)
-        results.write_figure(folder, figure, "plot")
+    settings = host.settings_of(block.stmt.settings, block.name)
+    if "write" in settings:
+        written = host.ev.eval(settings["write"][0], host.module.scope)
+        if isinstance(written, str):
+            solution.save(host.policy.write(written))
+    results.write_solution(folder, solution, "results.csv")
+    for stem, figure in _figures(solution, settings):
+        results.write_figure(folder, figure, stem)
 
 
-def _written(host: Any, block: Any) -> str | None:
-    for s in block.stmt.settings:
-        if isinstance(s, tree.Assign) and isinstance(s.targets[0], tree.Name) and s.targets[0].id == "write":
-            found = host.ev.eval(s.value, host.module.scope)
-            if isinstance(found, str):
-                return found
-    return None
+def _figures(solution: Any, settings: Any) -> Iterator[tuple[str, Any]]:
+    """The pictures that `plot` asks for, with the names of their files; without it, that of all states."""
+    from ndl.runtime.plots import plot
+
+    if "plot" not in settings:
+        if solution.problem.save.kind != "end":
+            yield "plot", plot(solution)
+        return
+    seen: set[str] = set()
+    for p in plots_of(settings["plot"][0]):
+        stem = STEMS[p.kind]
+        if stem in seen:
+            stem = "_".join([stem, *p.names])
+        seen.add(stem)
+        names = p.names
+        if p.kind == "phase" and not names:
+            names = solution.names(derived=False)[:2]
+        yield stem, plot(solution, *names, kind="auto" if p.kind == "trajectories" else p.kind)
+
+
+STEMS = {"trajectories": "plot", "phase": "phase_portrait", "histograms": "histogram"}
 
 
 def _train(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any:

@@ -97,3 +97,41 @@ def test_a_title_chooses_tests(ndl, program) -> None:
 def test_test_json(ndl, program) -> None:
     rows = ndl("test", "--json", program).json["tests"]
     assert [(r["title"], r["passed"], r["line"]) for r in rows] == [("right", True, 12), ("wrong", False, 16)]
+
+
+PICTURES = """
+model Spring:
+    param c = 0.1
+    state x = 1.0
+    state x' = 0.0
+    z = [x, 2*x]
+    x'' = -x - c*x'
+
+solve Spring as one:
+    span  = 0..5
+    write = "spring.npz"
+    plot  = [z[1], phase_portrait(x, x'), phase_portrait(x', x), histogram(x)]
+
+solve Spring(c in [0, 0.1, 0.2]) as many:
+    span = 0..5
+    plot = [x, x']
+"""
+
+
+def test_every_picture_that_is_asked_for(ndl, tmp_path) -> None:
+    (tmp_path / "spring.ndl").write_text(PICTURES)
+    done = ndl("run", "spring.ndl", "--set", 'one.write="other.npz"', "--set", "many.plot=histogram(x)")
+    assert done.code == 0, done.text
+    (one,), (many,) = ([*(tmp_path / "runs" / name).iterdir()] for name in ("one", "many"))
+    stems = {"plot", "phase_portrait", "phase_portrait_x'_x", "histogram"}
+    assert {p.stem for p in one.glob("*.png")} == {p.stem for p in one.glob("*.svg")} == stems
+    assert {p.name for p in many.glob("*.png")} == {"histogram.png"}
+    assert (tmp_path / "other.npz").exists() and not (tmp_path / "spring.npz").exists()
+
+
+@pytest.mark.parametrize("plot", ["2*x", "phase_portrait(x)", "[x, sin(x)]", "x''"])
+def test_what_cannot_be_drawn_is_refused_before_the_run(ndl, tmp_path, plot) -> None:
+    (tmp_path / "spring.ndl").write_text(PICTURES.replace("[x, x']", plot))
+    done = ndl("run", "spring.ndl")
+    assert done.code == 1 and ("NDL522" in done.text or "NDL201" in done.text), done.text
+    assert not (tmp_path / "runs").exists()
