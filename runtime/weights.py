@@ -174,6 +174,8 @@ class Part(nn.Module):
 
     PARAMETERS: ClassVar[tuple[ParameterInfo, ...]] = ()
     DRAWS: ClassVar[tuple[DrawInfo, ...]] = ()
+    KINDS: ClassVar[tuple[str, ...]] = ()
+    """Of an operator's data, R, C, Z or Bool; none: all are R."""
 
     def __init__(self, *, seed: int = 0, path: str = "") -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from typing import Any
 from ndl.compiler.check.calls import apply, header_names
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.signatures import inner_signature
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.typing import resolve_type, unify_type
 from ndl.compiler.check.values import (
@@ -248,18 +249,21 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
     """`net f: sig = Net(...)`, with the signature's dimensions given to the operator; `target` takes the
     place of what is written."""
     signature = resolve_type(ev, stmt.signature, scope) if stmt.signature else None
+    inner: Map | None = None
     if target is None and stmt.value is not None:
         target = ev.eval(stmt.value, scope)
     if isinstance(target, OperatorV):
         if not target.built:
             target = construct(ev, target, {}, stmt.span, stmt)
-        if target is not None and isinstance(signature, Map):
+        inner = inner_signature(ev, target, signature) if target is not None else None
+        seen = inner or signature
+        if target is not None and isinstance(seen, Map):
             solved = solve_dims(
                 ev,
                 target,
-                [Value(p) for p in signature.params if isinstance(p, Tensor)],
+                [Value(p) for p in seen.params if isinstance(p, Tensor)],
                 stmt.span,
-                signature.result,
+                seen.result,
             )
             if solved is not None:
                 dims, result = solved
@@ -267,12 +271,12 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
                 generic = header_dims(target.decl, target.module.scope)
                 if (
                     isinstance(result, Tensor)
-                    and isinstance(signature.result, Tensor)
-                    and not unify_type(result, signature.result, dict(dims), generic)
+                    and isinstance(seen.result, Tensor)
+                    and not unify_type(result, seen.result, dict(dims), generic)
                 ):
                     ev.error(
                         "NDL309",
-                        f"`{stmt.name}` is declared to give {signature.result}, but "
+                        f"`{stmt.name}` is declared to give {seen.result}, but "
                         f"`{target.decl.name}` gives {result}",
                         stmt.span,
                     )
@@ -280,7 +284,7 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
         if isinstance(target, WordV):
             ev.not_lowered("a formula as a net (`expression(…)`)", stmt.span)
         target = None if not isinstance(target, WordV) else target
-    return NetV(stmt.name, signature, target, stmt.per, owner)
+    return NetV(stmt.name, signature, target, stmt.per, owner, inner)
 
 
 def draw_value(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:

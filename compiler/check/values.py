@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import BOOL, Dim, Tensor, Type
+from ndl.compiler.types import BOOL, Dim, Map, Tensor, Type
 
 if TYPE_CHECKING:
     from ndl.compiler.check.modules import Module
@@ -129,13 +129,15 @@ class OperatorV:
 
 @dataclass(frozen=True, eq=False)
 class NetV:
-    """A named set of weights that can be applied: `net f: sig = …`, `extern net`."""
+    """A named set of weights that can be applied: `net f: sig = …`, `extern net`; `inner` is the signature
+    that its operator sees, where it differs."""
 
     name: str
     signature: Type | None
     target: Any  # OperatorV, Closure, FnV, or None for an extern
     per: str | None = None
     owner: Any = None
+    inner: Map | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,13 +113,14 @@ class GraphBuilder:
             else:
                 types = [a.type for a in args]
                 target = net.target
-                if isinstance(net.signature, Map) and isinstance(net.signature.result, Tensor):
+                wanted = net.signature.result if isinstance(net.signature, Map) else None
+                if isinstance(wanted, Tensor) and net.inner is None:
                     from ndl.compiler.check.operators import solve_dims
 
-                    solved = solve_dims(ev, target, args, span, net.signature.result)
+                    solved = solve_dims(ev, target, args, span, wanted)
                     if solved is not None:
                         target = replace(target, dims=solved[0])
-                self.weights.parts[net.name] = lower_operator(target, types, ev, net.name)
+                self.weights.parts[net.name] = lower_operator(target, types, ev, net.name, net)
         return self.call(net.name, self.weights.parts[net.name], args, span)
 
     def call(self, name: str, part: Function, args: list[Value], span: Span) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import header_dims, read_net
 from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.signatures import joined
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.typing import convert, resolve_type
-from ndl.compiler.check.values import OperatorV, TupleV, Unknown, Value
+from ndl.compiler.check.values import NetV, OperatorV, TupleV, Unknown, Value
 from ndl.compiler.check.weights import read_item
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import MEMORY, Function, Graph, Node, ParamSpec
@@ -18,7 +19,7 @@ from ndl.compiler.lower.draws import operator_draw
 from ndl.compiler.lower.weights import Weights, law_of, start_of
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Tensor
+from ndl.compiler.types import Map, Tensor
 
 
 class OperatorContext:
@@ -110,8 +111,12 @@ def make_spec(
     return ParamSpec(name, type_, init, law, found.lower, found.upper, trainable, item.name_span)
 
 
-def lower_operator(op: OperatorV, types: list[Tensor], outer: Evaluator, name: str) -> Function:
-    """The function of one construction, specialised to its dimensions and options."""
+def lower_operator(
+    op: OperatorV, types: list[Tensor], outer: Evaluator, name: str, net: NetV | None = None
+) -> Function:
+    """The function of one construction, specialised to its dimensions and options; for a net, with the
+    arguments and the result of its signature."""
+    inner = net.inner if net is not None else None
     if outer.depth > 400:
         raise RecursionError(name)
     graph, weights = Graph(), Weights()
@@ -130,11 +135,16 @@ def lower_operator(op: OperatorV, types: list[Tensor], outer: Evaluator, name: s
         if dim in op.dims:
             constant = op.dims[dim].constant
             scope.names[dim] = constant if constant is not None else 0
-    inputs = []
-    for parameter, type_ in zip(decl.data, types):
-        node = builder.add("input", [], parameter.span, type=type_, name=parameter.name)
-        inputs.append(node)
-        scope.names[parameter.name] = Value(type_, node)
+    inputs, given = [], []
+    names = [p.name for p in decl.data]
+    if len(types) != len(names):
+        names = [f"{names[0]}{k}" for k in range(len(types))]
+    for argument, type_ in zip(names, types):
+        inputs.append(builder.add("input", [], decl.name_span, type=type_, name=argument))
+        given.append(Value(type_, inputs[-1]))
+    if inner is not None and inner.params != tuple(types):
+        given = [joined(ev, given, decl.name_span)]
+    scope.names.update(zip((p.name for p in decl.data), given))
     wanted = resolve_type(ev, decl.result, scope, op.dims) if decl.result is not None else None
     found = run_block(ev, decl.body, scope, wanted)
     values = list(found.items) if isinstance(found, TupleV) else [found]
@@ -146,6 +156,8 @@ def lower_operator(op: OperatorV, types: list[Tensor], outer: Evaluator, name: s
             continue
         if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
             result = ev.spread(result, wanted.shape, decl.name_span)
+        if result.type.rank == 1 and net is not None and inner is not None and _gives_number(net):
+            result = ev.op("index", [result], decl.name_span, axis=0, at=0)
         outputs.append(("result" if len(values) == 1 else f"result{k}", builder.node(result)))
     outputs += [(MEMORY + name, node) for name, node in context.updates.items()]
     return Function(
@@ -158,3 +170,8 @@ def lower_operator(op: OperatorV, types: list[Tensor], outer: Evaluator, name: s
         decl.doc or "",
         tuple(weights.draws.values()),
     )
+
+
+def _gives_number(net: NetV) -> bool:
+    found = net.signature.result if isinstance(net.signature, Map) else None
+    return isinstance(found, Tensor) and found.rank == 0

@@ -40,6 +40,7 @@ from ndl.compiler.check.values import (
 from ndl.compiler.diagnostics import NDLError, Sink, did_you_mean, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.compiler.types import Map, Tensor
 from ndl.host.builder import EagerBuilder, lift
 from ndl.host.compiled import Compilation
 from ndl.host.names import stmt_name
@@ -155,10 +156,13 @@ class Host:
         return self._interpolant("hermite", ev, args, e)
 
     def _train(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        """`train(Model)` runs a model's `train` block; settings may be replaced."""
+        """`train(Model)` runs its `train` block, `train(name)` a named one; settings may be replaced."""
         from ndl.host.training import block_of, run_train
 
-        block = block_of(self, args[0], e.span)
+        if isinstance(args[0], TrainingObject) and not options:
+            return args[0]
+        named = getattr(args[0], "session", None)
+        block = named.block if named is not None else block_of(self, args[0], e.span)
         return run_train(self, block, {k: v for k, v in options.items()})
 
     def _tensor_function(self, function: Any, ev: Evaluator, args: list[Any], e: tree.Call) -> Any:
@@ -208,25 +212,29 @@ class Host:
             module = self.bind.get(net.name)
             if module is None:
                 raise self.unbound(net.name, span)
-            return NetObject(module).call(ev, args, {}, span)
+            params = net.signature.params if isinstance(net.signature, Map) else ()
+            kinds = tuple(p.kind if isinstance(p, Tensor) else "R" for p in params)
+            return NetObject(module, kinds).call(ev, args, {}, span)
         if not isinstance(net.target, OperatorV):
             return ev.apply(net.target, args, span)
-        return self.net((id(net.owner), net.name), net.target, args, net.name).call(ev, args, {}, span)
+        return self.net((id(net.owner), net.name), net.target, args, net.name, net).call(ev, args, {}, span)
 
-    def net(self, key: Any, op: OperatorV, args: list[Any], name: str) -> NetObject:
+    def net(
+        self, key: Any, op: OperatorV, args: list[Any], name: str, named: NetV | None = None
+    ) -> NetObject:
         """The module of a net outside any model, made when it is first applied."""
         key = tuple(id(k) if isinstance(k, tree.Node) else k for k in key) if isinstance(key, tuple) else key
         if key not in self.nets:
             from ndl.compiler.lower.operators import lower_operator
 
             types = [v.type for v in args]
-            self.nets[key] = self.compilation.operator(lower_operator(op, types, self.ev, name))(seed=0)
+            function = lower_operator(op, types, self.ev, name, named)
+            self.nets[key] = self.compilation.operator(function)(seed=0)
         return NetObject(self.nets[key])
 
     def trained_net(self, net: NetV, seed: int, precision: torch.dtype, span: Span) -> Any:
         """The module of a file-level net with a signature, made before it is applied."""
         from ndl.compiler.lower.operators import lower_operator
-        from ndl.compiler.types import Map, Tensor
 
         key = (id(net.owner), net.name)
         if net.target is None and net.name in self.bind:
@@ -240,9 +248,8 @@ class Host:
                     help=f"write `net {net.name}: R[2] -> R[1] = …`",
                 )
             types = [p for p in net.signature.params if isinstance(p, Tensor)]
-            self.nets[key] = self.compilation.operator(lower_operator(net.target, types, self.ev, net.name))(
-                seed=seed
-            )
+            function = lower_operator(net.target, types, self.ev, net.name, net)
+            self.nets[key] = self.compilation.operator(function)(seed=seed)
         self.nets[key] = self.nets[key].to(precision)
         return self.nets[key]
 

@@ -191,17 +191,19 @@ class ModelObject(Object):
 
 
 class NetObject(Object):
-    """A net with its weights, applied to values."""
+    """A net with its weights, applied to values; `kinds` are those of its arguments, R where not known."""
 
     kind = "net"
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, kinds: tuple[str, ...] | None = None) -> None:
         self.module = module
+        self.kinds = getattr(module, "KINDS", ()) if kinds is None else kinds
 
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
         values = [ev.value(a, span) for a in args]
         dtype = next((p.dtype for p in self.module.parameters()), torch.float64)
-        given = [v.ref.to(dtype) if v.ref.dtype.is_floating_point else v.ref for v in values]
+        real = [k == "R" for k in self.kinds] or [True] * len(values)
+        given = [v.ref.to(dtype) if is_real else v.ref for v, is_real in zip(values, real)]
         found = self.module(*given)
         if isinstance(found, tuple):
             from ndl.compiler.check.values import TupleV

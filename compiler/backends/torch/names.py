@@ -32,7 +32,8 @@ MODULE_ATTRIBUTES = words(
 
 MODEL_ATTRIBUTES = words(
     """
-    BREAKS CALCULUS DERIVED DRAWS EQUATIONS EVENTS FILE INPUTS INTEGRALS JACOBIAN_SPARSITY NAME NOISES
+    BREAKS CALCULUS DERIVED DRAWS EQUATIONS EVENTS FILE INPUTS INTEGRALS JACOBIAN_SPARSITY KINDS NAME
+    NOISES
     NOISE_KIND OBSERVES OUTPUTS PARAMETERS REQUIRES STATES TERMS bind breaks chance correction define drawn
     derived device diffusion dtype fit_initial forcing forget guard info initial initial_parameters
     initial_state initial_values input jacobian kernel limits make member_shape parts path path_value

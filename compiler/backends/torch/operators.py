@@ -147,8 +147,15 @@ class Classes:
             *parameter_fields(function.params, found),
             *(tuple_lines("DRAWS", draw_entries(function.draws)) if function.draws else []),
             *constraint_fields(function.params, found),
+            *kinds_field(function),
         ]
         return class_lines(f"class {name}(Part):", doc, fields, methods)
+
+
+def kinds_field(function: Function) -> list[str]:
+    """`KINDS = (…)`, where not all data are real."""
+    kinds = tuple(node.type.kind for node in function.inputs if isinstance(node.type, Tensor))
+    return [] if all(k == "R" for k in kinds) else [f"KINDS = {literal(kinds)}"]
 
 
 def draw_entries(draws: Sequence[DrawSpec]) -> list[str]:
