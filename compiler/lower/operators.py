@@ -157,7 +157,8 @@ def lower_operator(
         if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
             result = ev.spread(result, wanted.shape, decl.name_span)
         if result.type.rank == 1 and net is not None and inner is not None and _gives_number(net):
-            result = ev.op("index", [result], decl.name_span, axis=0, at=0)
+            result = ev.value(ev.op("index", [result], decl.name_span, axis=0, at=0), decl.name_span)
+            assert isinstance(result, Value)
         outputs.append(("result" if len(values) == 1 else f"result{k}", builder.node(result)))
     outputs += [(MEMORY + name, node) for name, node in context.updates.items()]
     return Function(
