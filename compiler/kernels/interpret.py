@@ -1,0 +1,89 @@
+"""The kernel interpreter: one trajectory at a time in NumPy scalars. Slow, obvious, the oracle of the printers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ndl.compiler.kernels.code import number_of
+from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
+from ndl.compiler.kernels.ops import BITS, REAL, TABLE
+
+Env = dict[Value, Any]
+
+
+def scalar(number: Any, type: str, precision: str) -> Any:
+    """A number as a NumPy scalar of a kernel type."""
+    if type == "bool":
+        return np.bool_(number)
+    if type == "i32":
+        return np.int32(number)
+    return (REAL if type == "real" else BITS)[precision](number)
+
+
+def run(kernel: Kernel, buffers: Mapping[str, Any], count: int, most: int = 10_000_000) -> None:
+    """Run `count` trajectories; `buffers` are flat NumPy arrays by name, written in place.
+
+    Raises `RuntimeError` when a trajectory is not done after `most` turns.
+    """
+    with np.errstate(all="ignore"):
+        for m in range(count):
+            _Trajectory(kernel, buffers, count, m).run(most)
+
+
+class _Trajectory:
+    def __init__(self, kernel: Kernel, buffers: Mapping[str, Any], count: int, member: int) -> None:
+        self.kernel, self.buffers, self.count, self.member = kernel, buffers, count, member
+        self.env: Env = {}
+
+    def run(self, most: int) -> None:
+        k = self.kernel
+        self.block(k.entry, ())
+        carried = self.block(k.begin, ())
+        for _ in range(most):
+            *carried, done = self.block(k.step, carried)
+            if done:
+                self.block(k.finish, carried)
+                return
+        raise RuntimeError(f"trajectory {self.member} of `{k.name}` is not done after {most} turns")
+
+    def block(self, block: Block, arguments: Any) -> list[Any]:
+        self.env.update(zip(block.params, arguments, strict=True))
+        for instr in block.body:
+            self.instr(instr)
+        return [self.env[v] for v in block.yields]
+
+    def instr(self, instr: Instr) -> None:
+        args = [self.env[a] for a in instr.args]
+        if instr.op == "while":
+            found = self.loop(instr, args)
+        elif instr.op == "when":
+            found = self.block(instr.regions[0], ()) if args[0] else args[1:]
+        elif instr.op == "store":
+            self.buffers[instr.attr("buffer")][self.place(instr, args[0])] = args[1]
+            return
+        elif instr.op == "load":
+            found = [self.buffers[instr.attr("buffer")][self.place(instr, args[0])]]
+        else:
+            found = [self.pure(instr, args)]
+        self.env.update(zip(instr.results, found, strict=True))
+
+    def loop(self, instr: Instr, carried: list[Any]) -> list[Any]:
+        test, turn = instr.regions
+        while self.block(test, carried)[0]:
+            carried = self.block(turn, carried)
+        return carried
+
+    def place(self, instr: Instr, row: Any) -> int:
+        if self.kernel.buffer(instr.attr("buffer")).kind == "table":
+            return int(row)
+        return int(row) * self.count + self.member
+
+    def pure(self, instr: Instr, args: list[Any]) -> Any:
+        type, precision = instr.results[0].type, self.kernel.precision
+        if instr.op == "const":
+            return scalar(number_of(instr), type, precision)
+        if instr.op == "member":
+            return np.int32(self.member)
+        return scalar(TABLE[instr.op].compute(*args), type, precision)
