@@ -113,7 +113,7 @@ def solution_of(problem: Problem, operator: IntegralOperator, found: Iterated) -
         {"x": last},
         np.full(b, problem.t1),
         Stats(*counts),
-        Steps(nothing, nothing, lambda: nothing),
+        Steps(lambda: (nothing, nothing), lambda: nothing),
         Events(nothing, nothing.to(torch.int64)),
         NystromInterpolant(operator, y),
     )

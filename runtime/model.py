@@ -75,6 +75,8 @@ class Model(Part):
     NOISE_KIND: ClassVar[str] = "none"
     CALCULUS: ClassVar[str] = "ito"
     JACOBIAN_SPARSITY: ClassVar[tuple[tuple[int, int], ...] | None] = None
+    KERNELS: ClassVar[Any] = None
+    """Who makes this model's kernels (`ndl.runtime.kernels.request.KernelSource`); None: nobody."""
 
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__(seed=seed)

@@ -84,6 +84,7 @@ class Problem:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     max_steps: int = 1_000_000
     data_times: Mapping[str, Floats] = field(default_factory=dict)
+    backend: str = "auto"
 
     @staticmethod
     def make(
@@ -99,6 +100,7 @@ class Problem:
         device: Any = "cpu",
         max_steps: int = 1_000_000,
         data_times: Any = None,
+        backend: str = "auto",
     ) -> Problem:
         """Checks settings, moves the model, and lays out members. Raises `SettingError`."""
         t0, t1 = float(span[0]), float(span[1])
@@ -139,6 +141,7 @@ class Problem:
             device=device,
             max_steps=max_steps,
             data_times=_columns(data_times),
+            backend=backend,
         )
 
     @property

@@ -45,7 +45,7 @@ def solve_reversible(problem: Problem, stepper: NoiseStepper) -> Solution:
         {"x": last},
         np.full(b, problem.t1),
         stats_of(problem, many, np.zeros_like(many), many * run.cost),
-        Steps(t, h, lambda: torch.zeros_like(t)),
+        Steps(lambda: (t, h), lambda: torch.zeros_like(t)),
         Events(nothing, nothing.to(torch.int64)),
         SavedInterpolant(problem, record) if problem.save.kind != "end" else None,
     )

@@ -87,10 +87,17 @@ class Steps:
 
     `stiffness`, an estimate of the norm of the Jacobian, is computed when it is read."""
 
-    t: Tensor
-    h: Tensor
+    _times: Callable[[], tuple[Tensor, Tensor]]
     _error: Callable[[], Tensor]
     _stiffness: Callable[[], Tensor] | None = None
+
+    @property
+    def t(self) -> Tensor:
+        return self._times()[0]
+
+    @property
+    def h(self) -> Tensor:
+        return self._times()[1]
 
     @property
     def error(self) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from ndl.runtime.errors import SettingError
+from ndl.runtime.kernels.choose import by_kernel
 from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Problem
@@ -25,11 +26,13 @@ def solve(
     device: Any = "cpu",
     max_steps: int = 1_000_000,
     data_times: Any = None,
+    backend: str = "auto",
 ) -> Solution:
     """Solve a model over a span, which may run backwards.
 
     `save` is 'steps', 'end', ('every', dt) or times; `gradient` is 'none', 'discrete', ('checkpoint', n),
-    'adjoint' or 'reversible'; `data_times` (a list, or a dict by column) feed `when sample(…)`.
+    'adjoint' or 'reversible'; `data_times` (a list, or a dict by column) feed `when sample(…)`. `backend` is
+    'torch', 'cpu' (a kernel) or 'auto'.
     Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
     """
     problem = Problem.make(
@@ -44,6 +47,7 @@ def solve(
         device=device,
         max_steps=max_steps,
         data_times=data_times,
+        backend=backend,
     )
     return dispatch(problem)
 
@@ -51,6 +55,9 @@ def solve(
 def dispatch(problem: Problem) -> Solution:
     """Send a prepared problem to the driver of its kind."""
     model, method = problem.model, problem.method
+    found = by_kernel(problem)
+    if found is not None:
+        return found
     if model.INTEGRALS or method.kind == "integral" or method.name in ("picard", "nystrom"):
         from ndl.runtime.integral import solve_integral
 

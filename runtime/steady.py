@@ -78,6 +78,6 @@ def solve_steady(problem: Problem) -> Solution:
         {"x": x},
         np.full(b, problem.t0),
         Stats(*counts),
-        Steps(nothing, nothing, lambda: nothing),
+        Steps(lambda: (nothing, nothing), lambda: nothing),
         Events(nothing, nothing.to(torch.int64)),
     )

@@ -1,4 +1,5 @@
-"""The kernel interpreter: one trajectory at a time in NumPy scalars. Slow, obvious, the oracle of the printers."""
+"""The kernel interpreter: one trajectory at a time in NumPy scalars. Slow, obvious, the oracle of the
+printers."""
 
 from __future__ import annotations
 

@@ -1,20 +1,21 @@
 """The kernel IR: what one trajectory does, as typed scalar SSA with structured loops.
 
-A kernel is a program for a single trajectory; how many run side by side is the printers' business (SIMD lanes on
-a CPU, a tile of trajectories on a GPU). It has four blocks:
+A kernel is a program for a single trajectory; how many run side by side is the printers' business (SIMD
+lanes on a CPU, a tile of trajectories on a GPU). It has four blocks:
 
     entry    values that all trajectories share, from tables
     begin    (…)       -> what a trajectory carries at first
     step     (carried) -> what it carries next, and whether it is done
     finish   (carried) -> nothing; stores what is asked for
 
-`step` is repeated until the trajectory is done. Inside a block stand pure operations, loads and stores, `while`
-loops and `when` regions. A value is visible in the regions nested in its block, and those of `entry` everywhere.
+`step` is repeated until the trajectory is done. Inside a block stand pure operations, loads and stores,
+`while` loops and `when` regions. A value is visible in the regions nested in its block, and those of `entry`
+everywhere.
 
-Types: `real` (float32 or float64, the kernel's precision), `bits` (an integer as wide as a real), `i32`, `bool`.
-Buffers are structures of arrays: row r of trajectory m of a `member` buffer stands at r*B + m, row r of a
-`table`, which all trajectories share, at r. Nothing aliases: an `in` buffer is never written, an `out` one never
-read unless it is `inout`.
+Types: `real` (float32 or float64, the kernel's precision), `bits` (an integer as wide as a real), `i32`,
+`bool`. Buffers are structures of arrays: row r of trajectory m of a `member` buffer stands at r*B + m, row r
+of a `table`, which all trajectories share, at r. Nothing aliases: an `in` buffer is never written, an `out`
+one never read unless it is `inout`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Buffer:
-    """`kind` is `table` or `member`; `type` that of its elements (`real` or `i32`); `mode` in, out or inout."""
+    """`kind` is `table` or `member`; `type` that of its elements (`real` or `i32`); `mode` in, out or
+    inout."""
 
     name: str
     kind: str

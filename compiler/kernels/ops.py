@@ -20,8 +20,8 @@ BITS = {"f64": np.int64, "f32": np.int32}
 
 @dataclass(frozen=True)
 class KernelOp:
-    """`operands` are the types wanted (`same`: any, but all alike), `result` a type or `same`; `compute` works on
-    NumPy scalars. Ops of integers wrap around."""
+    """`operands` are the types wanted (`same`: any, but all alike), `result` a type or `same`; `compute`
+    works on NumPy scalars. Ops of integers wrap around."""
 
     name: str
     operands: tuple[str, ...]

@@ -9,8 +9,8 @@ from ndl.compiler.kernels.ops import TABLE
 
 
 def verify(kernel: Kernel) -> Kernel:
-    """The kernel itself. Raises `KernelError` when a value is used before it is defined or twice defined, types
-    do not fit, or a buffer is used against its mode."""
+    """The kernel itself. Raises `KernelError` when a value is used before it is defined or twice defined,
+    types do not fit, or a buffer is used against its mode."""
     checker = _Checker(kernel)
     shared = checker.block(kernel.entry, set(), "entry", 0)
     carried = [v.type for v in kernel.begin.yields]

@@ -22,6 +22,7 @@ from ndl.compiler.passes.facts.facts import Facts
 from ndl.compiler.passes.facts.noise import noise_kind
 from ndl.compiler.passes.pipeline import Options, optimize
 from ndl.compiler.source import Span
+from ndl.host.kernels import Kernels
 
 
 @dataclass
@@ -94,7 +95,9 @@ class Compilation:
             text = print_module([optimized], file=self.file)
             module = self.loaded(text, ir.name)
             self.modules.append(module)
-            self.models[key] = Compiled(ir, self._class(module, ir.name), text, optimized)
+            cls = self._class(module, ir.name)
+            cls.KERNELS = Kernels(optimized)
+            self.models[key] = Compiled(ir, cls, text, optimized)
         return self.models[key]
 
     @staticmethod

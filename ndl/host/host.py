@@ -427,6 +427,7 @@ class Host:
                 gradient=self.gradient_mode(found.get("gradient")),
                 precision=PRECISIONS[self.word(found.get("precision"), "float64")],
                 device=self.word(found.get("device"), "cpu"),
+                backend=self.word(found.get("backend"), "auto"),
                 **({"max_steps": int(self.number(found["max_steps"]))} if "max_steps" in found else {}),
             )
 

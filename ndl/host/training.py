@@ -431,7 +431,7 @@ class Loss:
         settings = {
             k: v
             for k, v in session.settings.items()
-            if k in ("span", "method", "save", "gradient", "max_steps")
+            if k in ("span", "method", "save", "gradient", "max_steps", "backend")
         }
         ev = host.ev
         found = {
@@ -472,6 +472,7 @@ class Loss:
                 seed=self.seed,
                 gradient=host.gradient_mode(found.get("gradient")),
                 precision=self.precision,
+                backend=host.word(found.get("backend"), "auto"),
             )
 
     def _names(self, solution: Any, sample: int | None = None) -> dict[str, Any]:

@@ -60,20 +60,23 @@ def stats_of(problem: Problem, steps: Ints, rejected: Ints, evaluations: Ints) -
 
 def steps_of(
     problem: Problem,
-    table: StepTable,
+    table: StepTable | Callable[[], StepTable],
     stiffness: Callable[[], Tensor],
     error: Callable[[], Tensor] | None = None,
 ) -> Steps:
-    """The accepted steps; `error`, with its gradient, `[B, K]`, replaces what the host has kept."""
+    """The accepted steps; `error`, with its gradient, `[B, K]`, replaces what the host has kept. A table that
+    is a function is made when somebody reads it."""
+
+    def known() -> StepTable:
+        return table() if callable(table) else table
 
     def shown(values: Any) -> Tensor:
-        tensor = values if isinstance(values, Tensor) else torch.from_numpy(table.padded(values))
+        tensor = values if isinstance(values, Tensor) else torch.from_numpy(known().padded(values))
         return tensor if problem.ensemble else tensor[0]
 
     return Steps(
-        shown(table.t),
-        shown(table.h),
-        lambda: shown(table.error if error is None else error()),
+        lambda: (shown(known().t), shown(known().h)),
+        lambda: shown(known().error if error is None else error()),
         lambda: shown(stiffness()),
     )
 

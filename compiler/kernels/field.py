@@ -1,0 +1,185 @@
+"""The equations of a model as scalar code: its rates and diffusion, and where its weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+
+LARGEST = 64
+"""States beyond which code for each component is no longer what pays."""
+
+LONGEST = 2000
+"""Instructions of the rates beyond which the same is true."""
+
+
+@dataclass
+class Weight:
+    """A parameter, weight or input that the equations read: its rows start at `offset`."""
+
+    name: str
+    shape: tuple[int, ...]
+    each: bool
+    offset: int
+    values: Values = None
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass
+class Field:
+    """Evaluates a model's functions in a kernel.
+
+    What all trajectories share stands in the table `weights`, what each has of its own (`own` names it) in
+    the member buffer `own`. The shared ones are loaded on entry; the others are carried from `begin` on.
+    """
+
+    code: Code
+    model: ModelIR
+    own: frozenset[str] = frozenset()
+    weights: dict[str, Weight] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse(self.model)
+        self.scalars = Scalars(self.code, self._weight)
+        self.code.buffer("weights", "table", "in")
+        self.code.buffer("own", "member", "in")
+
+    @property
+    def size(self) -> int:
+        """n, the number of scalar states."""
+        return sum(s.size for s in self.model.states)
+
+    def declare(self) -> None:
+        """Find every weight that the equations read, in a scratch block."""
+        probe = Code(self.code.precision)
+        seen: dict[str, tuple[int, ...]] = {}
+
+        def note(name: str, shape: tuple[int, ...]) -> Values:
+            seen.setdefault(name, shape)
+            return np.full(shape, probe.const(0.5), dtype=object)
+
+        with probe.block(["real"] * (self.size + 1)) as block:
+            scalars = Scalars(probe, note)
+            t, *x = block.params
+            for function in (self.model.drift, self.model.diffusion, self.model.correction):
+                if function is not None:
+                    scalars.call(function, self.arguments(t, x, scalars))
+            if len(block.body) > LONGEST:
+                raise Unsupported(f"its rates are {len(block.body)} operations, more than {LONGEST}")
+        counts = {True: 0, False: 0}
+        for name, shape in seen.items():
+            each = name in self.own
+            self.weights[name] = Weight(name, shape, each, counts[each])
+            counts[each] += self.weights[name].size
+
+    def load_shared(self) -> None:
+        """Load what is shared, in the entry block."""
+        for w in self.weights.values():
+            if not w.each:
+                w.values = self._rows("weights", w)
+
+    def load_own(self) -> list[Value]:
+        """Load what each trajectory has of its own, in `begin`; the values that it carries."""
+        rows = [self._rows("own", w) for w in self.weights.values() if w.each]
+        return [v for r in rows for v in r.flat]
+
+    def carry_own(self, values: Sequence[Value]) -> None:
+        """The carried values, as `step` and `finish` have them."""
+        at = 0
+        for w in self.weights.values():
+            if w.each:
+                w.values = np.array([*values[at : at + w.size], None], dtype=object)[:-1].reshape(w.shape)
+                at += w.size
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of what `load_own` gives."""
+        return tuple(
+            f"{w.name}{list(place) if place else ''}"
+            for w in self.weights.values()
+            if w.each
+            for place in np.ndindex(*w.shape)
+        )
+
+    def _rows(self, buffer: str, w: Weight) -> Values:
+        out = np.empty(w.shape, dtype=object)
+        for k, place in enumerate(np.ndindex(*w.shape)):
+            out[place] = self.code.load(buffer, w.offset + k)
+        return out
+
+    def _weight(self, name: str, shape: tuple[int, ...]) -> Values:
+        return self.weights[name].values
+
+    def flat_weights(self, each: bool) -> list[Value]:
+        """The scalar weights that are shared (or each trajectory's own), in the order of their rows."""
+        return [v for w in self.weights.values() if w.each is each for v in w.values.flat]
+
+    # ------------------------------------------------------------ functions of (t, x)
+
+    def arguments(self, t: Value, x: Sequence[Value], scalars: Scalars | None = None) -> dict[str, Values]:
+        """A model function's inputs by name: t, each state in its shape, and the constant inputs."""
+        given: dict[str, Any] = {"t": np.array(t, dtype=object)}
+        at = 0
+        for s in self.model.states:
+            pieces = np.empty(s.size, dtype=object)
+            pieces[:] = list(x[at : at + s.size])
+            given[s.name] = pieces.reshape(s.type.extents)
+            at += s.size
+        weights = (scalars or self.scalars).weights
+        for i in self.model.inputs:
+            given[i.name] = _Lazy(weights, i.name, i.type.extents)
+        return _Given(given)
+
+    def evaluate(self, function: Function, t: Value, x: Sequence[Value]) -> dict[str, Values]:
+        return self.scalars.call(function, self.arguments(t, x))
+
+    def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """dx/dt, `n` values."""
+        assert self.model.drift is not None
+        found = self.evaluate(self.model.drift, t, x)
+        return [v for s in self.model.states for v in np.asarray(found[s.name], object).flat]
+
+
+@dataclass
+class _Lazy:
+    """A constant input, loaded as a weight only where it is read."""
+
+    weights: Any
+    name: str
+    shape: tuple[int, ...]
+
+
+class _Given(dict[str, Any]):
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        return value.weights(value.name, value.shape) if isinstance(value, _Lazy) else value
+
+
+def refuse(model: ModelIR) -> None:
+    """Raise `Unsupported` for what kernels do not have."""
+    if model.drift is None and model.diffusion is None:
+        raise Unsupported("the model has no rates")
+    for found, why in (
+        (any(s.algebraic for s in model.states), "it has algebraic equations"),
+        (model.integrals, "it has integral equations"),
+        (model.events, "it has events"),
+        (model.requires, "it has requirements to check"),
+        (model.draws, "it draws random values"),
+        (any(i.on_time for i in model.inputs), "it follows a path in time"),
+        (any(s.lower is not None or s.upper is not None for s in model.states), "its states are bounded"),
+    ):
+        if found:
+            raise Unsupported(why)
+    size = sum(s.size for s in model.states)
+    if size > LARGEST:
+        raise Unsupported(f"it has {size} scalar states, more than {LARGEST}")

@@ -1,0 +1,82 @@
+"""Rows of n components, and the saved values of a step with their cotangents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.explicit import Step, Tableau, weights_at
+from ndl.compiler.kernels.ir import Value
+
+
+class Slots(Protocol):
+    """Which saved times belong to a step, counted down from `slot`."""
+
+    def more(self, slot: Value) -> Value: ...
+
+    def theta(self, slot: Value) -> Value: ...
+
+
+def state_names(model: ModelIR) -> list[str]:
+    """A name for each scalar state."""
+    return [f"{s.name}{f'.{i}' if s.size > 1 else ''}" for s in model.states for i in range(s.size)]
+
+
+def title(model: ModelIR, method: str, what: str) -> str:
+    """What a kernel does, with the equations that it solves."""
+    return "\n".join([f"{model.name} by {method}, {what}", *(f"    {e}" for e in model.equations)])
+
+
+def _row(code: Code, k: Value, n: int, i: int) -> Value:
+    return code.op("add", code.op("mul", k, code.const(n, "i32")), code.const(i, "i32"))
+
+
+def store_rows(code: Code, buffer: str, k: Value, values: Sequence[Value]) -> None:
+    """Store values in the rows k n, k n + 1, …"""
+    for i, v in enumerate(values):
+        code.store(buffer, _row(code, k, len(values), i), v)
+
+
+def load_rows(code: Code, buffer: str, k: Value, n: int) -> list[Value]:
+    """The rows k n, k n + 1, … of a buffer."""
+    return [code.load(buffer, _row(code, k, n, i)) for i in range(n)]
+
+
+def gather(
+    code: Code, tableau: Tableau, step: Step, slot: Value, gx: Sequence[Value], slots: Slots
+) -> tuple[Value, dict[Value, Value]]:
+    """The cotangents that the saved times of a step give to its ends and slopes, added to those of its
+    end."""
+    n, count = len(step.x0), len(step.slopes)
+    start = [slot, *gx, *[code.const(0.0)] * (n + n * count)]
+
+    def turn(carried: tuple[Value, ...]) -> list[Value]:
+        slot, values = code.op("sub", carried[0], code.const(1, "i32")), carried[1:]
+        theta, g = slots.theta(slot), load_rows(code, "grad_saved", slot, n)
+        ended = code.op("ge", theta, 1.0)
+        w, of_x0, of_x1 = weights_at(code, tableau, theta, count)
+        parts = [code.op("select", ended, 1.0, of_x1)]
+        parts += [code.op("select", ended, 0.0, v) for v in (of_x0, *w)]
+        moved = [code.op("fma", p, g[i], values[j * n + i]) for j, p in enumerate(parts) for i in range(n)]
+        return [slot, *moved]
+
+    found = code.loop(start, lambda c: slots.more(c[0]), turn)
+    targets = [*step.x1, *step.x0, *(v for s in step.slopes for v in s)]
+    seeds: dict[Value, Value] = {}
+    for target, g in zip(targets, found[1:]):
+        seeds[target] = code.op("add", seeds[target], g) if target in seeds else g
+    return found[0], seeds
+
+
+def gather_start(code: Code, slot: Value, gx: Sequence[Value]) -> list[Value]:
+    """The cotangents of the saved times at the start."""
+
+    def turn(carried: tuple[Value, ...]) -> list[Value]:
+        before = code.op("sub", carried[0], code.const(1, "i32"))
+        g = load_rows(code, "grad_saved", before, len(gx))
+        return [before, *(code.op("add", a, b) for a, b in zip(carried[1:], g))]
+
+    zero = code.const(0, "i32")
+    return list(code.loop([slot, *gx], lambda c: code.op("gt", c[0], zero), turn)[1:])

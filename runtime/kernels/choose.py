@@ -1,0 +1,60 @@
+"""Whether a run goes by a kernel, and the reason when it does not."""
+
+from __future__ import annotations
+
+from ndl.runtime.errors import SettingError
+from ndl.runtime.kernels.ode import KernelRun, NoKernel
+from ndl.runtime.methods import Tableau
+from ndl.runtime.problem import Problem
+from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.explicit import ExplicitRK
+from ndl.runtime.stepping.pace import fixed_step
+
+MANY = 16
+"""Members from which `auto` takes a kernel: below that, a compilation costs more than it brings."""
+
+BACKENDS = ("auto", "torch", "cpu")
+
+
+def by_kernel(problem: Problem) -> Solution | None:
+    """The solution by a kernel, or None when the run goes by torch: by choice, because no kernel serves it,
+    or because a trajectory failed, which torch explains. Raises `SettingError` for `backend = cpu` without
+    one."""
+    if problem.backend not in BACKENDS:
+        raise SettingError(
+            f"there is no backend `{problem.backend}`", help=f"the backends are {', '.join(BACKENDS)}"
+        )
+    if problem.backend == "torch":
+        return None
+    try:
+        if problem.backend == "auto" and problem.count < MANY:
+            raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
+        return kernel_run(problem).solve()
+    except NoKernel as reason:
+        if problem.backend == "cpu":
+            raise SettingError(
+                f"no kernel serves this run: {reason}", help="write `backend = auto` or `backend = torch`"
+            ) from None
+        return None
+
+
+def kernel_run(problem: Problem) -> KernelRun:
+    """The run by kernels. Raises `NoKernel` with the reason where there is none."""
+    model, solver = problem.model, problem.method.solver
+    if model.KERNELS is None:
+        raise NoKernel("the model was not compiled with its kernels")
+    options, name = problem.method.options, problem.method.name
+    fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
+    for found, why in (
+        (problem.device.type != "cpu", "the run is on another device"),
+        (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
+        (not isinstance(solver, Tableau) or solver.implicit, f"`{name}` is not yet a kernel"),
+        (problem.method.kind != "ode" or bool(model.NOISES), "the equation has noise"),
+        (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
+        (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
+        (problem.t0 == problem.t1, "the span is empty"),
+    ):
+        if found:
+            raise NoKernel(why)
+    assert isinstance(solver, Tableau)
+    return KernelRun(problem, ExplicitRK(solver, problem.x0.detach()), model.KERNELS)

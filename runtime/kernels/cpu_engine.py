@@ -1,0 +1,165 @@
+"""Kernels on the CPU: LLVM IR to machine code, kept on disk by content, called by threads.
+
+The cache holds object files under a name made of the text, the processor and the compiler's version; they are
+written beside their place and moved there, so that any number of processes may share it. Its folder is
+`$NDL_CACHE_DIR`, else `$XDG_CACHE_HOME/ndl`, else `~/.cache/ndl`; a folder that cannot be written is done
+without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from ndl.runtime.atomic import replacing
+from torch import Tensor
+
+LEAST = 64
+"""Trajectories below which a second thread costs more than it brings."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A kernel as LLVM IR: its text, its function's name and the order of its buffers."""
+
+    text: str
+    symbol: str
+    buffers: tuple[str, ...]
+    lanes: int
+
+
+class Compiled:
+    """A loaded kernel; `engine` keeps its code alive."""
+
+    def __init__(self, program: Program, engine: Any, address: int) -> None:
+        self.program, self._engine = program, engine
+        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        self._call = prototype(address)
+
+    def run(self, tensors: dict[str, Tensor], members: int, threads: int | None = None) -> None:
+        """Run all trajectories. `tensors` are contiguous, by the buffers' names; the lock of the interpreter
+        is free meanwhile. `threads` defaults to torch's number."""
+        values = [tensors[name] for name in self.program.buffers]
+        for name, value in zip(self.program.buffers, values):
+            if not value.is_contiguous() or value.device.type != "cpu":
+                raise ValueError(f"the buffer `{name}` is not contiguous in this machine's memory")
+        addresses = (ctypes.c_void_p * max(len(values), 1))(*(v.data_ptr() for v in values))
+        counter = ctypes.c_int64(0)
+        count = threads or torch.get_num_threads()
+        count = max(1, min(count, members // LEAST))
+        arguments = (ctypes.addressof(addresses), ctypes.addressof(counter), members, members)
+        if count == 1:
+            self._call(*arguments)
+        else:
+            for job in [_pool(count).submit(self._call, *arguments) for _ in range(count)]:
+                job.result()
+
+
+_lock = threading.Lock()
+_loaded: dict[str, Compiled] = {}
+
+
+def load(program: Program) -> Compiled:
+    """The compiled form of a kernel, from this process, the disk, or LLVM."""
+    with _lock:
+        key = key_of(program)
+        if key not in _loaded:
+            _loaded[key] = _load(program, key)
+        return _loaded[key]
+
+
+def key_of(program: Program) -> str:
+    """What the machine code depends on."""
+    import llvmlite
+
+    binding, _ = _machine()
+    cpu = f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
+    parts = (program.symbol, program.text, cpu, llvmlite.__version__, str(binding.llvm_version_info))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _load(program: Program, key: str) -> Compiled:
+    binding, _ = _machine()
+    file = cache_folder() / f"{key}.o"
+    # an engine owns its target machine, and takes it along when it goes
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _new_machine())
+    code = _read(file)
+    if code is None:
+        code = compile_object(program)
+        with contextlib.suppress(OSError), replacing(file) as temporary:
+            temporary.write_bytes(code)
+    engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return Compiled(program, engine, engine.get_function_address(program.symbol))
+
+
+def _read(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
+
+
+def compile_object(program: Program) -> bytes:
+    """The object file of a kernel, compiled for this machine."""
+    return bytes(_machine()[1].emit_object(optimized(program)))
+
+
+def assembly(program: Program) -> str:
+    """The machine code of a kernel as text, for tests and for the curious."""
+    return str(_machine()[1].emit_assembly(optimized(program)))
+
+
+def optimized(program: Program) -> Any:
+    """The LLVM module after LLVM's own passes; vectorisers stay off, since the lanes are vectors already."""
+    binding, machine = _machine()
+    module = binding.parse_assembly(program.text)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
+
+
+@cache
+def _machine() -> tuple[Any, Any]:
+    """LLVM, prepared, and this machine as its target."""
+    import llvmlite.binding as binding
+
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    return binding, _new_machine()
+
+
+def _new_machine() -> Any:
+    import llvmlite.binding as binding
+
+    features = binding.get_host_cpu_features().flatten()
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True
+    )
+
+
+@cache
+def _pool(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="ndl-kernel")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    given = os.environ.get("NDL_CACHE_DIR")
+    if given:
+        return Path(given) / "kernels"
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "ndl" / "kernels"

@@ -1,0 +1,336 @@
+"""Whole solves of ordinary equations by kernels: buffers, the autograd function, and the solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime.events import EventWatch
+from ndl.runtime.kernels.cpu_engine import load
+from ndl.runtime.kernels.request import KernelSource, Made, Request
+from ndl.runtime.kernels.weights import own_names, packed, unpacked, value_of
+from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.recorder import Saved
+from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepping.control import Tolerances, proportional
+from ndl.runtime.stepping.explicit import ExplicitRK
+from ndl.runtime.stepping.finish import SavedInterpolant, events_of, stats_of, steps_of
+from ndl.runtime.stepping.pace import Pace
+from ndl.runtime.stepping.trail import StepTable, fixed_table
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+FIRST_ROOM = 256
+"""Rows of a tape whose length nobody knows yet."""
+
+_rooms: dict[Any, int] = {}
+
+
+class NoKernel(Exception):
+    """Why a run goes by torch."""
+
+
+@dataclass
+class Found:
+    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps."""
+
+    last: Tensor
+    saved: Tensor
+    report: Tensor
+    tape: dict[str, Tensor]
+
+
+class KernelRun:
+    """One run: the buffers of its kernels."""
+
+    def __init__(self, problem: Problem, stepper: ExplicitRK, source: KernelSource) -> None:
+        self.p, self.stepper, self.source = problem, stepper, source
+        names = source.weights()
+        if isinstance(names, str):
+            raise NoKernel(names)
+        self.pace = Pace.of(problem, stepper)
+        self.found: Found
+        self.values = [value_of(problem.model, name) for name, _ in names]
+        self.steps = problem.save.kind == "steps"
+        self.like = torch.empty(0, dtype=problem.dtype)
+        self.tol = Tolerances.of(problem)
+        if not (stepper.extrapolates or self.pace.fixed):
+            self.tol = proportional(self.tol, stepper.order)
+        self.request = Request(
+            tableau=problem.method.solver,
+            adaptive=not self.pace.fixed,
+            precision="f64" if problem.dtype == torch.float64 else "f32",
+            own=own_names(problem.model, names),
+            save=problem.save.kind == "grid" or (self.pace.fixed and self.steps),
+            tape=problem.taped or (self.steps and not self.pace.fixed),
+            sign=problem.sign,
+            vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
+            grow=stepper.grow,
+        )
+        self.made = self._make(self.request)
+        self.table = fixed_table(problem, self.pace.step) if self.pace.step is not None else None
+        self.tables = self._fixed_tables() if self.table is not None else self._adaptive_tables()
+
+    def _make(self, request: Request) -> Made:
+        made = self.source.make(request)
+        if isinstance(made, str):
+            raise NoKernel(made)
+        return made
+
+    # ------------------------------------------------------------ tables
+
+    def _real(self, values: Any) -> Tensor:
+        found = torch.as_tensor(values, dtype=torch.float64).to(self.p.dtype).contiguous()
+        return found if found.numel() else self.like.new_zeros(1)
+
+    @staticmethod
+    def _whole(values: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=torch.int32).contiguous()
+
+    def _fixed_tables(self) -> dict[str, Tensor]:
+        assert self.table is not None
+        p, steps = self.p, self.count_of_steps
+        starts, ends = self.table.t[:steps], self.table.end[:steps]
+        sizes, times = self.table.h[:steps], self.saved_times
+        until = np.searchsorted(p.sign * times, p.sign * np.append(p.t0, ends), side="right")
+        step_of = np.clip(np.searchsorted(until, np.arange(len(times)), side="right") - 1, 0, steps - 1)
+        theta = (times - starts[step_of]) / sizes[step_of]
+        theta = np.where(times == ends[step_of], 1.0, theta)
+        return {
+            "times": self._real(starts),
+            "sizes": self._real(sizes),
+            "thetas": self._real(theta),
+            "until": self._whole(until),
+            "counts": self._whole([steps, len(times)]),
+        }
+
+    def _adaptive_tables(self) -> dict[str, Tensor]:
+        p, tol, pace = self.p, self.tol, self.pace
+        longest = pace.longest if np.isfinite(pace.longest) else np.finfo(np.float32).max
+        wide = p.size if self.request.vector else 1
+        rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).expand(wide)
+        atol = tol.atol.to(torch.float64).expand(wide)
+        head = torch.tensor([p.t0, p.t1, longest, pace.first or 0.0], dtype=torch.float64)
+        # a last saved time that never comes ends the search for due ones
+        times = np.append(self.saved_times, p.sign * np.inf)
+        return {"settings": self._real(torch.cat([head, rtol, atol])), "times": self._real(times)}
+
+    @property
+    def count_of_steps(self) -> int:
+        assert self.table is not None
+        return int(self.table.many[0])
+
+    @property
+    def saved_times(self) -> Floats:
+        """The saved times that are known beforehand."""
+        if self.table is not None and self.steps:
+            return np.append(self.p.t0, self.table.end[: self.count_of_steps])
+        return self.p.save.times if self.p.save.kind == "grid" else np.empty(0)
+
+    # ------------------------------------------------------------ forwards
+
+    def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
+        """Run the kernel; with a tape whose length was guessed too small, once more."""
+        p, n, b = self.p, self.p.size, self.p.count
+        weights, own = packed(values, self.made.weights, b, self.like)
+        new = self.like.new_empty
+        slots = len(self.saved_times)
+        buffers = {
+            **self.tables,
+            "weights": weights,
+            "own": own,
+            "x0": x0.t().contiguous(),
+            "last": new(n, b),
+            "saved": new(max(slots, 1) * n, b),
+            "report": torch.zeros(4, b, dtype=torch.int32),
+        }
+        if self.pace.fixed:
+            buffers["tape"] = new((self.count_of_steps if self.request.tape else 1) * n, b)
+            self._run(self.made, buffers)
+        else:
+            self._with_tape(buffers, slots)
+        saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
+        tape = {k: v for k, v in buffers.items() if k.startswith("tape")}
+        return Found(buffers["last"].t(), saved, buffers["report"], tape)
+
+    def _with_tape(self, buffers: dict[str, Tensor], slots: int) -> None:
+        p, n, b = self.p, self.p.size, self.p.count
+        key = (self.request, n)
+        room = _rooms.get(key, FIRST_ROOM) if self.request.tape else 1
+        while True:
+            if self.request.tape:
+                buffers["tape"] = self.like.new_empty(room * n, b)
+                for name in ("tape_t", "tape_h", "tape_error"):
+                    buffers[name] = self.like.new_empty(room, b)
+            buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room])
+            self._run(self.made, buffers)
+            longest = int(buffers["report"][0].max())
+            if longest <= room or not self.request.tape:
+                return
+            room = _rooms[key] = int(1.1 * longest) + 1
+
+    def _run(self, made: Made, buffers: dict[str, Tensor]) -> None:
+        load(made.program).run(buffers, self.p.count)
+
+    # ------------------------------------------------------------ backwards
+
+    def backward(
+        self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """The cotangents of x0 `[B, n]` and of the weights."""
+        made = self._make(replace(self.request, backward=True, tape=False))
+        n, b = self.p.size, self.p.count
+        weights, own = packed(values, made.weights, b, self.like)
+        rows = sum(w.size for w in made.weights if not w.each), sum(w.size for w in made.weights if w.each)
+        new = self.like.new_empty
+        slots = len(self.saved_times)
+        buffers = {
+            **self.tables,
+            **found.tape,
+            "weights": weights,
+            "own": own,
+            "report": found.report,
+            "grad_last": grad_last.t().contiguous(),
+            "grad_saved": grad_saved.permute(1, 2, 0).reshape(slots * n, b).contiguous(),
+            "grad_x0": new(n, b),
+            "grad_weights": new(max(rows[0], 1), b),
+            "grad_own": new(max(rows[1], 1), b),
+        }
+        if not self.pace.fixed:
+            buffers["counts"] = self._whole([0, slots, 0])
+        buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
+        self._run(made, buffers)
+        grads = unpacked(buffers["grad_weights"], buffers["grad_own"], values, made.weights, wanted)
+        return buffers["grad_x0"].t(), grads
+
+    # ------------------------------------------------------------ the solution
+
+    def solve(self) -> Solution | None:
+        """The solution, or None where some trajectory failed: torch then says where and why."""
+        p = self.p
+        if p.taped:
+            last, saved = _Solve.apply(self, p.x0, *self.values)
+            found = self.found
+        else:
+            with torch.no_grad():
+                found = self.forward(p.x0, self.values)
+            last, saved = found.last, found.saved
+        if self._failed(found):
+            return None
+        steps = _Accepted(self, found)
+        many, rejected, evaluations = self._counts(found)
+        record = self._saved(found, last, saved)
+        interpolant: Interpolant | None = None
+        if p.save.kind != "end":
+            interpolant = steps if self.steps else SavedInterpolant(p, record)
+        return Solution(
+            p, record, {"x": last}, np.full(p.count, p.t1), stats_of(p, many, rejected, evaluations),
+            steps_of(p, steps.table, steps.stiffness), events_of(p, EventWatch(p)), interpolant,
+        )  # fmt: skip
+
+    def _failed(self, found: Found) -> bool:
+        broken = not bool(torch.isfinite(found.last).all())
+        return broken or (not self.pace.fixed and bool(found.report[3].any()))
+
+    def _counts(self, found: Found) -> tuple[Ints, Ints, Ints]:
+        """Steps, rejected ones and evaluations of each trajectory."""
+        if self.table is None:
+            many, rejected, evaluations, _ = found.report.numpy().astype(np.int64)
+            return many, rejected, evaluations
+        s, many = self.stepper, self.table.many
+        return many, np.zeros_like(many), many * (s.main - 1) + 1 if s.fsal else many * s.main
+
+    def _saved(self, found: Found, last: Tensor, saved: Tensor) -> Saved:
+        """Times, which of them count, and values."""
+        p, b = self.p, self.p.count
+        if p.save.kind == "end":
+            return Saved(np.full((b, 1), p.t1), np.ones((b, 1), dtype=bool), {"x": last[:, None]})
+        if self.pace.fixed or not self.steps:
+            times = np.broadcast_to(self.saved_times, (b, len(self.saved_times))).copy()
+            return Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
+        many = found.report[0].numpy()[:, None]
+        slots = np.arange(int(many.max()) + 1)[None, :]
+        tape = found.tape["tape"].reshape(-1, p.size, b)[: slots.size - 1].permute(2, 0, 1)
+        values = torch.cat([tape, last[:, None]], 1)
+        ended = torch.from_numpy(slots >= many)[:, :, None]
+        starts = found.tape["tape_t"][: slots.size - 1].t().numpy().astype(np.float64)
+        times = np.where(slots >= many, p.t1, np.pad(starts, ((0, 0), (0, 1))))
+        return Saved(times, slots <= many, {"x": torch.where(ended, last[:, None], values)})
+
+    def step_table(self, found: Found) -> StepTable:
+        """The accepted steps; a run that kept none is made again with a tape."""
+        if self.table is not None:
+            return self.table
+        if not found.tape:
+            again = KernelRun(self.p.on(gradient="none"), self.stepper, self.source)
+            again.request = replace(again.request, tape=True)
+            again.made = again._make(again.request)
+            with torch.no_grad():
+                found = again.forward(self.p.x0.detach(), [v.detach() for v in self.values])
+        many = found.report[0].numpy().astype(np.int64)
+        keep = np.arange(int(many.max(initial=0)))[None, :] < many[:, None]
+        t, h, error = (
+            found.tape[name][: keep.shape[1]].t().numpy().astype(np.float64)[keep]
+            for name in ("tape_t", "tape_h", "tape_error")
+        )
+        ids = np.repeat(np.arange(self.p.count), many)
+        starts = np.concatenate([[0], np.cumsum(many)])
+        end = np.append(t[1:], self.p.t1)
+        end[starts[1:][many > 0] - 1] = self.p.t1
+        return StepTable(ids, t, end, h, error, np.arange(len(t)) - starts[ids], ids, starts)
+
+
+class _Accepted:
+    """The accepted steps of a run, looked at when somebody asks: their table, and by a replay of them
+    continuous output and stiffness."""
+
+    def __init__(self, run: KernelRun, found: Found) -> None:
+        self.run, self.found = run, found
+
+    @cached_property
+    def _table(self) -> StepTable:
+        return self.run.step_table(self.found)
+
+    @cached_property
+    def _replayed(self) -> Solution:
+        from ndl.runtime.gradients import replayed
+        from ndl.runtime.stepping.replay import Script
+
+        p, stepper = self.run.p, ExplicitRK(self.run.request.tableau, self.run.p.x0.detach())
+        with torch.set_grad_enabled(p.taped):
+            return replayed(p, stepper, Script(self._table), None, None)
+
+    def table(self) -> StepTable:
+        return self._table
+
+    def stiffness(self) -> Tensor:
+        if self.run.p.save.kind == "end" and not self.run.p.taped:
+            raise AttributeError("the stages of this run were not kept; use `save = steps`")
+        found = self._replayed.steps.stiffness
+        return found if found.ndim == 2 else found[None]
+
+    def __call__(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
+        assert self._replayed.interpolant is not None
+        return self._replayed.interpolant(ids, t)
+
+
+class _Solve(torch.autograd.Function):
+    """A run with its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, run: KernelRun, x0: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+        run.found = run.forward(x0, list(values))
+        ctx.run, ctx.found = run, run.found
+        ctx.save_for_backward(*values)
+        return run.found.last, run.found.saved
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_last: Tensor, grad_saved: Tensor) -> tuple[Any, ...]:
+        wanted = list(ctx.needs_input_grad[2:])
+        values = list(ctx.saved_tensors)
+        grad_x0, grads = ctx.run.backward(ctx.found, values, grad_last, grad_saved, wanted)
+        return None, grad_x0, *grads

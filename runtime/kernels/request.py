@@ -1,0 +1,66 @@
+"""What the runtime asks of whoever makes kernels, and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ndl.runtime.kernels.cpu_engine import Program
+from ndl.runtime.methods import Tableau
+
+
+@dataclass(frozen=True)
+class Request:
+    """A kernel for a model: the method, the direction, and what is to be kept.
+
+    `own` names the weights and inputs of which each trajectory has its own; `vector` says that there is a
+    tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative.
+    """
+
+    tableau: Tableau
+    adaptive: bool
+    precision: str
+    own: frozenset[str]
+    save: bool
+    tape: bool
+    backward: bool = False
+    sign: float = 1.0
+    vector: bool = False
+    grow: float = 10.0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Where a weight stands: rows `offset`, … of the table `weights`, or of the buffer `own`."""
+
+    name: str
+    shape: tuple[int, ...]
+    each: bool
+    offset: int
+
+    @property
+    def size(self) -> int:
+        total = 1
+        for n in self.shape:
+            total *= n
+        return total
+
+
+@dataclass(frozen=True)
+class Made:
+    """A kernel and the weights that it reads."""
+
+    program: Program
+    weights: tuple[Weight, ...]
+
+
+class KernelSource(Protocol):
+    """Makes the kernels of one model."""
+
+    def make(self, request: Request) -> Made | str:
+        """The kernel, or why there is none, as words that follow “because”."""
+        ...
+
+    def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
+        """Names and shapes of the weights and inputs that the equations read, or why there is no kernel."""
+        ...
