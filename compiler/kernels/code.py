@@ -58,7 +58,8 @@ class Code:
     def const(self, number: Any, type: str = "real") -> Value:
         """A number as a value."""
         if type == "real":
-            number = float(REAL[self.precision](number))
+            kind: Any = REAL[self.precision]
+            number = float(kind(number))
         elif type == "bool":
             number = bool(number)
         else:

@@ -225,17 +225,16 @@ def backward(model: ModelIR, tableau: Tableau, variant: Variant) -> tuple[Kernel
         field.load_shared()
         slots = code.load("counts", 1)
     shared = field.flat_weights(False)
-    zero, one = code.const, lambda: code.const(1, "i32")
     with code.block() as begin:
         start, mine = [code.load("grad_last", i) for i in range(n)], field.load_own()
-        nothing = [zero(0.0)] * (len(shared) + len(mine))
+        nothing = [code.const(0.0)] * (len(shared) + len(mine))
         begin.yields = (*start, *nothing, code.load("report", 0), slots, *mine)
     count = n + len(shared) + len(mine)
     with code.block([v.type for v in begin.yields]) as step:
         gx, gw = list(step.params[:n]), list(step.params[n:count])
         (k, slot), rest = step.params[count : count + 2], step.params[count + 2 :]
         field.carry_own(rest)
-        k = code.op("sub", k, one())
+        k = code.op("sub", k, code.const(1, "i32"))
         t, h = code.load("tape_t", k), code.load("tape_h", k)
         x = load_rows(code, "tape", k, n)
         made = stages(code, tableau, field, t, h, x)
@@ -248,7 +247,7 @@ def backward(model: ModelIR, tableau: Tableau, variant: Variant) -> tuple[Kernel
         gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
         step.yields = (*found[:n], *gw, k, slot, *rest, code.op("le", k, code.const(0, "i32")))
     with code.block([v.type for v in begin.yields]) as finish:
-        gx, gw, slot = list(finish.params[:n]), finish.params[n:count], finish.params[count + 1]
+        gx, gw, slot = list(finish.params[:n]), list(finish.params[n:count]), finish.params[count + 1]
         if variant.save:
             gx = gather_start(code, slot, gx)
         store_rows(code, "grad_x0", code.const(0, "i32"), gx)

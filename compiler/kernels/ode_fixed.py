@@ -105,7 +105,7 @@ def backward(
         gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
         step.yields = (*gx, *gw, k, slot, *rest, code.op("le", k, code.const(0, "i32")))
     with code.block([v.type for v in begin.yields]) as finish:
-        gx, gw, slot = list(finish.params[:n]), finish.params[n:count], finish.params[count + 1]
+        gx, gw, slot = list(finish.params[:n]), list(finish.params[n:count]), finish.params[count + 1]
         if save:
             gx = gather_start(code, slot, gx)
         for i, v in enumerate(gx):

@@ -159,7 +159,7 @@ _add("bit_xor", "same same", "same", _integer(lambda a, b: a ^ b))
 _add("shl", "same same", "same", _shift(True))
 _add("shr", "same same", "same", _shift(False))
 _add("mulhi", "i32 i32", "i32", _mulhi)
-for _name, _f in {
+_UNARY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
     "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
     "log1p": np.log1p, "expm1": np.expm1, "sign": np.sign,
@@ -172,7 +172,8 @@ for _name, _f in {
     "erf": lambda x: type(x)(math.erf(float(x))),
     "lgamma": _special("gammaln"),
     "digamma": _special("digamma"),
-}.items():  # fmt: skip
+}  # fmt: skip
+for _name, _f in _UNARY.items():
     _add(_name, "real", "real", _f, primitive=False)
 _add("pow", "real real", "real", np.power, primitive=False)
 _add("mod", "real real", "real", np.mod, primitive=False)

@@ -7,7 +7,6 @@ from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import Tableau
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
-from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.pace import fixed_step
 
 MANY = 16
@@ -57,4 +56,4 @@ def kernel_run(problem: Problem) -> KernelRun:
         if found:
             raise NoKernel(why)
     assert isinstance(solver, Tableau)
-    return KernelRun(problem, ExplicitRK(solver, problem.x0.detach()), model.KERNELS)
+    return KernelRun(problem, solver, model.KERNELS)

@@ -12,6 +12,7 @@ from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.cpu_engine import load
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.weights import own_names, packed, unpacked, value_of
+from ndl.runtime.methods import Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
@@ -46,8 +47,9 @@ class Found:
 class KernelRun:
     """One run: the buffers of its kernels."""
 
-    def __init__(self, problem: Problem, stepper: ExplicitRK, source: KernelSource) -> None:
-        self.p, self.stepper, self.source = problem, stepper, source
+    def __init__(self, problem: Problem, tableau: Tableau, source: KernelSource) -> None:
+        self.p, self.tableau, self.source = problem, tableau, source
+        self.stepper = stepper = ExplicitRK(tableau, problem.x0.detach())
         names = source.weights()
         if isinstance(names, str):
             raise NoKernel(names)
@@ -60,7 +62,7 @@ class KernelRun:
         if not (stepper.extrapolates or self.pace.fixed):
             self.tol = proportional(self.tol, stepper.order)
         self.request = Request(
-            tableau=problem.method.solver,
+            tableau=tableau,
             adaptive=not self.pace.fixed,
             precision="f64" if problem.dtype == torch.float64 else "f32",
             own=own_names(problem.model, names),
@@ -134,7 +136,7 @@ class KernelRun:
 
     def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
         """Run the kernel; with a tape whose length was guessed too small, once more."""
-        p, n, b = self.p, self.p.size, self.p.count
+        _p, n, b = self.p, self.p.size, self.p.count
         weights, own = packed(values, self.made.weights, b, self.like)
         new = self.like.new_empty
         slots = len(self.saved_times)
@@ -212,7 +214,7 @@ class KernelRun:
         """The solution, or None where some trajectory failed: torch then says where and why."""
         p = self.p
         if p.taped:
-            last, saved = _Solve.apply(self, p.x0, *self.values)
+            last, saved = _Solve.apply(self, p.x0, *self.values)  # type: ignore[no-untyped-call]
             found = self.found
         else:
             with torch.no_grad():
@@ -265,7 +267,7 @@ class KernelRun:
         if self.table is not None:
             return self.table
         if not found.tape:
-            again = KernelRun(self.p.on(gradient="none"), self.stepper, self.source)
+            again = KernelRun(self.p.on(gradient="none"), self.tableau, self.source)
             again.request = replace(again.request, tape=True)
             again.made = again._make(again.request)
             with torch.no_grad():
@@ -299,9 +301,9 @@ class _Accepted:
         from ndl.runtime.gradients import replayed
         from ndl.runtime.stepping.replay import Script
 
-        p, stepper = self.run.p, ExplicitRK(self.run.request.tableau, self.run.p.x0.detach())
+        p = self.run.p
         with torch.set_grad_enabled(p.taped):
-            return replayed(p, stepper, Script(self._table), None, None)
+            return replayed(p, self.run.stepper, Script(self._table), None, None)
 
     def table(self) -> StepTable:
         return self._table

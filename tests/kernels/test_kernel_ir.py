@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hand import buffers, rotation
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.code import Code, number_of
 from ndl.compiler.kernels.ir import Instr, KernelError
 from ndl.compiler.kernels.text import show
 from ndl.compiler.kernels.verify import verify
-from hand import buffers, rotation
 
 
 def test_interpreter_follows_each_trajectory_for_its_own_steps() -> None:

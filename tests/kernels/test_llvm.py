@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hand import buffers, elementwise, rotation
 from ndl.compiler.backends.llvm.printer import print_llvm
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.ops import TABLE
 from ndl.runtime.kernels import cpu_engine
 from ndl.runtime.kernels.cpu_engine import Program, assembly, load
-from hand import buffers, elementwise, rotation
 
 PRIMITIVES = [name for name, op in TABLE.items() if op.primitive]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e10, -1e10, 1e300, 1e-300, np.inf, -np.inf, np.nan]

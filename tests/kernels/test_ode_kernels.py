@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import ndl
 import numpy as np
 import pytest
 import torch
 from ndl.compiler.diagnostics import NDLError
+
+import ndl
 
 SOURCE = """
 model Lorenz:
