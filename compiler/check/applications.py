@@ -120,7 +120,8 @@ def apply_model(ev: Evaluator, model: ModelV, e: tree.Call, scope: Scope) -> Any
             target = e_in.operands[0]
             name = target.id if isinstance(target, tree.Name) else ""
             if _known(ev, parts, name, known, target.span):
-                members[name] = ev.eval(e_in.operands[1], scope)
+                listed = replace(a, value=e_in.operands[1])
+                members[name + "'" * getattr(target, "primes", 0)] = argument(ev, listed, scope)
             continue
         value = argument(ev, a, scope)
         if a.kind == "positional":

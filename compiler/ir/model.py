@@ -97,7 +97,8 @@ class IntegralSpec:
 
 @dataclass(frozen=True)
 class DrawSpec:
-    """A random value; an input of the functions that read it. `per`: sample, step, firing of `event`."""
+    """A random value; an input of the functions that read it. `per`: sample, step, firing of `event`, or
+    member of a family, whose law may be `members` (a list of values). `stream`: its own name if empty."""
 
     name: str
     type: Tensor
@@ -105,6 +106,7 @@ class DrawSpec:
     arguments: tuple[Any, ...]
     per: str = "sample"
     event: int | None = None
+    stream: str = ""
 
 
 @dataclass(frozen=True)
