@@ -41,7 +41,7 @@ def varied(ev: Evaluator, model: ModelV, parts: Parts, drawn: bool, span: Span) 
             if name == "seed" or name in parts.nets or any(p.name == name for p in parts.decl.options):
                 ev.error(
                     "NDL327",
-                    f"`{name}` is fixed when `{model.decl.name}` is compiled: its members cannot differ in it",
+                    f"`{name}` is fixed when `{model.decl.name}` is compiled: members cannot differ in it",
                     where,
                 )
                 continue
