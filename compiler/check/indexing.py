@@ -30,7 +30,7 @@ from ndl.compiler.types import Dim, Tensor
 
 def index(ev: Evaluator, base: Any, e: tree.Index, scope: Scope) -> Any:
     """The element or part of a tensor, list or recorded path."""
-    items = [_item(ev, i, scope) for i in e.items]
+    items = [read_index(ev, i, scope) for i in e.items]
     if isinstance(base, Object):
         return base.index(ev, items, e.span)
     if isinstance(base, (Unknown, HostV)) or any(isinstance(i, Unknown) for i in items):
@@ -62,7 +62,8 @@ def index(ev: Evaluator, base: Any, e: tree.Index, scope: Scope) -> Any:
     return found
 
 
-def _item(ev: Evaluator, item: tree.Expr, scope: Scope) -> Any:
+def read_index(ev: Evaluator, item: tree.Expr, scope: Scope) -> Any:
+    """One index: a whole number, a slice, or a value that the run has."""
     if isinstance(item, tree.Slice):
         ends = [None if s is None else ev.known(ev.eval(s, scope)) for s in (item.start, item.stop)]
         for end in ends:

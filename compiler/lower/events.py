@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.check_model import TRIGGERS
+from ndl.compiler.check.evaluator import Evaluator, constant_of
+from ndl.compiler.check.indexing import read_index
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run
@@ -15,7 +18,9 @@ from ndl.compiler.ir.model import EventSpec, RequireSpec
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import fresh_draw
 from ndl.compiler.lower.equations import filled
+from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.compiler.types import Dim, Tensor
 
 if TYPE_CHECKING:
     from ndl.compiler.lower.models import ModelLowering
@@ -107,15 +112,47 @@ def _reset_value(el: Elaboration, stmt: tree.Reset, scope: Scope, new: dict[str,
     whole = new.get(reset_name(stmt))
     if whole is None:
         whole = ev.value(ev.eval(stmt.target.value, scope), stmt.target.span)
-    index = ev.known(ev.eval(stmt.target.items[0], scope))
-    if len(stmt.target.items) > 1 or not isinstance(index, int):
-        raise fail("NDL490", "a reset of several components at once is not yet lowered", stmt.target.span)
     assert isinstance(whole, Value)
-    n = whole.type.extents[0]
-    pieces: Any = [
-        value if i == index % n else ev.op("index", [whole], stmt.span, axis=0, at=i) for i in range(n)
+    return _replaced(ev, whole, value, _places(ev, whole.type.extents, stmt.target, scope), stmt.span)
+
+
+def _places(ev: Evaluator, shape: tuple[int, ...], target: tree.Index, scope: Scope) -> Any:
+    """The places of the components that a reset names in the flat state, in their order."""
+    import numpy as np
+
+    places, axis = np.arange(math.prod(shape)).reshape(shape), 0
+    for written in target.items:
+        item = read_index(ev, written, scope)
+        if isinstance(item, Value):
+            item = constant_of(ev.known(ev.eval(written, scope)))
+        if isinstance(item, slice):
+            places = places[(slice(None),) * axis + (item,)]
+        elif item is None:
+            raise fail(
+                "NDL327",
+                "which components a reset changes must be known when compiling",
+                written.span,
+                help="reset the whole state, `x <- [if i == k then v else x[i] for i]`",
+            )
+        else:
+            places = np.take(places, item, axis)
+        axis += not isinstance(item, int)
+    return places.reshape(-1)
+
+
+def _replaced(ev: Evaluator, whole: Value, value: Value, places: Any, span: Span) -> Any:
+    """A state with the components at `places` replaced: each is taken from the old or the new values."""
+    size = math.prod(whole.type.extents)
+    chosen = list(range(size))
+    for k, place in enumerate(places):
+        chosen[int(place)] = size + k
+    flat: list[Any] = [
+        ev.op("reshape", [v], span, shape=(math.prod(v.type.extents),)) for v in (whole, value)
     ]
-    return ev.op("stack", pieces, stmt.span, axis=0)
+    both = ev.op("concat", flat, span, axis=0)
+    at = ev.builder.const(tuple(chosen), Tensor("Z", (Dim.of(size),)), span)
+    taken: Any = ev.op("gather", [both, at], span, axis=0)  # type: ignore[list-item]
+    return ev.op("reshape", [taken], span, shape=whole.type.extents)
 
 
 def require_of(lowering: ModelLowering, frame: Elaboration, require: tree.Require) -> RequireSpec:
