@@ -332,7 +332,7 @@ def check_method(ev: Evaluator, target: Any, method: Any, span: Span) -> None:
         missing = [t for t in parts.terms if t not in method.parts]
         if missing and method.parts:
             ev.error("NDL506", f"the splitting leaves out the term `{missing[0]}`", span)
-    integral = any(r.kind == "integral" for r in parts.rates.values())
+    integral = any(r.kind == "integral" for p in joined for r in p.rates.values())
     if integral and "integral" not in kinds:
         ev.error(
             "NDL505",

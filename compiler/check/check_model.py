@@ -48,7 +48,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
         elaboration.lookup(name, 0)
     for name, eq in parts.rates.items():
         if eq.kind == "integral":
-            _integral(ev, elaboration, name)
+            integral_rate(elaboration, name)
         else:
             elaboration.rate(name)
             elaboration.diffusion(eq)
@@ -80,15 +80,27 @@ def _starts(ev: Evaluator, el: Elaboration) -> None:
         el.lookup(name, 0)
 
 
-def _integral(ev: Evaluator, el: Elaboration, name: str) -> None:
+def integral_rate(el: Elaboration, name: str) -> None:
     """`y(t) = …`: the state is a path, and `t` an argument."""
+    ev = el.ev
     eq = el.parts.rates[name]
     decl = el.parts.states[name].get(0)
     if decl is not None and decl.value is not None:
         ev.error("NDL420", f"`{name}(t) = …` leaves no room for an initial value", decl.value.span)
     wanted = el.state_type(name)
     point = el.lookup("t", 0)
+    paths = [
+        (f, n)
+        for f in el.root.frames()
+        for n, other in f.parts.rates.items()
+        if other.kind == "integral" and f is not el
+    ]
+    kept = [(f.cache, n, f.lookup(n, 0)) for f, n in paths]
+    for f, n in paths:
+        f.cache[n, 0] = _Path(f.state_type(n))
     value = ev.eval(eq.value, el.scope.child({"t": point, name: _Path(wanted)}))
+    for cache, n, found in kept:
+        cache[n, 0] = found
     el.fit(value, eq, None if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit))
 
 

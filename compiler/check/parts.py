@@ -165,12 +165,16 @@ def dimensions_of(
 
 def check_parts(root: Elaboration) -> None:
     """Check what the applications of a model's parts set, and the parts' equations with it."""
+    from ndl.compiler.check.check_model import integral_rate
+
     frames = list(root.frames())
     for frame in frames[1:]:
         for name in (*frame.given, *frame.varied):
             frame.check_argument(name)
         for name, eq in frame.parts.rates.items():
-            if eq.kind != "integral":
+            if eq.kind == "integral":
+                integral_rate(frame, name)
+            else:
                 frame.rate(name)
 
 
