@@ -114,7 +114,8 @@ class TermInfo:
 
 @dataclass(frozen=True)
 class EventInfo:
-    """`kind` is rising, falling, crossing, every or sample; `resets` names the states that change."""
+    """`kind` is rising, falling, crossing, every, sample or poisson (`column` is its stream then); `resets`
+    names the states that change."""
 
     kind: str
     text: str

@@ -312,6 +312,14 @@ def check_method(ev: Evaluator, target: Any, method: Any, span: Span) -> None:
             notes=("a method for ordinary equations does not see noise",),
             help="use one for noise, such as `euler_maruyama(h=0.01)`, `milstein(h=0.01)` or `heun(h=0.01)`",
         )
+    elif not noises and kinds == {"sde"} and any(p.jumps for p in joined):
+        ev.error(
+            "NDL505",
+            f"`{method.name}` is a method for Wiener noise, and `{parts.name}` has only jumps",
+            span,
+            notes=("between the jumps it is an ordinary equation, and steps end at the jumps",),
+            help="use `tsit5` or another method for ordinary equations",
+        )
     elif not noises and kinds == {"sde"} and not fields:
         ev.error(
             "NDL505",

@@ -14,6 +14,7 @@ from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import convert
 from ndl.compiler.check.values import (
     UNKNOWN,
+    DistV,
     EveryV,
     ModelV,
     Object,
@@ -159,6 +160,12 @@ def _event(ev: Evaluator, el: Elaboration, event: tree.When) -> None:
     elif isinstance(trigger, EveryV):
         if is_number(trigger.value) and trigger.value <= 0:
             ev.error("NDL422", "the period of an event must be positive", event.trigger.span)
+    elif id(event) in el.parts.jumps:
+        rate = trigger.args[0] if isinstance(trigger, DistV) else trigger
+        if is_number(rate) and not rate > 0:
+            ev.error("NDL422", "the rate of a noise must be positive", event.trigger.span)
+        if isinstance(rate, Value) and rate.type.rank:
+            ev.error("NDL421", f"the rate of a noise is a number, not {rate.type}", event.trigger.span)
     elif not isinstance(trigger, Unknown):
         ev.error(
             "NDL421",

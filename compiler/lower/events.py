@@ -11,7 +11,7 @@ from ndl.compiler.check.indexing import read_index
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run
-from ndl.compiler.check.values import EveryV, Value, WordV
+from ndl.compiler.check.values import DistV, EveryV, Value, WordV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import EventSpec, RequireSpec
@@ -47,21 +47,32 @@ def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, numb
     def period(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
         el = root.descend(frame.path)
         trigger = el.ev.eval(event.trigger, el.scope)
+        if isinstance(trigger, DistV):  # the mean time from one jump to the next
+            return [("period", el.ev.binary("/", 1.0, trigger.args[0], event.trigger.span))]
         assert isinstance(trigger, EveryV)
         return [("period", trigger.value)]
 
     function = lowering.function("guard", guard)
-    every = isinstance(seen[0], EveryV)
+    jumps = frame.parts.jumps.get(id(event))
+    every = isinstance(seen[0], EveryV) or jumps is not None
     stop = next((s for s in event.body if isinstance(s, tree.Stop)), None)
     resets = list(dict.fromkeys(reset_name(s) for s in event.body if isinstance(s, tree.Reset)))
+    waiting = lowering.function("period", period, with_states=False) if every else None
+    if jumps is not None and waiting is not None and waiting.inputs:
+        raise fail(
+            "NDL439",
+            f"the rate of `{frame.prefix}{jumps}` changes during a run",
+            event.trigger.span,
+            help="thin a process of a constant rate: `h*(if u < rate/most then 1 else 0)*dN`, u a state",
+        )
     return EventSpec(
-        kind="every" if every else seen[0].name,
+        kind="poisson" if jumps is not None else "every" if every else seen[0].name,
         text=" ".join(event.trigger.span.text.split()),
         guard=function if function.outputs else None,
         reset=_reset(lowering, frame, event, resets, number) if resets else None,
         resets=tuple(frame.prefix + r for r in resets),
-        period=lowering.function("period", period, with_states=False) if every else None,
-        column=None if every else _column(event),
+        period=waiting,
+        column=f"{frame.prefix}{jumps}" if jumps is not None else None if every else _column(event),
         stop=stop is not None,
         why=stop.reason if stop is not None else None,
         span=event.span,

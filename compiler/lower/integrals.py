@@ -25,7 +25,7 @@ Owned = tuple[Elaboration, Equation]
 
 
 def integral_parts(lowering: ModelLowering) -> tuple[tuple[IntegralSpec, ...], Function | None]:
-    """The integrals of the equations of a model and its parts, and the right sides with their values known."""
+    """The integrals of a model's and its parts' equations, and the right sides with their values known."""
     owned = [(f, eq) for f in lowering.frames for eq in f.parts.rates.values() if eq.kind == "integral"]
     if not owned:
         return (), None
