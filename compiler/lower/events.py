@@ -63,7 +63,7 @@ def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, numb
             "NDL439",
             f"the rate of `{frame.prefix}{jumps}` changes during a run",
             event.trigger.span,
-            help="thin a process of a constant rate: `h*(if u < rate/most then 1 else 0)*dN`, u a state",
+            help="give it a rate that a run does not change: a number, a parameter or a draw",
         )
     return EventSpec(
         kind="poisson" if jumps is not None else "every" if every else seen[0].name,
