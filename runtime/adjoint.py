@@ -37,7 +37,16 @@ def solve_adjoint(problem: Problem, stepper: Stepper) -> Solution:
     """The solution, with the adjoint's gradients at its saved values and its end."""
     model = problem.model
     if model.EVENTS or model.BREAKS or problem.algebraic:
-        why = "events" if model.EVENTS else "algebraic equations" if problem.algebraic else "discontinuities"
+        jumps = any(e.kind == "poisson" for e in model.EVENTS)
+        why = (
+            "jumps"
+            if jumps
+            else "events"
+            if model.EVENTS
+            else "algebraic equations"
+            if problem.algebraic
+            else "discontinuities"
+        )
         raise SettingError(
             f"`gradient = adjoint` is for smooth equations, and `{model.NAME}` has {why}",
             help="use `gradient = discrete` or `checkpoint(n)`",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from ndl.runtime.draws import Chance
+from ndl.runtime.errors import SettingError
 from ndl.runtime.info import DrawInfo
 from ndl.runtime.model import Model
 from ndl.runtime.weights import Part
@@ -27,11 +28,24 @@ def with_draws(model: ModelT, count: int | None, seed: int, step: int = 0) -> Mo
         return model
     if count is None and model.member_shape():
         count = model.member_shape()[0]
+    if count is None:
+        count = listed_members(model)
     sample: Any = 0 if count is None else torch.arange(count)
     chance = Chance(seed, step)
     found = model.bind(**{d.name: chance.value(d, sample) for d in model.DRAWS if d.per != "firing"})
     found._given["chance"] = chance
     return found
+
+
+def listed_members(model: Model) -> int | None:
+    """How many members the lists of a model's family have; None without a list. Raises `SettingError` where
+    the lists differ in length."""
+    listed = [d for d in model.DRAWS if d.per == "member" and d.law == "members"]
+    sizes = {len(d.arguments[0]): d.name for d in listed}
+    if len(sizes) > 1:
+        (n, a), (m, b) = list(sizes.items())[:2]
+        raise SettingError(f"`{a}` lists {n} members, and `{b}` lists {m}")
+    return next(iter(sizes), None)
 
 
 def draws_by_step(model: Model) -> bool:

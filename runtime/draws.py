@@ -62,8 +62,13 @@ class Chance:
     first: int = 0  # the number of the first sample, where a batch is computed in pieces
 
     def value(self, info: DrawInfo, sample: Any, turn: Any = 0) -> torch.Tensor:
-        """The draw of the members `sample` in their turns, `[..., *shape]`."""
-        stream = int.from_bytes(hashlib.sha256(info.name.encode()).digest()[:4], "big")
+        """The draw of the members `sample` in their turns, `[..., *shape]`; what a member of a family has
+        is that of the family alone, by the law's own streams."""
+        member = torch.as_tensor(sample, dtype=torch.int64) + self.first
+        if info.per == "member" and info.law != "members":
+            law = Law(info.law, info.arguments)
+            return law.at(member, info.shape, seed=self.seed, stream=info.name, step=self.step)
+        stream = int.from_bytes(hashlib.sha256((info.stream or info.name).encode()).digest()[:4], "big")
         where = {
             "seed": self.seed,
             "stream": stream,
@@ -71,4 +76,9 @@ class Chance:
             "step": self.step,
             "turn": turn,
         }
+        if info.law == "members":
+            values = torch.as_tensor(info.arguments[0], dtype=torch.float64)
+            if info.per == "sample":
+                member = torch.floor(draw("uniform", **where) * len(values)).to(torch.int64)
+            return values[member % len(values)]
         return draw(info.law, info.shape, *info.arguments, **where)

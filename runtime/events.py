@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ndl.runtime.chance import at_firing
+from ndl.runtime.jumps import JumpTimes
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.roots import first_passage, locate
@@ -51,7 +52,7 @@ class EventWatch:
         events, count = problem.model.EVENTS, problem.count
         self.kinds = [e.kind for e in events]
         self.roots = [k for k, kind in enumerate(self.kinds) if kind in ("falling", "rising", "crossing")]
-        self.timed = [k for k, kind in enumerate(self.kinds) if kind in ("every", "sample")]
+        self.timed = [k for k, kind in enumerate(self.kinds) if kind in ("every", "sample", "poisson")]
         self.turn = np.ones((len(events), count))
         self.armed = np.zeros((len(events), count), dtype=bool)
         self.early = np.zeros(count, dtype=bool)
@@ -60,6 +61,7 @@ class EventWatch:
         self.since = np.full(count, np.nan)
         self.stopped = np.full(count, -1, dtype=np.int64)
         self._fired = np.zeros((len(events), count), dtype=np.int64)
+        self._jumps = {k: self._process(k) for k in self.timed if self.kinds[k] == "poisson"}
         self._times = {k: self._schedule(k) for k in self.timed}
 
     def __bool__(self) -> bool:
@@ -68,8 +70,8 @@ class EventWatch:
     # ------------------------------------------------------------ times known beforehand
 
     def _schedule(self, k: int) -> Floats | None:
-        """Data times of a `sample`; None for `every`."""
-        if self.kinds[k] == "every":
+        """Data times of a `sample`; None for others."""
+        if self.kinds[k] != "sample":
             return None
         p = self.problem
         column = p.model.EVENTS[k].column or ""
@@ -77,6 +79,19 @@ class EventWatch:
         times = p.sign * np.unique(p.sign * times)
         inside = (p.sign * (times - p.t0) >= 0) & (p.sign * (times - p.t1) <= 0)
         return np.asarray(times[inside], dtype=np.float64)
+
+    def _process(self, k: int) -> JumpTimes:
+        return JumpTimes(self.problem, self.problem.model.EVENTS[k].column or "", self._period(k))
+
+    def _next(self, k: int, ids: Ints) -> Floats:
+        """The next time `[b]` of a timed event, infinite when there is none."""
+        p, done, times = self.problem, self._fired[k, ids], self._times[k]
+        if k in self._jumps:
+            return self._jumps[k].at(ids, done)
+        if times is None:
+            return np.asarray(p.t0 + p.sign * (done + 1) * self._period(k)[ids])
+        padded = np.append(times, p.sign * np.inf)
+        return np.asarray(padded[np.minimum(done, len(times))])
 
     def _period(self, k: int) -> Floats:
         value = host(self.problem.model.period(k).to(torch.float64))
@@ -88,23 +103,12 @@ class EventWatch:
         p = self.problem
         nearest = np.full(len(ids), np.inf)
         for k in self.timed:
-            done, times = self._fired[k, ids], self._times[k]
-            if times is None:
-                at = p.t0 + p.sign * (done + 1) * self._period(k)[ids]
-            else:
-                padded = np.append(times, p.sign * np.inf)
-                at = padded[np.minimum(done, len(times))]
-            nearest = np.minimum(nearest, p.sign * at)
+            nearest = np.minimum(nearest, p.sign * self._next(k, ids))
         return p.sign * nearest
 
     def _due(self, k: int, ids: Ints, t: Floats) -> np.ndarray:
         """Whether the timed event k is to fire at t."""
-        p = self.problem
-        done, times = self._fired[k, ids], self._times[k]
-        if times is None:
-            at = p.t0 + p.sign * (done + 1) * self._period(k)[ids]
-        else:
-            at = np.append(times, p.sign * np.inf)[np.minimum(done, len(times))]
+        p, at = self.problem, self._next(k, ids)
         come = p.sign * (t - at) >= -1e-12 * np.maximum(np.abs(t), abs(p.t1 - p.t0))
         return np.asarray(come & np.isfinite(at))
 

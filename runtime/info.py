@@ -71,7 +71,8 @@ class NoiseInfo:
 
 @dataclass(frozen=True)
 class DrawInfo:
-    """A random value, bound like an input; `per` is `sample`, `step` or `firing` (of which `event`)."""
+    """A random value, bound like an input; `per` is `sample`, `step`, `firing` (of which `event`) or `member`
+    (of a family). `stream` names its random numbers, where that is not its own name."""
 
     name: str
     shape: tuple[int, ...] = ()
@@ -79,6 +80,7 @@ class DrawInfo:
     arguments: tuple[Any, ...] = ()
     per: str = "sample"
     event: int | None = None
+    stream: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class TermInfo:
 
 @dataclass(frozen=True)
 class EventInfo:
-    """`kind` is rising, falling, crossing, every or sample; `resets` names the states that change."""
+    """`kind` is rising, falling, crossing, every, sample or poisson (`column` is its stream then); `resets`
+    names the states that change."""
 
     kind: str
     text: str

@@ -65,9 +65,16 @@ class Law:
         device: torch.device | None = None,
     ) -> Tensor:
         """[count, *shape]: members `first`, `first + 1`, …; a `stream` is a number or a dotted name."""
-        u = numbers(count, shape, seed, stream, first, device)
-        values = LAWS[self.name][0](u, *(_tensor(a, device) for a in self.arguments))
-        return values.expand(count, *shape).to(dtype)
+        member = torch.arange(first, first + count, dtype=torch.int64, device=device)
+        return self.at(member, shape, seed=seed, stream=stream).to(dtype)
+
+    def at(
+        self, member: Tensor, shape: Sequence[int], *, seed: int = 0, stream: int | str = 0, step: int = 0
+    ) -> Tensor:
+        """[..., *shape]: the members numbered `member [...]`; `step` is that of training, 0 outside."""
+        u = numbers(member, shape, seed, stream, step)
+        values = LAWS[self.name][0](u, *(_tensor(a, member.device) for a in self.arguments))
+        return values.expand(*member.shape, *shape)
 
     def log_density(self, x: Tensor) -> Tensor:
         """The logarithm of the density (of the probability, for discrete laws) at x, elementwise."""
@@ -77,31 +84,23 @@ class Law:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The random words behind a sample, [count, *shape]: uniforms u, v in (0, 1) and a standard normal z."""
+    """The random words behind a sample, [..., *shape]: uniforms u, v in (0, 1) and a standard normal z."""
 
     u: Tensor
     v: Tensor
     z: Tensor
 
 
-def numbers(
-    count: int,
-    shape: Sequence[int],
-    seed: int,
-    stream: int | str,
-    first: int = 0,
-    device: torch.device | None = None,
-) -> Numbers:
-    """Independent numbers for each member and component."""
+def numbers(member: Tensor, shape: Sequence[int], seed: int, stream: int | str, step: int = 0) -> Numbers:
+    """Independent numbers for each of the members `member [...]` and component."""
     if isinstance(stream, str):
         stream = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
-    member = torch.arange(first, first + count, dtype=torch.int64, device=device)[:, None]
+    device = member.device
+    one = member.reshape(-1, 1)
     component = torch.arange(prod(shape), dtype=torch.int64, device=device)[None, :]
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    words = philox(
-        (member & MASK, (member >> 32) & MASK, component, zero), subkey(seed, stream, DOMAIN, device)
-    )
-    full = (count, *shape)
+    turn = torch.tensor(step, dtype=torch.int64, device=device)
+    words = philox((one & MASK, (one >> 32) & MASK, component, turn), subkey(seed, stream, DOMAIN, device))
+    full = (*member.shape, *shape)
     u, v = uniform53(words[0], words[1]), uniform53(words[2], words[3])
     return Numbers(u.reshape(full), v.reshape(full), normal_pair(words)[0].reshape(full))
 

@@ -120,7 +120,8 @@ def apply_model(ev: Evaluator, model: ModelV, e: tree.Call, scope: Scope) -> Any
             target = e_in.operands[0]
             name = target.id if isinstance(target, tree.Name) else ""
             if _known(ev, parts, name, known, target.span):
-                members[name] = ev.eval(e_in.operands[1], scope)
+                listed = replace(a, value=e_in.operands[1])
+                members[name + "'" * getattr(target, "primes", 0)] = argument(ev, listed, scope)
             continue
         value = argument(ev, a, scope)
         if a.kind == "positional":
@@ -311,6 +312,14 @@ def check_method(ev: Evaluator, target: Any, method: Any, span: Span) -> None:
             notes=("a method for ordinary equations does not see noise",),
             help="use one for noise, such as `euler_maruyama(h=0.01)`, `milstein(h=0.01)` or `heun(h=0.01)`",
         )
+    elif not noises and kinds == {"sde"} and any(p.jumps for p in joined):
+        ev.error(
+            "NDL505",
+            f"`{method.name}` is a method for Wiener noise, and `{parts.name}` has only jumps",
+            span,
+            notes=("between the jumps it is an ordinary equation, and steps end at the jumps",),
+            help="use `tsit5` or another method for ordinary equations",
+        )
     elif not noises and kinds == {"sde"} and not fields:
         ev.error(
             "NDL505",
@@ -331,7 +340,7 @@ def check_method(ev: Evaluator, target: Any, method: Any, span: Span) -> None:
         missing = [t for t in parts.terms if t not in method.parts]
         if missing and method.parts:
             ev.error("NDL506", f"the splitting leaves out the term `{missing[0]}`", span)
-    integral = any(r.kind == "integral" for r in parts.rates.values())
+    integral = any(r.kind == "integral" for p in joined for r in p.rates.values())
     if integral and "integral" not in kinds:
         ev.error(
             "NDL505",

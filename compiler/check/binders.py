@@ -6,18 +6,19 @@ list or range that is known when compiling is written out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ndl.compiler.check.axes import reduce_axes, to_tensor
+from ndl.compiler.check.axes import to_tensor
 from ndl.compiler.check.calls import bind_pattern
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.reduced import REDUCTIONS, finish
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
     Axis,
-    DistV,
     DomainV,
     HostV,
     ListV,
@@ -38,7 +39,6 @@ from ndl.compiler.syntax.walk import walk
 from ndl.compiler.types import INTEGER, Dim, Tensor, Type
 
 WRITTEN_OUT = 32
-QUADRATURE = 32
 
 
 class Clause:
@@ -101,6 +101,12 @@ def indexed_extent(ev: Evaluator, body: tree.Node, name: str, scope: Scope) -> D
     return None
 
 
+def indexes(body: tree.Node, name: str) -> bool:
+    """Whether a bare index stands as an index somewhere."""
+    items = (i for node in walk(body) if isinstance(node, tree.Index) for i in node.items)
+    return any(isinstance(i, tree.Name) and i.id == name for i in items)
+
+
 def _quiet_extent(ev: Evaluator, e: tree.Expr, position: int, scope: Scope) -> Dim | None:
     """One extent of an expression that may hold names that are not bound yet."""
     before, strict = list(ev.sink.found), ev.strict
@@ -142,6 +148,9 @@ def bind_axis(
             if extent is None and clause.cond is not None:
                 extent = indexed_extent(ev, clause.cond, name, scope)
             if extent is None:
+                if ev.checking and indexes(body, name):
+                    bound[name] = UNKNOWN  # a tensor whose shape only a use of the function tells
+                    continue
                 ev.error(
                     "NDL336",
                     f"the index `{name}` indexes nothing here, so its extent is not known",
@@ -200,6 +209,8 @@ def comprehension(ev: Evaluator, e: tree.Comprehension, scope: Scope) -> Any:
     """`[e for h in range]` writes out; `[e for i, j]` makes axes."""
     if all(b.set is None for b in e.binders):
         clauses = [Clause(b.pattern, None, None, e.cond, b.span) for b in e.binders]
+        if e.cond is not None:
+            return _chosen(ev, e, e.cond, clauses, scope)
         inner, axes = scope.child(), []
         for c in clauses:
             bound, new = bind_axis(ev, c, e.body, scope)
@@ -207,14 +218,42 @@ def comprehension(ev: Evaluator, e: tree.Comprehension, scope: Scope) -> Any:
             axes += new
         body = ev.eval(e.body, inner)
         found = ev.value(body, e.body.span)
-        if e.cond is not None:
-            return ev.not_lowered("a condition on an index without a set", e.cond.span)
         return UNKNOWN if isinstance(found, Unknown) else to_tensor(ev, found, axes, e.span)
     out: list[Any] = []
     known = _turns(ev, e, 0, scope, out)
     if not known:
         return UNKNOWN
     return ListV(tuple(out))
+
+
+def _chosen(
+    ev: Evaluator, e: tree.Comprehension, cond: tree.Expr, clauses: list[Clause], scope: Scope
+) -> Any:
+    """`[e for i, j if c]`: the members of which the condition, known when compiling, holds, in one list."""
+    names: list[str] = []
+    extents: list[int] = []
+    for c in clauses:
+        for axis in bind_axis(ev, c, e.body, scope)[1]:
+            if axis.extent.constant is None:
+                return UNKNOWN
+            names.append(axis.name)
+            extents.append(axis.extent.constant)
+    out: list[Any] = []
+    for turn in itertools.product(*map(range, extents)) if names else ():
+        inner = scope.child(dict(zip(names, turn)), turn=(e.span.start, len(out)))
+        keep = ev.known(ev.eval(cond, inner))
+        if isinstance(keep, Unknown):
+            return UNKNOWN
+        if not isinstance(keep, bool):
+            return ev.error(
+                "NDL327",
+                "this condition must be known when compiling: it decides how long the list is",
+                cond.span,
+                help="keep all members, `[if c then e else 0 for i]`, or reduce them, `sum(e, i if c)`",
+            )
+        if keep:
+            out.append(ev.eval(e.body, inner))
+    return ListV(tuple(out)) if names else UNKNOWN
 
 
 def _turns(ev: Evaluator, e: tree.Comprehension, depth: int, scope: Scope, out: list[Any]) -> bool:
@@ -301,17 +340,6 @@ def extreme(ev: Evaluator, name: str, values: list[Any], span: Span, exprs: Sequ
     return found
 
 
-REDUCTIONS = {
-    "sum": "sum",
-    "mean": "mean",
-    "prod": "prod",
-    "max": "amax",
-    "min": "amin",
-    "all": "all",
-    "any": "any",
-}
-
-
 def whole(ev: Evaluator, name: str, head: Any, e: tree.Call, first: tree.Expr) -> Any:
     """A reduction over all axes of a tensor or the elements of a list."""
     if isinstance(head, (Unknown, HostV)):
@@ -387,46 +415,6 @@ def _bound(
     return finish(ev, name, found, axes, conds, e.span)
 
 
-def finish(ev: Evaluator, name: str, v: Value, axes: list[Axis], conds: list[Any], span: Span) -> Any:
-    """Reduce bound axes; a condition leaves members out."""
-    if conds:
-        if name not in ("sum", "mean"):
-            return ev.not_lowered(f"a condition on the set of `{name}`", span)
-        mask = conds[0]
-        for c in conds[1:]:
-            mask = ev.both("and", mask, c, span)
-        kept = ev.choose(mask, v, 0.0, span)
-        if not isinstance(kept, Value):
-            return UNKNOWN
-        total = reduce_axes(ev, "sum", kept, axes, span)
-        if name == "sum":
-            return total
-        ones = ev.value(ev.choose(mask, 1.0, 0.0, span), span)
-        return (
-            UNKNOWN
-            if isinstance(ones, Unknown)
-            else ev.binary("/", total, reduce_axes(ev, "sum", ones, axes, span), span)
-        )
-    if name in REDUCTIONS:
-        return reduce_axes(ev, REDUCTIONS[name], v, axes, span)
-    if name in ("var", "std"):
-        square = ev.binary("*", v, v, span)
-        mean = reduce_axes(ev, "mean", v, axes, span)
-        if not isinstance(square, Value):
-            return UNKNOWN
-        found = ev.binary(
-            "-", reduce_axes(ev, "mean", square, axes, span), ev.binary("*", mean, mean, span), span
-        )
-        return found if name == "var" else ev.elementwise("sqrt", [found], span)
-    if len(axes) == 1 and name == "softmax":
-        big = reduce_axes(ev, "amax", v, axes, span)
-        top = ev.elementwise("exp", [ev.binary("-", v, big, span)], span)
-        return ev.binary("/", top, reduce_axes(ev, "sum", top, axes, span), span)
-    if len(axes) == 1 and v.type.rank == 0 and not ev.checking:
-        return ev.op(name, [to_tensor(ev, v, axes, span)], span, axis=0)
-    return Value(INTEGER) if ev.checking else ev.not_lowered(f"`{name}` over several indices", span)
-
-
 def _written_out(
     ev: Evaluator, name: str, body: tree.Expr, clauses: list[Clause], scope: Scope
 ) -> list[Any] | None:
@@ -474,77 +462,3 @@ def _fold(ev: Evaluator, name: str, terms: list[Any], e: tree.Call) -> Any:
         return found
     v = ev.value(ListV(tuple(terms)), e.span)
     return UNKNOWN if isinstance(v, Unknown) else reduce_components(ev, name, v, e.span)
-
-
-# ---------------------------------------------------------------- integrals and expectations
-
-
-def _rule(ev: Evaluator, law: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Gauss nodes and weights; the checker, which computes nothing, gets zeros."""
-    if ev.checking:
-        return (0.0,) * QUADRATURE, (0.0,) * QUADRATURE
-    import numpy as np
-
-    if law == "normal":
-        nodes, weights = np.polynomial.hermite_e.hermegauss(QUADRATURE)
-        weights = weights / weights.sum()
-    else:
-        nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE)
-    return tuple(map(float, nodes)), tuple(map(float, weights))
-
-
-def integral(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
-    """`integral(e, s in a..b)`: Gauss–Legendre with 32 nodes; over a domain it is a field's."""
-    if id(e) in ev.integrals:
-        return ev.integrals[id(e)]
-    clause = clause_of(ev, e.args[1], scope) if len(e.args) == 2 else None
-    if clause is None:
-        for a in e.args:
-            ev.eval(a.value, scope)
-        return ev.not_lowered("an integral over a domain", e.span)
-    found = ev.eval(clause.set, scope) if clause.set is not None else UNKNOWN
-    if not isinstance(found, RangeV):
-        from ndl.compiler.check.fields import integrand_type
-
-        return integrand_type(ev, e, clause, found, scope)
-    nodes, weights = _rule(ev, "uniform")
-    axis = Axis(clause.pattern.names[0], Dim.of(QUADRATURE))
-    shape = Tensor("R", (axis.extent,))
-    half = ev.binary("/", ev.binary("-", found.hi, found.lo, e.span), 2, e.span)
-    middle = ev.binary("/", ev.binary("+", found.hi, found.lo, e.span), 2, e.span)
-    unit = Value(Tensor(), ev.builder.const(tuple(map(float, nodes)), shape, e.span).ref, (axis,))
-    weight = Value(Tensor(), ev.builder.const(tuple(map(float, weights)), shape, e.span).ref, (axis,))
-    point = ev.binary("+", middle, ev.binary("*", half, unit, e.span), e.span)
-    body = ev.eval(e.args[0].value, scope.child({clause.pattern.names[0]: point}))
-    product = ev.value(ev.binary("*", body, weight, e.span), e.span)
-    if isinstance(product, Unknown):
-        return UNKNOWN
-    return ev.binary("*", half, reduce_axes(ev, "sum", product, [axis], e.span), e.span)
-
-
-def expectation(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
-    """`expect(e, z ~ d)` by Gauss quadrature of the law: Hermite for `normal`, Legendre for `uniform`."""
-    clause = clause_of(ev, e.args[1], scope) if len(e.args) == 2 else None
-    if clause is None or clause.law is None:
-        return ev.error("NDL340", "`expect` needs a draw: `expect(e, z ~ normal(0, 1))`", e.span)
-    law = ev.eval(clause.law, scope)
-    if isinstance(law, Unknown):
-        return UNKNOWN
-    if not isinstance(law, DistV) or law.law not in ("normal", "uniform") or len(law.args) != 2:
-        ev.eval(e.args[0].value, scope.child({clause.pattern.names[0]: UNKNOWN}))
-        return ev.not_lowered("an expectation over this law", e.span)
-    nodes, weights = _rule(ev, law.law)
-    if law.law == "normal":
-        centre, scale = law.args
-    else:
-        weights = tuple(w / 2 for w in weights)
-        centre = ev.binary("/", ev.binary("+", law.args[0], law.args[1], e.span), 2, e.span)
-        scale = ev.binary("/", ev.binary("-", law.args[1], law.args[0], e.span), 2, e.span)
-    axis = Axis(clause.pattern.names[0], Dim.of(QUADRATURE))
-    shape = Tensor("R", (axis.extent,))
-    unit = Value(Tensor(), ev.builder.const(tuple(map(float, nodes)), shape, e.span).ref, (axis,))
-    weight = Value(Tensor(), ev.builder.const(tuple(map(float, weights)), shape, e.span).ref, (axis,))
-    point = ev.binary("+", centre, ev.binary("*", scale, unit, e.span), e.span)
-    body = ev.eval(e.args[0].value, scope.child({clause.pattern.names[0]: point}))
-    product = ev.value(ev.binary("*", body, weight, e.span), e.span)
-    return UNKNOWN if isinstance(product, Unknown) else reduce_axes(ev, "sum", product, [axis], e.span)

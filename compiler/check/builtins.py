@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ndl.compiler.check import binders, fields
+from ndl.compiler.check import binders, fields, quadrature
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.scope import Scope
@@ -311,7 +311,7 @@ def _law(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, 
     name = e.func.id if isinstance(e.func, tree.Name) else e.func.span.text.split(".")[-1]
     if args and all(isinstance(a, RangeV) for a in args):
         return WordV(name, tuple(args), options)
-    return DistV(name, tuple(args), e.span)
+    return DistV("poisson_law" if name == "poisson" else name, tuple(args), e.span)
 
 
 def _uniform(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
@@ -380,6 +380,7 @@ LAWS = [
     "exponential",
     "gamma",
     "beta",
+    "poisson",
     "poisson_law",
     "categorical",
     "complex_normal",
@@ -569,8 +570,8 @@ def make_builtins() -> Scope:
     for n in ("sum", "mean", "prod", "max", "min", "var", "std", "softmax", "argmax", "argmin", "all", "any"):
         add(n, binders.reduction, 1, None, raw=True)
     names["all_of"] = names["all"]
-    add("integral", binders.integral, 1, 2, raw=True)
-    add("expect", binders.expectation, 2, 2, raw=True)
+    add("integral", quadrature.integral, 1, 2, raw=True)
+    add("expect", quadrature.expectation, 2, None, raw=True)
     add("norm", _norm, 1, 2)
     add("dot", _dot, 2, 2)
     add("outer", _outer, 2, 2)

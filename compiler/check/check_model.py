@@ -14,6 +14,7 @@ from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import convert
 from ndl.compiler.check.values import (
     UNKNOWN,
+    DistV,
     EveryV,
     ModelV,
     Object,
@@ -48,7 +49,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
         elaboration.lookup(name, 0)
     for name, eq in parts.rates.items():
         if eq.kind == "integral":
-            _integral(ev, elaboration, name)
+            integral_rate(elaboration, name)
         else:
             elaboration.rate(name)
             elaboration.diffusion(eq)
@@ -80,15 +81,27 @@ def _starts(ev: Evaluator, el: Elaboration) -> None:
         el.lookup(name, 0)
 
 
-def _integral(ev: Evaluator, el: Elaboration, name: str) -> None:
+def integral_rate(el: Elaboration, name: str) -> None:
     """`y(t) = …`: the state is a path, and `t` an argument."""
+    ev = el.ev
     eq = el.parts.rates[name]
     decl = el.parts.states[name].get(0)
     if decl is not None and decl.value is not None:
         ev.error("NDL420", f"`{name}(t) = …` leaves no room for an initial value", decl.value.span)
     wanted = el.state_type(name)
     point = el.lookup("t", 0)
+    paths = [
+        (f, n)
+        for f in el.root.frames()
+        for n, other in f.parts.rates.items()
+        if other.kind == "integral" and f is not el
+    ]
+    kept = [(f.cache, n, f.lookup(n, 0)) for f, n in paths]
+    for f, n in paths:
+        f.cache[n, 0] = _Path(f.state_type(n))
     value = ev.eval(eq.value, el.scope.child({"t": point, name: _Path(wanted)}))
+    for cache, n, found in kept:
+        cache[n, 0] = found
     el.fit(value, eq, None if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit))
 
 
@@ -147,6 +160,12 @@ def _event(ev: Evaluator, el: Elaboration, event: tree.When) -> None:
     elif isinstance(trigger, EveryV):
         if is_number(trigger.value) and trigger.value <= 0:
             ev.error("NDL422", "the period of an event must be positive", event.trigger.span)
+    elif id(event) in el.parts.jumps:
+        rate = trigger.args[0] if isinstance(trigger, DistV) else trigger
+        if is_number(rate) and not rate > 0:
+            ev.error("NDL422", "the rate of a noise must be positive", event.trigger.span)
+        if isinstance(rate, Value) and rate.type.rank:
+            ev.error("NDL421", f"the rate of a noise is a number, not {rate.type}", event.trigger.span)
     elif not isinstance(trigger, Unknown):
         ev.error(
             "NDL421",

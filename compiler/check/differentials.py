@@ -55,6 +55,11 @@ def summands(e: tree.Expr, names: frozenset[str]) -> list[Summand]:
     return [s for term, negative in _terms(e, False, names) for s in [_summand(term, negative, names)]]
 
 
+def terms(e: tree.Expr, names: frozenset[str]) -> list[tuple[tree.Expr, bool]]:
+    """The terms of a differential form, each with whether it is subtracted."""
+    return _terms(e, False, names)
+
+
 def _terms(e: tree.Expr, negative: bool, names: frozenset[str]) -> list[tuple[tree.Expr, bool]]:
     """The sum as a list of (term, whether subtracted), products distributed over inner sums."""
     if isinstance(e, tree.Binary) and e.op in "+-":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
-from ndl.compiler.check.axes import full, plain, split
+from ndl.compiler.check.axes import aligned, full, plain, split
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
+    Axis,
     HostV,
     ListV,
     NotLowered,
@@ -28,7 +30,7 @@ from ndl.compiler.types import Dim, Tensor
 
 def index(ev: Evaluator, base: Any, e: tree.Index, scope: Scope) -> Any:
     """The element or part of a tensor, list or recorded path."""
-    items = [_item(ev, i, scope) for i in e.items]
+    items = [read_index(ev, i, scope) for i in e.items]
     if isinstance(base, Object):
         return base.index(ev, items, e.span)
     if isinstance(base, (Unknown, HostV)) or any(isinstance(i, Unknown) for i in items):
@@ -60,7 +62,8 @@ def index(ev: Evaluator, base: Any, e: tree.Index, scope: Scope) -> Any:
     return found
 
 
-def _item(ev: Evaluator, item: tree.Expr, scope: Scope) -> Any:
+def read_index(ev: Evaluator, item: tree.Expr, scope: Scope) -> Any:
+    """One index: a whole number, a slice, or a value that the run has."""
     if isinstance(item, tree.Slice):
         ends = [None if s is None else ev.known(ev.eval(s, scope)) for s in (item.start, item.stop)]
         for end in ends:
@@ -131,7 +134,7 @@ def _by_value(ev: Evaluator, v: Value, axis: int, item: Value, span: Span) -> tu
         moved = ev.builder.op("permute", [full(v)], span, {"axes": order})
         return split(moved, (*v.axes, bound)), axis
     if any(a in v.axes for a in item.axes):
-        return ev.not_lowered("two indices of one tensor that run together", span), axis
+        return _together(ev, v, axis, item, joined, span), axis + item.type.rank
     return _gather(ev, v, axis, item, joined, span), axis + item.type.rank
 
 
@@ -153,3 +156,26 @@ def _gather(ev: Evaluator, v: Value, axis: int, item: Value, joined: Any, span: 
     order = (*range(k), *bound, *(i for i in range(k, rank) if i not in bound))
     moved = ev.builder.op("permute", [opened], span, {"axes": tuple(order)})
     return split(moved, joined)
+
+
+def _together(ev: Evaluator, v: Value, axis: int, item: Value, joined: tuple[Axis, ...], span: Span) -> Value:
+    """`A[i, i]`, `A[i, k[i]]`: an index that runs together with axes that are bound already. The bound axes
+    become one axis of rows, and each row takes its own elements from the concatenation of all rows."""
+    k, size = len(joined), v.type.extents[axis]
+    lead = tuple(plain(a.extent) for a in joined)
+    rows, inner = prod(lead), item.type.extents
+    every = prod(inner)
+    rest = (*v.type.extents[:axis], *v.type.extents[axis + 1 :])
+    order = (*range(k), k + axis, *(k + i for i in range(v.type.rank) if i != axis))
+    table = ev.builder.op("permute", [aligned(ev, v, joined, span)], span, {"axes": order})
+    table = ev.builder.op("reshape", [table], span, {"shape": (rows * size, *rest)})
+    places = ev.builder.op("reshape", [aligned(ev, item, joined, span)], span, {"shape": (rows * every,)})
+    starts = tuple(row * size for row in range(rows) for _ in range(every))
+    offset = ev.builder.const(starts, Tensor("Z", (Dim.of(rows * every),)), span)
+    at = ev.builder.op("add", [places, offset], span, {})
+    taken = ev.builder.op("gather", [table, at], span, {"axis": 0})
+    opened = ev.builder.op("reshape", [taken], span, {"shape": (*lead, *inner, *rest)})
+    own = list(range(k, k + len(inner)))
+    others = [i for i in range(k + len(inner), opened.type.rank)]
+    final = (*range(k), *others[:axis], *own, *others[axis:])
+    return split(ev.builder.op("permute", [opened], span, {"axes": final}), joined)

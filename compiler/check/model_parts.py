@@ -47,6 +47,7 @@ class Parts:
     observes: list[tree.Observe] = field(default_factory=list)
     conditions: list[tree.On] = field(default_factory=list)
     energies: list[tree.Optimize] = field(default_factory=list)
+    jumps: dict[int, str] = field(default_factory=dict)  # events of `poisson` noises, with their streams
     calculus: str = "ito"
     spans: dict[str, Span] = field(default_factory=dict)
 
@@ -81,6 +82,7 @@ TAKEN = ("t", "dt")
 def collect(ev: Evaluator, decl: tree.Model) -> Parts:
     """Sort a model's statements; report names defined twice and equations without a state."""
     from ndl.compiler.check.coloured import expand_coloured
+    from ndl.compiler.check.jumps import expand_jumps
     from ndl.compiler.check.recurrences import keep_previous
 
     parts = Parts(decl)
@@ -94,6 +96,7 @@ def collect(ev: Evaluator, decl: tree.Model) -> Parts:
     for stmt in equations:
         _equation(ev, parts, stmt)
     expand_coloured(ev, parts)
+    expand_jumps(ev, parts)
     keep_previous(parts)
     _check_states(ev, parts)
     return parts

@@ -32,6 +32,7 @@ from ndl.compiler.check.values import (
     describe,
     is_number,
 )
+from ndl.compiler.check.varied import Varied, check_varied
 from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Label, did_you_mean
 from ndl.compiler.source import Span
@@ -53,6 +54,8 @@ class Site(Protocol):
     def noise(self, name: str, type: Tensor) -> Any: ...
 
     def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any: ...
+
+    def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any: ...
 
     def time(self, unit: Units | None) -> Any: ...
 
@@ -78,6 +81,10 @@ class CheckSite:
     def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:
         return found
 
+    def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any:
+        check_varied(owner.ev, owner.prefix + name, one, type)
+        return Value(type)
+
     def time(self, unit: Units | None) -> Any:
         return Value(Tensor(unit=unit))
 
@@ -97,12 +104,14 @@ class Elaboration:
         site: Site,
         *,
         given: Mapping[str, Any] | None = None,
+        varied: Mapping[str, Varied] | None = None,
         prefix: str = "",
         path: PartPath = (),
         root: Elaboration | None = None,
     ) -> None:
         self.ev, self.parts, self.site = ev, parts, site
         self.given, self.prefix, self.path = dict(given or {}), prefix, path
+        self.varied = dict(varied or {})
         self.root: Elaboration = root or self
         self.cache: dict[tuple[str, int], Any] = {}
         self.items: dict[tuple[str, int], Item] = {}
@@ -129,7 +138,7 @@ class Elaboration:
     def frames(self) -> Iterator[Elaboration]:
         """This model and the parts joined to it, the outer ones first."""
         yield self
-        for name in self.parts.derived:
+        for name in (*self.parts.derived, *self.parts.draws):
             for part in inner_parts(self.lookup(name, 0)):
                 yield from part.frames()
 
@@ -145,6 +154,8 @@ class Elaboration:
         """The initial value of a state, as its part's application or its declaration says; None where
         neither does."""
         shown = name + "'" * order
+        if shown in self.varied:
+            return self._member(shown, wanted)
         if shown in self.given:
             return self._converted(shown, wanted)
         decl = self.parts.states[name].get(order)
@@ -163,6 +174,11 @@ class Elaboration:
         """The number or array at which a part's parameter is set to start; None for another value."""
         return constant_of(force(self.given[name])) if name in self.given else None
 
+    def _member(self, name: str, wanted: Tensor | None) -> Any:
+        """What a name is in one instance of the family that is joined."""
+        type_ = Tensor() if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit)
+        return self.site.member(self, name, self.varied[name], type_)
+
     def check_argument(self, name: str) -> None:
         """Work out what the application of this part sets, against what the part declares."""
         bare = name.rstrip("'")
@@ -174,21 +190,31 @@ class Elaboration:
     def _given(self, name: str) -> Any:
         """What the application of a part puts in place of a parameter, constant, input, datum or net."""
         p = self.parts
+        if name in self.varied:
+            return self._member(name, self._declared_type(name))
         if name in p.nets:
             found = force(self.given[name])
             if not isinstance(found, (OperatorV, Closure, FnV)):
                 return found
             net = read_net(self.ev, p.nets[name], self.scope, owner=self, target=found)
             return replace(net, name=self.prefix + name)
+        if name in p.params or name in p.consts or name in p.inputs:
+            return self._converted(name, self._declared_type(name))
+        if any(data.name == name and data.type is not None for data in p.decl.data):
+            return self._converted(name, self._declared_type(name))
+        return None
+
+    def _declared_type(self, name: str) -> Tensor | None:
+        """The type of a parameter, constant, input or datum."""
+        p = self.parts
         if name in p.params or name in p.consts:
-            decl = p.params.get(name) or p.consts[name]
-            return self._converted(name, self.item(name, decl).type)
+            return self.item(name, p.params.get(name) or p.consts[name]).type
         if name in p.inputs:
-            return self._converted(name, self.input_type(name)[0])
+            return self.input_type(name)[0]
         for data in p.decl.data:
             if data.name == name and data.type is not None:
                 found = resolve_type(self.ev, data.type, self.scope, self.generic)
-                return self._converted(name, found if isinstance(found, Tensor) else None)
+                return found if isinstance(found, Tensor) else None
         return None
 
     # ------------------------------------------------------------ names
@@ -228,11 +254,7 @@ class Elaboration:
 
     def _find(self, name: str, primes: int) -> Any:
         p = self.parts
-        if (
-            name in self.given
-            and name not in p.states
-            and (name not in p.params or self.starts_at(name) is None)
-        ):
+        if self.replaced(name):
             found = self._given(name) if primes == 0 else self._given_rate(name)
             if found is not None:
                 return found
@@ -254,8 +276,7 @@ class Elaboration:
             if name in p.nets:
                 return self._net(name)
             if name in p.draws:
-                found = draw_value(self.ev, p.draws[name], self.scope)
-                return self.site.draw(self, p.draws[name], found)
+                return self._draw(name)
             if name == "t":
                 return self.site.time(self.time_unit() if self.has_units() else None)
             for data in p.decl.data:
@@ -278,11 +299,34 @@ class Elaboration:
             return self._derivative(name)
         return None
 
+    def replaced(self, name: str) -> bool:
+        """Whether a part's application puts something in the place of a name, other than a start."""
+        if name in self.parts.states:
+            return False
+        if name in self.varied:
+            return True
+        return name in self.given and (name not in self.parts.params or self.starts_at(name) is None)
+
     def item(self, name: str, decl: tree.DeclItem) -> Item:
         key = (name, decl.primes)
         if key not in self.items:
             self.items[key] = read_item(self.ev, decl, self.scope)
         return self.items[key]
+
+    def _draw(self, name: str) -> Any:
+        """A random value, or a part that is drawn from a family."""
+        stmt = self.parts.draws[name]
+        law = self.ev.eval(stmt.law, self.scope)
+        if isinstance(law, ModelV):
+            if stmt.per is not None:
+                return self.ev.error(
+                    "NDL436",
+                    f"the part `{name}` cannot be drawn per {stmt.per}: its states belong to a whole run",
+                    stmt.span,
+                    help=f"write `{name} ~ {stmt.law.span.text}`, one instance for each member and run",
+                )
+            return as_parts(self, name, law, stmt.span, drawn=True)
+        return self.site.draw(self, stmt, draw_value(self.ev, stmt, self.scope))
 
     def _const(self, name: str) -> Any:
         """A `const` known when compiling stays a number; others are weights that are never fitted."""
@@ -629,7 +673,7 @@ class Elaboration:
                 eq.value.span,
                 help=f"declare `input {s.name}: {type_} on time`",
             )
-        given = s.name in self.given
+        given = self.replaced(s.name)
         rate = self._given_rate(s.name) if given else self.site.input_rate(self.prefix + s.name, type_)
         for at in s.at:
             index = self.ev.known(self.ev.eval(at, self.scope))

@@ -23,6 +23,7 @@ from ndl.compiler.check.values import (
     Value,
     is_number,
 )
+from ndl.compiler.check.varied import varied
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -75,12 +76,13 @@ class PartV(Object):
         )
 
 
-def as_parts(outer: Elaboration, name: str, value: Any, span: Span) -> Any:
-    """What a definition in a model means when its value is a model, or a list of models."""
+def as_parts(outer: Elaboration, name: str, value: Any, span: Span, drawn: bool = False) -> Any:
+    """What a definition in a model means when its value is a model, or a list of models; `drawn`: what a
+    draw `name ~ value` means."""
     if isinstance(value, ModelV):
-        return _part(join(outer, name, None, value, span))
+        return _part(join(outer, name, None, value, span, drawn))
     if isinstance(value, ListV) and value.items and all(isinstance(i, ModelV) for i in value.items):
-        return ListV(tuple(_part(join(outer, name, k, m, span)) for k, m in enumerate(value.items)))
+        return ListV(tuple(_part(join(outer, name, k, m, span, drawn)) for k, m in enumerate(value.items)))
     return value
 
 
@@ -88,15 +90,15 @@ def _part(joined: Any) -> Any:
     return joined if isinstance(joined, Unknown) else PartV(joined)
 
 
-def join(outer: Elaboration, name: str, index: int | None, model: ModelV, span: Span) -> Any:
+def join(
+    outer: Elaboration, name: str, index: int | None, model: ModelV, span: Span, drawn: bool = False
+) -> Any:
     """The elaboration of a part within that of its model; unknown after an error."""
     from ndl.compiler.check.applications import parts_of
     from ndl.compiler.check.models import Elaboration
 
     ev = outer.ev
     shown = name if index is None else f"{name}[{index}]"
-    if model.laws or model.members:
-        ev.not_lowered(f"a family as a part (`{shown}`)", span)
     if len(outer.path) >= DEEPEST:
         return ev.error("NDL430", f"`{model.decl.name}` contains itself without end", span)
     parts = parts_of(ev, model.decl)
@@ -116,6 +118,7 @@ def join(outer: Elaboration, name: str, index: int | None, model: ModelV, span: 
         options,
         outer.site,
         given=given,
+        varied=varied(ev, model, parts, drawn, span),
         prefix=f"{outer.prefix}{shown}.",
         path=(*outer.path, (name, index)),
         root=outer.root,
@@ -162,12 +165,16 @@ def dimensions_of(
 
 def check_parts(root: Elaboration) -> None:
     """Check what the applications of a model's parts set, and the parts' equations with it."""
+    from ndl.compiler.check.check_model import integral_rate
+
     frames = list(root.frames())
     for frame in frames[1:]:
-        for name in frame.given:
+        for name in (*frame.given, *frame.varied):
             frame.check_argument(name)
         for name, eq in frame.parts.rates.items():
-            if eq.kind != "integral":
+            if eq.kind == "integral":
+                integral_rate(frame, name)
+            else:
                 frame.rate(name)
 
 
@@ -184,8 +191,9 @@ def declarations(ev: Evaluator, model: ModelV) -> list[Parts]:
         seen.add(id(m.decl))
         parts = parts_of(ev, m.decl)
         found.append(parts)
-        for stmt in parts.derived.values():
-            names = {n.id for n in walk(stmt.value) if isinstance(n, tree.Name)}
+        written = [s.value for s in parts.derived.values()] + [s.law for s in parts.draws.values()]
+        for e in written:
+            names = {n.id for n in walk(e) if isinstance(n, tree.Name)}
             inner = [m.module.scope.find(n) for n in names if n not in parts.spans]
             waiting += [i for i in inner if isinstance(i, ModelV)]
     return found

@@ -60,10 +60,11 @@ class NoiseSpec:
 
 @dataclass(frozen=True)
 class EventSpec:
-    """`guard` is absent for `every` (then `period`) and `sample` (then `column`). `reset` returns the
-    new values of the states in `resets`, computed from those before the event."""
+    """`guard` is absent for `every` (then `period`), `sample` (then `column`) and `poisson` (then `period`,
+    the mean time from jump to jump, and the stream of its numbers as `column`). `reset` returns the new
+    values of the states in `resets`, computed from those before the event."""
 
-    kind: str  # rising falling crossing every sample
+    kind: str  # rising falling crossing every sample poisson
     text: str  # the trigger as written
     guard: Function | None = None
     reset: Function | None = None
@@ -97,7 +98,8 @@ class IntegralSpec:
 
 @dataclass(frozen=True)
 class DrawSpec:
-    """A random value; an input of the functions that read it. `per`: sample, step, firing of `event`."""
+    """A random value; an input of the functions that read it. `per`: sample, step, firing of `event`, or
+    member of a family, whose law may be `members` (a list of values). `stream`: its own name if empty."""
 
     name: str
     type: Tensor
@@ -105,6 +107,7 @@ class DrawSpec:
     arguments: tuple[Any, ...]
     per: str = "sample"
     event: int | None = None
+    stream: str = ""
 
 
 @dataclass(frozen=True)

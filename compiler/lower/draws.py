@@ -14,7 +14,8 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.operators import draw_value
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import DistV, Unknown, Value
+from ndl.compiler.check.values import DistV, ListV, RangeV, Unknown, Value
+from ndl.compiler.check.varied import Varied
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import DrawSpec
 from ndl.compiler.lower.builder import GraphBuilder, constant_of
@@ -100,6 +101,27 @@ def operator_draw(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:
     while name in builder.weights.draws:
         name += "_"  # a turn of a `for` draws anew
     return draw_of(builder, ev, name, ev.eval(stmt.law, scope), found.type, stmt.span)
+
+
+def member_of(builder: GraphBuilder, owner: Elaboration, name: str, one: Varied, type_: Tensor) -> Any:
+    """What a name of a part is in one instance of its family. The names of a drawn instance share the
+    stream of their part, so that they are those of one member of a listed family."""
+    shown, value = owner.prefix + name, one.get()
+    plain, per = Tensor(type_.kind, type_.shape), "sample" if one.drawn else "member"
+    if not one.listed:
+        return draw_of(builder, owner.ev, shown, value, plain, one.span, per)
+    listed = constant_of(
+        ListV(tuple(owner.ev.integers(value, one.span) or ())) if isinstance(value, RangeV) else value
+    )
+    if not isinstance(listed, tuple) or not listed:
+        raise fail(
+            "NDL512",
+            f"the members of `{shown}` are not a list that is known when compiling",
+            one.span,
+            help=f"draw from a law, `{name} ~ …`, or write the members as numbers",
+        )
+    builder.weights.draws[shown] = DrawSpec(shown, plain, "members", (listed,), per, stream=owner.prefix)
+    return builder.drawn(shown, plain, one.span)
 
 
 def draw_of(

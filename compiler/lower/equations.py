@@ -41,7 +41,7 @@ def initial(lowering: ModelLowering) -> Function:
 def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
     s, span = slot.spec, slot.spec.span
     decl = el.parts.states[slot.name].get(slot.order)
-    given = slot.name + "'" * slot.order in el.given
+    given = slot.name + "'" * slot.order in {*el.given, *el.varied}
     if decl is not None and decl.law is not None and not given:
         law = read_item(el.ev, decl, el.scope).law
         value = draw_of(g, el.ev, f"initial {s.name}", law, s.type, span)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.check_model import TRIGGERS
+from ndl.compiler.check.evaluator import Evaluator, constant_of
+from ndl.compiler.check.indexing import read_index
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run
-from ndl.compiler.check.values import EveryV, Value, WordV
+from ndl.compiler.check.values import DistV, EveryV, Value, WordV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import EventSpec, RequireSpec
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import fresh_draw
 from ndl.compiler.lower.equations import filled
+from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.compiler.types import Dim, Tensor
 
 if TYPE_CHECKING:
     from ndl.compiler.lower.models import ModelLowering
@@ -42,21 +47,32 @@ def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, numb
     def period(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
         el = root.descend(frame.path)
         trigger = el.ev.eval(event.trigger, el.scope)
+        if isinstance(trigger, DistV):  # the mean time from one jump to the next
+            return [("period", el.ev.binary("/", 1.0, trigger.args[0], event.trigger.span))]
         assert isinstance(trigger, EveryV)
         return [("period", trigger.value)]
 
     function = lowering.function("guard", guard)
-    every = isinstance(seen[0], EveryV)
+    jumps = frame.parts.jumps.get(id(event))
+    every = isinstance(seen[0], EveryV) or jumps is not None
     stop = next((s for s in event.body if isinstance(s, tree.Stop)), None)
     resets = list(dict.fromkeys(reset_name(s) for s in event.body if isinstance(s, tree.Reset)))
+    waiting = lowering.function("period", period, with_states=False) if every else None
+    if jumps is not None and waiting is not None and waiting.inputs:
+        raise fail(
+            "NDL439",
+            f"the rate of `{frame.prefix}{jumps}` changes during a run",
+            event.trigger.span,
+            help="give it a rate that a run does not change: a number, a parameter or a draw",
+        )
     return EventSpec(
-        kind="every" if every else seen[0].name,
+        kind="poisson" if jumps is not None else "every" if every else seen[0].name,
         text=" ".join(event.trigger.span.text.split()),
         guard=function if function.outputs else None,
         reset=_reset(lowering, frame, event, resets, number) if resets else None,
         resets=tuple(frame.prefix + r for r in resets),
-        period=lowering.function("period", period, with_states=False) if every else None,
-        column=None if every else _column(event),
+        period=waiting,
+        column=f"{frame.prefix}{jumps}" if jumps is not None else None if every else _column(event),
         stop=stop is not None,
         why=stop.reason if stop is not None else None,
         span=event.span,
@@ -107,15 +123,47 @@ def _reset_value(el: Elaboration, stmt: tree.Reset, scope: Scope, new: dict[str,
     whole = new.get(reset_name(stmt))
     if whole is None:
         whole = ev.value(ev.eval(stmt.target.value, scope), stmt.target.span)
-    index = ev.known(ev.eval(stmt.target.items[0], scope))
-    if len(stmt.target.items) > 1 or not isinstance(index, int):
-        raise fail("NDL490", "a reset of several components at once is not yet lowered", stmt.target.span)
     assert isinstance(whole, Value)
-    n = whole.type.extents[0]
-    pieces: Any = [
-        value if i == index % n else ev.op("index", [whole], stmt.span, axis=0, at=i) for i in range(n)
+    return _replaced(ev, whole, value, _places(ev, whole.type.extents, stmt.target, scope), stmt.span)
+
+
+def _places(ev: Evaluator, shape: tuple[int, ...], target: tree.Index, scope: Scope) -> Any:
+    """The places of the components that a reset names in the flat state, in their order."""
+    import numpy as np
+
+    places, axis = np.arange(math.prod(shape)).reshape(shape), 0
+    for written in target.items:
+        item = read_index(ev, written, scope)
+        if isinstance(item, Value):
+            item = constant_of(ev.known(ev.eval(written, scope)))
+        if isinstance(item, slice):
+            places = places[(slice(None),) * axis + (item,)]
+        elif item is None:
+            raise fail(
+                "NDL327",
+                "which components a reset changes must be known when compiling",
+                written.span,
+                help="reset the whole state, `x <- [if i == k then v else x[i] for i]`",
+            )
+        else:
+            places = np.take(places, item, axis)
+        axis += not isinstance(item, int)
+    return places.reshape(-1)
+
+
+def _replaced(ev: Evaluator, whole: Value, value: Value, places: Any, span: Span) -> Any:
+    """A state with the components at `places` replaced: each is taken from the old or the new values."""
+    size = math.prod(whole.type.extents)
+    chosen = list(range(size))
+    for k, place in enumerate(places):
+        chosen[int(place)] = size + k
+    flat: list[Any] = [
+        ev.op("reshape", [v], span, shape=(math.prod(v.type.extents),)) for v in (whole, value)
     ]
-    return ev.op("stack", pieces, stmt.span, axis=0)
+    both = ev.op("concat", flat, span, axis=0)
+    at = ev.builder.const(tuple(chosen), Tensor("Z", (Dim.of(size),)), span)
+    taken: Any = ev.op("gather", [both, at], span, axis=0)  # type: ignore[list-item]
+    return ev.op("reshape", [taken], span, shape=whole.type.extents)
 
 
 def require_of(lowering: ModelLowering, frame: Elaboration, require: tree.Require) -> RequireSpec:

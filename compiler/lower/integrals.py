@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.binders import clause_of
@@ -21,39 +20,58 @@ if TYPE_CHECKING:
     from ndl.compiler.lower.models import ModelLowering
 
 
+Owned = tuple[Elaboration, Equation]
+"""An equation with the model or part that it belongs to."""
+
+
 def integral_parts(lowering: ModelLowering) -> tuple[tuple[IntegralSpec, ...], Function | None]:
-    """The integrals of a model's equations, and the right sides with their values known."""
-    rates = lowering.parts.rates
-    equations = {n: eq for n, eq in rates.items() if eq.kind == "integral"}
-    for frame in lowering.frames[1:]:
-        for eq in frame.parts.rates.values():
-            if eq.kind == "integral":
-                raise fail("NDL490", "an integral equation in a part is not yet lowered", eq.span)
-    if not equations:
+    """The integrals of a model's and its parts' equations, and the right sides with their values known."""
+    owned = [(f, eq) for f in lowering.frames for eq in f.parts.rates.values() if eq.kind == "integral"]
+    if not owned:
         return (), None
-    calls = [c for eq in equations.values() for c in walk(eq.value) if _is_integral(c)]
-    specs = tuple(_integral(lowering, c, equations) for c in calls)
+    _only_integrals(lowering, owned)
+    calls = [(f, c) for f, eq in owned for c in walk(eq.value) if _is_integral(c)]
+    specs = tuple(_integral(lowering, f, c, owned) for f, c in calls)
     types = {f"integral{k}": _output_type(s.kernel) for k, s in enumerate(specs)}
 
-    def make(el: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+    def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
         found = []
-        for name, eq in equations.items():
-            el.ev.integrals = {id(c): el.site.noise(key, types[key]) for key, c in zip(types, calls)}
-            wanted = lowering.types.state_type(name)
+        for frame, eq in owned:
+            el = root.descend(frame.path)
+            # equal parts share their syntax, so that the values are those of one part at a time
+            el.ev.integrals = {
+                id(c): el.site.noise(key, types[key]) for key, (f, c) in zip(types, calls) if f is frame
+            }
+            wanted = frame.state_type(eq.name)
             plain = None if wanted is None else Tensor(wanted.kind, wanted.shape)
-            found.append((name, el.fit(el.ev.eval(eq.value, el.scope), eq, plain)))
+            found.append((frame.prefix + eq.name, el.fit(el.ev.eval(eq.value, el.scope), eq, plain)))
         return found
 
     return specs, lowering.function("forcing", make, {"t": Tensor(), **types}, with_states=False)
+
+
+def _only_integrals(lowering: ModelLowering, owned: list[Owned]) -> None:
+    """Integral equations and others are not solved together."""
+    names = {f.prefix + eq.name for f, eq in owned}
+    other = next((s for s in lowering.slots if s.spec.name not in names), None)
+    if other is not None:
+        raise fail(
+            "NDL437",
+            f"`{other.spec.name}` has no integral equation, but `{next(iter(names))}` has one",
+            other.spec.span,
+            help="write the rate as an integral equation, `x(t) = x0 + integral(f(x(s), s), s in 0..t)`",
+        )
 
 
 def _is_integral(e: Any) -> bool:
     return isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "integral"
 
 
-def _integral(lowering: ModelLowering, call: tree.Call, equations: Mapping[str, Equation]) -> IntegralSpec:
-    root = lowering.scratch()
-    clause = clause_of(root.ev, call.args[1], root.scope) if len(call.args) == 2 else None
+def _integral(
+    lowering: ModelLowering, frame: Elaboration, call: tree.Call, owned: list[Owned]
+) -> IntegralSpec:
+    own = lowering.scratch().descend(frame.path)
+    clause = clause_of(own.ev, call.args[1], own.scope) if len(call.args) == 2 else None
     if clause is None or not isinstance(clause.set, tree.Range):
         raise fail("NDL490", "an integral equation over this set is not yet lowered", call.span)
     variable = clause.pattern.names[0]
@@ -62,14 +80,18 @@ def _integral(lowering: ModelLowering, call: tree.Call, equations: Mapping[str, 
     volterra = isinstance(upper, tree.Name) and upper.id == "t" and not upper.primes
 
     def bound(e: tree.Expr) -> Function:
-        return lowering.function(
-            "bound", lambda el, g: [("bound", el.ev.eval(e, el.scope))], {"t": Tensor()}, with_states=False
-        )
+        def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+            el = root.descend(frame.path)
+            return [("bound", el.ev.eval(e, el.scope))]
 
-    def kernel(el: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+        return lowering.function("bound", make, {"t": Tensor()}, with_states=False)
+
+    def kernel(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
+        for f, eq in owned:  # parts read each other's unknowns by their dotted names
+            el = root.descend(f.path)
+            el.cache[eq.name, 0] = Integrand(el.lookup(eq.name, 0))
+        el = root.descend(frame.path)
         names: dict[str, Any] = {variable: el.site.noise("s", Tensor())}
-        for name in equations:
-            names[name] = Integrand(el.lookup(name, 0))
         return [("kernel", el.ev.eval(call.args[0].value, el.scope.child(names)))]
 
     inside = lowering.function("kernel", kernel, {"s": Tensor()})

@@ -211,12 +211,12 @@ class ModelLowering:
         """Every parameter and draw belongs to the model, read by an equation or not."""
         parts = frame.parts
         for name, decl in {**parts.params, **parts.consts}.items():
-            if name in frame.given and (name not in parts.params or frame.starts_at(name) is None):
+            if frame.replaced(name):
                 continue
             if name in parts.params or decl.type is not None or decl.law is not None:
                 self.spec(frame, frame.item(name, decl), name in parts.params, decl)
         inner = self.scratch().descend(frame.path)
-        for name in parts.draws:
+        for name in (*parts.draws, *(n for n in frame.varied if frame.replaced(n))):
             inner.lookup(name, 0)
 
     def _derived(self) -> dict[str, Function]:
@@ -245,10 +245,10 @@ class ModelLowering:
         for frame in self.frames:
             for data in self.decl.data if frame is self.types else frame.parts.decl.data:
                 value = frame.lookup(data.name, 0)
-                if isinstance(value, Value) and data.name not in frame.given:
+                if isinstance(value, Value) and not frame.replaced(data.name):
                     found.append(InputSpec(frame.prefix + data.name, value.type, False))
             for name in frame.parts.inputs:
-                if name != "t" and name not in frame.given:
+                if name != "t" and not frame.replaced(name):
                     type_, on_time = frame.input_type(name)
                     found.append(InputSpec(frame.prefix + name, type_ or Tensor(), on_time))
         return tuple(found)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.values import Object, Value
+from ndl.compiler.check.varied import Varied
 from ndl.compiler.check.weights import Item
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.builder import GraphBuilder
@@ -62,6 +63,11 @@ class GraphSite:
         from ndl.compiler.lower.draws import drawn
 
         return drawn(self, owner, stmt, found)
+
+    def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any:
+        from ndl.compiler.lower.draws import member_of
+
+        return member_of(self.builder, owner, name, one, type)
 
     def time(self, unit: Units | None) -> Any:
         return self.read("t", Tensor())

@@ -43,6 +43,7 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.types import Map, Tensor
 from ndl.host.builder import EagerBuilder, lift
 from ndl.host.compiled import Compilation
+from ndl.host.families import check_family, uncounted
 from ndl.host.names import stmt_name
 from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, TrainingObject
 from ndl.runtime.weights import Extern
@@ -354,12 +355,7 @@ class Host:
                     "NDL328", f"`{name}` is drawn from a distribution, not from {describe(law)}", Span()
                 )
             if ensemble is None:
-                raise fail(
-                    "NDL513",
-                    f"`{name} ~ {law.law}` is a family: say how many members it has",
-                    law.span or model.decl.name_span,
-                    help="write `ensemble = 100`",
-                )
+                raise uncounted(name, law.law, law.span or model.decl.name_span)
             arguments = tuple(self.number(a) for a in law.args)
             shape = next((p.shape for p in made.PARAMETERS if p.name == name), None)
             if shape is None:
@@ -413,7 +409,9 @@ class Host:
         ensemble = None if ensemble is None else int(self.number(ensemble))
         seed = int(self.number(found.get("seed", 0)))
         instance = self.instance(target, ensemble, seed)
-        instance = self.draws(instance, ensemble, seed)
+        if not getattr(target, "drawn", False):  # a drawn instance has its draws
+            check_family(instance, ensemble, model_v.decl.name_span)
+            instance = self.draws(instance, ensemble, seed)
         from ndl.host.failures import explained
 
         with explained(self, instance, model_v, span):

@@ -167,8 +167,8 @@ class ModelObject(Object):
 
     kind = "model"
 
-    def __init__(self, instance: Any, source: Any = None) -> None:
-        self.instance, self.source = instance, source
+    def __init__(self, instance: Any, source: Any = None, drawn: bool = False) -> None:
+        self.instance, self.source, self.drawn = instance, source, drawn
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         if name == "params":

@@ -8,7 +8,7 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.plotted import plots_of
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import HostV, ListV, TupleV, WordV
+from ndl.compiler.check.values import HostV, ListV, ModelV, TupleV, WordV
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -36,10 +36,14 @@ class TestContext:
             from ndl.compiler.check.typing import resolve_type
             from ndl.compiler.check.values import DistV
             from ndl.host.builder import lift
+            from ndl.host.families import drawn_instance
             from ndl.runtime.laws import Law
 
             law = ev.eval(stmt.law, scope)
             type_ = resolve_type(ev, stmt.type, scope) if stmt.type is not None else None
+            if isinstance(law, ModelV):
+                scope.names[stmt.name] = drawn_instance(self.host, law, stmt.name, 0, 0, 0)
+                return
             if isinstance(law, DistV):
                 arguments = tuple(self.host.number(a) for a in law.args)
                 shape = getattr(type_, "extents", ())

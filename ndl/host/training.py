@@ -32,6 +32,7 @@ from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.builder import lift
+from ndl.host.families import drawn_instance
 from ndl.host.memory import BlockMemory
 from ndl.host.objects import Branch, DataObject, ModelObject, NetObject, SolutionObject, TrainingObject
 from ndl.runtime.batches import Batch
@@ -578,8 +579,17 @@ class Loss:
             if not isinstance(stmt, tree.Draw):
                 continue
             law = host.ev.eval(stmt.law, self.session.scope)
+            if isinstance(law, ModelV):
+                found[stmt.name] = drawn_instance(
+                    host, law, stmt.name, self.seed, sample, 0 if fixed else step
+                )
+                continue
             if not isinstance(law, DistV):
-                raise fail("NDL490", f"a draw from {describe(law)} is not yet lowered", stmt.law.span)
+                raise fail(
+                    "NDL328",
+                    f"`{stmt.name}` is drawn from a distribution or a family, not from {describe(law)}",
+                    stmt.law.span,
+                )
             from ndl.compiler.check.typing import resolve_type
             from ndl.compiler.types import Tensor
 

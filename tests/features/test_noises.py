@@ -56,10 +56,33 @@ def test_noises() -> None:
 def test_what_waits_is_named() -> None:
     body = '    state x = 0.0\n    dx = -x*dt + dN\n\ntest "t":\n'
     body += "    s = solve(M, span=0..1, method=euler_maruyama(h=0.1))\n"
-    jumps = refused("model M:\n    noise N: poisson(2.0)\n" + body)
-    assert (jumps.code, jumps.span.text) == ("NDL490", "noise N: poisson(2.0)")
     process = "model P:\n    state y = 1.0\n    y' = -y\n\n"
     own = refused(process + "model M:\n    noise N: P\n" + body)
     assert (own.code, own.span.text) == ("NDL490", "noise N: P")
     shape = refused("model M:\n    noise N: wiener(cov=[1.0, 2.0])\n" + body)
     assert shape.code == "NDL305"
+
+
+PROCESS = """
+model CIR:
+    param kappa = 2.0, theta = 0.5, nu = 0.3
+    state v > 0 = 1.0
+    noise B: wiener
+    dv = kappa*(theta - v)*dt + nu*sqrt(v)*dB
+
+model Heston:
+    rate = CIR(theta=0.4)
+    state x = 0.0
+    noise W: wiener
+    dx = sqrt(rate.v)*dW
+
+test "a model that defines a process by its own equation drives another":
+    s = solve(Heston, span=0..1, method=euler_maruyama(h=0.02), ensemble=2000, seed=5, save=end)
+    assert abs(mean(s.final.rate.v) - (0.4 + 0.6*exp(-2))) < 0.02
+    assert abs(mean(s.final.x^2) - (0.4 + 0.6*(1 - exp(-2))/2)) < 0.07
+    assert abs(mean(s.final.x*s.final.rate.B)) < 0.07
+"""
+
+
+def test_processes_as_parts() -> None:
+    check(PROCESS)

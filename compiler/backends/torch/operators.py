@@ -162,7 +162,14 @@ def draw_entries(draws: Sequence[DrawSpec]) -> list[str]:
     """`DRAWS = (…)`."""
     return [
         fields_text(
-            "DrawInfo", d.name, d.type.extents, law=d.law, arguments=d.arguments, per=d.per, event=d.event
+            "DrawInfo",
+            d.name,
+            d.type.extents,
+            law=d.law,
+            arguments=d.arguments,
+            per=d.per,
+            event=d.event,
+            stream=d.stream or None,
         )
         for d in draws
     ]
