@@ -121,7 +121,8 @@ class Body:
             start = {"0": "", "1": " + stride"}.get(row.text, f" + {row.inside(6)} * stride")
             return f"{pointer}{start} + m"
         shared = instr.args[0] not in self.values.varying and (instr.op == "store" or buffer.mode != "in")
-        return f"{pointer} + {row.inside(6)}{' + 0 * lanes' if shared else ''}"
+        start = "" if row.text == "0" else f" + {row.inside(6)}"
+        return f"{pointer}{start}{' + 0 * lanes' if shared else ''}"
 
     def pointer(self, buffer: str) -> str:
         return self.values.names[f"{buffer}_ptr"]

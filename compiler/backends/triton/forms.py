@@ -37,8 +37,8 @@ PREFIX = {"neg": ("-", 7), "not": ("~", 7)}
 
 PATTERNS = {
     "fma": "tl.fma({0}, {1}, {2})",
-    "maximum": "tl.maximum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
-    "minimum": "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)",
+    "maximum": "_maximum({0}, {1})",
+    "minimum": "_minimum({0}, {1})",
     "abs": "tl.abs({0})",
     "sqrt": "tl.sqrt({0})",
     "floor": "tl.floor({0})",
@@ -74,6 +74,16 @@ HELPERS = {
 def _any(mask):
     """Whether some lane of the tile is set."""
     return tl.max(mask.to(tl.int32), axis=0) > 0
+''',
+    "_maximum": '''\
+def _maximum(a, b):
+    """The larger number; nan if one is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+''',
+    "_minimum": '''\
+def _minimum(a, b):
+    """The smaller number; nan if one is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 ''',
     "_round": '''\
 def _round(x):

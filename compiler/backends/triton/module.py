@@ -1,15 +1,15 @@
 """A kernel as a whole Python module: helper functions, one Triton function, its launch.
 
 A program owns a tile of `BLOCK` lanes. In `even` kernels all trajectories end together and a program runs
-one tile. Otherwise a fixed number of programs share a counter, the queue: lanes whose trajectory is done store
-its results and take the next ones, until the queue is past the last trajectory.
+one tile. Otherwise a fixed number of programs share a counter, the queue: lanes whose trajectory is done
+store its results and take the next ones, until none are left.
 """
 
 from __future__ import annotations
 
 from ndl.compiler.backends.triton.body import PAD, Body
 from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
-from ndl.compiler.backends.triton.names import ascii_name
+from ndl.compiler.backends.triton.names import Names, ascii_name
 from ndl.compiler.kernels.ir import Kernel, KernelError, Value
 
 EVEN_LAUNCH = """\
@@ -52,7 +52,7 @@ class _Module:
         self.body = Body(kernel)
         self.values = self.body.values
         self.name = ascii_name(kernel.name) + "_kernel"
-        self.buffers = [self.values.names.kept(b.name) for b in kernel.buffers]
+        self.buffers = list(map(Names().kept, (b.name for b in kernel.buffers)))
         self.pointers = [self.body.pointer(b.name) for b in kernel.buffers]
         if not kernel.buffers:
             raise KernelError(f"`{kernel.name}` has no buffers: nothing comes of it")
@@ -158,6 +158,7 @@ class _Module:
         return "\n".join(
             [
                 f'PRECISION = "{self.kernel.precision}"',
+                f"EVEN = {self.kernel.even}",
                 f"KERNEL = {self.name}",
                 "BUFFERS = (",
                 *rows,
