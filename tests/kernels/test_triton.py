@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ndl.compiler.backends.triton import print_module
-from ndl.compiler.backends.triton.ahead import TritonMissing, resources, table
+from ndl.compiler.backends.triton.ahead import TritonMissing, compiled, resources, table
 from ndl.compiler.backends.triton.forms import NATIVE
+from ndl.compiler.backends.triton.module import printable
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.interpret import run
 from ndl.compiler.kernels.ir import KernelError
 from ndl.compiler.kernels.ops import TABLE
 from ndl.runtime.kernels import files, tiles, triton_engine
-from triton_cases import Case, Elementwise, collatz, fibonacci, lorenz, one_turn
+from triton_cases import Case, Elementwise, collatz, fibonacci, lorenz, nested, one_turn
 
 EXACT = {"f64": 1e-14, "f32": 2e-6}
 PRECISIONS = ("f64", "f32")
@@ -36,6 +37,7 @@ def cases() -> dict[str, Case]:
             made[f"expanded-{p}"] = Elementwise(p, EXPANDED).case()
         made[f"collatz-{p}"] = collatz(p)
         made[f"fibonacci-{p}"] = fibonacci(p)
+        made[f"nested-{p}"] = nested(p)
         made[f"lorenz-{p}"] = lorenz(p)
     for count in (0, 1, 8):
         made[f"batch-{count}"] = collatz("f64", count)
@@ -65,7 +67,7 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_agrees_with_the_kernel_interpreter(name: str, interpreted: Path) -> None:
     case = CASES[name]
     wanted = {key: values.copy() for key, values in case.buffers.items()}
-    run(case.kernel, wanted, case.count)
+    run(printable(case.kernel), wanted, case.count)
     found = np.load(interpreted / f"{name}.npz")
     for key, values in wanted.items():
         tolerance = EXACT[case.kernel.precision] if values.dtype != np.int32 else 0
@@ -132,6 +134,7 @@ def test_an_adaptive_solve_compiles_without_spills(tmp_path: Path, monkeypatch: 
     assert [(r.architecture, r.spills) for r in rows] == [(80, 0), (90, 0)] * 2
     assert all(16 < r.registers <= 128 for r in rows), table(rows)
     assert table(rows).count("lorenz") == 4
+    assert "f64" not in compiled(lorenz("f32").kernel, 90)[0].asm["ptx"]
 
 
 def test_without_triton_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

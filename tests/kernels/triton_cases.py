@@ -165,6 +165,7 @@ def fibonacci(precision: str) -> Case:
     code.buffer("rows", "member", "in", "i32")
     code.buffer("table", "member", "in")
     code.buffer("out", "member", "out")
+    code.buffer("seen", "table", "out")
     with code.block(shared=True) as entry:
         pass
     with code.block() as begin:
@@ -188,11 +189,50 @@ def fibonacci(precision: str) -> Case:
         code.store("out", 5, kept)
         code.store("out", 6, code.op("to_real", code.member()))
         code.store("out", 7, code.const(float("inf")))
+        code.store("seen", code.op("add", code.member(), code.const(1, "i32")), found)
+        code.store("seen", 0, code.const(0.5))
         code.store("out", 8, code.op("sub", code.const(float("inf")), code.const(float("inf"))))
     kernel = verify(code.kernel("fibonacci", entry, begin, step, finish, carried=("a", "b", "k"), even=True))
     random, count, real = np.random.default_rng(4), 10, REAL[precision]
     table, rows = random.uniform(0, 1, 3 * count).astype(real), random.integers(0, 3, count).astype(np.int32)
-    return Case(kernel, {"rows": rows, "table": table, "out": np.zeros(9 * count, real)}, count)
+    out, seen = np.zeros(9 * count, real), np.zeros(count + 1, real)
+    return Case(kernel, {"rows": rows, "table": table, "out": out, "seen": seen}, count)
+
+
+def nested(precision: str) -> Case:
+    """A loop for all inside a `when` for some inside a loop of each one's own; a `when` for all or none."""
+    code = Code(precision)
+    code.buffer("n", "member", "in", "i32")
+    code.buffer("flags", "table", "in", "i32")
+    code.buffer("out", "member", "out")
+    whole = lambda n: code.const(n, "i32")  # noqa: E731
+
+    def tripled(n: Value, total: Value) -> Sequence[Value]:
+        start = (whole(0), total)
+        _, found = code.loop(
+            start,
+            lambda s: code.op("lt", s[0], whole(3)),
+            lambda s: (code.op("add", s[0], whole(1)), code.op("add", s[1], code.op("to_real", n))),
+        )
+        return (found,)
+
+    def turn(s: tuple[Value, ...]) -> Sequence[Value]:
+        odd = code.op("to_bool", code.op("bit_and", s[0], whole(1)))
+        (total,) = code.when(odd, lambda: tripled(*s), [s[1]])
+        return code.op("sub", s[0], whole(1)), total
+
+    def write() -> None:
+        start = (code.load("n", 0), code.const(0.0))
+        _, total = code.loop(start, lambda s: code.op("gt", s[0], whole(0)), turn)
+        for row in range(2):
+            flag = code.op("to_bool", code.load("flags", row))
+            (kept,) = code.when(flag, lambda: [code.op("mul", total, 2.0)], [total])
+            (same,) = code.when(flag, lambda: [code.const(3.0)], [code.const(-3.0)])
+            code.store("out", row, code.op("add", kept, same))
+
+    kernel = one_turn(code, write)
+    n, flags = np.arange(11, dtype=np.int32), np.array([1, 0], np.int32)
+    return Case(kernel, {"n": n, "flags": flags, "out": np.zeros(22, REAL[precision])})
 
 
 def _stored(code: Code, value: Value) -> Sequence[Value]:

@@ -135,7 +135,7 @@ class _Module:
         with body.masked("ended"):
             body.block(k.finish)
         body.line("rank = tl.cumsum(done.to(tl.int32), axis=0)")
-        body.line("first = tl.atomic_add(queue_ptr, tl.max(rank, axis=0))")
+        body.line('first = tl.atomic_add(queue_ptr, tl.max(rank, axis=0), sem="relaxed")')
         body.line("m = tl.where(done, first + rank - 1, m)")
         body.line("fresh = done & (m < count)")
         body.line("live = fresh | (live & ~done)")
