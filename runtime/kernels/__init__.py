@@ -1,0 +1,1 @@
+"""What generated kernels need to run: their files, launches and the choice of a tile."""

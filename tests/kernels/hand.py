@@ -64,8 +64,8 @@ def buffers(count: int, precision: str = "f64", seed: int = 0) -> Buffers:
 
 
 def elementwise(op: str, operands: tuple[str, ...], result: str, precision: str) -> Kernel:
-    """One operation: `a0`, `a1`, … to `out`, for every trajectory. Bools stand in i32 buffers, bits are those of
-    reals."""
+    """One operation: `a0`, `a1`, … to `out`, for every trajectory. Bools stand in i32 buffers, bits are
+    those of reals."""
     code = Code(precision)
     kinds = {"bool": "i32", "bits": "real"}
     for i, type in enumerate(operands):

@@ -49,7 +49,8 @@ def test_what_is_written_twice_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("op", "arguments", "same"),
     [
-        ("add", ("a", 0.0), "a"), ("mul", ("a", 1.0), "a"), ("mul", (1.0, "a"), "a"), ("sub", ("a", 0.0), "a"),
+        ("add", ("a", 0.0), "a"), ("mul", ("a", 1.0), "a"), ("mul", (1.0, "a"), "a"),
+        ("sub", ("a", 0.0), "a"),
         ("div", ("a", 1.0), "a"), ("pow", ("a", 1.0), "a"), ("fma", ("a", 0.0, "b"), "b"),
     ],
 )  # fmt: skip

@@ -1,0 +1,123 @@
+"""Compiling kernels ahead of time for GPUs that need not be there, and what they take of the hardware."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ndl.compiler.backends.triton.module import print_module
+from ndl.compiler.kernels.ir import Kernel
+
+ARCHITECTURES = (80, 90)
+"""Compute capabilities: 80 is that of an A100, 90 of an H100."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one kernel takes on one architecture: registers of a thread, bytes spilled of a thread, bytes of
+    shared memory of a program."""
+
+    kernel: str
+    architecture: int
+    block: int
+    warps: int
+    registers: int
+    spills: int
+    shared: int
+
+
+class TritonMissing(ImportError):
+    """Triton is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__("kernels for GPUs need triton: `pip install ndl-lang[triton]`")
+
+
+def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1) -> tuple[Any, Resources]:
+    """The compiled kernel (its `asm` holds the code by kind) and what it takes. Needs no GPU."""
+    try:
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+    except ImportError as error:
+        raise TritonMissing from error
+    if triton.knobs.runtime.interpret:
+        raise RuntimeError("TRITON_INTERPRET is set: kernels are interpreted, not compiled")
+    with tempfile.TemporaryDirectory() as folder:
+        function = _module(print_module(kernel), Path(folder)).KERNEL
+        source = ASTSource(function, _signature(kernel, function.arg_names), {"BLOCK": block})
+        options = {"num_warps": warps, "enable_fp_fusion": False}
+        made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    registers, spills = _assembled(made.asm["ptx"], architecture)
+    shared = int(made.metadata.shared)
+    return made, Resources(kernel.name, architecture, block, warps, registers, spills, shared)
+
+
+def resources(
+    kernels: Iterable[Kernel],
+    architectures: Sequence[int] = ARCHITECTURES,
+    block: int = 32,
+    warps: int = 1,
+) -> list[Resources]:
+    """What each kernel takes on each architecture."""
+    return [compiled(k, a, block, warps)[1] for k in kernels for a in architectures]
+
+
+def table(rows: Iterable[Resources]) -> str:
+    """Resources as text, a kernel and architecture a line."""
+    head = f"{'kernel':<24} {'sm':>4} {'block':>6} {'warps':>6} {'registers':>10} {'spills':>7} {'shared':>7}"
+    return "\n".join([head, *map(_row, rows)]) + "\n"
+
+
+def _row(r: Resources) -> str:
+    tile = f"{r.kernel:<24} {r.architecture:>4} {r.block:>6} {r.warps:>6}"
+    return f"{tile} {r.registers:>10} {r.spills:>7} {r.shared:>7}"
+
+
+def _signature(kernel: Kernel, names: Sequence[str]) -> dict[str, str]:
+    """The types of the function's arguments: the pointers are the last ones before `BLOCK`."""
+    real = {"f64": "*fp64", "f32": "*fp32"}[kernel.precision]
+    pointers = [real if b.type == "real" else "*i32" for b in kernel.buffers]
+    queue = [] if kernel.even else ["*i32"]
+    return dict(zip(names, ["i32", *queue, *pointers, "constexpr"], strict=True))
+
+
+def _module(text: str, folder: Path) -> ModuleType:
+    """The module imported; its file must stay until the kernel is compiled."""
+    path = folder / "kernel.py"
+    path.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("kernel", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _assembled(ptx: str, architecture: int) -> tuple[int, int]:
+    """Registers and spilled bytes, as the assembler that comes with Triton counts them."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    target = re.search(r"^\.target\s+(\w+)", ptx, re.MULTILINE)
+    name = target.group(1) if target else f"sm_{architecture}"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.ptx"
+        file.write_text(ptx, encoding="utf-8")
+        command = [get_ptxas(architecture).path, "-v", "--fmad=false", f"--gpu-name={name}", str(file)]
+        done = subprocess.run(
+            [*command, "-o", str(file.with_suffix(".o"))], capture_output=True, text=True, check=True
+        )
+    return _last(r"Used (\d+) registers", done.stderr), _last(r"(\d+) bytes spill stores", done.stderr)
+
+
+def _last(pattern: str, text: str) -> int:
+    return max((int(n) for n in re.findall(pattern, text)), default=0)
+
+
+__all__ = ["ARCHITECTURES", "Resources", "TritonMissing", "compiled", "resources", "table"]

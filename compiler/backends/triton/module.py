@@ -1,0 +1,177 @@
+"""A kernel as a whole Python module: helper functions, one Triton function, its launch.
+
+A program owns a tile of `BLOCK` lanes. In `even` kernels all trajectories end together and a program runs
+one tile. Otherwise a fixed number of programs share a counter, the queue: lanes whose trajectory is done
+store its results and take the next ones, until none are left.
+"""
+
+from __future__ import annotations
+
+from ndl.compiler.backends.triton.body import PAD, Body
+from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
+from ndl.compiler.backends.triton.names import Names, ascii_name
+from ndl.compiler.kernels.ir import Kernel, KernelError, Value
+
+EVEN_LAUNCH = """\
+    if count > 0:
+        {kernel}[(triton.cdiv(count, BLOCK),)](
+            count, {buffers}, BLOCK=BLOCK, num_warps=num_warps, enable_fp_fusion=False
+        )
+"""
+"""Products and sums are fused where the kernel says so, so that backends agree."""
+
+LAUNCH = """\
+    if count > 0:
+        queue = torch.zeros(1, dtype=torch.int32, device={first}.device)
+        {kernel}[(min(triton.cdiv(count, BLOCK), programs),)](
+            count, queue, {buffers}, BLOCK=BLOCK, num_warps=num_warps, enable_fp_fusion=False
+        )
+"""
+
+
+def print_module(kernel: Kernel) -> str:
+    """The source of a module with `launch(count, buffers…)`. The same kernel gives the same text.
+
+    Raises `KernelError` for a kernel that no module can be made of.
+    """
+    return _Module(printable(kernel)).text()
+
+
+def printable(kernel: Kernel) -> Kernel:
+    """The kernel itself, or with operations that Triton lacks expanded into those that it has."""
+    if all(i.op in NATIVE for _, block in kernel.blocks() for i in block.walk()):
+        return kernel
+    from ndl.compiler.kernels.math import expand
+
+    return expand(kernel)
+
+
+class _Module:
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.body = Body(kernel)
+        self.values = self.body.values
+        self.name = ascii_name(kernel.name) + "_kernel"
+        self.buffers = list(map(Names().kept, (b.name for b in kernel.buffers)))
+        self.pointers = [self.body.pointer(b.name) for b in kernel.buffers]
+        if not kernel.buffers:
+            raise KernelError(f"`{kernel.name}` has no buffers: nothing comes of it")
+
+    def text(self) -> str:
+        body = self.function()
+        helpers = [self.values.precision.helper(h) for h in HELPERS if h in self.values.helpers]
+        imports = (
+            "" if self.kernel.even else "import torch\n"
+        ) + "import triton\nimport triton.language as tl\n"
+        head = f"{_doc(self.kernel.doc or self.kernel.name, 0)}\n\n{imports}"
+        return "\n\n".join([head, *helpers, body, self.launch(), self.about()])
+
+    # ------------------------------------------------------------ the function
+
+    def function(self) -> str:
+        queue = [] if self.kernel.even else ["queue_ptr"]
+        arguments = ", ".join(["count", *queue, *self.pointers, "BLOCK: tl.constexpr"])
+        self.body.line("lanes = tl.arange(0, BLOCK)")
+        self.body.line("stride = count.to(tl.int64)")
+        self.body.block(self.kernel.entry)
+        if any(v in self.values.varying for i in self.kernel.entry.body for v in i.results):
+            raise KernelError(f"`entry` of `{self.kernel.name}` holds what trajectories do not share")
+        self.even() if self.kernel.even else self.refilled()
+        constants = [f"{PAD}{name} = {made}" for made, name in self.values.constants.items()]
+        head = f'@triton.jit(do_not_specialize=["count"])\ndef {self.name}({arguments}):'
+        return "\n".join([head, *constants, *self.body.lines]) + "\n"
+
+    def carried(self) -> tuple[Value, ...]:
+        """What a trajectory carries, under its names in the step and at the end."""
+        k = self.kernel
+        named = list(k.carried) + [""] * len(k.step.params)
+        for wanted, here, end in zip(named, k.step.params, k.finish.params):
+            names = self.values.names
+            name = names.kept(wanted) if wanted else names.numbered("s")
+            self.values.set(here, name)
+            self.values.set(end, name)
+        for here, after in zip(k.step.params, k.step.yields):
+            self.values.hints.setdefault(after, f"{self.values.expr(here).text}_next")
+        return k.step.params
+
+    def even(self) -> None:
+        """One tile: begin, steps while some lane wants one, finish."""
+        k, body = self.kernel, self.body
+        body.line("m = tl.program_id(0) * BLOCK + lanes")
+        body.line("live = m < count")
+        body.block(k.begin)
+        carried = self.carried()
+        body.carry(carried, k.begin.yields)
+        body.line("busy = tl.full([], True, tl.int1)")
+        with body.indented("while busy:"):
+            body.block(k.step)
+            done = k.step.yields[-1]
+            ended = f"~{self.values.typed(done, 7)}"
+            body.line(f"busy = {body.any(f'live & {ended}') if done in self.values.varying else ended}")
+            body.carry(carried, k.step.yields[:-1])
+        body.block(k.finish)
+
+    def refilled(self) -> None:
+        """Lanes take trajectories from the queue; at first all are done and hold none."""
+        k, body = self.kernel, self.body
+        carried = self.carried()
+        body.line("m = tl.full([BLOCK], -1, tl.int32)")
+        body.line("live = m < 0")
+        body.line("done = live")
+        for v in carried:
+            name, type = self.values.expr(v).text, self.values.precision.type(v.type)
+            body.line(f"{name} = tl.zeros([BLOCK], {type})")
+        body.line(f"busy = {body.any('live')}")
+        with body.indented("while busy:"):
+            with body.indented(f"if {body.any('done')}:"):
+                self.refill(carried)
+            body.block(k.step)
+            body.line(f"done = live & {self.values.typed(k.step.yields[-1], 4)}")
+            body.carry(carried, k.step.yields[:-1])
+
+    def refill(self, carried: tuple[Value, ...]) -> None:
+        k, body = self.kernel, self.body
+        body.line("ended = done & (m >= 0)")
+        with body.masked("ended"):
+            body.block(k.finish)
+        body.line("rank = tl.cumsum(done.to(tl.int32), axis=0)")
+        body.line('first = tl.atomic_add(queue_ptr, tl.max(rank, axis=0), sem="relaxed")')
+        body.line("m = tl.where(done, first + rank - 1, m)")
+        body.line("fresh = done & (m < count)")
+        body.line("live = fresh | (live & ~done)")
+        body.line(f"busy = {body.any('live')}")
+        with body.masked("fresh"):
+            body.block(k.begin)
+            body.carry(carried, k.begin.yields, "fresh")
+
+    # ------------------------------------------------------------ around it
+
+    def launch(self) -> str:
+        programs = "" if self.kernel.even else "programs=4096, "
+        pattern = EVEN_LAUNCH if self.kernel.even else LAUNCH
+        filled = pattern.format(kernel=self.name, buffers=", ".join(self.buffers), first=self.buffers[0])
+        head = f"def launch(count, {', '.join(self.buffers)}, *, {programs}BLOCK=32, num_warps=1):"
+        return f"{head}\n{_doc('Run `count` trajectories over these buffers.', 1)}\n{filled}"
+
+    def about(self) -> str:
+        rows = [f"{PAD}{(b.name, b.kind, b.mode, b.type)!r},".replace("'", '"') for b in self.kernel.buffers]
+        return "\n".join(
+            [
+                f'PRECISION = "{self.kernel.precision}"',
+                f"EVEN = {self.kernel.even}",
+                f"KERNEL = {self.name}",
+                "BUFFERS = (",
+                *rows,
+                ")",
+                '"""What `launch` takes, in order: name, kind, mode and type."""\n',
+            ]
+        )
+
+
+def _doc(text: str, depth: int) -> str:
+    pad = PAD * depth
+    safe = text.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    lines = [f"{pad}{line.rstrip()}".rstrip() for line in safe.splitlines()]
+    quoted = "\n".join(lines).lstrip()
+    end = f"\n{pad}" if len(lines) > 1 or quoted.endswith('"') else ""
+    return f'{pad}"""{quoted}{end}"""'
