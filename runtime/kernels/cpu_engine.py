@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 from ndl.runtime.atomic import replacing
+from ndl.runtime.kernels.files import folder
 from torch import Tensor
 
 LEAST = 64
@@ -89,7 +89,7 @@ def key_of(program: Program) -> str:
 
 def _load(program: Program, key: str) -> Compiled:
     binding, _ = _machine()
-    file = cache_folder() / f"{key}.o"
+    file = folder() / "cpu" / f"{key}.o"
     # an engine owns its target machine, and takes it along when it goes
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _new_machine())
     code = _read(file)
@@ -154,12 +154,3 @@ def _new_machine() -> Any:
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="ndl-kernel")
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    given = os.environ.get("NDL_CACHE_DIR")
-    if given:
-        return Path(given) / "kernels"
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "ndl" / "kernels"

@@ -123,7 +123,7 @@ def test_a_kernel_is_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(cpu_engine, "_loaded", {})
     made = program(rotation(), 2)
     load(made)
-    (file,) = (tmp_path / "kernels").iterdir()
+    (file,) = (tmp_path / "cpu").iterdir()
     monkeypatch.setattr(cpu_engine, "_loaded", {})
     monkeypatch.setattr(cpu_engine, "compile_object", lambda program: pytest.fail("compiled again"))
     given = buffers(5)
@@ -131,7 +131,7 @@ def test_a_kernel_is_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch:
     load(made).run(tensors, 5)
     interpret.run(rotation(), given, 5)
     np.testing.assert_allclose(tensors["last"].numpy(), given["last"], rtol=1e-12)
-    assert list((tmp_path / "kernels").iterdir()) == [file]
+    assert list((tmp_path / "cpu").iterdir()) == [file]
 
 
 def test_many_at_once_share_a_cache(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_many_at_once_share_a_cache(tmp_path: Path) -> None:
         outputs = [job.result() for job in jobs]
     assert all(o.returncode == 0 for o in outputs), outputs[0].stderr
     assert len({o.stdout for o in outputs}) == 1
-    assert len(list((tmp_path / "kernels").iterdir())) == 1
+    assert len(list((tmp_path / "cpu").iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
