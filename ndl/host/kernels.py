@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ndl.compiler.backends.llvm.printer import WIDTHS, print_llvm
+from ndl.compiler.backends.llvm.printer import print_llvm
+from ndl.compiler.backends.triton import print_module
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels import ode_adaptive, ode_fixed
 from ndl.compiler.kernels.code import Code
@@ -46,10 +47,9 @@ class Kernels:
 
     def _make(self, request: Request) -> Made:
         kernel, field = self.kernel(request)
-        plain = expand(kernel)
-        lanes = WIDTHS[kernel.precision]
-        names = tuple(b.name for b in plain.buffers)
-        program = Program(print_llvm(plain, lanes), plain.name, names, lanes)
+        names = tuple(b.name for b in kernel.buffers)
+        text = print_module(kernel) if request.target == "triton" else print_llvm(expand(kernel))
+        program = Program(text, kernel.name, names, request.target)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
         return Made(program, weights)
 

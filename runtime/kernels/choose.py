@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ndl.runtime.errors import SettingError
+from ndl.runtime.kernels import triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import Tableau
 from ndl.runtime.problem import Problem
@@ -12,7 +13,7 @@ from ndl.runtime.stepping.pace import fixed_step
 MANY = 16
 """Members from which `auto` takes a kernel: below that, a compilation costs more than it brings."""
 
-BACKENDS = ("auto", "torch", "cpu")
+BACKENDS = ("auto", "torch", "cpu", "triton")
 
 
 def by_kernel(problem: Problem) -> Solution | None:
@@ -30,7 +31,7 @@ def by_kernel(problem: Problem) -> Solution | None:
             raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
         return kernel_run(problem).solve()
     except NoKernel as reason:
-        if problem.backend == "cpu":
+        if problem.backend != "auto":
             raise SettingError(
                 f"no kernel serves this run: {reason}", help="write `backend = auto` or `backend = torch`"
             ) from None
@@ -45,7 +46,6 @@ def kernel_run(problem: Problem) -> KernelRun:
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
     for found, why in (
-        (problem.device.type != "cpu", "the run is on another device"),
         (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau) or solver.implicit, f"`{name}` is not yet a kernel"),
         (problem.method.kind != "ode" or bool(model.NOISES), "the equation has noise"),
@@ -56,4 +56,20 @@ def kernel_run(problem: Problem) -> KernelRun:
         if found:
             raise NoKernel(why)
     assert isinstance(solver, Tableau)
-    return KernelRun(problem, solver, model.KERNELS)
+    return KernelRun(problem, solver, model.KERNELS, target_of(problem))
+
+
+def target_of(problem: Problem) -> str:
+    """What runs the kernels: `cpu` or `triton`. Raises `NoKernel` where that is not to be had."""
+    device = problem.device.type
+    target = problem.backend if problem.backend != "auto" else ("triton" if device == "cuda" else "cpu")
+    if target == "cpu" and device != "cpu":
+        raise NoKernel(f"the run is on `{device}`, and `backend = cpu` is not")
+    if target == "triton":
+        try:
+            interpreted = triton_engine.interpreted()
+        except triton_engine.TritonMissing as missing:
+            raise NoKernel(str(missing)) from None
+        if device != "cuda" and not interpreted:
+            raise NoKernel("Triton kernels run on a GPU: write `device = cuda`")
+    return target

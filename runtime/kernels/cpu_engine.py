@@ -29,12 +29,13 @@ LEAST = 64
 
 @dataclass(frozen=True)
 class Program:
-    """A kernel as LLVM IR: its text, its function's name and the order of its buffers."""
+    """A printed kernel: its text, its function's name, the order of its buffers. `target` is `cpu` (LLVM IR)
+    or `triton` (a Python module)."""
 
     text: str
     symbol: str
     buffers: tuple[str, ...]
-    lanes: int
+    target: str = "cpu"
 
 
 class Compiled:

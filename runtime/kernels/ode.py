@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
-from ndl.runtime.kernels.cpu_engine import load
+from ndl.runtime.kernels.launch import launch
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.weights import own_names, packed, unpacked, value_of
 from ndl.runtime.methods import Tableau
@@ -47,7 +47,7 @@ class Found:
 class KernelRun:
     """One run: the buffers of its kernels."""
 
-    def __init__(self, problem: Problem, tableau: Tableau, source: KernelSource) -> None:
+    def __init__(self, problem: Problem, tableau: Tableau, source: KernelSource, target: str) -> None:
         self.p, self.tableau, self.source = problem, tableau, source
         self.stepper = stepper = ExplicitRK(tableau, problem.x0.detach())
         names = source.weights()
@@ -57,7 +57,7 @@ class KernelRun:
         self.found: Found
         self.values = [value_of(problem.model, name) for name, _ in names]
         self.steps = problem.save.kind == "steps"
-        self.like = torch.empty(0, dtype=problem.dtype)
+        self.like = torch.empty(0, dtype=problem.dtype, device=problem.device)
         self.tol = Tolerances.of(problem)
         if not (stepper.extrapolates or self.pace.fixed):
             self.tol = proportional(self.tol, stepper.order)
@@ -71,6 +71,7 @@ class KernelRun:
             sign=problem.sign,
             vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
             grow=stepper.grow,
+            target=target,
         )
         self.made = self._make(self.request)
         self.table = fixed_table(problem, self.pace.step) if self.pace.step is not None else None
@@ -85,12 +86,11 @@ class KernelRun:
     # ------------------------------------------------------------ tables
 
     def _real(self, values: Any) -> Tensor:
-        found = torch.as_tensor(values, dtype=torch.float64).to(self.p.dtype).contiguous()
+        found = torch.as_tensor(values, dtype=torch.float64).to(self.p.device, self.p.dtype).contiguous()
         return found if found.numel() else self.like.new_zeros(1)
 
-    @staticmethod
-    def _whole(values: Any) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=torch.int32).contiguous()
+    def _whole(self, values: Any) -> Tensor:
+        return torch.as_tensor(np.asarray(values), dtype=torch.int32).to(self.p.device).contiguous()
 
     def _fixed_tables(self) -> dict[str, Tensor]:
         assert self.table is not None
@@ -113,8 +113,8 @@ class KernelRun:
         p, tol, pace = self.p, self.tol, self.pace
         longest = pace.longest if np.isfinite(pace.longest) else np.finfo(np.float32).max
         wide = p.size if self.request.vector else 1
-        rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).expand(wide)
-        atol = tol.atol.to(torch.float64).expand(wide)
+        rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).cpu().expand(wide)
+        atol = tol.atol.to("cpu", torch.float64).expand(wide)
         head = torch.tensor([p.t0, p.t1, longest, pace.first or 0.0], dtype=torch.float64)
         # a last saved time that never comes ends the search for due ones
         times = np.append(self.saved_times, p.sign * np.inf)
@@ -147,7 +147,7 @@ class KernelRun:
             "x0": x0.t().contiguous(),
             "last": new(n, b),
             "saved": new(max(slots, 1) * n, b),
-            "report": torch.zeros(4, b, dtype=torch.int32),
+            "report": torch.zeros(4, b, dtype=torch.int32, device=self.p.device),
         }
         if self.pace.fixed:
             buffers["tape"] = new((self.count_of_steps if self.request.tape else 1) * n, b)
@@ -175,7 +175,7 @@ class KernelRun:
             room = _rooms[key] = int(1.1 * longest) + 1
 
     def _run(self, made: Made, buffers: dict[str, Tensor]) -> None:
-        load(made.program).run(buffers, self.p.count)
+        launch(made.program, buffers, self.p.count)
 
     # ------------------------------------------------------------ backwards
 
@@ -240,7 +240,7 @@ class KernelRun:
     def _counts(self, found: Found) -> tuple[Ints, Ints, Ints]:
         """Steps, rejected ones and evaluations of each trajectory."""
         if self.table is None:
-            many, rejected, evaluations, _ = found.report.numpy().astype(np.int64)
+            many, rejected, evaluations, _ = found.report.cpu().numpy().astype(np.int64)
             return many, rejected, evaluations
         s, many = self.stepper, self.table.many
         return many, np.zeros_like(many), many * (s.main - 1) + 1 if s.fsal else many * s.main
@@ -253,12 +253,12 @@ class KernelRun:
         if self.pace.fixed or not self.steps:
             times = np.broadcast_to(self.saved_times, (b, len(self.saved_times))).copy()
             return Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
-        many = found.report[0].numpy()[:, None]
+        many = found.report[0].cpu().numpy()[:, None]
         slots = np.arange(int(many.max()) + 1)[None, :]
         tape = found.tape["tape"].reshape(-1, p.size, b)[: slots.size - 1].permute(2, 0, 1)
         values = torch.cat([tape, last[:, None]], 1)
-        ended = torch.from_numpy(slots >= many)[:, :, None]
-        starts = found.tape["tape_t"][: slots.size - 1].t().numpy().astype(np.float64)
+        ended = torch.from_numpy(slots >= many).to(last.device)[:, :, None]
+        starts = found.tape["tape_t"][: slots.size - 1].t().cpu().numpy().astype(np.float64)
         times = np.where(slots >= many, p.t1, np.pad(starts, ((0, 0), (0, 1))))
         return Saved(times, slots <= many, {"x": torch.where(ended, last[:, None], values)})
 
@@ -267,15 +267,15 @@ class KernelRun:
         if self.table is not None:
             return self.table
         if not found.tape:
-            again = KernelRun(self.p.on(gradient="none"), self.tableau, self.source)
+            again = KernelRun(self.p.on(gradient="none"), self.tableau, self.source, self.request.target)
             again.request = replace(again.request, tape=True)
             again.made = again._make(again.request)
             with torch.no_grad():
                 found = again.forward(self.p.x0.detach(), [v.detach() for v in self.values])
-        many = found.report[0].numpy().astype(np.int64)
+        many = found.report[0].cpu().numpy().astype(np.int64)
         keep = np.arange(int(many.max(initial=0)))[None, :] < many[:, None]
         t, h, error = (
-            found.tape[name][: keep.shape[1]].t().numpy().astype(np.float64)[keep]
+            found.tape[name][: keep.shape[1]].t().cpu().numpy().astype(np.float64)[keep]
             for name in ("tape_t", "tape_h", "tape_error")
         )
         ids = np.repeat(np.arange(self.p.count), many)

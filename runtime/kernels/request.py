@@ -27,6 +27,7 @@ class Request:
     sign: float = 1.0
     vector: bool = False
     grow: float = 10.0
+    target: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e10, -1e10, 1e300, 1e-300, np.
 
 
 def program(kernel: Kernel, lanes: int) -> Program:
-    return Program(print_llvm(kernel, lanes), kernel.name, tuple(b.name for b in kernel.buffers), lanes)
+    return Program(print_llvm(kernel, lanes), kernel.name, tuple(b.name for b in kernel.buffers))
 
 
 def run(kernel: Kernel, lanes: int, given: dict[str, np.ndarray], count: int, threads: int = 1) -> dict:
