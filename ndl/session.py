@@ -244,9 +244,20 @@ class Program:
         """What the compiler derived about a model, and what it chose because of it."""
         from ndl.compiler.passes.choose import choices
         from ndl.compiler.passes.facts.explain import explain
+        from ndl.host.kernels import backend_choice
 
-        found = self.host.compilation.model(self._model_values()[name]).facts
-        return [*explain(found), *((f"choice of {c.setting}", c.why) for c in choices(found))]
+        compiled = self.host.compilation.model(self._model_values()[name])
+        found = compiled.facts
+        chosen = [(f"choice of {c.setting}", c.why) for c in choices(found)]
+        return [*explain(found), *chosen, ("choice of backend", backend_choice(compiled.optimized))]
+
+    def kernel_text(self, name: str, method: str | None = None) -> str:
+        """The kernel IR of a model's solve by a method (the chosen one), with the equations beside it.
+
+        Raises `NDLError` when there is no such method or no kernel."""
+        from ndl.host.kernels import kernel_text
+
+        return kernel_text(self.host, self._model_values()[name], method)
 
 
 def source_of(model: Any) -> tuple[Program, ModelV]:

@@ -11,7 +11,7 @@ from ndl import console
 from ndl.commands import _shared
 from ndl.compiler.syntax import tree
 
-WAYS = ("tree", "equations", "latex", "ir", "svg", "code")
+WAYS = ("tree", "equations", "latex", "ir", "svg", "code", "kernel")
 
 
 @click.command("show")
@@ -24,9 +24,13 @@ WAYS = ("tree", "equations", "latex", "ir", "svg", "code")
 @click.option("--ir", "way", flag_value="ir", help="The graph IR, as text.")
 @click.option("--svg", "way", flag_value="svg", help="The graph IR of the rates, as an SVG picture.")
 @click.option("--code", "way", flag_value="code", help="The generated Python module.")
+@click.option("--kernel", "way", flag_value="kernel", help="The kernel IR of a solve, as text.")
 @click.option("--model", "name", help="Only this model.")
+@click.option("--method", help="The method of the kernel (by default, the one chosen).")
 @_shared.import_path
-def command(file: Path, way: str, name: str | None, import_paths: tuple[Path, ...]) -> None:
+def command(
+    file: Path, way: str, name: str | None, method: str | None, import_paths: tuple[Path, ...]
+) -> None:
     """Show what NDL makes of FILE."""
     if way in ("tree", "equations", "latex"):
         sys.stdout.write(from_text(file, way, name))
@@ -38,6 +42,9 @@ def command(file: Path, way: str, name: str | None, import_paths: tuple[Path, ..
     names = _one_of(list(program.models), name, file)
     if way == "ir":
         console.say("\n\n".join(program.ir_text(n).rstrip() for n in names))
+        return
+    if way == "kernel":
+        console.say("\n".join(program.kernel_text(n, method) for n in names))
         return
     from ndl.svg import graph_svg
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ndl.compiler.backends.llvm.printer import print_llvm
 from ndl.compiler.backends.triton import print_module
+from ndl.compiler.check.values import MethodV
+from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels import ode_adaptive, ode_fixed
 from ndl.compiler.kernels.code import Code
@@ -14,7 +17,11 @@ from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.text import show
 from ndl.compiler.kernels.verify import verify
+from ndl.compiler.passes.choose import choose_method
+from ndl.runtime import methods
+from ndl.runtime.kernels.choose import MANY
 from ndl.runtime.kernels.cpu_engine import Program
 from ndl.runtime.kernels.request import Made, Request, Weight
 
@@ -75,6 +82,40 @@ class Kernels:
                 tape=request.tape,
             )  # fmt: skip
         return verify(replace(kernel, name=_symbol(kernel.name))), field
+
+
+def backend_choice(ir: ModelIR) -> str:
+    """What runs a model's solves, and why."""
+    found = Kernels(ir).weights()
+    if isinstance(found, str):
+        return f"torch, since no kernel serves it: {found}"
+    if ir.noises:
+        return "torch, since no kernel serves it: it has noise"
+    return (
+        f"one kernel for a whole solve of {MANY} trajectories or more by an explicit Runge–Kutta method, each "
+        "with its own steps; torch for fewer, where compiling costs more than it brings"
+    )
+
+
+def kernel_text(host: Any, model: Any, method: str | None) -> str:
+    """The kernel IR of a solve as text. Raises `NDLError`."""
+    compilation = host.compilation
+    compiled = compilation.model(model)
+    name = method or choose_method(compiled.facts).value or ""
+    solvers = host.module.scope.find(name)
+    where = model.decl.name_span
+    if not isinstance(solvers, tuple) or not solvers:
+        raise fail("NDL503", f"there is no method `{name}`", where)
+    tableau = compilation.choose(MethodV(solvers, {}), "ode")
+    made = compilation.solver(tableau)
+    if not isinstance(made, methods.Tableau) or made.implicit:
+        raise fail("NDL510", f"no kernel serves this run: `{name}` is not yet a kernel", where)
+    adaptive = made.b_hat is not None
+    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False)
+    try:
+        return show(Kernels(compiled.optimized).kernel(request)[0])
+    except Unsupported as reason:
+        raise fail("NDL510", f"no kernel serves this run: {reason}", where) from None
 
 
 def _symbol(name: str) -> str:
