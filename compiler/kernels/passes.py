@@ -51,8 +51,8 @@ def hoist(kernel: Kernel) -> Kernel:
     """With the pure instructions of `while` loops and of `step` outside them, where their operands are.
 
     What leaves `step` goes into `entry`, where equal instructions become one; what is a single trajectory's
-    stays. What stands in a `when` leaves the loop round it or nothing. A load leaves a region only if its row is
-    a constant: the region might have been skipped for want of the row.
+    stays. What stands in a `when` leaves the loop round it or nothing. A load leaves a region only if its row
+    is a constant: the region might have been skipped for want of the row.
     """
     return _Hoist(kernel).kernel()
 
