@@ -16,6 +16,7 @@ from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
+from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.text import show
 from ndl.compiler.kernels.verify import verify
@@ -55,7 +56,7 @@ class Kernels:
     def _make(self, request: Request) -> Made:
         kernel, field = self.kernel(request)
         names = tuple(b.name for b in kernel.buffers)
-        text = print_module(kernel) if request.target == "triton" else print_llvm(expand(kernel))
+        text = print_module(kernel) if request.target == "triton" else print_llvm(simplify(expand(kernel)))
         program = Program(text, kernel.name, names, request.target)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
         return Made(program, weights)
@@ -92,8 +93,8 @@ def backend_choice(ir: ModelIR) -> str:
     if ir.noises:
         return "torch, since no kernel serves it: it has noise"
     return (
-        f"one kernel for a whole solve of {MANY} trajectories or more by an explicit Runge–Kutta method, each "
-        "with its own steps; torch for fewer, where compiling costs more than it brings"
+        f"one kernel for a whole solve of {MANY} trajectories or more by an explicit Runge–Kutta method, "
+        "each with its own steps; torch for fewer, where compiling costs more than it brings"
     )
 
 

@@ -74,7 +74,9 @@ class KernelRun:
             target=target,
         )
         self.made = self._make(self.request)
-        self.table = fixed_table(problem, self.pace.step) if self.pace.step is not None else None
+        # of one trajectory: all take the same fixed steps
+        alone = problem.on(x0=problem.x0[:1])
+        self.table = fixed_table(alone, self.pace.step) if self.pace.step is not None else None
         self.tables = self._fixed_tables() if self.table is not None else self._adaptive_tables()
 
     def _make(self, request: Request) -> Made:
@@ -242,7 +244,7 @@ class KernelRun:
         if self.table is None:
             many, rejected, evaluations, _ = found.report.cpu().numpy().astype(np.int64)
             return many, rejected, evaluations
-        s, many = self.stepper, self.table.many
+        s, many = self.stepper, np.full(self.p.count, self.count_of_steps)
         return many, np.zeros_like(many), many * (s.main - 1) + 1 if s.fsal else many * s.main
 
     def _saved(self, found: Found, last: Tensor, saved: Tensor) -> Saved:
@@ -264,8 +266,8 @@ class KernelRun:
 
     def step_table(self, found: Found) -> StepTable:
         """The accepted steps; a run that kept none is made again with a tape."""
-        if self.table is not None:
-            return self.table
+        if self.pace.step is not None:
+            return fixed_table(self.p, self.pace.step)
         if not found.tape:
             again = KernelRun(self.p.on(gradient="none"), self.tableau, self.source, self.request.target)
             again.request = replace(again.request, tape=True)
