@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from ndl.compiler.backends.llvm.printer import WIDTHS, print_llvm
 from ndl.compiler.ir.model import ModelIR
-from ndl.compiler.kernels import ode_adaptive, ode_fixed
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.explicit import Tableau
+from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.stepped import SteppedMethod
+from ndl.compiler.kernels.stepper import Stepper, Variant
 from ndl.compiler.kernels.verify import verify
 from ndl.runtime.kernels.cpu_engine import Program
 from ndl.runtime.kernels.request import Made, Request, Weight
@@ -45,36 +47,45 @@ class Kernels:
         return self._made[request]
 
     def _make(self, request: Request) -> Made:
-        kernel, field = self.kernel(request)
+        kernel, stepper = self.kernel(request)
         plain = expand(kernel)
         lanes = WIDTHS[kernel.precision]
         names = tuple(b.name for b in plain.buffers)
         program = Program(print_llvm(plain, lanes), plain.name, names, lanes)
+        field = stepper.field
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
-        return Made(program, weights)
+        return Made(program, weights, field.size + stepper.width)
 
-    def kernel(self, request: Request) -> tuple[Kernel, Field]:
+    def kernel(self, request: Request) -> tuple[Kernel, Stepper]:
         """The kernel IR of a request. Raises `Unsupported`."""
-        t = request.tableau
-        tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
-        if request.adaptive:
-            variant = ode_adaptive.Variant(
-                request.precision, request.own, request.save, request.tape, request.sign, request.vector
-            )
-            if request.backward:
-                kernel, field = ode_adaptive.backward(self.ir, tableau, variant)
-            else:
-                kernel, field = ode_adaptive.forward(self.ir, tableau, variant, request.grow)
-        elif request.backward:
-            kernel, field = ode_fixed.backward(
-                self.ir, tableau, precision=request.precision, own=request.own, save=request.save
-            )
+        variant = Variant(
+            request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
+            request.vector, request.grow,
+        )  # fmt: skip
+        code = Code(request.precision)
+        field = Field(code, self.ir, request.own)
+        field.declare()
+        stepper = stepper_of(code, field, request)
+        if request.backward:
+            kernel = ode_adjoint.backward(self.ir, stepper, variant)
+        elif request.adaptive:
+            kernel = ode_adaptive.forward(self.ir, stepper, variant)
         else:
-            kernel, field = ode_fixed.forward(
-                self.ir, tableau, precision=request.precision, own=request.own, save=request.save,
-                tape=request.tape,
-            )  # fmt: skip
-        return verify(replace(kernel, name=_symbol(kernel.name))), field
+            kernel = ode_fixed.forward(self.ir, stepper, variant)
+        return verify(replace(kernel, name=_symbol(kernel.name))), stepper
+
+
+def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
+    """The code of the method's steps. Raises `Unsupported`."""
+    t = request.solver
+    if isinstance(t, type):
+        if t.IR is None:
+            raise Unsupported(f"`{t.NAME}` was not compiled here")
+        return SteppedMethod(code, field, t.IR, dict(request.options))
+    tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
+    if t.implicit:
+        raise Unsupported(f"`{t.name}` is not yet a kernel")
+    return ExplicitStepper(code, field, tableau)
 
 
 def _symbol(name: str) -> str:
