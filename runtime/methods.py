@@ -66,6 +66,8 @@ class StepSolver:
     PREVIOUS: ClassVar[Mapping[str, int]] = {}
     CALCULUS: ClassVar[str] = "ito"
     NOISE: ClassVar[str] = "general"
+    IR: ClassVar[Any] = None
+    """The solver as the compiler has lowered it, for kernels."""
 
     def __init__(self, **options: Any) -> None:
         unknown = sorted(set(options) - set(self.OPTIONS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,18 @@ from ndl.compiler.kernels.ir import Block, Buffer, Instr, Kernel, KernelError, V
 from ndl.compiler.kernels.ops import BITS, REAL, TABLE
 
 Key = tuple[Any, ...]
+
+
+Pull = Callable[[Sequence[Value]], Sequence[tuple[Value, Value]]]
+"""From the cotangents of a rule's values to pairs of an operand and what is added to its cotangent."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How values that were made together depend on others; stands in for the code between."""
+
+    values: tuple[Value, ...]
+    pull: Pull
 
 
 class Code:
@@ -28,6 +41,10 @@ class Code:
         self._open: list[tuple[Block, dict[Key, Value]]] = []
         self._shared: dict[Key, Value] = {}
         self._numbers: dict[Value, Any] = {}
+        self.rules: dict[Value, Rule] = {}
+        """Derivatives given as a whole, by the last value that each belongs to."""
+        self.fixed: set[Value] = set()
+        """Results of loops that a derivative takes as constants."""
 
     # ------------------------------------------------------------ blocks
 
@@ -239,6 +256,23 @@ class Code:
             Instr("when", (condition, *otherwise), results, regions=(inside,), origin=self.origin)
         )
         return results
+
+    # ------------------------------------------------------------ derivatives
+
+    @property
+    def made(self) -> int:
+        """How many values there are; those made later have a larger number."""
+        return self._next
+
+    def derivative(self, values: Sequence[Value], since: int, pull: Pull) -> None:
+        """Say how `values`, all made after there were `since`, depend on others. Without effect where one
+        of them is older or stands twice: the code between then speaks for itself."""
+        if len(set(values)) == len(values) and all(v.id >= since for v in values):
+            self.rules[max(values, key=lambda v: v.id)] = Rule(tuple(values), pull)
+
+    def visible(self) -> list[Instr]:
+        """The instructions of the open blocks, the outer first."""
+        return [instr for block, _ in self._open for instr in block.body]
 
     # ------------------------------------------------------------ the whole
 

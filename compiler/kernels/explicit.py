@@ -10,7 +10,7 @@ import numpy as np
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.scalars import Scalars
+from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Polynomial, Stepper, combined, moved
 
 
 @dataclass(frozen=True)
@@ -61,107 +61,64 @@ class Tableau:
         return self.embedded is None or self.embedded < self.order
 
 
-@dataclass
-class Step:
-    """A step: the state at its end, and h times the slope of each stage."""
+class ExplicitStepper(Stepper):
+    """Steps of an explicit tableau. Carried are the slope at the start, where the last stage of the step
+    before has it, and whether the slope is known (for the count of evaluations)."""
 
-    x0: list[Value]
-    x1: list[Value]
-    slopes: list[list[Value]]
-    last: list[Value]
-    """The last stage's slope, not times h."""
+    def __init__(self, code: Code, field: Field, tableau: Tableau) -> None:
+        super().__init__(code, field)
+        self.tableau, self.name, self.error_order = tableau, tableau.name, tableau.error_order
 
+    def carried(self, names: Sequence[str]) -> tuple[str, ...]:
+        return (*(f"{n}'" for n in names if self.tableau.fsal), "known")
 
-def stages(
-    code: Code, tableau: Tableau, field: Field, t: Value, h: Value, x: Sequence[Value],
-    first: Sequence[Value] | None = None,
-) -> Step:  # fmt: skip
-    """The stages of the solution from (t, x); `first` is the slope there if it is known."""
-    slope = list(first) if first is not None else field.rate(t, x)
-    slopes = [[code.op("mul", k, h) for k in slope]]
-    y = list(x)
-    for i in range(1, tableau.main):
-        y = moved(code, x, slopes, tableau.a[i])
-        slope = field.rate(stage_time(code, tableau, i, t, h), y)
-        slopes.append([code.op("mul", k, h) for k in slope])
-    x1 = y if tableau.fsal else moved(code, x, slopes, tableau.b)
-    return Step(list(x), x1, slopes, slope)
+    def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
+        known = self.flag(f0 is not None)
+        if not self.tableau.fsal:
+            return [known]
+        return [*(f0 if f0 is not None else self.field.rate(t, x)), known]
 
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        *first, known = carry
+        made = self._stages(t, h, x, first or None)
+        made.cost = self.code.op("sub", made.cost, self.code.op("from_bool", known))
+        if self.tableau.fsal:
+            made.taken, made.left = [*made.extra["last"], self.flag(True)], [*first, self.flag(True)]
+        else:
+            made.taken, made.left = [self.flag(False)], [self.flag(True)]
+        return made
 
-def complete(code: Code, tableau: Tableau, field: Field, t: Value, h: Value, step: Step) -> Step:
-    """The step with the stages that continuous output needs (Hermite: the slope at the end)."""
-    slopes = list(step.slopes)
-    for i in range(tableau.main, tableau.total):
-        y = moved(code, step.x0, slopes, tableau.a[i])
-        slope = field.rate(stage_time(code, tableau, i, t, h), y)
-        slopes.append([code.op("mul", k, h) for k in slope])
-    if tableau.dense is None and not tableau.fsal:
-        end = code.op("add", t, h)
-        slopes.append([code.op("mul", k, h) for k in field.rate(end, step.x1)])
-    return Step(step.x0, step.x1, slopes, step.last)
+    def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
+        return self._stages(t, h, x, None)
 
+    def _stages(self, t: Value, h: Value, x: list[Value], first: list[Value] | None) -> Attempt:
+        """The stages of the solution; `extra` has h times each slope, and the last slope itself."""
+        code, tableau = self.code, self.tableau
+        slope = self.field.rate(t, x) if first is None else first
+        slopes = [[code.op("mul", k, h) for k in slope]]
+        y = x
+        for i in range(1, tableau.main):
+            y = moved(code, x, slopes, tableau.a[i])
+            slope = self.field.rate(self._time(i, t, h), y)
+            slopes.append([code.op("mul", k, h) for k in slope])
+        x1 = y if tableau.fsal else moved(code, x, slopes, tableau.b)
+        error = combined(code, slopes, tableau.d) if tableau.d else None
+        extra = {"slopes": slopes, "last": slope}
+        return Attempt(t, h, x, x1, self.whole(tableau.main), error, extra=extra)
 
-def weights_at(code: Code, tableau: Tableau, theta: Value, count: int) -> tuple[list[Value], Value, Value]:
-    """The weights of the slopes, of x0 and of x1 in the value at `theta`; `count` slopes are known.
+    def _time(self, i: int, t: Value, h: Value) -> Value:
+        return self.code.op("fma", h, self.tableau.c[i], t)
 
-    x(theta) = x0 + sum b_i(theta) h k_i, or the cubic Hermite interpolant, whose weights of the slopes at
-    both ends are theta (1 - theta)^2 and -theta^2 (1 - theta).
-    """
-    one, zero = code.const(1.0), code.const(0.0)
-    if tableau.dense is not None:
-        return [polynomial(code, theta, row) for row in tableau.dense[:count]], one, zero
-    rest = code.op("sub", one, theta)
-    square = code.op("mul", theta, theta)
-    start = code.op("mul", theta, code.op("mul", rest, rest))
-    end = code.op("neg", code.op("mul", square, rest))
-    found = [zero] * count
-    found[0] = start
-    last = tableau.main - 1 if tableau.fsal else count - 1
-    found[last] = end
-    of_x1 = code.op("mul", square, code.op("fma", theta, -2.0, 3.0))
-    return found, code.op("sub", one, of_x1), of_x1
-
-
-def inside(code: Code, tableau: Tableau, step: Step, theta: Value) -> list[Value]:
-    """The state at a fraction of the step."""
-    found, first, last = weights_at(code, tableau, theta, len(step.slopes))
-    out = []
-    for i, (a, b) in enumerate(zip(step.x0, step.x1)):
-        value = code.op("mul", first, a)
-        if code.number(last) != 0:
-            value = code.op("fma", last, b, value)
-        for w, k in zip(found, step.slopes):
-            if code.number(w) != 0:
-                value = code.op("fma", w, k[i], value)
-        out.append(value)
-    return out
-
-
-def polynomial(code: Code, theta: Value, row: Sequence[float]) -> Value:
-    """row[0] theta + row[1] theta^2 + …, by Horner's rule."""
-    found = code.const(0.0)
-    for c in reversed(row):
-        found = code.op("fma", found, theta, c)
-    return code.op("mul", found, theta)
-
-
-def moved(
-    code: Code, x: Sequence[Value], slopes: Sequence[Sequence[Value]], row: Sequence[float]
-) -> list[Value]:
-    """x + sum_j a_j h k_j."""
-    out = list(x)
-    for a, k in zip(row, slopes):
-        if a:
-            out = [code.op("fma", a, v, o) for v, o in zip(k, out)]
-    return out
-
-
-def errors(code: Code, tableau: Tableau, step: Step) -> list[Value]:
-    """The local error estimate of each state."""
-    scalars = Scalars(code, lambda name, shape: None)
-    used = [(w, k) for w, k in zip(tableau.d, step.slopes) if w]
-    return [scalars.dot([(w, k[i]) for w, k in used]) for i in range(len(step.x0))]
-
-
-def stage_time(code: Code, tableau: Tableau, i: int, t: Value, h: Value) -> Value:
-    return code.op("fma", h, tableau.c[i], t)
+    def dense(self, made: Attempt) -> Dense:
+        code, tableau, t, h = self.code, self.tableau, made.t, made.h
+        slopes = list(made.extra["slopes"])
+        if tableau.dense is None and not tableau.fsal:
+            end = self.field.rate(code.op("add", t, h), made.x1)
+            slopes.append([code.op("mul", k, h) for k in end])
+        if tableau.dense is None:
+            return Hermite(code, made.x0, made.x1, slopes[0], slopes[-1])
+        for i in range(tableau.main, tableau.total):
+            y = moved(code, made.x0, slopes, tableau.a[i])
+            slope = self.field.rate(self._time(i, t, h), y)
+            slopes.append([code.op("mul", k, h) for k in slope])
+        return Polynomial(code, made.x0, slopes, tableau.dense)

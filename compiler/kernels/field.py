@@ -11,6 +11,7 @@ from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
 
 LARGEST = 64
@@ -148,6 +149,22 @@ class Field:
         assert self.model.drift is not None
         found = self.evaluate(self.model.drift, t, x)
         return [v for s in self.model.states for v in np.asarray(found[s.name], object).flat]
+
+    def jacobian(self, t: Value, x: Sequence[Value]) -> list[list[Value]]:
+        """The derivative of the rates by the state, row by row: the model's formula, or by pullback."""
+        if self.model.jacobian is None:
+            return self._pulled(t, x, x)
+        found = self.evaluate(self.model.jacobian, t, x)["jacobian"]
+        return [list(row) for row in np.asarray(found, object)]
+
+    def time_rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """The partial derivative of the rates by t."""
+        return [row[0] for row in self._pulled(t, x, [t])]
+
+    def _pulled(self, t: Value, x: Sequence[Value], wrt: Sequence[Value]) -> list[list[Value]]:
+        rates, one = self.rate(t, x), self.code.const(1.0)
+        body = self.code.visible()
+        return [pullback(self.code, body, {rate: one}, wrt) for rate in rates]
 
 
 @dataclass

@@ -1,139 +1,77 @@
-"""Fixed explicit steps of ordinary equations: all trajectories take the same steps, known beforehand.
+"""Fixed steps of ordinary equations: all trajectories take the same steps, known beforehand.
 
 Tables: `times` (start of each step), `sizes`, `thetas` (where in its step each saved time stands), `until`
 (how many saved times there are up to the start, then up to each step's end), `counts` (steps, saved times).
-Row r of `saved` is component r % n of saved time r // n; of `tape`, likewise, the state at the start of each
-step.
+Row r of `saved` is component r % n of saved time r // n; `tape` has the state at the start of each step and
+what the method keeps. Rows of `report` are as for adaptive steps. Where an iteration fails, the state is no
+number from there on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.explicit import Step, Tableau, complete, inside, stages
-from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
-from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.rows import gather, gather_start, load_rows, state_names, store_rows, title
+from ndl.compiler.kernels.rows import state_names, store_rows, title
+from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
+
+TABLES = (("times", "real"), ("sizes", "real"), ("thetas", "real"), ("until", "i32"), ("counts", "i32"))
 
 
-def forward(
-    model: ModelIR, tableau: Tableau, *, precision: str, own: frozenset[str], save: bool, tape: bool
-) -> tuple[Kernel, Field]:
-    """The run itself; `save`: at times inside the span, `tape`: the state at each step's start."""
-    code, field = _begin(model, precision, own)
-    n = field.size
+def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
+    """The run itself; `save`: at times inside the span, `tape`: what the derivative needs of each step."""
+    code, field = stepper.code, stepper.field
+    n, names = field.size, state_names(model)
+    own = stepper.carried(names)
+    for name, type in TABLES:
+        code.buffer(name, "table", "in", type)
     code.buffer("x0", "member", "in")
     code.buffer("last", "member", "out")
-    if save:
+    code.buffer("report", "member", "out", "i32")
+    if variant.save:
         code.buffer("saved", "member", "out")
-    if tape:
+    if variant.tape:
         code.buffer("tape", "member", "out")
     with code.block(shared=True) as entry:
         field.load_shared()
         steps = code.load("counts", 0)
+        stepper.prepare(None)
+    zero = code.const
     with code.block() as begin:
+        mine = field.load_own()
+        field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
-        slot = _save_start(code, x) if save else code.const(0, "i32")
-        begin.yields = (*x, code.const(0, "i32"), slot, *field.load_own())
+        carry = stepper.begin(code.load("times", 0), x, None)
+        slot = _save_start(code, x) if variant.save else zero(0, "i32")
+        begin.yields = (*x, *carry, zero(0, "i32"), slot, zero(0, "i32"), *mine)
     with code.block([v.type for v in begin.yields]) as step:
-        x, (k, slot), rest = list(step.params[:n]), step.params[n : n + 2], step.params[n + 2 :]
+        x, carry = list(step.params[:n]), list(step.params[n : n + len(own)])
+        k, slot, evaluations, *rest = step.params[n + len(own) :]
         field.carry_own(rest)
-        t, h = code.load("times", k), code.load("sizes", k)
-        if tape:
-            store_rows(code, "tape", k, x)
-        made = stages(code, tableau, field, t, h, x)
-        if save:
-            slot = _save_inside(code, tableau, field, t, h, made, k, slot)
+        made = stepper.attempt(code.load("times", k), code.load("sizes", k), x, carry)
+        if made.ok is not None:
+            made.x1 = [code.op("select", made.ok, v, float("nan")) for v in made.x1]
+        if variant.tape:
+            store_rows(code, "tape", k, [*x, *stepper.kept(made)])
+        if variant.save:
+            slot = _save_inside(code, stepper, made, k, slot)
         after = code.op("add", k, code.const(1, "i32"))
-        step.yields = (*made.x1, after, slot, *rest, code.op("ge", after, steps))
+        evaluations = code.op("add", evaluations, made.cost)
+        done = code.op("ge", after, steps)
+        step.yields = (*made.x1, *made.taken, after, slot, evaluations, *rest, done)
     with code.block([v.type for v in begin.yields]) as finish:
         for i, v in enumerate(finish.params[:n]):
             code.store("last", i, v)
-    name = f"{model.name}_{tableau.name}_fixed"
-    kernel = code.kernel(
-        name, entry, begin, step, finish, carried=(*state_names(model), "k", "slot", *field.carried),
-        even=True, doc=title(model, tableau.name, "fixed steps"),
+        k, _, evaluations, *_ = finish.params[n + len(own) :]
+        for i, v in enumerate((k, code.const(0, "i32"), evaluations, code.const(0, "i32"))):
+            code.store("report", i, v)
+    return code.kernel(
+        f"{model.name}_{stepper.name}_fixed", entry, begin, step, finish, even=True,
+        carried=(*names, *own, "k", "slot", "evaluations", *field.carried),
+        doc=title(model, stepper.name, "fixed steps"),
     )  # fmt: skip
-    return kernel, field
-
-
-def backward(
-    model: ModelIR, tableau: Tableau, *, precision: str, own: frozenset[str], save: bool
-) -> tuple[Kernel, Field]:
-    """The discrete adjoint: from the cotangents of `last` and `saved` to those of x0 and of the weights.
-
-    The steps are taken from the last to the first, each again from the state on the tape, and differentiated.
-    """
-    code, field = _begin(model, precision, own)
-    n = field.size
-    code.buffer("tape", "member", "in")
-    code.buffer("grad_last", "member", "in")
-    if save:
-        code.buffer("grad_saved", "member", "in")
-    code.buffer("grad_x0", "member", "out")
-    code.buffer("grad_weights", "member", "out")
-    code.buffer("grad_own", "member", "out")
-    with code.block(shared=True) as entry:
-        field.load_shared()
-        steps = code.load("counts", 0)
-        slots = code.load("counts", 1)
-    shared = field.flat_weights(False)
-    with code.block() as begin:
-        zero, start = code.const(0.0), [code.load("grad_last", i) for i in range(n)]
-        mine = field.load_own()
-        begin.yields = (*start, *[zero] * (len(shared) + len(mine)), steps, slots, *mine)
-    count = n + len(shared) + len(mine)
-    with code.block([v.type for v in begin.yields]) as step:
-        gx, gw = list(step.params[:n]), list(step.params[n:count])
-        (k, slot), rest = step.params[count : count + 2], step.params[count + 2 :]
-        field.carry_own(rest)
-        k = code.op("sub", k, code.const(1, "i32"))
-        t, h = code.load("times", k), code.load("sizes", k)
-        x = load_rows(code, "tape", k, n)
-        made = stages(code, tableau, field, t, h, x)
-        if save:
-            made = complete(code, tableau, field, t, h, made)
-            slot, seeds = gather(code, tableau, made, slot, gx, _Slots(code, k))
-        else:
-            seeds = dict(zip(made.x1, gx))
-        found = pullback(code, list(step.body), seeds, [*x, *shared, *rest])
-        gx = found[:n]
-        gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
-        step.yields = (*gx, *gw, k, slot, *rest, code.op("le", k, code.const(0, "i32")))
-    with code.block([v.type for v in begin.yields]) as finish:
-        gx, gw, slot = list(finish.params[:n]), list(finish.params[n:count]), finish.params[count + 1]
-        if save:
-            gx = gather_start(code, slot, gx)
-        for i, v in enumerate(gx):
-            code.store("grad_x0", i, v)
-        for i, v in enumerate(gw[: len(shared)]):
-            code.store("grad_weights", i, v)
-        for i, v in enumerate(gw[len(shared) :]):
-            code.store("grad_own", i, v)
-    name = f"{model.name}_{tableau.name}_fixed_adjoint"
-    kernel = code.kernel(
-        name, entry, begin, step, finish, even=True, doc=title(model, tableau.name, "adjoint of fixed steps")
-    )
-    return kernel, field
-
-
-def _begin(model: ModelIR, precision: str, own: frozenset[str]) -> tuple[Code, Field]:
-    code = Code(precision)
-    field = Field(code, model, own)
-    field.declare()
-    code.buffer("times", "table", "in")
-    code.buffer("sizes", "table", "in")
-    code.buffer("thetas", "table", "in")
-    code.buffer("until", "table", "in", "i32")
-    code.buffer("counts", "table", "in", "i32")
-    return code, field
-
-
-# ---------------------------------------------------------------- saved times
 
 
 def _save_start(code: Code, x: Sequence[Value]) -> Value:
@@ -148,19 +86,17 @@ def _save_start(code: Code, x: Sequence[Value]) -> Value:
     return slot
 
 
-def _save_inside(
-    code: Code, tableau: Tableau, field: Field, t: Value, h: Value, step: Step, k: Value, slot: Value
-) -> Value:
+def _save_inside(code: Code, stepper: Stepper, step: Attempt, k: Value, slot: Value) -> Value:
     """The saved times of a step, up to its end; the next slot."""
     until = code.load("until", code.op("add", k, code.const(1, "i32")))
 
     def turns() -> list[Value]:
-        whole = complete(code, tableau, field, t, h, step)
+        dense = stepper.dense(step)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             theta = code.load("thetas", carried[0])
             ended = code.op("ge", theta, 1.0)
-            between = inside(code, tableau, whole, theta)
+            between = dense.at(theta)
             store_rows(
                 code, "saved", carried[0], [code.op("select", ended, a, b) for a, b in zip(step.x1, between)]
             )
@@ -170,17 +106,3 @@ def _save_inside(
 
     (after,) = code.when(code.op("lt", slot, until), turns, [slot])
     return after
-
-
-@dataclass
-class _Slots:
-    """Which saved times belong to step k, and where in it they stand."""
-
-    code: Code
-    k: Value
-
-    def more(self, slot: Value) -> Value:
-        return self.code.op("gt", slot, self.code.load("until", self.k))
-
-    def theta(self, slot: Value) -> Value:
-        return self.code.load("thetas", slot)

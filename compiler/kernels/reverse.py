@@ -22,28 +22,43 @@ def pullback(
 ) -> list[Value]:
     """The cotangents of `wrt`, in the open block, for cotangents `seeds` of values that `body` computes.
 
-    `body` is code of the open block or of a block that it sees. Raises `Unsupported` for loops in it.
+    `body` is code of the open block or of a block that it sees. Values with a rule (`Code.derivative`) go by
+    it. Raises `Unsupported` for loops whose results are not taken as constants.
     """
+    ends = set(wrt)
     live = set(wrt)
     order = []
     for instr in body:
-        if any(a in live for a in instr.args) and instr.op not in FLAT:
+        # a value that is asked for hides what it was computed from
+        if ends.isdisjoint(instr.results) and any(a in live for a in instr.args) and instr.op not in FLAT:
             if instr.regions:
+                if code.fixed.issuperset(instr.results):
+                    continue
                 raise Unsupported("a loop inside a step has no derivative here")
             live |= set(instr.results)
             order.append(instr)
     found = dict(seeds)
     for instr in reversed(order):
-        g = found.get(instr.results[0])
-        if g is None:
-            continue
-        for operand, c in zip(instr.args, _cotangents(code, instr, g)):
-            if c is None or operand not in live:
-                continue
-            earlier = found.get(operand)
-            found[operand] = c if earlier is None else code.op("add", earlier, c)
+        for operand, c in _parts(code, instr, found):
+            if operand in live:
+                earlier = found.get(operand)
+                found[operand] = c if earlier is None else code.op("add", earlier, c)
     zero = code.const(0.0)
     return [found.get(w, zero) for w in wrt]
+
+
+def _parts(code: Code, instr: Instr, found: dict[Value, Value]) -> Sequence[tuple[Value, Value]]:
+    """What an instruction's result adds to the cotangents of operands."""
+    rule = code.rules.get(instr.results[0])
+    if rule is not None:
+        if not any(v in found for v in rule.values):
+            return []
+        return rule.pull([found.pop(v, code.const(0.0)) for v in rule.values])
+    g = found.get(instr.results[0])
+    if g is None:
+        return []
+    pairs = zip(instr.args, _cotangents(code, instr, g))
+    return [(operand, c) for operand, c in pairs if c is not None]
 
 
 def _cotangents(code: Code, instr: Instr, g: Value) -> Sequence[Value | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.explicit import Step, Tableau, weights_at
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.reverse import pullback
+from ndl.compiler.kernels.stepper import Dense
 
 
 class Slots(Protocol):
@@ -45,29 +46,34 @@ def load_rows(code: Code, buffer: str, k: Value, n: int) -> list[Value]:
 
 
 def gather(
-    code: Code, tableau: Tableau, step: Step, slot: Value, gx: Sequence[Value], slots: Slots
+    code: Code, dense: Dense, x1: Sequence[Value], slot: Value, slots: Slots
 ) -> tuple[Value, dict[Value, Value]]:
-    """The cotangents that the saved times of a step give to its ends and slopes, added to those of its
-    end."""
-    n, count = len(step.x0), len(step.slopes)
-    start = [slot, *gx, *[code.const(0.0)] * (n + n * count)]
+    """The cotangents that the saved times of a step give to what continuous output depends on, and to x1."""
+    n, targets = len(x1), list(dict.fromkeys([*x1, *dense.targets]))
 
     def turn(carried: tuple[Value, ...]) -> list[Value]:
         slot, values = code.op("sub", carried[0], code.const(1, "i32")), carried[1:]
         theta, g = slots.theta(slot), load_rows(code, "grad_saved", slot, n)
         ended = code.op("ge", theta, 1.0)
-        w, of_x0, of_x1 = weights_at(code, tableau, theta, count)
-        parts = [code.op("select", ended, 1.0, of_x1)]
-        parts += [code.op("select", ended, 0.0, v) for v in (of_x0, *w)]
-        moved = [code.op("fma", p, g[i], values[j * n + i]) for j, p in enumerate(parts) for i in range(n)]
-        return [slot, *moved]
+        between = dense.at(theta)
+        # the derivative of a choice between the step's end and its inside
+        parts = [(e, code.op("select", ended, c, 0.0)) for e, c in zip(x1, g)]
+        inside = seeded(code, [(v, code.op("select", ended, 0.0, c)) for v, c in zip(between, g)])
+        pulled = pullback(code, code.visible(), inside, targets)
+        more = seeded(code, [*zip(targets, pulled), *parts])
+        return [slot, *(code.op("add", a, more[t]) for a, t in zip(values, targets))]
 
+    start = [slot, *[code.const(0.0)] * len(targets)]
     found = code.loop(start, lambda c: slots.more(c[0]), turn)
-    targets = [*step.x1, *step.x0, *(v for s in step.slopes for v in s)]
-    seeds: dict[Value, Value] = {}
-    for target, g in zip(targets, found[1:]):
-        seeds[target] = code.op("add", seeds[target], g) if target in seeds else g
-    return found[0], seeds
+    return found[0], dict(zip(targets, found[1:]))
+
+
+def seeded(code: Code, pairs: Iterable[tuple[Value, Value]]) -> dict[Value, Value]:
+    """Cotangents by value, those of one value added up."""
+    found: dict[Value, Value] = {}
+    for value, g in pairs:
+        found[value] = code.op("add", found[value], g) if value in found else g
+    return found
 
 
 def gather_start(code: Code, slot: Value, gx: Sequence[Value]) -> list[Value]:

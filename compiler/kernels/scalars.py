@@ -14,7 +14,7 @@ from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.ops import TABLE
 from ndl.compiler.ops.families.contraction import matmul_equation
 from ndl.compiler.ops.table import lookup
-from ndl.compiler.types import Tensor
+from ndl.compiler.types import Dim, Tensor
 
 Values = Any
 """A NumPy array of `Value`s, of the shape of one sample."""
@@ -30,10 +30,18 @@ class Unsupported(Exception):
 
 
 class Scalars:
-    """Evaluates functions in the open block of `code`."""
+    """Evaluates functions in the open block of `code`; `dims` are the extents of named dimensions."""
 
-    def __init__(self, code: Code, weights: Weights) -> None:
+    def __init__(self, code: Code, weights: Weights, dims: Mapping[str, int] | None = None) -> None:
         self.code, self.weights = code, weights
+        self.dims = {name: Dim.of(n) for name, n in (dims or {}).items()}
+
+    def extents(self, shape: Any) -> tuple[int, ...]:
+        """A shape of an attribute as numbers."""
+        found = [Dim.of(n).substitute(self.dims).constant for n in shape]
+        if any(n is None for n in found):
+            raise Unsupported(f"the extents {', '.join(map(str, shape))} are not known")
+        return tuple(n for n in found if n is not None)
 
     def call(self, function: Function, given: Mapping[str, Values], prefix: str = "") -> dict[str, Values]:
         """The outputs of a function by name, for its inputs by name."""
@@ -78,8 +86,12 @@ class Scalars:
             return self._elementwise(name, operands)
         handler = ARRAYS.get(op)
         if handler is None:
-            raise Unsupported(f"`{op}` has no scalar form")
+            return self.other(node, operands)
         return handler(self, node, operands)
+
+    def other(self, node: Node, operands: list[Values]) -> Values:
+        """An op that only some functions have."""
+        raise Unsupported(f"`{node.op}` has no scalar form")
 
     def _constant(self, value: Any) -> Values:
         array = np.asarray(value, dtype=object)
@@ -184,12 +196,8 @@ def axes_of(node: Node, x: Values) -> list[int]:
     return list(range(x.ndim)) if chosen is None else [a % x.ndim for a in chosen]
 
 
-def _extents(shape: Any) -> tuple[int, ...]:
-    return tuple(n if isinstance(n, int) else n.constant for n in shape)
-
-
 def _expand(s: Scalars, node: Node, operands: list[Values]) -> Values:
-    (x,), shape, axes = operands, _extents(node.attr("shape")), node.attr("axes")
+    (x,), shape, axes = operands, s.extents(node.attr("shape")), node.attr("axes")
     slots = [1] * len(shape)
     for axis, n in zip(axes, x.shape):
         slots[axis] = n
@@ -243,7 +251,7 @@ def _reduction(name: str) -> Callable[[Scalars, Node, list[Values]], Values]:
 
 ARRAYS: dict[str, Callable[[Scalars, Node, list[Values]], Values]] = {
     "expand": _expand,
-    "reshape": lambda s, node, x: x[0].reshape(_extents(node.attr("shape"))),
+    "reshape": lambda s, node, x: x[0].reshape(s.extents(node.attr("shape"))),
     "permute": lambda s, node, x: np.transpose(x[0], node.attr("axes")),
     "slice": _slice,
     "index": lambda s, node, x: np.asarray(np.take(x[0], node.attr("at"), axis=node.attr("axis")), object),

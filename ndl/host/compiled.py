@@ -150,6 +150,8 @@ class Compilation:
                 or getattr(v, "NAME", None) == ir.name
                 or getattr(v, "name", None) == ir.name
             )
+            if isinstance(self.solvers[key], type):
+                self.solvers[key].IR = ir
         return self.solvers[key]
 
     def method(self, method: MethodV, kind: str, options: dict[str, Any], parts: dict[str, Any]) -> Any:

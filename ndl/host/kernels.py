@@ -10,14 +10,16 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR
-from ndl.compiler.kernels import ode_adaptive, ode_fixed
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.explicit import Tableau
+from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.stepped import SteppedMethod
+from ndl.compiler.kernels.stepper import Stepper, Variant
 from ndl.compiler.kernels.text import show
 from ndl.compiler.kernels.verify import verify
 from ndl.compiler.passes.choose import choose_method
@@ -54,35 +56,44 @@ class Kernels:
         return self._made[request]
 
     def _make(self, request: Request) -> Made:
-        kernel, field = self.kernel(request)
+        kernel, stepper = self.kernel(request)
         names = tuple(b.name for b in kernel.buffers)
         text = print_module(kernel) if request.target == "triton" else print_llvm(simplify(expand(kernel)))
         program = Program(text, kernel.name, names, request.target)
+        field = stepper.field
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
-        return Made(program, weights)
+        return Made(program, weights, field.size + stepper.width)
 
-    def kernel(self, request: Request) -> tuple[Kernel, Field]:
+    def kernel(self, request: Request) -> tuple[Kernel, Stepper]:
         """The kernel IR of a request. Raises `Unsupported`."""
-        t = request.tableau
-        tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
-        if request.adaptive:
-            variant = ode_adaptive.Variant(
-                request.precision, request.own, request.save, request.tape, request.sign, request.vector
-            )
-            if request.backward:
-                kernel, field = ode_adaptive.backward(self.ir, tableau, variant)
-            else:
-                kernel, field = ode_adaptive.forward(self.ir, tableau, variant, request.grow)
-        elif request.backward:
-            kernel, field = ode_fixed.backward(
-                self.ir, tableau, precision=request.precision, own=request.own, save=request.save
-            )
+        variant = Variant(
+            request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
+            request.vector, request.grow,
+        )  # fmt: skip
+        code = Code(request.precision)
+        field = Field(code, self.ir, request.own)
+        field.declare()
+        stepper = stepper_of(code, field, request)
+        if request.backward:
+            kernel = ode_adjoint.backward(self.ir, stepper, variant)
+        elif request.adaptive:
+            kernel = ode_adaptive.forward(self.ir, stepper, variant)
         else:
-            kernel, field = ode_fixed.forward(
-                self.ir, tableau, precision=request.precision, own=request.own, save=request.save,
-                tape=request.tape,
-            )  # fmt: skip
-        return verify(replace(kernel, name=_symbol(kernel.name))), field
+            kernel = ode_fixed.forward(self.ir, stepper, variant)
+        return verify(replace(kernel, name=_symbol(kernel.name))), stepper
+
+
+def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
+    """The code of the method's steps. Raises `Unsupported`."""
+    t = request.solver
+    if isinstance(t, type):
+        if t.IR is None:
+            raise Unsupported(f"`{t.NAME}` was not compiled here")
+        return SteppedMethod(code, field, t.IR, dict(request.options))
+    tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
+    if t.implicit:
+        raise Unsupported(f"`{t.name}` is not yet a kernel")
+    return ExplicitStepper(code, field, tableau)
 
 
 def backend_choice(ir: ModelIR) -> str:
@@ -107,12 +118,12 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
     where = model.decl.name_span
     if not isinstance(solvers, tuple) or not solvers:
         raise fail("NDL503", f"there is no method `{name}`", where)
-    tableau = compilation.choose(MethodV(solvers, {}), "ode")
-    made = compilation.solver(tableau)
-    if not isinstance(made, methods.Tableau) or made.implicit:
-        raise fail("NDL510", f"no kernel serves this run: `{name}` is not yet a kernel", where)
-    adaptive = made.b_hat is not None
-    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False)
+    made = compilation.solver(compilation.choose(MethodV(solvers, {}), "ode"))
+    if isinstance(made, methods.Tableau):
+        adaptive, options = made.b_hat is not None, ()
+    else:
+        adaptive, options = made.EMBEDDED is not None, tuple(sorted(made.OPTIONS.items()))
+    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options)
     try:
         return show(Kernels(compiled.optimized).kernel(request)[0])
     except Unsupported as reason:

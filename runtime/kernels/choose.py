@@ -5,9 +5,10 @@ from __future__ import annotations
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
-from ndl.runtime.methods import Tableau
+from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.pace import fixed_step
 
 MANY = 16
@@ -47,7 +48,7 @@ def kernel_run(problem: Problem) -> KernelRun:
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
     for found, why in (
         (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
-        (not isinstance(solver, Tableau) or solver.implicit, f"`{name}` is not yet a kernel"),
+        (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind != "ode" or bool(model.NOISES), "the equation has noise"),
         (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
@@ -55,8 +56,7 @@ def kernel_run(problem: Problem) -> KernelRun:
     ):
         if found:
             raise NoKernel(why)
-    assert isinstance(solver, Tableau)
-    return KernelRun(problem, solver, model.KERNELS, target_of(problem))
+    return KernelRun(problem, stepper_of(problem), model.KERNELS, target_of(problem))
 
 
 def target_of(problem: Problem) -> str:

@@ -12,14 +12,15 @@ from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.launch import launch
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.weights import own_names, packed, unpacked, value_of
-from ndl.runtime.methods import Tableau
+from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.control import Tolerances, proportional
-from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import SavedInterpolant, events_of, stats_of, steps_of
 from ndl.runtime.stepping.pace import Pace
+from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import StepTable, fixed_table
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -47,9 +48,8 @@ class Found:
 class KernelRun:
     """One run: the buffers of its kernels."""
 
-    def __init__(self, problem: Problem, tableau: Tableau, source: KernelSource, target: str) -> None:
-        self.p, self.tableau, self.source = problem, tableau, source
-        self.stepper = stepper = ExplicitRK(tableau, problem.x0.detach())
+    def __init__(self, problem: Problem, stepper: Stepper, source: KernelSource, target: str) -> None:
+        self.p, self.stepper, self.source = problem, stepper, source
         names = source.weights()
         if isinstance(names, str):
             raise NoKernel(names)
@@ -62,7 +62,7 @@ class KernelRun:
         if not (stepper.extrapolates or self.pace.fixed):
             self.tol = proportional(self.tol, stepper.order)
         self.request = Request(
-            tableau=tableau,
+            solver=_solver_of(problem),
             adaptive=not self.pace.fixed,
             precision="f64" if problem.dtype == torch.float64 else "f32",
             own=own_names(problem.model, names),
@@ -72,6 +72,7 @@ class KernelRun:
             vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
             grow=stepper.grow,
             target=target,
+            options=_options_of(problem),
         )
         self.made = self._make(self.request)
         # of one trajectory: all take the same fixed steps
@@ -138,7 +139,7 @@ class KernelRun:
 
     def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
         """Run the kernel; with a tape whose length was guessed too small, once more."""
-        _p, n, b = self.p, self.p.size, self.p.count
+        n, b = self.p.size, self.p.count
         weights, own = packed(values, self.made.weights, b, self.like)
         new = self.like.new_empty
         slots = len(self.saved_times)
@@ -152,7 +153,8 @@ class KernelRun:
             "report": torch.zeros(4, b, dtype=torch.int32, device=self.p.device),
         }
         if self.pace.fixed:
-            buffers["tape"] = new((self.count_of_steps if self.request.tape else 1) * n, b)
+            rows = self.count_of_steps * self.made.width if self.request.tape else 1
+            buffers["tape"] = new(rows, b)
             self._run(self.made, buffers)
         else:
             self._with_tape(buffers, slots)
@@ -161,12 +163,12 @@ class KernelRun:
         return Found(buffers["last"].t(), saved, buffers["report"], tape)
 
     def _with_tape(self, buffers: dict[str, Tensor], slots: int) -> None:
-        p, n, b = self.p, self.p.size, self.p.count
-        key = (self.request, n)
+        p, b = self.p, self.p.count
+        key = (self.request, p.size)
         room = _rooms.get(key, FIRST_ROOM) if self.request.tape else 1
         while True:
             if self.request.tape:
-                buffers["tape"] = self.like.new_empty(room * n, b)
+                buffers["tape"] = self.like.new_empty(room * self.made.width, b)
                 for name in ("tape_t", "tape_h", "tape_error"):
                     buffers[name] = self.like.new_empty(room, b)
             buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room])
@@ -236,16 +238,13 @@ class KernelRun:
         )  # fmt: skip
 
     def _failed(self, found: Found) -> bool:
-        broken = not bool(torch.isfinite(found.last).all())
+        broken = not all(bool(torch.isfinite(v).all()) for v in (found.last, found.saved))
         return broken or (not self.pace.fixed and bool(found.report[3].any()))
 
     def _counts(self, found: Found) -> tuple[Ints, Ints, Ints]:
         """Steps, rejected ones and evaluations of each trajectory."""
-        if self.table is None:
-            many, rejected, evaluations, _ = found.report.cpu().numpy().astype(np.int64)
-            return many, rejected, evaluations
-        s, many = self.stepper, np.full(self.p.count, self.count_of_steps)
-        return many, np.zeros_like(many), many * (s.main - 1) + 1 if s.fsal else many * s.main
+        many, rejected, evaluations, _ = found.report.cpu().numpy().astype(np.int64)
+        return many, rejected, evaluations
 
     def _saved(self, found: Found, last: Tensor, saved: Tensor) -> Saved:
         """Times, which of them count, and values."""
@@ -257,7 +256,7 @@ class KernelRun:
             return Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
         many = found.report[0].cpu().numpy()[:, None]
         slots = np.arange(int(many.max()) + 1)[None, :]
-        tape = found.tape["tape"].reshape(-1, p.size, b)[: slots.size - 1].permute(2, 0, 1)
+        tape = found.tape["tape"].reshape(-1, self.made.width, b)[: slots.size - 1, : p.size].permute(2, 0, 1)
         values = torch.cat([tape, last[:, None]], 1)
         ended = torch.from_numpy(slots >= many).to(last.device)[:, :, None]
         starts = found.tape["tape_t"][: slots.size - 1].t().cpu().numpy().astype(np.float64)
@@ -269,7 +268,7 @@ class KernelRun:
         if self.pace.step is not None:
             return fixed_table(self.p, self.pace.step)
         if not found.tape:
-            again = KernelRun(self.p.on(gradient="none"), self.tableau, self.source, self.request.target)
+            again = KernelRun(self.p.on(gradient="none"), self.stepper, self.source, self.request.target)
             again.request = replace(again.request, tape=True)
             again.made = again._make(again.request)
             with torch.no_grad():
@@ -285,6 +284,19 @@ class KernelRun:
         end = np.append(t[1:], self.p.t1)
         end[starts[1:][many > 0] - 1] = self.p.t1
         return StepTable(ids, t, end, h, error, np.arange(len(t)) - starts[ids], ids, starts)
+
+
+def _solver_of(problem: Problem) -> Tableau | type[StepSolver]:
+    solver = problem.method.solver
+    return solver if isinstance(solver, Tableau) else type(solver)
+
+
+def _options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
+    """The numbers among a step solver's own options."""
+    solver = problem.method.solver
+    options = solver.options if isinstance(solver, StepSolver) else {}
+    kinds = (int, float, torch.Tensor)
+    return tuple(sorted((k, float(v)) for k, v in options.items() if isinstance(v, kinds)))
 
 
 class _Accepted:
@@ -303,7 +315,7 @@ class _Accepted:
         from ndl.runtime.gradients import replayed
         from ndl.runtime.stepping.replay import Script
 
-        p = self.run.p
+        p, stepper = self.run.p, stepper_of(self.run.p)
         with torch.set_grad_enabled(p.taped):
             return replayed(p, self.run.stepper, Script(self._table), None, None)
 

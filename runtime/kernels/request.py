@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ndl.runtime.kernels.cpu_engine import Program
-from ndl.runtime.methods import Tableau
+from ndl.runtime.methods import StepSolver, Tableau
 
 
 @dataclass(frozen=True)
 class Request:
     """A kernel for a model: the method, the direction, and what is to be kept.
 
+    `solver` is a tableau, or the class of a step solver with the values of its `options`.
     `own` names the weights and inputs of which each trajectory has its own; `vector` says that there is a
     tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative.
     """
 
-    tableau: Tableau
+    solver: Tableau | type[StepSolver]
     adaptive: bool
     precision: str
     own: frozenset[str]
@@ -28,6 +29,7 @@ class Request:
     vector: bool = False
     grow: float = 10.0
     target: str = "cpu"
+    options: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,11 @@ class Weight:
 
 @dataclass(frozen=True)
 class Made:
-    """A kernel and the weights that it reads."""
+    """A kernel, the weights that it reads, and how many numbers its tape has for each step."""
 
     program: Program
     weights: tuple[Weight, ...]
+    width: int
 
 
 class KernelSource(Protocol):

@@ -1,0 +1,164 @@
+"""The discrete adjoint of a run: from the cotangents of `last` and `saved` to those of x0 and of the weights.
+
+The accepted steps are taken from the last to the first, each again from what the tape has of its start, and
+differentiated. Their sizes are constants. Rows of `tape` are the state and what the method keeps; the times
+and sizes of fixed steps are tables, those of adaptive ones stand on the tape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.control import Control
+from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.ode_fixed import TABLES
+from ndl.compiler.kernels.reverse import pullback
+from ndl.compiler.kernels.rows import Slots, gather, gather_start, load_rows, seeded, store_rows, title
+from ndl.compiler.kernels.stepper import Stepper, Variant
+
+
+def backward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
+    """The adjoint kernel."""
+    return _Backward(model, stepper, variant).kernel()
+
+
+class _Backward:
+    def __init__(self, model: ModelIR, stepper: Stepper, variant: Variant) -> None:
+        self.model, self.stepper, self.v = model, stepper, variant
+        self.code, self.field = stepper.code, stepper.field
+        self.n, self.memory = self.field.size, stepper.memory
+        code = self.code
+        if variant.adaptive:
+            code.buffer("counts", "table", "in", "i32")
+            code.buffer("report", "member", "in", "i32")
+            code.buffer("tape_t", "member", "in")
+            code.buffer("tape_h", "member", "in")
+            if variant.save:
+                code.buffer("times", "table", "in")
+            if stepper.scaled:
+                code.buffer("settings", "table", "in")
+        else:
+            for name, type in TABLES:
+                code.buffer(name, "table", "in", type)
+        for name in ("tape", "grad_last", *(["grad_saved"] if variant.save else [])):
+            code.buffer(name, "member", "in")
+        for name in ("grad_x0", "grad_weights", "grad_own"):
+            code.buffer(name, "member", "out")
+
+    def kernel(self) -> Kernel:
+        code, n = self.code, self.n
+        with code.block(shared=True) as entry:
+            self.field.load_shared()
+            steps, slots = code.load("counts", 0), code.load("counts", 1)
+            self.prepare()
+        self.shared = self.field.flat_weights(False)
+        with code.block() as begin:
+            mine = self.field.load_own()
+            self.count = n + self.memory + len(self.shared) + len(mine)
+            start = [code.load("grad_last", i) for i in range(n)]
+            nothing = [code.const(0.0)] * (self.count - n)
+            many = code.load("report", 0) if self.v.adaptive else steps
+            begin.yields = (*start, *nothing, many, slots, *mine)
+        types = [v.type for v in begin.yields]
+        with code.block(types) as step:
+            step.yields = tuple(self.turn(list(step.params)))
+        with code.block(types) as finish:
+            self.end(list(finish.params))
+        pace = "adaptive" if self.v.adaptive else "fixed"
+        name = f"{self.model.name}_{self.stepper.name}_{pace}_adjoint"
+        doc = title(self.model, self.stepper.name, f"adjoint of {pace} steps")
+        return code.kernel(name, entry, begin, step, finish, even=not self.v.adaptive, doc=doc)
+
+    def prepare(self) -> None:
+        """Tolerances, for methods that iterate."""
+        control = None
+        if self.v.adaptive and self.stepper.scaled:
+            k = self.stepper.error_order + 1
+            control = Control(self.code, self.n, k, self.v.grow, self.v.sign, self.v.vector)
+            control.load()
+        self.stepper.prepare(control)
+
+    def start_of(self, k: Value) -> tuple[Value, Value]:
+        """Time and size of step k."""
+        names = ("tape_t", "tape_h") if self.v.adaptive else ("times", "sizes")
+        return self.code.load(names[0], k), self.code.load(names[1], k)
+
+    def turn(self, carried: list[Value]) -> list[Value]:
+        """One step."""
+        code, n, memory = self.code, self.n, self.memory
+        gx, gm, gw = carried[:n], carried[n : n + memory], carried[n + memory : self.count]
+        k, slot, *mine = carried[self.count :]
+        self.field.carry_own(mine)
+        k = code.op("sub", k, code.const(1, "i32"))
+        t, h = self.start_of(k)
+        row = load_rows(code, "tape", k, n + self.stepper.width)
+        x, kept = row[:n], row[n:]
+        made = self.stepper.again(t, h, x, kept)
+        seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
+        if self.v.save:
+            slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
+            slot, more = gather(code, self.stepper.dense(made), made.x1, slot, slots)
+            seeds = seeded(code, [*seeds.items(), *more.items()])
+        wrt = [*x, *kept[:memory], *self.shared, *mine]
+        found = pullback(code, code.visible(), seeds, wrt)
+        first = n + memory
+        gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
+        return [*found[:first], *gw, k, slot, *mine, code.op("le", k, code.const(0, "i32"))]
+
+    def end(self, carried: list[Value]) -> None:
+        """The cotangents of the start."""
+        code, n, memory = self.code, self.n, self.memory
+        gx, gm, gw = carried[:n], carried[n : n + memory], carried[n + memory : self.count]
+        _, slot, *mine = carried[self.count :]
+        zero = code.const(0, "i32")
+        if self.v.save:
+            gx = gather_start(code, slot, gx)
+        if memory:
+            self.field.carry_own(mine)
+            x = load_rows(code, "tape", zero, n + self.stepper.width)[:n]
+            first = self.stepper.start(self.start_of(zero)[0], x)
+            seeds = seeded(code, zip(first, gm, strict=True))
+            found = pullback(code, code.visible(), seeds, [*x, *self.shared, *mine])
+            gx = [code.op("add", a, b) for a, b in zip(gx, found)]
+            gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
+        store_rows(code, "grad_x0", zero, gx)
+        store_rows(code, "grad_weights", zero, gw[: len(self.shared)])
+        store_rows(code, "grad_own", zero, gw[len(self.shared) :])
+
+
+@dataclass
+class _Places:
+    """Which saved times belong to fixed step k, and where in it they stand."""
+
+    code: Code
+    k: Value
+
+    def more(self, slot: Value) -> Value:
+        return self.code.op("gt", slot, self.code.load("until", self.k))
+
+    def theta(self, slot: Value) -> Value:
+        return self.code.load("thetas", slot)
+
+
+@dataclass
+class _Times:
+    """Which saved times belong to a step that starts at t, and where in it they stand."""
+
+    code: Code
+    sign: float
+    t: Value
+    h: Value
+
+    def more(self, slot: Value) -> Value:
+        """Whether the saved time before a slot lies after the step's start."""
+        code = self.code
+        some = code.op("gt", slot, code.const(0, "i32"))
+        at = code.op("select", some, code.op("sub", slot, code.const(1, "i32")), slot)
+        time = code.load("times", at)
+        return code.op("and", some, code.op("gt" if self.sign > 0 else "lt", time, self.t))
+
+    def theta(self, slot: Value) -> Value:
+        code = self.code
+        return code.op("div", code.op("sub", code.load("times", slot), self.t), self.h)

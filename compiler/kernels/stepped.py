@@ -1,0 +1,248 @@
+"""Methods written as a `step`: Rosenbrock methods, multistep methods and a user's own, as scalar code.
+
+The counterpart of `ndl.runtime.stepping.stepped`. `f(x, t)` is the model's rates, its derivative by x the
+model's Jacobian; linear systems are solved in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ndl.compiler.ir.graph import Function, Node
+from ndl.compiler.ir.model import SolverIR
+from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.linear import Factors, Matrix, factorised
+from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.slopes import Shorter, smooth_slopes, solved
+from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
+
+
+class StepScalars(Scalars):
+    """A step's graph as scalar code. Counts evaluations; a matrix is factorised once."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field.code, _no_weights, {"n": field.size})
+        self.field = field
+        self.points: set[tuple[Value, ...]] = set()
+        self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
+
+    def other(self, node: Node, operands: list[Values]) -> Values:
+        if node.op in ("apply", "apply_jac"):
+            return self._applied(node, operands)
+        if node.op == "solve":
+            return self._solved(*operands)
+        if node.op == "inv":
+            n = len(operands[0])
+            one = [[self.code.const(float(i == j)) for j in range(n)] for i in range(n)]
+            return self._solved(operands[0], np.array(one, dtype=object))
+        return super().other(node, operands)
+
+    def _applied(self, node: Node, operands: list[Values]) -> Values:
+        if node.attr("callee") != "f" or len(operands) != 2:
+            raise Unsupported(f"its step asks for `{node.attr('callee')}`")
+        x, t = list(operands[0].flat), np.asarray(operands[1], object).item()
+        if node.op == "apply":
+            self.points.add((*x, t))
+            return _array(self.field.rate(t, x))
+        if node.attr("wrt") == 0:
+            return np.array(self.field.jacobian(t, x), dtype=object)
+        return _array(self.field.time_rate(t, x))
+
+    def _solved(self, a: Values, b: Values) -> Values:
+        key = tuple(a.flat)
+        if key not in self._factors:
+            matrix = [list(row) for row in a]
+            self._factors[key] = factorised(self.code, matrix), matrix
+        lu, matrix = self._factors[key]
+        columns = b.reshape(len(b), -1).T
+        found = [solved(self.code, lu, matrix, list(column)) for column in columns]
+        return np.array(found, dtype=object).T.reshape(b.shape)
+
+
+class SteppedMethod(Stepper):
+    """Runs `SolverIR.step`. Carried are its states and the earlier values that it reads (all that
+    later steps depend on), then earlier times and sizes, the number of steps, and the size of the last one."""
+
+    def __init__(self, code: Code, field: Field, solver: SolverIR, options: Mapping[str, float]) -> None:
+        super().__init__(code, field)
+        if solver.step is None or solver.kind != "ode":
+            raise Unsupported(f"`{solver.name}` is not a step for ordinary equations")
+        self.solver, self.options, self.name = solver, options, solver.name
+        self.function: Function = solver.step
+        self.error_order = min(solver.order, solver.embedded or solver.order)
+        self.shapes = self._shapes()
+        depths = _depths(solver.step)
+        self.places = [("state", name, 1) for name in self.shapes]
+        self.places += [
+            ("prev", name, k) for name in depths if name not in ("t", "h")
+            for k in range(1, depths[name] + 1 - (name in self.shapes))
+        ]  # fmt: skip
+        self.memory = sum(self._size(name) for _, name, _ in self.places)
+        self.times = [(name, k) for name in ("t", "h") for k in range(1, depths.get(name, 0) + 1)]
+        ops = {node.op for node in solver.step.graph}
+        self.stiff = "apply_jac" in ops
+        plain = not (self.shapes or depths or "n" in solver.arguments)
+        self.short = solver.order > 4 and plain
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each carried state."""
+        scalars = Scalars(self.code, _no_weights, {"n": self.field.size})
+        return {
+            name.removeprefix("state:"): scalars.extents(node.type.shape)
+            for name, node in self.function.outputs
+            if name.startswith("state:")
+        }
+
+    def _size(self, name: str) -> int:
+        return int(np.prod(self.shapes.get(name, (self.field.size,))))
+
+    @property
+    def width(self) -> int:
+        return self.memory + len(self.times) + 2
+
+    def carried(self, names: Sequence[str]) -> tuple[str, ...]:
+        parts = [
+            f"{name}.{i}" if kind == "state" else f"{name} {k} before.{i}"
+            for kind, name, k in self.places
+            for i in range(self._size(name))
+        ]
+        return (*parts, *(f"{name} {k} before" for name, k in self.times), "count", "last h")
+
+    # ------------------------------------------------------------ the start
+
+    def start(self, t: Value, x: list[Value]) -> list[Value]:
+        states = self._first_states(t, x, StepScalars(self.field))
+        return [v for _, name, _ in self.places for v in states.get(name, x)]
+
+    def _first_states(self, t: Value, x: list[Value], scalars: StepScalars) -> dict[str, list[Value]]:
+        found = {}
+        for name, shape in self.shapes.items():
+            value: Values = _array(x)
+            if name in self.solver.states:
+                given = {**self._options(), "x": _array(x), "t": _scalar(t), "mass": self._mass()}
+                value = scalars.call(self.solver.states[name], given)["start"]
+            found[name] = list(np.broadcast_to(value, shape).flat)
+        return found
+
+    def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
+        zero = self.code.const(0.0)
+        times = [t if name == "t" else zero for name, _ in self.times]
+        return [*self.start(t, x), *times, zero, zero]
+
+    # ------------------------------------------------------------ the step
+
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        code, n = self.code, self.field.size
+        memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
+        seen = self._seen(memory)
+        given = {**self._options(), "x": _array(x), "t": _scalar(t), "h": _scalar(h), "mass": self._mass()}
+        given["n"] = _scalar(count)
+        given |= {f"state:{name}": seen[name, 0] for name in self.shapes}
+        given |= {f"prev:{name}:{k}": v for (name, k), v in self._earlier(seen, times, count, h).items()}
+        scalars = StepScalars(self.field)
+        found = scalars.call(self.function, given)
+        x1 = list(np.broadcast_to(found["x"], (n,)))
+        error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None
+        after = {name: list(found[f"state:{name}"].flat) for name in self.shapes}
+        kept = self._shifted(seen, after, x)
+        past = dict(zip(self.times, times))
+        shifts = [past[name, k - 1] if k > 1 else (t if name == "t" else h) for name, k in self.times]
+        taken = [*kept, *shifts, code.op("add", count, 1.0), h]
+        cost = self.whole(len(scalars.points))
+        extra = {"carry": carry}
+        return Attempt(t, h, x, x1, cost, error, None, taken, list(carry), kept, extra)
+
+    def _seen(self, memory: list[Value]) -> dict[tuple[str, int], Values]:
+        """What is carried, by name and how many steps ago (0: a state as the step finds it)."""
+        found, at = {}, 0
+        for kind, name, k in self.places:
+            size, shape = self._size(name), self.shapes.get(name, (self.field.size,))
+            ago = 0 if kind == "state" else k + (name in self.shapes) - 1
+            found[name, ago] = _array(memory[at : at + size]).reshape(shape)
+            at += size
+        return found
+
+    def _earlier(
+        self, seen: dict[tuple[str, int], Values], times: Sequence[Value], count: Value, h: Value
+    ) -> dict[tuple[str, int], Values]:
+        """`prev(name, k)`: a state one step ago is what it is before the step assigns it."""
+        found: dict[tuple[str, int], Values] = {(name, ago + 1): v for (name, ago), v in seen.items()}
+        for (name, k), value in zip(self.times, times):
+            if name == "h":
+                # before the start, the step was what it is now
+                known = self.code.op("ge", count, float(k))
+                value = self.code.op("select", known, value, h)
+            found[name, k] = _scalar(value)
+        return found
+
+    def _shifted(
+        self, seen: dict[tuple[str, int], Values], after: dict[str, list[Value]], x: list[Value]
+    ) -> list[Value]:
+        """The memory after the step."""
+        found: list[Value] = []
+        for kind, name, k in self.places:
+            if kind == "state":
+                found += after[name]
+            elif k == 1 and name == "x":
+                found += x
+            else:
+                found += list(seen[name, k + (name in self.shapes) - 2].flat)
+        return found
+
+    def kept(self, made: Attempt) -> list[Value]:
+        return list(made.extra["carry"])
+
+    def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
+        return self.attempt(t, h, x, kept)
+
+    def _options(self) -> dict[str, Values]:
+        return {name: _scalar(self.code.const(value)) for name, value in self.options.items()}
+
+    def _mass(self) -> Values:
+        return _array([self.code.const(1.0)] * self.field.size)
+
+    # ------------------------------------------------------------ continuous output
+
+    def dense(self, made: Attempt) -> Dense:
+        code, t, h = self.code, made.t, made.h
+        if self.short:
+            return Shorter(
+                self.field, made, lambda h: self.attempt(t, h, made.x0, self.begin(t, made.x0, None)).x1
+            )
+        last, end = made.extra["carry"][-1], code.op("add", t, h)
+        if self.stiff:
+            size = code.op("select", code.op("eq", last, 0.0), h, last)
+            f0 = smooth_slopes(self.field, t, made.x0, size)
+            f1 = smooth_slopes(self.field, end, made.x1, h)
+        else:
+            f0, f1 = self.field.rate(t, made.x0), self.field.rate(end, made.x1)
+        hf0, hf1 = ([code.op("mul", v, h) for v in f] for f in (f0, f1))
+        return Hermite(code, made.x0, made.x1, hf0, hf1)
+
+
+def _depths(function: Function) -> dict[str, int]:
+    """The largest k of `prev(name, k)` for each name."""
+    found: dict[str, int] = {}
+    for node in function.graph:
+        if node.op == "input" and str(node.attr("name")).startswith("prev:"):
+            _, name, k = node.attr("name").split(":")
+            found[name] = max(found.get(name, 0), int(k))
+    return dict(sorted(found.items()))
+
+
+def _array(values: Sequence[Value]) -> Values:
+    out: Any = np.empty(len(values), dtype=object)
+    out[:] = list(values)
+    return out
+
+
+def _scalar(value: Value) -> Values:
+    return np.array(value, dtype=object)
+
+
+def _no_weights(name: str, shape: tuple[int, ...]) -> Value:
+    raise Unsupported(f"its step has a weight `{name}`")

@@ -1,0 +1,191 @@
+"""What every kind of method offers a kernel: a step, its continuous output, and what is carried on.
+
+The kernels of whole solves (`ode_adaptive`, `ode_fixed`, `ode_adjoint`) know no method; a `Stepper` writes
+the code of one step. It is the counterpart of `ndl.runtime.stepping.stepper`, which it must reproduce.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.control import Control
+from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.ir import Value
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a kernel is made for. `own` names the weights of which each trajectory has its own; `save`: values
+    at times inside the span are kept, `tape`: what the derivative needs of each step; `sign` is the direction
+    of time, `vector` says that there is a tolerance for each state."""
+
+    precision: str
+    adaptive: bool
+    own: frozenset[str]
+    save: bool
+    tape: bool
+    sign: float = 1.0
+    vector: bool = False
+    grow: float = 10.0
+
+
+@dataclass
+class Attempt:
+    """A step tried from x0 at t by h. `taken` is carried on when it is accepted, `left` when it is not;
+    `cost` counts evaluations; `ok` is false where an iteration failed. `memory` are the numbers besides the
+    state through which later steps depend on this one."""
+
+    t: Value
+    h: Value
+    x0: list[Value]
+    x1: list[Value]
+    cost: Value
+    error: list[Value] | None = None
+    ok: Value | None = None
+    taken: list[Value] = field(default_factory=list)
+    left: list[Value] = field(default_factory=list)
+    memory: list[Value] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Dense(ABC):
+    """Continuous output over a step. Its values depend on `targets` alone, and on nothing else smoothly."""
+
+    targets: list[Value]
+
+    @abstractmethod
+    def at(self, theta: Value) -> list[Value]:
+        """The state at a fraction of the step, in the open block."""
+
+
+class Stepper(ABC):
+    """One method, writing into `code`. `error_order` is the lower order of its pair; `memory` counts the
+    numbers of `Attempt.memory`, which stand first in what the tape keeps of a step besides the state."""
+
+    name: str
+    error_order: float
+    memory: int = 0
+    scaled: bool = False
+    """Whether the method itself looks at the tolerances."""
+
+    def __init__(self, code: Code, field: Field) -> None:
+        self.code, self.field = code, field
+
+    def prepare(self, control: Control | None) -> None:
+        """In the entry block: take the tolerances of an adaptive run, None for fixed steps."""
+        self.control = control
+
+    @abstractmethod
+    def carried(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Names of what is carried, given those of the states."""
+
+    @abstractmethod
+    def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
+        """What is carried at first; `f0` is the slope there if it is known."""
+
+    @abstractmethod
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        """Try a step."""
+
+    def kept(self, made: Attempt) -> list[Value]:
+        """What `again` wants of a step besides the state at its start."""
+        return []
+
+    @property
+    def width(self) -> int:
+        """How many numbers `kept` gives."""
+        return 0
+
+    @abstractmethod
+    def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
+        """A step that was accepted, as code that can be differentiated."""
+
+    def start(self, t: Value, x: list[Value]) -> list[Value]:
+        """The memory at the start of a run."""
+        return []
+
+    @abstractmethod
+    def dense(self, made: Attempt) -> Dense:
+        """Continuous output over an accepted step."""
+
+    def whole(self, number: int) -> Value:
+        return self.code.const(number, "i32")
+
+    def flag(self, value: bool) -> Value:
+        return self.code.const(value, "bool")
+
+
+class Hermite(Dense):
+    """The cubic through the values and slopes at both ends, third order inside the step.
+
+    x(theta) = (1 - 3 theta^2 + 2 theta^3) x0 + (3 theta^2 - 2 theta^3) x1
+             + theta (1 - theta)^2 h f0 - theta^2 (1 - theta) h f1
+    """
+
+    def __init__(self, code: Code, x0: Sequence[Value], x1: Sequence[Value], hf0: Sequence[Value],
+                 hf1: Sequence[Value]) -> None:  # fmt: skip
+        self.code = code
+        self.x0, self.x1, self.hf0, self.hf1 = x0, x1, hf0, hf1
+        self.targets = [*x1, *x0, *hf0, *hf1]
+
+    def at(self, theta: Value) -> list[Value]:
+        code = self.code
+        rest, square = code.op("sub", 1.0, theta), code.op("mul", theta, theta)
+        start = code.op("mul", theta, code.op("mul", rest, rest))
+        end = code.op("neg", code.op("mul", square, rest))
+        last = code.op("mul", square, code.op("fma", theta, -2.0, 3.0))
+        first = code.op("sub", 1.0, last)
+        out = []
+        for a, b, f, g in zip(self.x0, self.x1, self.hf0, self.hf1):
+            value = code.op("fma", last, b, code.op("mul", first, a))
+            out.append(code.op("fma", end, g, code.op("fma", start, f, value)))
+        return out
+
+
+class Polynomial(Dense):
+    """x0 + sum b_i(theta) h k_i, with the coefficients of theta, theta^2, … of each b_i."""
+
+    def __init__(self, code: Code, x0: Sequence[Value], slopes: Sequence[Sequence[Value]],
+                 rows: Sequence[Sequence[float]]) -> None:  # fmt: skip
+        self.code, self.x0, self.slopes, self.rows = code, x0, slopes, rows
+        self.targets = [*x0, *(v for k in slopes for v in k)]
+
+    def at(self, theta: Value) -> list[Value]:
+        code, out = self.code, list(self.x0)
+        for row, k in zip(self.rows, self.slopes):
+            if any(row):
+                weight = horner(code, theta, row)
+                out = [code.op("fma", weight, v, o) for v, o in zip(k, out)]
+        return out
+
+
+def horner(code: Code, theta: Value, row: Sequence[float]) -> Value:
+    """row[0] theta + row[1] theta^2 + …"""
+    found = code.const(0.0)
+    for c in reversed(row):
+        found = code.op("fma", found, theta, c)
+    return code.op("mul", found, theta)
+
+
+def moved(
+    code: Code, x: Sequence[Value], slopes: Sequence[Sequence[Value]], row: Sequence[float]
+) -> list[Value]:
+    """x + sum_j a_j h k_j."""
+    out = list(x)
+    for a, k in zip(row, slopes):
+        if a:
+            out = [code.op("fma", a, v, o) for v, o in zip(k, out)]
+    return out
+
+
+def combined(code: Code, slopes: Sequence[Sequence[Value]], row: Sequence[float]) -> list[Value]:
+    """sum_j d_j h k_j."""
+    out = [code.const(0.0)] * len(slopes[0])
+    for d, k in zip(row, slopes):
+        if d:
+            out = [code.op("fma", d, v, o) for v, o in zip(k, out)]
+    return out

@@ -1,0 +1,134 @@
+"""Stiff solves by kernels against torch's: the same accepted steps, values and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ndl.compiler.diagnostics import NDLError
+
+import ndl
+
+SOURCE = """
+model Robertson:
+    param k1 = 0.04
+    param k2 = 3e7
+    param k3 = 1e4
+    state a = 1.0
+    state b = 0.0
+    state c = 0.0
+    a' = -k1*a + k3*b*c
+    b' = k1*a - k3*b*c - k2*b^2
+    c' = k2*b^2
+
+model VanDerPol:
+    param mu = 100.0
+    state x = 2.0
+    state v = 0.0
+    x' = v
+    v' = mu*(1 - x^2)*v - x + 0.1*sin(t)
+
+model Decay:
+    param k = 1.0
+    state x = 1.0
+    x' = -k*x + sin(t)
+
+solver two_step for ode order 2:
+    state slope = 0
+    step(f, x, t, h, n):
+        r = if n == 0 then 0 else h/prev(h)
+        now = f(x, t)
+        x1 = x + h*((1 + r/2)*now - r/2*prev(slope))
+        slope = now
+        return x1
+
+solver explicit_pair for ode order 2(1):
+    step(f, x, t, h):
+        k1 = f(x, t)
+        k2 = f(x + h*k1, t + h)
+        error = h/2*(k2 - k1)
+        return x + h/2*(k1 + k2)
+"""
+
+COUNT = 4
+STEPPED = ["rosenbrock23(rtol=1e-3)", "rodas5(rtol=1e-6)"]
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def robertson(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
+    k1 = torch.linspace(0.03, 0.05, COUNT, dtype=torch.float64).requires_grad_(grad)
+    k3 = torch.tensor(1e4, dtype=torch.float64, requires_grad=grad)
+    a = torch.linspace(0.9, 1.1, COUNT, dtype=torch.float64).requires_grad_(grad)
+    return program.Robertson().bind(k1=k1, k3=k3, a=a), [k1, k3, a]
+
+
+def van_der_pol(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
+    mu = torch.linspace(5, 10, COUNT, dtype=torch.float64).requires_grad_(grad)
+    x = torch.linspace(1.5, 2, COUNT, dtype=torch.float64).requires_grad_(grad)
+    return program.VanDerPol().bind(mu=mu, x=x), [mu, x]
+
+
+def solved(made: Any, method: str, backend: str, **settings: Any) -> Any:
+    return ndl.solve(made, method=method, backend=backend, **{"span": (0, 10), "save": "end", **settings})
+
+
+def pair(program: Any, make: Any, method: Any, **settings: Any) -> tuple[Any, Any]:
+    """By torch and by a kernel: values, and gradients of a weighted sum of them, over their own size."""
+    found = []
+    for backend in ("torch", "cpu"):
+        made, leaves = make(program, "gradient" in settings)
+        s = solved(made, method, backend, **settings)
+        values = torch.cat([s[n].values.flatten() for n in s.names()])
+        grads = ()
+        if leaves[0].requires_grad:
+            weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
+            grads = torch.autograd.grad((values * weight).sum(), leaves)
+        found.append((s, values.detach(), grads))
+    return found[0], found[1]
+
+
+def off(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / a.abs().max())
+
+
+@pytest.mark.parametrize("save", ["end", "every 0.23"])
+@pytest.mark.parametrize("make", [robertson, van_der_pol])
+@pytest.mark.parametrize("method", STEPPED)
+def test_the_same_steps_values_and_gradients(program: Any, method: str, make: Any, save: str) -> None:
+    (a, u, ga), (b, v, gb) = pair(program, make, method, save=save, span=(0, 1), gradient="discrete")
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-9
+    assert all(off(g, h) < 1e-9 for g, h in zip(ga, gb))
+
+
+@pytest.mark.parametrize("make", [robertson, van_der_pol])
+@pytest.mark.parametrize("method", ["rosenbrock23(h=2e-4)", "rodas5(steps=50)"])
+def test_fixed_steps(program: Any, method: str, make: Any) -> None:
+    (_, u, ga), (_, v, gb) = pair(
+        program, make, method, save="every 0.013", span=(0, 0.04), gradient="discrete"
+    )
+    assert off(u, v) < 1e-12
+    assert all(off(g, h) < 1e-9 for g, h in zip(ga, gb))
+
+
+@pytest.mark.parametrize("text", ["two_step(h=0.05)", "explicit_pair(rtol=1e-4)"])
+def test_solvers_of_ones_own(program: Any, text: str) -> None:
+    """With what they carry, earlier values, and its derivative."""
+    k = torch.linspace(0.5, 2, COUNT, dtype=torch.float64)
+    found = []
+    for backend in ("torch", "cpu"):
+        rate = k.clone().requires_grad_(True)
+        s = solved(program.Decay().bind(k=rate), text, backend, span=(0, 1),
+                   save="every 0.17", gradient="discrete")  # fmt: skip
+        found.append((s.x.values.detach(), torch.autograd.grad(s.x.values.square().sum(), rate)[0]))
+    assert off(found[0][0], found[1][0]) < 1e-12 and off(found[0][1], found[1][1]) < 1e-10
+
+
+def test_a_step_that_solves_an_equation_has_no_kernel_yet(program: Any) -> None:
+    with pytest.raises(NDLError, match="`root` has no scalar form"):
+        solved(program.Decay(), "bdf(rtol=1e-4)", "cpu")
