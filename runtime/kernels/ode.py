@@ -16,7 +16,6 @@ from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
-from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.control import Tolerances, proportional
 from ndl.runtime.stepping.finish import SavedInterpolant, events_of, stats_of, steps_of
 from ndl.runtime.stepping.pace import Pace
@@ -315,7 +314,7 @@ class _Accepted:
         from ndl.runtime.gradients import replayed
         from ndl.runtime.stepping.replay import Script
 
-        p, stepper = self.run.p, stepper_of(self.run.p)
+        p = self.run.p
         with torch.set_grad_enabled(p.taped):
             return replayed(p, self.run.stepper, Script(self._table), None, None)
 
