@@ -10,6 +10,7 @@ from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.earlier import refuse_exact
 
 
 def solve(
@@ -51,6 +52,7 @@ def solve(
 def dispatch(problem: Problem) -> Solution:
     """Send a prepared problem to the driver of its kind."""
     model, method = problem.model, problem.method
+    refuse_exact(problem)
     if model.INTEGRALS or method.kind == "integral" or method.name in ("picard", "nystrom"):
         from ndl.runtime.integral import solve_integral
 

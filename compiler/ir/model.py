@@ -20,7 +20,9 @@ from ndl.compiler.types import Tensor
 @dataclass(frozen=True)
 class StateSpec:
     """A state after reduction to first order: `theta'` of a second-order equation is a state of its
-    own, named `theta'`. `algebraic` states have no rate; `law` says that the initial value is drawn."""
+    own, named `theta'`. `algebraic` states have no rate. `source`, in a state that holds an earlier value,
+    names the state whose value it takes next, after a step of the solver (`by_step`) or when an event fires;
+    it starts where that one does."""
 
     name: str
     type: Tensor
@@ -28,6 +30,8 @@ class StateSpec:
     lower: float | None = None
     upper: float | None = None
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
+    source: str | None = None
+    by_step: bool = False
 
     @property
     def size(self) -> int:

@@ -30,10 +30,12 @@ def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span) -> Any:
 
 
 def initial(lowering: ModelLowering) -> Function:
-    """() -> the initial value of each state; 0 as a first guess where none is given."""
+    """() -> the initial value of each state, earlier values left out; 0 as a first guess where none is
+    given."""
 
     def make(root: Elaboration, g: GraphBuilder) -> Named:
-        return [(s.spec.name, _start(root.descend(s.frame.path), g, s)) for s in lowering.slots]
+        own = [s for s in lowering.slots if s.spec.source is None]
+        return [(s.spec.name, _start(root.descend(s.frame.path), g, s)) for s in own]
 
     return lowering.function("initial", make, with_states=False)
 

@@ -91,11 +91,11 @@ class ModelLowering:
     def _slots(self, frame: Elaboration) -> list[Slot]:
         """The states of a model or part after reduction to first order."""
         found = []
-        parts, resets = frame.parts, frame.parts.reset_names()
+        parts, free = frame.parts, frame.parts.algebraic()
         for name, orders in parts.states.items():
             type_ = frame.state_type(name) or Tensor()
             plain = Tensor("R" if type_.kind == "Z" else type_.kind, type_.shape)
-            algebraic = name not in parts.rates and name not in resets
+            source, by_step = parts.kept.get(name, (None, False))
             base = next(iter(orders.values()))
             for k in range(max(parts.order(name), 1)):
                 decl = orders.get(k)
@@ -103,10 +103,12 @@ class ModelLowering:
                 spec = StateSpec(
                     frame.prefix + name + "'" * k,
                     plain,
-                    algebraic,
+                    name in free,
                     item.lower if item else None,
                     item.upper if item else None,
                     (decl or base).name_span,
+                    None if source is None else frame.prefix + source,
+                    by_step,
                 )
                 found.append(Slot(spec, frame, name, k))
         return found

@@ -20,6 +20,7 @@ from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Recorder
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.stepping.consistent import consistent
+from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.control import Controller, Tolerances, first_step, host, proportional
 from ndl.runtime.stepping.march import march
 from ndl.runtime.stepping.pace import Pace
@@ -60,6 +61,7 @@ class Loop:
         self.recorder = Recorder(problem.save, b, problem.sign)
         self.watch = EventWatch(problem)
         self.drawing = draws_by_step(problem.model)
+        self.earlier = Earlier(problem)
         # draws move a break at each step: it is not to be located
         self.breaks = BreakWatch(problem, active=not (self.pace.fixed or self.drawing))
         self.requirements = Requirements(problem)
@@ -122,6 +124,7 @@ class Loop:
         if self.drawing:
             self.model = p.members(ids, self.steps[ids])
         step = self.stepper.attempt(self.f, x, t, h, self.carry, self.taped)
+        self.earlier.hold(step)
         self.evaluations[ids] += step.cost
         error, fine = self._judge(step)
         accept = fine & (error <= 1.0)
@@ -197,6 +200,7 @@ class Loop:
             all_rows = np.arange(len(ids))
             found = self.stepper.interpolate(step, all_rows, np.where(hit, rooted, 1.0))
             x1 = torch.where(torch.from_numpy(hit).to(x1.device)[:, None], found, x1)
+        x1 = self.earlier.shift(step.x0, x1)
         if whole:
             self.x, self.carry, self.t = x1, self.carry.merge(step.carry, accept), stop
         else:
@@ -204,6 +208,8 @@ class Loop:
             self.x = torch.where(mask, x1, self.x)
             self.t = np.where(accept, stop, self.t)
             self.carry = self.carry.merge(step.carry, accept)
+        if self.earlier.changes:
+            self.carry = self.stepper.refresh(self.f, self.x, self.t, self.carry, accept)
         self.breaks.after(self, accept & ~hit)
         if self.watch:
             self._fire(accept, hit, due)
@@ -219,10 +225,13 @@ class Loop:
 
     def _fire(self, accept: np.ndarray, hit: np.ndarray, due: np.ndarray | None) -> None:
         """Fires the events at the new times."""
+        leapt = self.watch.leapt(self.model, self.ids, self.t, self.x, accept, due) if self.earlier else None
         self.watch.settle(self.model, self.ids, self.t, self.x, accept & ~hit)
         all_due = self.watch.timed_due(self.ids, self.t, accept)
         if due is not None:
             all_due |= due & hit
+        if leapt is not None:
+            all_due |= leapt
         self.x, touched = self.watch.fire(self.model, self.ids, self.t, self.x, all_due, self.steps[self.ids])
         endless = self.watch.endless(self.ids)
         if endless.any():

@@ -41,7 +41,7 @@ def failure(
     if status == "max_steps":
         detail = f"{p.max_steps} steps were taken, and t = {p.t1:g} is not reached"
     values = {}
-    for s in p.model.STATES:
+    for s in (s for s in p.model.STATES if not s.source):
         part = x[s.places].reshape(s.shape)
         values[s.name] = part.tolist()
     diagnose: Any = getattr(p.model, "diagnose", None)

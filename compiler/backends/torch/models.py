@@ -163,6 +163,8 @@ class ModelPrinter:
                     upper=None if s.upper is None else float(s.upper),
                     attribute=None if attribute == s.name else attribute,
                     line=line_of(s.span),
+                    source=s.source,
+                    by_step=s.by_step or None,
                 )
             )
             offset += s.size
@@ -193,7 +195,7 @@ class ModelPrinter:
         model = self.model
         arguments = [f"{self.members.params[p.name]}: Value = {initial_text(p)}" for p in model.params]
         starts = []
-        for s in model.states:
+        for s in (s for s in model.states if s.source is None):
             node = self.initial.get(s.name)
             fixed = node is not None and constant_text_of(self.initial_graph.graph, node)
             arguments.append(f"{self.states[s.name]}: Value = {fixed or 'None'}")
