@@ -85,6 +85,18 @@ class DrawInfo:
 
 
 @dataclass(frozen=True)
+class DelayInfo:
+    """A read of the past of the state `name`. `place` is where the model's `lags` say how far back it goes, None
+    where no run asks; `constant` says that this is the same all through a run."""
+
+    name: str
+    constant: bool = False
+    place: int | None = None
+    text: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class DerivedInfo:
     """A derived quantity; `noises` names the noises whose values it reads."""
 

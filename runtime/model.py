@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from ndl.runtime.info import (
+    DelayInfo,
     DerivedInfo,
     DrawInfo,
     EventInfo,
@@ -28,6 +29,7 @@ from ndl.runtime.weights import Part, constrained, image_unit, members, put, sha
 from torch import Tensor, nn
 
 __all__ = [
+    "DelayInfo",
     "DerivedInfo",
     "DrawInfo",
     "EventInfo",
@@ -64,6 +66,7 @@ class Model(Part):
     INPUTS: ClassVar[tuple[InputInfo, ...]] = ()
     NOISES: ClassVar[tuple[NoiseInfo, ...]] = ()
     DRAWS: ClassVar[tuple[DrawInfo, ...]] = ()
+    DELAYS: ClassVar[tuple[DelayInfo, ...]] = ()
     DERIVED: ClassVar[tuple[DerivedInfo, ...]] = ()
     TERMS: ClassVar[tuple[TermInfo, ...]] = ()
     EVENTS: ClassVar[tuple[EventInfo, ...]] = ()
@@ -300,6 +303,10 @@ class Model(Part):
 
     def breaks(self, t: Tensor, x: Tensor) -> Tensor:
         """[..., BREAKS]: values whose change of sign is a discontinuity of the rates."""
+        return x[..., :0]
+
+    def lags(self, t: Tensor, x: Tensor) -> Tensor:
+        """[..., L]: how far back the delayed reads go."""
         return x[..., :0]
 
     def jacobian(self, t: Tensor, x: Tensor) -> Tensor:

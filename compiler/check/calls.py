@@ -149,7 +149,10 @@ def apply(
     if isinstance(func, Value):
         states = getattr(getattr(ev.context, "parts", None), "states", {})
         if isinstance(place, tree.Call) and isinstance(place.func, tree.Name) and place.func.id in states:
-            return func if ev.checking else ev.not_lowered(f"a delay (`{place.span.text}`)", span)
+            past = getattr(getattr(ev.context, "site", None), "past", None)
+            if ev.checking or past is None:
+                return func if ev.checking else ev.not_lowered(f"a delay (`{place.span.text}`)", span)
+            return past(ev, func, args, place.span)
         if func.type.on is not None:
             if ev.checking:
                 return Value(type(func.type)(func.type.kind, func.type.shape))

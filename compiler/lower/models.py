@@ -21,8 +21,8 @@ from ndl.compiler.check.values import Closure, FnV, ModelV, NetV, Unknown, Value
 from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function, Graph, ParamSpec
-from ndl.compiler.ir.model import InputSpec, ModelIR, StateSpec
-from ndl.compiler.lower import equations, events, integrals, noise
+from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
+from ndl.compiler.lower import delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
@@ -57,6 +57,7 @@ class ModelLowering:
         self.weights = Weights()
         self.weights.of_model = True
         self.smooth: set[int] = set()
+        self.delays: list[DelaySpec] = []
         check = Evaluator(TypeBuilder(), sink)
         self.parts: Parts = parts_of(check, self.decl)
         self.options = self._options(check)
@@ -200,6 +201,8 @@ class ModelLowering:
             integrals=integral,
             forcing=forcing,
             observes=observes(self),
+            lags=delays.lags(self),
+            delays=tuple(self.delays),
             draws=tuple(self.weights.draws.values()),
             outputs=tuple(derived),
             equations=self._equations(),

@@ -38,8 +38,8 @@ Row = tuple[list[tuple[int, float]], Tensor]
 
 
 def plain(problem: Problem, stepper: Stepper) -> bool:
-    """Whether a run has fixed explicit steps, no events, requirements or earlier values."""
-    if not isinstance(stepper, ExplicitRK) or remembers(problem.model):
+    """Whether a run has fixed explicit steps, no events, requirements, delays or earlier values."""
+    if not isinstance(stepper, ExplicitRK) or remembers(problem.model) or problem.model.DELAYS:
         return False
     fixed = Pace.of(problem, stepper).fixed
     return fixed and not EventWatch(problem) and not Requirements(problem)

@@ -22,6 +22,7 @@ from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Recorder
 from ndl.runtime.stepping.consistent import algebraic_places
 from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.delays import Delays
 from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from ndl.runtime.stepping.trail import Piece, StepTable, Trail
@@ -69,6 +70,7 @@ class Replay:
         self.evaluations = 0
         self.drawing = draws_by_step(problem.model)
         self.earlier = Earlier(problem)
+        self.delays = Delays(problem, stepper)
         self.order = np.argsort(-script.table.many, kind="stable")
         self.firings: dict[int, list[tuple[int, Firing]]] = defaultdict(list)
         for number, firing in enumerate(script.firings):
@@ -103,6 +105,8 @@ class Replay:
         """Steps first, …, last - 1. What is given is left as it is, so that a stretch can be repeated."""
         state = State(state.ids, state.x, Carry(state.carry), state.slots.copy(), state.shift)
         taken = Taken()
+        if self.delays.past is not None:
+            self.delays.past.rewind(first)
         for k in range(first, last):
             self._step(state, k, taken)
             self._leave(state, k + 1, taken)
@@ -130,10 +134,13 @@ class Replay:
             T = clock(t, state.x) + state.shift
             H = clock(h, state.x) - torch.where(_mask(given, state.x), state.shift, 0.0)
         before = f.evaluations
+        self.delays.aim(ids, t, h)
         step = self.stepper.attempt(f, state.x, T, H, state.carry, taped=True)
         self.earlier.hold(step)
-        if self.keep or rooted.any() or self._inside(state, end):
+        if self.keep or self.delays or rooted.any() or self._inside(state, end):
             self.stepper.complete(f, step, T, H)
+        if self.delays.past is not None:
+            self.delays.past.add(ids, np.arange(len(ids)), t, step, T, H)
         self.evaluations += f.evaluations - before
         self._save_inside(state, step, t, end, h, T, H, taken)
         at: Any = None
