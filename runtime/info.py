@@ -86,8 +86,8 @@ class DrawInfo:
 
 @dataclass(frozen=True)
 class DelayInfo:
-    """A read of the past of the state `name`. `place` is where the model's `lags` say how far back it goes, None
-    where no run asks; `constant` says that this is the same all through a run."""
+    """A read of the past of the state `name`. `place` is where the model's `lags` say how far back it goes,
+    None where no run asks; `constant` says that this is the same all through a run."""
 
     name: str
     constant: bool = False

@@ -1,7 +1,7 @@
 """The past of a run, which delayed states read: every accepted step with its continuous output.
 
-Before the start it is the initial value. A step reads each delayed state on one smooth piece of the past: at a
-time where two old steps meet, its start reads the later one, and its end the earlier one.
+Before the start it is the initial value. A step reads each delayed state on one smooth piece of the past: at
+a time where two old steps meet, its start reads the later one, and its end the earlier one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ NEAR = 1e-8
 @dataclass
 class Past:
     """The past of all members. `pieces[k]` is an attempt with its times; `starts[m]` and `places[m]` are the
-    starts of the steps of member m, and the piece and row in which each stands. `now`, `size [B]` are the start
-    and size of the step under way, `lag [D, B]` the lags that are the same all through a run (else nan), and
-    `ahead [B]` says who has asked for what is not known yet."""
+    starts of the steps of member m, and the piece and row in which each stands. `now`, `size [B]` are the
+    start and size of the step under way, `lag [D, B]` the lags that are the same all through a run (or
+    nan), and `ahead [B]` says who has asked for what is not known yet."""
 
     x0: Tensor
     t0: float
@@ -65,8 +65,8 @@ class Past:
         self.ahead[ids] = False
 
     def add(self, ids: Ints, rows: Ints, t: Floats, step: Attempt, T: Time, H: Time) -> None:
-        """Accepted steps: the rows `rows [r]` of a completed attempt, of the members `ids [r]` from `t [r]` on;
-        `T`, `H [b]` are the times of the whole attempt."""
+        """Accepted steps: the rows `rows [r]` of a completed attempt, of the members `ids [r]` from `t [r]`
+        on; `T`, `H [b]` are the times of the whole attempt."""
         number = len(self.pieces)
         self.pieces.append((step, T, H))
         for member, row, start in zip(ids.tolist(), rows.tolist(), t.tolist(), strict=True):

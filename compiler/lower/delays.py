@@ -1,7 +1,7 @@
 """Delayed states, `x(t - tau)`: reads of the run's own past, and how far back each of them goes.
 
-A read is the op `path` at the delayed time, under a name of its own; the solver binds its dense output to that
-name. The lags of all reads in the equations, events and requirements are one function of (t, states).
+A read is the op `path` at the delayed time, under a name of its own; the solver binds its dense output to
+that name. The lags of all reads in the equations, events and requirements are one function of (t, states).
 """
 
 from __future__ import annotations

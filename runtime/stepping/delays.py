@@ -1,9 +1,9 @@
 """Delay equations by the method of steps: which steps a run may take, and where its solution is not smooth.
 
-A step is no longer than the shortest lag, so that it reads only what is known. The jump of the first derivative
-at the start, and that of the state at an event, comes back after each lag, a derivative higher each time: such
-times are ends of steps, until the method does not see them. A. Bellen, M. Zennaro, "Numerical Methods for Delay
-Differential Equations", Oxford 2003, sections 2.2 and 4.1.
+A step is no longer than the shortest lag, so that it reads only what is known. The jump of the first
+derivative at the start, and that of the state at an event, comes back after each lag, a derivative higher
+each time: such times are ends of steps, until the method does not see them. A. Bellen, M. Zennaro, "Numerical
+Methods for Delay Differential Equations", Oxford 2003.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ class Delays:
 
     def _distinct(self, times: Floats) -> Floats:
         times = np.sort(times)
-        return times[np.diff(times, prepend=-np.inf) > self.slack]
+        distinct: Floats = times[np.diff(times, prepend=-np.inf) > self.slack]
+        return distinct
 
     def jumped(self, ids: Ints, t: Floats) -> None:
         """The states of some members have jumped at the times t."""
@@ -136,7 +137,8 @@ class Delays:
             if (lags <= 0).any():
                 loop.fail_delay(int(np.nonzero((lags <= 0).any(axis=1))[0][0]))
             shortest = np.minimum(shortest, lags.min(axis=1))
-        return np.minimum(np.minimum(target, self.next[loop.ids]), loop.t + shortest)
+        found: Floats = np.minimum(np.minimum(target, self.next[loop.ids]), loop.t + shortest)
+        return found
 
     def aim(self, ids: Ints, t: Floats, h: Floats) -> None:
         """Notes the steps that are tried next."""

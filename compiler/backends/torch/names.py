@@ -46,7 +46,8 @@ MODEL_ATTRIBUTES = words(
 GLOBALS = words(
     """
     Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern InputInfo IntegralInfo Model NoiseInfo
-    ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver Tableau Tensor TermInfo Value Any math ops torch
+    ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver Tableau Tensor TermInfo Value Any
+    math ops torch
     """
 )
 """What a generated module imports."""
