@@ -28,6 +28,10 @@ model Wave:
     y = x(t - pi/2)
     x' = [x[1], -x[0]] + 0*y
 
+model Parts:
+    one = Plain(a=1.0)
+    two = Plain(tau=0.5, x=2.0)
+
 model Two:
     state x = 1.0, y = 1.0
     x' = -x(t - 0.3)*y(t - 1)
@@ -68,6 +72,11 @@ test "the polynomials of the method of steps":
         assert abs(solve(Plain, span=0..3.9, method=m, save=end).final.x - steps_of(3.9, 1, 1)) < 1e-12
     s = solve(Plain(tau=0.4, a=2), span=0..1.6, method=tsit5(rtol=1e-9, atol=1e-11), save=every 0.1)
     assert max(abs(s.x - [steps_of(v, 2, 0.4) for v in s.t])) < 1e-8
+
+test "parts":
+    s = solve(Parts, span=0..2, method=tsit5(rtol=1e-9, atol=1e-11), save=end)
+    assert abs(s.final.one.x - steps_of(2, 1, 1)) < 1e-8
+    assert abs(s.final.two.x - 2*steps_of(2, 1, 0.5)) < 1e-8
 
 test "members have delays and steps of their own":
     f = solve(Plain(tau in [1.0, 0.7]), span=0..2.7, method=tsit5(rtol=1e-9, atol=1e-11), save=every 0.3)
