@@ -16,6 +16,7 @@ import torch
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.earlier import remembers
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import errors_of, events_of, stats_of, steps_of, stiffness_of
 from ndl.runtime.stepping.loop import Loop, Outcome
@@ -70,6 +71,7 @@ def applies(problem: Problem, stepper: Stepper) -> bool:
         and problem.size <= MOST_STATES
         and not problem.algebraic
         and not model.EVENTS
+        and not remembers(model)
         and not model.REQUIRES
         and not model.BREAKS
         and problem.t0 != problem.t1

@@ -62,6 +62,7 @@ class EventWatch:
         self.stopped = np.full(count, -1, dtype=np.int64)
         self._fired = np.zeros((len(events), count), dtype=np.int64)
         self._jumps = {k: self._process(k) for k in self.timed if self.kinds[k] == "poisson"}
+        self._leapt = np.zeros((len(events), count), dtype=bool)
         self._times = {k: self._schedule(k) for k in self.timed}
 
     def __bool__(self) -> bool:
@@ -198,6 +199,21 @@ class EventWatch:
                 u = g[place] * self.turn[k, ids]
                 self.armed[k, ids] = np.where(rows, u > 0, self.armed[k, ids])
 
+    def leapt(
+        self, model: Model, ids: Ints, t: Floats, x: Tensor, rows: np.ndarray, due: np.ndarray | None
+    ) -> np.ndarray:
+        """Root events `[E, b]`, other than those that are `due`, whose guard was on the armed side to the end
+        of the step and is past 0 at (t, x), now that the step has shifted earlier values along."""
+        found = np.zeros((len(self.kinds), len(ids)), dtype=bool)
+        if self.roots:
+            g = self._guards(model, clock(t, x), x)
+            for place, k in enumerate(self.roots):
+                found[k] = rows & self.armed[k, ids] & (g[place] * self.turn[k, ids] <= 0)
+            if due is not None:
+                found &= ~due
+        self._leapt[:, ids] = found
+        return found
+
     # ------------------------------------------------------------ firing
 
     def timed_due(self, ids: Ints, t: Floats, rows: np.ndarray) -> np.ndarray:
@@ -278,7 +294,8 @@ class EventWatch:
         self.run[ids[rows]] += 1
         for i in np.nonzero(rows)[0]:
             turn = int(self._fired[k, ids[i]])
-            self.firings.append(Firing(int(ids[i]), int(steps[i]), float(t[i]), k, k in self.roots, turn))
+            root = k in self.roots and not self._leapt[k, ids[i]]
+            self.firings.append(Firing(int(ids[i]), int(steps[i]), float(t[i]), k, root, turn))
         self._fired[k, ids[rows]] += 1
 
     def endless(self, ids: Ints) -> np.ndarray:

@@ -13,6 +13,7 @@ STATUSES = {
     "newton": ("NDL653", "Newton's iteration did not converge"),
     "events": ("NDL654", "events fire again and again without progress in t"),
     "require": ("NDL655", "a requirement does not hold"),
+    "delay": ("NDL657", "a delay is not above 0"),
     "initial": ("NDL656", "the algebraic equations have no solution near the initial values"),
 }
 

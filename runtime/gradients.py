@@ -18,6 +18,7 @@ from ndl.runtime.events import EventWatch
 from ndl.runtime.problem import Problem
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepping.delays import settled
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
     SavedInterpolant,
@@ -88,7 +89,7 @@ def route_of(gradient: Any) -> tuple[str, int | None]:
 def script_of(problem: Problem, stepper: Stepper) -> tuple[Script, Outcome | None]:
     """The accepted steps: known beforehand for fixed steps with nothing to watch for, else found."""
     pace = Pace.of(problem, stepper)
-    plain = not EventWatch(problem) and not Requirements(problem)
+    plain = not EventWatch(problem) and not Requirements(problem) and not problem.model.DELAYS
     if pace.step is not None and plain:
         return Script(fixed_table(problem, pace.step), given=True), None
     with torch.no_grad():
@@ -116,6 +117,7 @@ def replayed(
             state, taken = _checkpointed(replay, state, int(a), int(b))
             parts.append(taken)
     recorder, last, trail, fired = gather(problem, parts, keep)
+    problem = settled(problem)
     last_t = np.full(problem.count, problem.t1) if outcome is None else outcome.last_t
     if outcome is None:
         if not bool(torch.isfinite(last.detach()).all()):

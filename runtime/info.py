@@ -12,7 +12,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class State:
-    """A state of first order; it takes `size` places of the flat state from `offset` on."""
+    """A state of first order; it takes `size` places of the flat state from `offset` on. One that holds
+    an earlier value takes that of `source` next, after a step (`by_step`) or a firing."""
 
     name: str
     shape: tuple[int, ...] = ()
@@ -22,6 +23,8 @@ class State:
     upper: float | None = None
     attribute: str = ""
     line: int = 0
+    source: str = ""
+    by_step: bool = False
 
     @property
     def size(self) -> int:
@@ -81,6 +84,18 @@ class DrawInfo:
     per: str = "sample"
     event: int | None = None
     stream: str = ""
+
+
+@dataclass(frozen=True)
+class DelayInfo:
+    """A read of the past of the state `name`. `place` is where the model's `lags` say how far back it goes,
+    None where no run asks; `constant` says that this is the same all through a run."""
+
+    name: str
+    constant: bool = False
+    place: int | None = None
+    text: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True)

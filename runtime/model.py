@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from ndl.runtime.info import (
+    DelayInfo,
     DerivedInfo,
     DrawInfo,
     EventInfo,
@@ -28,6 +29,7 @@ from ndl.runtime.weights import Part, constrained, image_unit, members, put, sha
 from torch import Tensor, nn
 
 __all__ = [
+    "DelayInfo",
     "DerivedInfo",
     "DrawInfo",
     "EventInfo",
@@ -64,6 +66,7 @@ class Model(Part):
     INPUTS: ClassVar[tuple[InputInfo, ...]] = ()
     NOISES: ClassVar[tuple[NoiseInfo, ...]] = ()
     DRAWS: ClassVar[tuple[DrawInfo, ...]] = ()
+    DELAYS: ClassVar[tuple[DelayInfo, ...]] = ()
     DERIVED: ClassVar[tuple[DerivedInfo, ...]] = ()
     TERMS: ClassVar[tuple[TermInfo, ...]] = ()
     EVENTS: ClassVar[tuple[EventInfo, ...]] = ()
@@ -111,6 +114,11 @@ class Model(Part):
             if s.name == name:
                 return s
         raise KeyError(name)
+
+    @classmethod
+    def _origin(cls, s: State) -> State:
+        """The state whose earlier value `s` holds, or `s` itself."""
+        return cls._origin(cls.state(s.source)) if s.source else s
 
     @classmethod
     def size(cls) -> int:
@@ -225,7 +233,8 @@ class Model(Part):
 
     def fit_initial(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
         """Free the initial values of some states (all), computed ones becoming stored ones."""
-        chosen = [s.name for s in self.STATES if names is None or s.name in names]
+        own = [s.name for s in self.STATES if not s.source]
+        chosen = [name for name in own if names is None or name in names]
         stored = self.initial_parameters()
         for name in chosen:
             if name not in stored:
@@ -255,12 +264,15 @@ class Model(Part):
         computed = self.initial_values()
         pieces: dict[str, Tensor] = {}
         for s in self.STATES:
+            if s.source:
+                continue
             stored = self.initial(s.name)
             value = stored if stored is not None else computed.get(s.name)
             pieces[s.name] = self.tensor(torch.zeros(s.shape) if value is None else value)
-        ranks = {s.name: len(s.shape) for s in self.STATES}
+        ranks = {s.name: len(s.shape) for s in self.STATES if not s.source}
         batch = self.member_shape({name: (v, ranks[name]) for name, v in pieces.items()})
-        flat = [pieces[s.name].expand(batch + s.shape).reshape((*batch, s.size)) for s in self.STATES]
+        own = [self._origin(s) for s in self.STATES]
+        flat = [pieces[s.name].expand(batch + s.shape).reshape((*batch, s.size)) for s in own]
         return torch.cat(flat, -1)
 
     def member_shape(self, more: Mapping[str, tuple[Tensor, int]] | None = None) -> tuple[int, ...]:
@@ -293,6 +305,10 @@ class Model(Part):
 
     def breaks(self, t: Tensor, x: Tensor) -> Tensor:
         """[..., BREAKS]: values whose change of sign is a discontinuity of the rates."""
+        return x[..., :0]
+
+    def lags(self, t: Tensor, x: Tensor) -> Tensor:
+        """[..., L]: how far back the delayed reads go."""
         return x[..., :0]
 
     def jacobian(self, t: Tensor, x: Tensor) -> Tensor:

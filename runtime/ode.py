@@ -6,6 +6,7 @@ import torch
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
+from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import solution_of
@@ -15,7 +16,9 @@ from ndl.runtime.stepping.loop import Loop
 
 def solve_ode(problem: Problem) -> Solution:
     """Solve by the problem's method and gradient route."""
-    stepper = drawing(problem, stepper_of(problem))
+    stepper = stepper_of(problem)
+    problem = delaying(problem, stepper)
+    stepper = drawing(problem, stepper)
     if problem.gradient in ("none", "discrete") and plain(problem, stepper):
         assert isinstance(stepper, ExplicitRK)
         with torch.set_grad_enabled(problem.taped):

@@ -188,7 +188,7 @@ def plot(
     """A figure of a solution: trajectories of the named quantities (all states), a phase portrait of two,
     or histograms of the ends; `auto` takes histograms when an ensemble kept only its ends."""
     s = solution
-    shown = list(names) or [state.name for state in s.model.STATES]
+    shown = list(names) or [state.name for state in s.model.STATES if not state.source]
     for name in shown:
         if name not in s.names() and _base(name) not in s.names():
             raise SettingError(

@@ -169,7 +169,7 @@ class Solution:
 
     def names(self, derived: bool = True) -> tuple[str, ...]:
         """What can be asked for: states, noises, and derived quantities."""
-        found = [s.name for s in self.model.STATES] + [
+        found = [s.name for s in self.model.STATES if not s.source] + [
             n.name for n in self.model.NOISES if n.name in self.last
         ]
         if derived:

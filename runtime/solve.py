@@ -11,6 +11,7 @@ from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.earlier import refuse_exact
 
 
 def solve(
@@ -55,6 +56,7 @@ def solve(
 def dispatch(problem: Problem) -> Solution:
     """Send a prepared problem to the driver of its kind."""
     model, method = problem.model, problem.method
+    refuse_exact(problem)
     found = by_kernel(problem)
     if found is not None:
         return found

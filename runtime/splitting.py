@@ -14,6 +14,7 @@ from ndl.runtime.model import Model
 from ndl.runtime.problem import Ints, Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
+from ndl.runtime.stepping.delays import refuse_delays
 from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
@@ -62,6 +63,7 @@ class SplitProblem(Problem):
 
 def solve_split(problem: Problem) -> Solution:
     """Solve by a splitting. Raises `SettingError` for parts that do not make up the right-hand side."""
+    refuse_delays(problem, "and a splitting")
     split = prepared(problem)
     solver = problem.method.solver
     assert isinstance(solver, StepSolver)

@@ -358,8 +358,10 @@ def _prev(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any
     k = ev.known(ev.eval(e.args[1].value, scope)) if len(e.args) > 1 else 1
     if found is not None and not ev.checking:
         return found(ev, e.args[0].value, k, e.span)
-    if found is None and ev.builder.mode == "graph":
-        return ev.not_lowered("`prev` of what is not a state that only events change", e.span)
+    if not ev.checking:
+        return ev.not_lowered(
+            "`prev` of anything but a state, or by a `k` that is no number from 1 to 99,", e.span
+        )
     return v
 
 

@@ -147,9 +147,12 @@ def apply(
     if isinstance(func, (HostV, NotLowered)):
         return UNKNOWN if ev.checking or isinstance(func, HostV) else ev.not_lowered(func.construct, span)
     if isinstance(func, Value):
-        states = getattr(getattr(ev.context, "parts", None), "states", {})
-        if isinstance(place, tree.Call) and isinstance(place.func, tree.Name) and place.func.id in states:
-            return func if ev.checking else ev.not_lowered(f"a delay (`{place.span.text}`)", span)
+        owner = _owner_of(place, scope)
+        if owner is not None:
+            past = getattr(owner.site, "past", None)
+            if ev.checking or past is None:
+                return func if ev.checking else ev.not_lowered(f"a delay (`{place.span.text}`)", span)
+            return past(ev, func, args, place.span)
         if func.type.on is not None:
             if ev.checking:
                 return Value(type(func.type)(func.type.kind, func.type.shape))
@@ -158,6 +161,18 @@ def apply(
             return ev.builder.evaluate_path(ev, func, args, span)  # type: ignore[attr-defined]
         return ev.error("NDL320", f"{func.type} cannot be called", span)
     return ev.error("NDL320", f"{describe(func)} cannot be called", span)
+
+
+def _owner_of(place: Any, scope: Scope | None) -> Any:
+    """The model, or the part, whose state the call `x(e)` names; None for other calls."""
+    if not (isinstance(place, tree.Call) and isinstance(place.func, tree.Name)):
+        return None
+    while scope is not None:
+        owner = getattr(scope.lazy, "__self__", None)
+        if place.func.id in getattr(getattr(owner, "parts", None), "states", {}):
+            return owner
+        scope = scope.parent
+    return None
 
 
 def bind_pattern(

@@ -120,7 +120,7 @@ class _Path(Object):
 def _algebraic(ev: Evaluator, el: Elaboration) -> None:
     """As many scalar `0 =` as scalar states without a rate."""
     parts = el.parts
-    free = [s for s in parts.states if s not in parts.rates and s not in parts.reset_names()]
+    free = parts.algebraic()
     wanted: int | None = 0
     for name in free:
         type_ = el.state_type(name)

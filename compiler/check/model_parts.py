@@ -48,6 +48,9 @@ class Parts:
     conditions: list[tree.On] = field(default_factory=list)
     energies: list[tree.Optimize] = field(default_factory=list)
     jumps: dict[int, str] = field(default_factory=dict)  # events of `poisson` noises, with their streams
+    kept: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    """States that hold earlier values: the state whose value each takes next, and whether the solver's steps
+    shift them along (else events do)."""
     calculus: str = "ito"
     spans: dict[str, Span] = field(default_factory=dict)
 
@@ -70,6 +73,11 @@ class Parts:
                     if isinstance(target, tree.Name):
                         found.add(target.id)
         return found
+
+    def algebraic(self) -> list[str]:
+        """States that neither an equation of their own, nor a reset, nor the steps of the solver change."""
+        resets = self.reset_names()
+        return [s for s in self.states if s not in self.rates and s not in resets and s not in self.kept]
 
     def names(self) -> Iterator[str]:
         yield from self.spans
@@ -296,10 +304,7 @@ def _add_rate(ev: Evaluator, parts: Parts, eq: Equation) -> None:
 
 def _check_states(ev: Evaluator, parts: Parts) -> None:
     """A state has an equation or is reset; its initial values fit its order."""
-    resets = parts.reset_names()
-    algebraic = [s for s in parts.states if s not in parts.rates and s not in resets]
-    if parts.energies:
-        algebraic = []
+    algebraic = [] if parts.energies else parts.algebraic()
     broken = any(d.code.startswith("NDL1") for d in ev.sink.found)  # a statement may be missing here
     if not parts.zeros and not broken:
         for name in algebraic:

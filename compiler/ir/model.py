@@ -20,7 +20,9 @@ from ndl.compiler.types import Tensor
 @dataclass(frozen=True)
 class StateSpec:
     """A state after reduction to first order: `theta'` of a second-order equation is a state of its
-    own, named `theta'`. `algebraic` states have no rate; `law` says that the initial value is drawn."""
+    own, named `theta'`. `algebraic` states have no rate. `source`, in a state that holds an earlier value,
+    names the state whose value it takes next, after a step of the solver (`by_step`) or when an event fires;
+    it starts where that one does."""
 
     name: str
     type: Tensor
@@ -28,6 +30,8 @@ class StateSpec:
     lower: float | None = None
     upper: float | None = None
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
+    source: str | None = None
+    by_step: bool = False
 
     @property
     def size(self) -> int:
@@ -111,6 +115,16 @@ class DrawSpec:
 
 
 @dataclass(frozen=True)
+class DelaySpec:
+    """A read `x(e)` of a state's past, the path `past <number>` in a graph; `constant` says that its lag
+    t - e is the same all through a run."""
+
+    state: str
+    constant: bool
+    span: Span = field(default=NO_SPAN, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class ObserveSpec:
     """`observe y ~ law(…)`: a draw at each saved time, its arguments functions of (t, states)."""
 
@@ -133,6 +147,7 @@ class ModelIR:
     terms       name -> (t, states) -> one output for each state
     breaks      (t, states) -> values whose change of sign is a discontinuity of the drift
     forcing     for `y(t) = e`: (t, values of the integrals `integral0`…, ) -> one output for each state
+    lags        (t, states) -> an output `lag<number>` for each delayed read that a run makes
     jacobian    (t, states) -> the derivative of the drift by the flat state, one matrix; None where it is
                 not a formula
     correction  (t, states) -> what the Itô drift has more than the Stratonovich one, one output for each
@@ -162,6 +177,8 @@ class ModelIR:
     forcing: Function | None = None
     draws: tuple[DrawSpec, ...] = ()
     observes: tuple[ObserveSpec, ...] = ()
+    delays: tuple[DelaySpec, ...] = ()
+    lags: Function | None = None
     outputs: tuple[str, ...] = ()
     equations: tuple[str, ...] = ()
     spans: Mapping[str, Span] = field(default_factory=dict)

@@ -192,6 +192,8 @@ def refuse(model: ModelIR) -> None:
         (model.events, "it has events"),
         (model.requires, "it has requirements to check"),
         (model.draws, "it draws random values"),
+        (model.delays, "it has delays"),
+        (any(s.source is not None for s in model.states), "it remembers earlier values"),
         (any(i.on_time for i in model.inputs), "it follows a path in time"),
         (any(s.lower is not None or s.upper is not None for s in model.states), "its states are bounded"),
     ):

@@ -30,10 +30,12 @@ def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span) -> Any:
 
 
 def initial(lowering: ModelLowering) -> Function:
-    """() -> the initial value of each state; 0 as a first guess where none is given."""
+    """() -> the initial value of each state, earlier values left out; 0 as a first guess where none is
+    given."""
 
     def make(root: Elaboration, g: GraphBuilder) -> Named:
-        return [(s.spec.name, _start(root.descend(s.frame.path), g, s)) for s in lowering.slots]
+        own = [s for s in lowering.slots if s.spec.source is None]
+        return [(s.spec.name, _start(root.descend(s.frame.path), g, s)) for s in own]
 
     return lowering.function("initial", make, with_states=False)
 
@@ -53,22 +55,24 @@ def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
 def drift(lowering: ModelLowering) -> Function:
     """(t, states) -> the rate of each state, or the residual of an algebraic one."""
 
-    def make(root: Elaboration, g: GraphBuilder) -> Named:
-        found: Named = []
-        residuals = {k: v for f in lowering.frames for k, v in _residuals(lowering, root, f).items()}
-        for slot in lowering.slots:
-            el, s = root.descend(slot.frame.path), slot.spec
-            if s.algebraic:
-                found.append((s.name, residuals[s.name]))
-            elif not slot.moving:
-                found.append((s.name, filled(el.ev, 0.0, s.type, s.span)))
-            elif slot.order + 1 < el.parts.order(slot.name):
-                found.append((s.name, el.lookup(slot.name, slot.order + 1)))
-            else:
-                found.append((s.name, el.rate(slot.name)))
-        return found
+    return lowering.function("vector_field", lambda root, g: rates(lowering, root))
 
-    return lowering.function("vector_field", make)
+
+def rates(lowering: ModelLowering, root: Elaboration) -> Named:
+    """The rate of each state, or the residual of an algebraic one, in one reading of the model."""
+    found: Named = []
+    residuals = {k: v for f in lowering.frames for k, v in _residuals(lowering, root, f).items()}
+    for slot in lowering.slots:
+        el, s = root.descend(slot.frame.path), slot.spec
+        if s.algebraic:
+            found.append((s.name, residuals[s.name]))
+        elif not slot.moving:
+            found.append((s.name, filled(el.ev, 0.0, s.type, s.span)))
+        elif slot.order + 1 < el.parts.order(slot.name):
+            found.append((s.name, el.lookup(slot.name, slot.order + 1)))
+        else:
+            found.append((s.name, el.rate(slot.name)))
+    return found
 
 
 def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from ndl.compiler.check.values import Closure, FnV, ModelV, NetV, Unknown, Value
 from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function, Graph, ParamSpec
-from ndl.compiler.ir.model import InputSpec, ModelIR, StateSpec
-from ndl.compiler.lower import equations, events, integrals, noise
+from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
+from ndl.compiler.lower import delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
@@ -57,6 +57,7 @@ class ModelLowering:
         self.weights = Weights()
         self.weights.of_model = True
         self.smooth: set[int] = set()
+        self.delays: list[DelaySpec] = []
         check = Evaluator(TypeBuilder(), sink)
         self.parts: Parts = parts_of(check, self.decl)
         self.options = self._options(check)
@@ -91,11 +92,11 @@ class ModelLowering:
     def _slots(self, frame: Elaboration) -> list[Slot]:
         """The states of a model or part after reduction to first order."""
         found = []
-        parts, resets = frame.parts, frame.parts.reset_names()
+        parts, free = frame.parts, frame.parts.algebraic()
         for name, orders in parts.states.items():
             type_ = frame.state_type(name) or Tensor()
             plain = Tensor("R" if type_.kind == "Z" else type_.kind, type_.shape)
-            algebraic = name not in parts.rates and name not in resets
+            source, by_step = parts.kept.get(name, (None, False))
             base = next(iter(orders.values()))
             for k in range(max(parts.order(name), 1)):
                 decl = orders.get(k)
@@ -103,10 +104,12 @@ class ModelLowering:
                 spec = StateSpec(
                     frame.prefix + name + "'" * k,
                     plain,
-                    algebraic,
+                    name in free,
                     item.lower if item else None,
                     item.upper if item else None,
                     (decl or base).name_span,
+                    None if source is None else frame.prefix + source,
+                    by_step,
                 )
                 found.append(Slot(spec, frame, name, k))
         return found
@@ -198,6 +201,8 @@ class ModelLowering:
             integrals=integral,
             forcing=forcing,
             observes=observes(self),
+            lags=delays.lags(self),
+            delays=tuple(self.delays),
             draws=tuple(self.weights.draws.values()),
             outputs=tuple(derived),
             equations=self._equations(),

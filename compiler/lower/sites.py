@@ -26,6 +26,7 @@ class GraphSite:
     def __init__(self, lowering: ModelLowering, builder: GraphBuilder) -> None:
         self.lowering, self.builder = lowering, builder
         self.inputs: dict[str, Node] = {}
+        self.lags: dict[int, Value] = {}
 
     def read(self, name: str, type: Tensor) -> Value:
         if name not in self.inputs:
@@ -68,6 +69,11 @@ class GraphSite:
         from ndl.compiler.lower.draws import member_of
 
         return member_of(self.builder, owner, name, one, type)
+
+    def past(self, ev: Any, state: Value, args: list[Any], span: Span) -> Any:
+        from ndl.compiler.lower.delays import read_past
+
+        return read_past(self, ev, state, args, span)
 
     def time(self, unit: Units | None) -> Any:
         return self.read("t", Tensor())

@@ -99,6 +99,7 @@ def map_functions(model: ModelIR, run: Rewrite) -> ModelIR:
         events=tuple(map(event, model.events)),
         requires=tuple(map(require, model.requires)),
         breaks=maybe(model.breaks),
+        lags=maybe(model.lags),
         integrals=tuple(map(integral, model.integrals)),
         forcing=maybe(model.forcing),
     )

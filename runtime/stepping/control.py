@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Tolerances:
 
     rtol: Any
     atol: Any
+    left_out: int = 0
+    """Places that hold earlier values and have no error."""
 
     @staticmethod
     def of(problem: Problem) -> Tolerances:
@@ -33,7 +35,8 @@ class Tolerances:
         options = problem.method.options
         rtol = _spread(problem, "rtol", options.get("rtol", 1e-6))
         atol = _spread(problem, "atol", options.get("atol", 1e-9))
-        return Tolerances(rtol, atol if isinstance(atol, Tensor) else problem.x0.new_tensor(atol))
+        kept = sum(s.size for s in problem.model.STATES if s.source)
+        return Tolerances(rtol, atol if isinstance(atol, Tensor) else problem.x0.new_tensor(atol), kept)
 
     def scale(self, a0: Tensor, a1: Tensor) -> Tensor:
         """The scale `[..., n]` from the magnitudes at both ends of a step."""
@@ -45,7 +48,7 @@ class Tolerances:
     def norm(self, e: Tensor, a0: Tensor, a1: Tensor) -> Tensor:
         """Root mean square of e over the scale, one for each member `[...]`."""
         size: Tensor = torch.linalg.vector_norm(e / self.scale(a0, a1), dim=-1)
-        return size / math.sqrt(e.shape[-1])
+        return size / math.sqrt(e.shape[-1] - self.left_out)
 
 
 def proportional(tol: Tolerances, order: float) -> Tolerances:
@@ -61,7 +64,7 @@ def proportional(tol: Tolerances, order: float) -> Tolerances:
         ratio = torch.where(rtol > 0, ratio, torch.ones_like(rtol)).clamp(max=1.0)
     else:
         ratio = min(ratio, 1.0) if rtol > 0 else 1.0
-    return Tolerances(rtol * ratio, tol.atol * ratio)
+    return replace(tol, rtol=rtol * ratio, atol=tol.atol * ratio)
 
 
 def _spread(problem: Problem, name: str, value: Any) -> Any:
@@ -76,12 +79,13 @@ def _spread(problem: Problem, name: str, value: Any) -> Any:
         raise SettingError(f"`{name}` must not be negative")
     if tensor.ndim == 0:
         return float(tensor)
-    states = problem.model.STATES
-    if tensor.shape == (problem.size,):
-        return tensor.to(problem.x0)
+    states = [s for s in problem.model.STATES if not s.source]
     if tensor.shape == (len(states),):
-        sizes = torch.tensor([s.size for s in states])
-        return tensor.repeat_interleave(sizes).to(problem.x0)
+        tensor = tensor.repeat_interleave(torch.tensor([s.size for s in states]))
+    if tensor.shape == (sum(s.size for s in states),):
+        out = torch.ones(problem.size, dtype=torch.float64)
+        out[[i for s in states for i in range(s.places.start, s.places.stop)]] = tensor
+        return out.to(problem.x0)
     raise SettingError(f"`{name}` has {tensor.numel()} entries; the model has {len(states)} states")
 
 

@@ -17,6 +17,7 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.earlier import remembers
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
     SavedInterpolant,
@@ -37,8 +38,8 @@ Row = tuple[list[tuple[int, float]], Tensor]
 
 
 def plain(problem: Problem, stepper: Stepper) -> bool:
-    """Whether a run has fixed explicit steps, no events and no requirements."""
-    if not isinstance(stepper, ExplicitRK):
+    """Whether a run has fixed explicit steps, no events, requirements, delays or earlier values."""
+    if not isinstance(stepper, ExplicitRK) or remembers(problem.model) or problem.model.DELAYS:
         return False
     fixed = Pace.of(problem, stepper).fixed
     return fixed and not EventWatch(problem) and not Requirements(problem)

@@ -21,6 +21,8 @@ from ndl.runtime.recorder import Recorder
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.stepping.consistent import consistent
 from ndl.runtime.stepping.control import Controller, Tolerances, first_step, host, proportional
+from ndl.runtime.stepping.delays import Delays
+from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.march import march
 from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, pick
@@ -60,6 +62,8 @@ class Loop:
         self.recorder = Recorder(problem.save, b, problem.sign)
         self.watch = EventWatch(problem)
         self.drawing = draws_by_step(problem.model)
+        self.earlier = Earlier(problem)
+        self.delays = Delays(problem, stepper)
         # draws move a break at each step: it is not to be located
         self.breaks = BreakWatch(problem, active=not (self.pace.fixed or self.drawing))
         self.requirements = Requirements(problem)
@@ -113,6 +117,8 @@ class Loop:
         target = np.full(len(ids), p.t1)
         if self.watch.timed:
             target = p.sign * np.minimum(p.sign * target, p.sign * self.watch.next_time(ids))
+        if self.delays:
+            target = self.delays.limit(self, target)
         end = self.pace.end(self, target)
         h = end - t
         if not self.pace.fixed:
@@ -121,7 +127,10 @@ class Loop:
                 self._fail("step", int(np.nonzero(tiny)[0][0]), h)
         if self.drawing:
             self.model = p.members(ids, self.steps[ids])
+        self.delays.aim(ids, t, h)
         step = self.stepper.attempt(self.f, x, t, h, self.carry, self.taped)
+        self.delays.judge(step, ids)
+        self.earlier.hold(step)
         self.evaluations[ids] += step.cost
         error, fine = self._judge(step)
         accept = fine & (error <= 1.0)
@@ -172,8 +181,8 @@ class Loop:
         whole = bool(accept.all())
         rooted = np.full(len(ids), np.nan)
         due = None
-        wants = (self.trail.keep and not self.taped) or bool(self.watch.roots) or self._grid_due(end, accept)
-        if wants:
+        wants = (self.trail.keep and not self.taped) or bool(self.watch.roots) or bool(self.delays)
+        if wants or self._grid_due(end, accept):
             before = step.cost
             self.stepper.complete(self.f, step, self.t, h)
             self.evaluations[ids] += np.where(accept, step.cost - before, 0)
@@ -184,6 +193,8 @@ class Loop:
         stop = np.where(hit, self.t + rooted * h, end) if hit.any() else end
         self._save_inside(step, stop, h, accept)
         rows = np.nonzero(accept)[0]
+        if self.delays.past is not None:
+            self.delays.past.add(ids[rows], rows, self.t[rows], step, self.t, h)
         self.trail.add(
             Piece(
                 rows, ids[rows], self.t[rows], stop[rows], h[rows], self._error[rows],
@@ -197,6 +208,7 @@ class Loop:
             all_rows = np.arange(len(ids))
             found = self.stepper.interpolate(step, all_rows, np.where(hit, rooted, 1.0))
             x1 = torch.where(torch.from_numpy(hit).to(x1.device)[:, None], found, x1)
+        x1 = self.earlier.shift(step.x0, x1)
         if whole:
             self.x, self.carry, self.t = x1, self.carry.merge(step.carry, accept), stop
         else:
@@ -204,7 +216,13 @@ class Loop:
             self.x = torch.where(mask, x1, self.x)
             self.t = np.where(accept, stop, self.t)
             self.carry = self.carry.merge(step.carry, accept)
+        if self.earlier.changes:
+            self.carry = self.stepper.refresh(self.f, self.x, self.t, self.carry, accept)
         self.breaks.after(self, accept & ~hit)
+        if self.delays:
+            reached = accept & self.delays.reached(ids, self.t)
+            if reached.any():
+                self.restart(reached, self.h)
         if self.watch:
             self._fire(accept, hit, due)
         elif hit.any():
@@ -219,10 +237,13 @@ class Loop:
 
     def _fire(self, accept: np.ndarray, hit: np.ndarray, due: np.ndarray | None) -> None:
         """Fires the events at the new times."""
+        leapt = self.watch.leapt(self.model, self.ids, self.t, self.x, accept, due) if self.earlier else None
         self.watch.settle(self.model, self.ids, self.t, self.x, accept & ~hit)
         all_due = self.watch.timed_due(self.ids, self.t, accept)
         if due is not None:
             all_due |= due & hit
+        if leapt is not None:
+            all_due |= leapt
         self.x, touched = self.watch.fire(self.model, self.ids, self.t, self.x, all_due, self.steps[self.ids])
         endless = self.watch.endless(self.ids)
         if endless.any():
@@ -233,6 +254,8 @@ class Loop:
                 x, count = consistent(self.p, self.f, self.x, self.t)
                 self.x = torch.where(torch.from_numpy(touched).to(x.device)[:, None], x, self.x)
                 self.evaluations[self.ids] += np.where(touched, count, 0)
+            if self.delays:
+                self.delays.jumped(self.ids[touched], self.t[touched])
             self.restart(touched & (self.watch.stopped[self.ids] < 0))
 
     def _next_size(self, accept: np.ndarray, error: Floats, h: Floats, ended: np.ndarray) -> None:
@@ -334,6 +357,10 @@ class Loop:
         over = rows & (spent >= self.p.max_steps) & (self.p.sign * (self.p.t1 - self.t) > 0)
         if over.any():
             self._fail("max_steps", int(np.nonzero(over)[0][0]), h)
+
+    def fail_delay(self, row: int) -> None:
+        """A delay is not above 0."""
+        self._fail("delay", row, None)
 
     def _fail(self, status: str, row: int, h: Floats | None, step: Attempt | None = None) -> None:
         from ndl.runtime.stepping.postmortem import failure

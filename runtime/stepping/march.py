@@ -76,7 +76,15 @@ def march(loop: Loop) -> Outcome | None:
     from ndl.runtime.stepping.loop import Outcome
 
     p, stepper, step = loop.p, loop.stepper, loop.pace.step
-    if step is None or loop.watch or loop.requirements or p.algebraic or p.t0 == p.t1:
+    if (
+        step is None
+        or loop.watch
+        or loop.earlier
+        or loop.delays
+        or loop.requirements
+        or p.algebraic
+        or p.t0 == p.t1
+    ):
         return None
     if abs(p.t1 - p.t0) / step > p.max_steps:
         return None

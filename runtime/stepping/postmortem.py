@@ -20,6 +20,7 @@ ADVICE = {
     "max_steps": "if the problem is stiff, use `rodas5` or `kvaerno5`; else loosen `rtol` and `atol`",
     "newton": "a smaller `h`, or an adaptive method, may let Newton's iteration converge",
     "events": "a reset should take the state away from the event; add a condition that lets it come to rest",
+    "delay": "write the delay so that it stays above 0, `max(e, 0.01)`",
     "require": "shorten the span, or loosen the condition if it is the solver's error that breaks it",
 }
 
@@ -41,7 +42,7 @@ def failure(
     if status == "max_steps":
         detail = f"{p.max_steps} steps were taken, and t = {p.t1:g} is not reached"
     values = {}
-    for s in p.model.STATES:
+    for s in (s for s in p.model.STATES if not s.source):
         part = x[s.places].reshape(s.shape)
         values[s.name] = part.tolist()
     diagnose: Any = getattr(p.model, "diagnose", None)

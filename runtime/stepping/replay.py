@@ -22,6 +22,8 @@ from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Recorder
 from ndl.runtime.stepping.consistent import algebraic_places
 from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.delays import Delays
+from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from ndl.runtime.stepping.trail import Piece, StepTable, Trail
 from torch import Tensor
@@ -67,6 +69,8 @@ class Replay:
         self.p, self.stepper, self.script, self.keep = problem, stepper, script, keep
         self.evaluations = 0
         self.drawing = draws_by_step(problem.model)
+        self.earlier = Earlier(problem)
+        self.delays = Delays(problem, stepper)
         self.order = np.argsort(-script.table.many, kind="stable")
         self.firings: dict[int, list[tuple[int, Firing]]] = defaultdict(list)
         for number, firing in enumerate(script.firings):
@@ -101,6 +105,8 @@ class Replay:
         """Steps first, …, last - 1. What is given is left as it is, so that a stretch can be repeated."""
         state = State(state.ids, state.x, Carry(state.carry), state.slots.copy(), state.shift)
         taken = Taken()
+        if self.delays.past is not None:
+            self.delays.past.rewind(first)
         for k in range(first, last):
             self._step(state, k, taken)
             self._leave(state, k + 1, taken)
@@ -128,9 +134,13 @@ class Replay:
             T = clock(t, state.x) + state.shift
             H = clock(h, state.x) - torch.where(_mask(given, state.x), state.shift, 0.0)
         before = f.evaluations
+        self.delays.aim(ids, t, h)
         step = self.stepper.attempt(f, state.x, T, H, state.carry, taped=True)
-        if self.keep or rooted.any() or self._inside(state, end):
+        self.earlier.hold(step)
+        if self.keep or self.delays or rooted.any() or self._inside(state, end):
             self.stepper.complete(f, step, T, H)
+        if self.delays.past is not None:
+            self.delays.past.add(ids, np.arange(len(ids)), t, step, T, H)
         self.evaluations += f.evaluations - before
         self._save_inside(state, step, t, end, h, T, H, taken)
         at: Any = None
@@ -148,10 +158,13 @@ class Replay:
             rows = np.arange(len(ids))
             taken.pieces.append(Piece(rows, ids, t, end, h, table.error[entry], step, (T, H)))
         state.carry = state.carry.merge(step.carry, np.ones(len(ids), dtype=bool))
-        state.x = x1
+        state.x = self.earlier.shift(step.x0, x1)
         now = clock(end, x1)
         if state.shift is not None:
             now = now + state.shift
+        if self.earlier.changes:
+            everyone = np.ones(len(ids), dtype=bool)
+            state.carry = self.stepper.refresh(f, state.x, end, state.carry, everyone)
         self._fire(state, k + 1, end, now, model, taken)
         again = np.isin(ids, self.restarts.get(k + 1, ()))
         if again.any():
@@ -207,8 +220,12 @@ class Replay:
     def _rows(self, ids: Ints, k: int, root: bool) -> np.ndarray:
         """Rows whose step k (counted from 1) ends with a root event, or else with a timed one."""
         rooted = {f.member for _, f in self.firings.get(k, ()) if f.root}
-        members = rooted if root else {f.member for _, f in self.firings.get(k, ())} - rooted
+        timed = {f.member for _, f in self.firings.get(k, ()) if self._timed(f)}
+        members = rooted if root else timed - rooted
         return np.isin(ids, list(members)) if members else np.zeros(len(ids), dtype=bool)
+
+    def _timed(self, firing: Firing) -> bool:
+        return self.p.model.EVENTS[firing.event].kind in ("every", "sample")
 
     def _root_fraction(
         self, step: Attempt, k: int, ids: Ints, rooted: np.ndarray, theta: Floats, T: Time, H: Time,

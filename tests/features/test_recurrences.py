@@ -1,8 +1,8 @@
-"""Models whose states only events change; earlier values; delays."""
+"""Models whose states only events change, and their earlier values."""
 
 from __future__ import annotations
 
-from programs import check, refused
+from programs import check
 
 PROGRAM = """
 model Walk:
@@ -58,21 +58,3 @@ test "prev":
 
 def test_recurrences() -> None:
     check(PROGRAM)
-
-
-DELAY = """
-model D:
-    param tau = 1.0
-    state x = 1.0
-    x' = -x(t - tau)
-
-test "d":
-    s = solve(D, span=0..5)
-"""
-
-
-def test_what_waits_is_named_at_its_place() -> None:
-    delay = refused(DELAY)
-    assert (delay.code, delay.span.text) == ("NDL490", "x(t - tau)")
-    steps = refused(DELAY.replace("x(t - tau)", "prev(x)"))
-    assert (steps.code, steps.span.text) == ("NDL490", "prev(x)")

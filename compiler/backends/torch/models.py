@@ -77,7 +77,9 @@ class ModelPrinter:
         for k, require in enumerate(model.requires):
             methods.append(self._single(f"require_{k}", require.condition))
         if model.breaks is not None:
-            methods.append(self._breaks(model.breaks))
+            methods.append(self._listed("breaks", model.breaks))
+        if model.lags is not None and model.lags.outputs:
+            methods.append(self._listed("lags", model.lags))
         methods += self._integrals()
         doc = docstring(model.doc or f"Model `{model.name}`.", model.equations)
         return class_lines(f"class {name}(Model):", doc, self._fields(), [self._setup(), *methods])
@@ -105,6 +107,7 @@ class ModelPrinter:
                 for n in model.noises
             ],
             "DRAWS": draw_entries(model.draws),
+            "DELAYS": self._delay_entries(),
             "DERIVED": [self._derived_entry(name, f) for name, f in model.derived.items()],
             "TERMS": [
                 fields_text("TermInfo", name, (), method=self._method("term", name)) for name in model.terms
@@ -163,6 +166,8 @@ class ModelPrinter:
                     upper=None if s.upper is None else float(s.upper),
                     attribute=None if attribute == s.name else attribute,
                     line=line_of(s.span),
+                    source=s.source,
+                    by_step=s.by_step or None,
                 )
             )
             offset += s.size
@@ -193,7 +198,7 @@ class ModelPrinter:
         model = self.model
         arguments = [f"{self.members.params[p.name]}: Value = {initial_text(p)}" for p in model.params]
         starts = []
-        for s in model.states:
+        for s in (s for s in model.states if s.source is None):
             node = self.initial.get(s.name)
             fixed = node is not None and constant_text_of(self.initial_graph.graph, node)
             arguments.append(f"{self.states[s.name]}: Value = {fixed or 'None'}")
@@ -405,10 +410,26 @@ class ModelPrinter:
         result = call("ops.join", f"[{', '.join(pieces)}]", STATE)
         return self._method_lines(f"reset_{k}", ["t", STATE], body, result)
 
-    def _breaks(self, function: Function) -> list[str]:
+    def _listed(self, name: str, function: Function) -> list[str]:
+        """A method with all outputs of a function side by side."""
         body, function = self._body(function, ["t", STATE])
         result = self._flat(body, function, [n for _, n in function.outputs])
-        return self._method_lines("breaks", ["t", STATE], body, result)
+        return self._method_lines(name, ["t", STATE], body, result)
+
+    def _delay_entries(self) -> list[str]:
+        lags = [] if self.model.lags is None else [name for name, _ in self.model.lags.outputs]
+        return [
+            fields_text(
+                "DelayInfo",
+                d.state,
+                (),
+                constant=d.constant or None,
+                place=lags.index(f"lag{k}") if f"lag{k}" in lags else None,
+                text=d.span.text,
+                line=line_of(d.span),
+            )
+            for k, d in enumerate(self.model.delays)
+        ]
 
     def _integrals(self) -> list[list[str]]:
         methods = []

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ndl.runtime import ops
 from ndl.runtime.info import (
+    DelayInfo,
     DerivedInfo,
     DrawInfo,
     EventInfo,

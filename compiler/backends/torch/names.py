@@ -32,11 +32,10 @@ MODULE_ATTRIBUTES = words(
 
 MODEL_ATTRIBUTES = words(
     """
-    BREAKS CALCULUS DERIVED DRAWS EQUATIONS EVENTS FILE INPUTS INTEGRALS JACOBIAN_SPARSITY KINDS NAME
-    NOISES
-    NOISE_KIND OBSERVES OUTPUTS PARAMETERS REQUIRES STATES TERMS bind breaks chance correction define drawn
+    BREAKS CALCULUS DELAYS DERIVED DRAWS EQUATIONS EVENTS FILE INPUTS INTEGRALS JACOBIAN_SPARSITY KERNELS KINDS
+    NAME NOISES NOISE_KIND OBSERVES OUTPUTS PARAMETERS REQUIRES STATES TERMS bind breaks chance correction define drawn
     derived device diffusion dtype fit_initial forcing forget guard info initial initial_parameters
-    initial_state initial_values input jacobian kernel limits make member_shape parts path path_value
+    initial_state initial_values input jacobian kernel lags limits make member_shape parts path path_value
     period place observation prepared remember replace require reset seed settle size start state store tensor
     term values vector_field weights
     """
@@ -45,8 +44,9 @@ MODEL_ATTRIBUTES = words(
 
 GLOBALS = words(
     """
-    Constrained DerivedInfo DrawInfo EventInfo Extern InputInfo IntegralInfo Model NoiseInfo ObserveInfo
-    ParameterInfo Part RequireInfo Sequence State StepSolver Tableau Tensor TermInfo Value Any math ops torch
+    Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern InputInfo IntegralInfo Model NoiseInfo
+    ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver Tableau Tensor TermInfo Value Any
+    math ops torch
     """
 )
 """What a generated module imports."""

@@ -72,7 +72,8 @@ def conserved_sums(view: View) -> Fact[tuple[Conserved, ...]]:
     Terms of the rates are taken for independent, so that what is found holds, and a sum that holds only by
     an identity among them is not found.
     """
-    kept = [i for i, algebraic in enumerate(view.algebraic) if not algebraic]
+    earlier = {s.name for s in view.model.states if s.source is not None}
+    kept = [i for i, name in enumerate(view.owners) if not view.algebraic[i] and name not in earlier]
     columns = [dict(view_terms(view.rates[i])) for i in kept]
     noise = noise_terms(view.model)
     if noise is None:
