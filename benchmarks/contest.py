@@ -42,6 +42,7 @@ class Work:
     error        of a result; `error_name` says of what and in which norm
     limit        a result with a larger error is wrong, and gets no ratios
     statistical  the error is one draw, so that any two below the limit are equal
+    floor        errors below it are equal: what rounding leaves
     """
 
     title: str
@@ -50,12 +51,13 @@ class Work:
     error_name: str
     limit: float
     statistical: bool = False
+    floor: float = 0.0
 
     def equal(self, error: float, other: float) -> bool:
         """Whether a result with `error` may claim to be faster than one with the error `other`."""
         if not (error <= self.limit and other <= self.limit):
             return False
-        return self.statistical or error <= 4 * other
+        return self.statistical or error <= 4 * max(other, self.floor)
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,20 @@ class Result:
 def race(work: Work, rounds: int, patience: float = 20.0) -> Result:
     """Prepare everybody, check results, then time the contestants in turns.
 
-    Who needs more than `patience` seconds for the second call is timed by that call alone.
+    Who needs more than `patience` seconds for a call is timed by that call alone.
     """
     outcomes: dict[str, Outcome] = {}
     ready: dict[str, Call] = {}
+    found: dict[str, Times] = {}
+    others = Others()
     for contestant in work.contestants:
         outcome, call = _first(work, contestant)
         outcomes[outcome.name] = outcome
-        if call is not None:
+        if call is not None and outcome.times is not None:
             ready[outcome.name] = call
-    others = Others()
-    found = {name: Times((_seconds(call),)) for name, call in ready.items()}
+            # a first call that is slow may have compiled something: then the second one counts
+            slow = outcome.times.median > 3 * patience
+            found[outcome.name] = outcome.times if slow else Times((_seconds(call),))
     quick = {name: call for name, call in ready.items() if found[name].median <= patience}
     # thread pools of the last contestant spin for some milliseconds
     found |= interleaved(quick, rounds, warm=0, pause=0.02) if quick else {}
@@ -109,9 +114,10 @@ def _first(work: Work, contestant: Contestant) -> tuple[Outcome, Call | None]:
     began = time.perf_counter()
     try:
         call = contestant.prepare()
+        prepared = time.perf_counter()
         result = call()
-        first = time.perf_counter() - began
-        outcome = Outcome(name, kind, first, work.error(result))
+        ended = time.perf_counter()
+        outcome = Outcome(name, kind, ended - began, work.error(result), Times((ended - prepared,)))
     except (Missing, ImportError) as trouble:
         return Outcome(name, kind, note=f"missing: {_line(trouble)}"), None
     except Exception as trouble:
