@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.contest import NDL, Call, Contestant
@@ -14,20 +14,20 @@ def by_ndl(
     text: str,
     backends: Sequence[str | None],
     call: Callable[[Any, dict[str, Any]], Any],
-    values: Callable[[], Mapping[str, Any]] = dict,
-    label: str = "NDL",
+    made: Callable[[Any], Any],
+    label: str,
 ) -> list[Contestant]:
     """NDL once for each backend (None is its choice): `call(model, settings)` is timed.
 
-    text      a program with one model; values  what the model is made with
+    text      a program with one model; made(class)  gives an instance with its values
     settings  has what `ndl.solve` is to be given besides: the backend, if one is named
     """
 
     def prepare(backend: str | None) -> Call:
         import ndl
 
-        (made,) = ndl.loads(text).models.values()
-        model = made(**values())
+        (found,) = ndl.loads(text).models.values()
+        model = made(found)
         settings = {} if backend is None else {"backend": backend}
         return lambda: call(model, settings)
 

@@ -84,7 +84,7 @@ def _ndl(p: Problem, backends: Sequence[str | None]) -> list[Contestant]:
         )
         return s.final["x"]
 
-    return by_ndl(PROGRAM, backends, call, lambda: {"mu": p.mu, "s": p.s}, "NDL, euler_maruyama")
+    return by_ndl(PROGRAM, backends, call, lambda model: model(mu=p.mu, s=p.s), "NDL, euler_maruyama")
 
 
 def _torchsde(p: Problem, hint: bool) -> Call:

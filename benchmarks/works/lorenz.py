@@ -105,7 +105,10 @@ def _ndl(p: Problem, backends: Sequence[str | None]) -> list[Contestant]:
         s = ndl.solve(model, span=(0.0, p.t1), method=how, save="end", gradient="none", **settings)
         return torch.stack([s.final[name] for name in ("x", "y", "z")], -1)
 
-    return by_ndl(PROGRAM, backends, call, lambda: {"rho": torch.from_numpy(p.rho)}, "NDL, tsit5")
+    def made(model: Any) -> Any:
+        return model(sigma=p.sigma, beta=p.beta, rho=torch.from_numpy(p.rho))
+
+    return by_ndl(PROGRAM, backends, call, made, "NDL, tsit5")
 
 
 def _torch_rates(p: Problem) -> Any:
