@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import contest, latency, lotka_fit, report
 
-WORKS = ("lorenz", "brownian", "neural_ode", "neural_sde")
+WORKS = ("lorenz", "brownian", "neural_ode", "neural_sde", "neural_cde", "robertson")
 
 
 def main() -> None:

@@ -161,7 +161,7 @@ def _torchode(p: Problem) -> Call:
     return call
 
 
-def _classical_of_diffrax() -> Any:
+def classical_of_diffrax() -> Any:
     """diffrax has no classical method, but takes a tableau."""
     import diffrax
 
@@ -187,7 +187,7 @@ def _diffrax(p: Problem, backsolve: bool) -> Call:
     term = diffrax.ODETerm(lambda t, x, leaves: in_jax(leaves, x))
     adjoint = diffrax.BacksolveAdjoint() if backsolve else diffrax.RecursiveCheckpointAdjoint()
     how: dict[str, Any] = (
-        {"solver": _classical_of_diffrax(), "dt0": 1 / p.steps, "max_steps": p.steps + 1}
+        {"solver": classical_of_diffrax(), "dt0": 1 / p.steps, "max_steps": p.steps + 1}
         if p.steps
         else {
             "solver": diffrax.Dopri5(),

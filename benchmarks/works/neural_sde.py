@@ -1,7 +1,7 @@
 """A neural stochastic equation with diagonal noise, forward and backward, by Euler and by reversible Heun.
 
-Everybody draws noise of their own: a gradient is one draw, and its error is the distance from the mean of many
-such draws, in their standard deviations.
+Everybody draws noise of their own: a gradient is one draw, and its error is the distance from the mean of
+many such draws, in their standard deviations.
 """
 
 from __future__ import annotations
