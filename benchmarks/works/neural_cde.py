@@ -121,7 +121,7 @@ def _ndl(p: Problem, backends: Sequence[str | None]) -> list[Contestant]:
         from ndl.runtime.paths_in_time import hermite
 
         path = hermite(torch.from_numpy(p.t), torch.from_numpy(p.controls), family=True)
-        return into_ndl(model(z=torch.from_numpy(p.start), X=path).float(), [NET])
+        return into_ndl(model(z=torch.from_numpy(p.start)).float(), [NET]).bind(X=path)
 
     def call(model: Any, settings: dict[str, Any]) -> Any:
         end = ndl.solve(
