@@ -24,7 +24,7 @@ class Times:
     def quartiles(self) -> tuple[float, float]:
         if len(self.seconds) == 1:
             return self.seconds[0], self.seconds[0]
-        low, _, high = statistics.quantiles(self.seconds, n=4)
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return low, high
 
     def ratio(self, other: Times) -> float:

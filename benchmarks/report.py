@@ -56,7 +56,10 @@ def work_table(result: Result) -> Table:
     header = ("contestant", "median, ms", "quartiles, ms", "first, s", "error", "× usual", "× best peer")
     note = f"Error: {result.work.error_name}. Best peer: {best.name if best else 'none'}."
     if result.others is not None:
-        note += f" Others used {result.others:.2f} cores meanwhile."
+        busy = (
+            " of the machine: too many for these times to be of use" if result.others > 0.1 * cores() else ""
+        )
+        note += f" Others used {result.others:.2f} cores{busy}."
     return Table(result.work.title, header, tuple(rows), note)
 
 
@@ -65,11 +68,17 @@ def _work_row(result: Result, o: Outcome, reference: Outcome | None, best: Outco
     if o.times is None or o.first is None or o.error is None:
         return name, o.note, "", "", "", "", ""
     low, high = o.times.quartiles
-    spread = o.note or f"{1e3 * low:.3g}–{1e3 * high:.3g}"
+    spread = o.note or f"{_ms(low)}–{_ms(high)}"
     ratios = (speed(result.work, o, reference), speed(result.work, o, best))
-    shown = ["—" if r is None else f"{r:.2g}" if r < 10 else f"{r:.0f}" for r in ratios]
+    shown = ["—" if r is None else f"{r:.2g}" if r < 10 else f"{r:,.0f}" for r in ratios]
     wrong = "" if o.error <= result.work.limit else " wrong"
-    return name, f"{1e3 * o.times.median:.4g}", spread, f"{o.first:.2f}", f"{o.error:.1e}{wrong}", *shown
+    return name, _ms(o.times.median), spread, f"{o.first:.2f}", f"{o.error:.1e}{wrong}", *shown
+
+
+def _ms(seconds: float) -> str:
+    """Three digits, and all of those before the point."""
+    value = 1e3 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def versions(load: float) -> Table:
