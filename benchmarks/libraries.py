@@ -38,7 +38,9 @@ def by_ndl(
 
 
 def jax_on_all_cores() -> Any:
-    """The module `jax`, with one device a core; must come before anything else imports it."""
+    """The module `jax`, with one device a core and no more threads than the others; must come before
+    anything else imports it."""
+    os.environ.setdefault("NPROC", str(cores()))  # what XLA asks for the size of its pool
     flag = f"--xla_force_host_platform_device_count={cores()}"
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()

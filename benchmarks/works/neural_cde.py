@@ -53,7 +53,7 @@ class Problem:
     def controls(self) -> npt.NDArray[np.float32]:
         """[batch, length, 4]: time and random walks."""
         rng = np.random.default_rng(10)
-        # a step of order 4 an interval is exact to a percent on these, and to four percent on walks twice as rough
+        # one step an interval is exact to a percent on these, and to four percent on walks twice as rough
         walks = 0.05 * rng.normal(size=(self.batch, self.length, 3)).cumsum(1)
         time = np.broadcast_to(self.t[None, :, None] / self.length, (self.batch, self.length, 1))
         return np.concatenate([time, walks], -1).astype(np.float32)
