@@ -22,19 +22,24 @@ class Times:
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        low, _, high = statistics.quantiles(self.seconds, n=4)
+        if len(self.seconds) == 1:
+            return self.seconds[0], self.seconds[0]
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return low, high
 
     def ratio(self, other: Times) -> float:
         """The median over rounds of this time by the other's in the same round: what disturbs the machine
-        for a while disturbs both."""
+        for a while disturbs both. Of different numbers of rounds, the ratio of the medians."""
+        if len(self.seconds) != len(other.seconds):
+            return self.median / other.median
         return statistics.median(a / b for a, b in zip(self.seconds, other.seconds))
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2
+    contenders: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2, pause: float = 0.0
 ) -> dict[str, Times]:
-    """Call each contender once a round, the order reversed in every second round."""
+    """Call each contender once a round, the order reversed in every second round; `pause` seconds before
+    each call let the threads of the last one come to rest."""
     names = list(contenders)
     for _ in range(warm):
         for name in names:
@@ -42,10 +47,41 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in names}
     for k in range(rounds):
         for name in names if k % 2 == 0 else reversed(names):
+            time.sleep(pause)
             began = time.perf_counter()
             contenders[name]()
             found[name].append(time.perf_counter() - began)
     return {name: Times(tuple(v)) for name, v in found.items()}
+
+
+class Others:
+    """How many cores the rest of the machine has used since this object was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._busy, self._own = _busy(), _own()
+
+    def cores(self) -> float | None:
+        """Mean number of cores that other processes kept busy; None where the system does not say."""
+        busy = _busy()
+        if busy is None or self._busy is None:
+            return None
+        used = busy - self._busy - (_own() - self._own)
+        return max(0.0, used / (time.perf_counter() - self._began))
+
+
+def _own() -> float:
+    return sum(os.times()[:4])
+
+
+def _busy() -> float | None:
+    """Seconds in which some core of the machine worked."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, *interrupts = (float(v) for v in file.readline().split()[1:8])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
