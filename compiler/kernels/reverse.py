@@ -13,7 +13,22 @@ from ndl.compiler.kernels.scalars import Scalars, Unsupported
 from ndl.compiler.ops.table import lookup
 from ndl.compiler.types import Tensor
 
-FLAT = ("const", "member", "load", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not", "isfinite")
+FLAT = (
+    "const",
+    "member",
+    "load",
+    "store",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "and",
+    "or",
+    "not",
+    "isfinite",
+)
 """What nothing depends on smoothly."""
 
 

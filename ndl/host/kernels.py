@@ -10,12 +10,13 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, sde_fixed
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
+from ndl.compiler.kernels.noisy import NoisyStep
 from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepped import SteppedMethod
@@ -56,16 +57,15 @@ class Kernels:
         return self._made[request]
 
     def _make(self, request: Request) -> Made:
-        kernel, stepper = self.kernel(request)
+        kernel, field, width = self.kernel(request)
         names = tuple(b.name for b in kernel.buffers)
         text = print_module(kernel) if request.target == "triton" else print_llvm(simplify(expand(kernel)))
         program = Program(text, kernel.name, names, request.target)
-        field = stepper.field
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
-        return Made(program, weights, field.size + stepper.width)
+        return Made(program, weights, width)
 
-    def kernel(self, request: Request) -> tuple[Kernel, Stepper]:
-        """The kernel IR of a request. Raises `Unsupported`."""
+    def kernel(self, request: Request) -> tuple[Kernel, Field, int]:
+        """The kernel IR of a request, its weights, the tape's rows for each step. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
             request.vector, request.grow,
@@ -73,6 +73,8 @@ class Kernels:
         code = Code(request.precision)
         field = Field(code, self.ir, request.own)
         field.declare()
+        if request.noise:
+            return self.noisy(field, request, variant)
         stepper = stepper_of(code, field, request)
         if request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
@@ -80,7 +82,16 @@ class Kernels:
             kernel = ode_adaptive.forward(self.ir, stepper, variant)
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
-        return verify(replace(kernel, name=_symbol(kernel.name))), stepper
+        return _named(kernel), field, field.size + stepper.width
+
+    def noisy(self, field: Field, request: Request, variant: Variant) -> tuple[Kernel, Field, int]:
+        """The same for an equation with noise."""
+        solver = request.solver
+        if not isinstance(solver, type) or solver.IR is None:
+            raise Unsupported("its method was not compiled here")
+        method = NoisyStep(field, solver.IR, dict(request.options))
+        make = sde_fixed.backward if request.backward else sde_fixed.forward
+        return _named(make(self.ir, method, variant)), field, sde_fixed.width(method)
 
 
 def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
@@ -101,11 +112,9 @@ def backend_choice(ir: ModelIR) -> str:
     found = Kernels(ir).weights()
     if isinstance(found, str):
         return f"torch, since no kernel serves it: {found}"
-    if ir.noises:
-        return "torch, since no kernel serves it: it has noise"
     return (
-        f"one kernel for a whole solve of {MANY} trajectories or more by an explicit Runge–Kutta method, "
-        "each with its own steps; torch for fewer, where compiling costs more than it brings"
+        f"one kernel for a whole solve of {MANY} trajectories or more (with noise, for fixed steps); "
+        "torch for fewer, where compiling costs more than it brings"
     )
 
 
@@ -128,6 +137,10 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
         return show(Kernels(compiled.optimized).kernel(request)[0])
     except Unsupported as reason:
         raise fail("NDL510", f"no kernel serves this run: {reason}", where) from None
+
+
+def _named(kernel: Kernel) -> Kernel:
+    return verify(replace(kernel, name=_symbol(kernel.name)))
 
 
 def _symbol(name: str) -> str:

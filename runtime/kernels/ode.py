@@ -72,6 +72,7 @@ class KernelRun:
             grow=stepper.grow,
             target=target,
             options=_options_of(problem),
+            noise=bool(problem.model.NOISES),
         )
         self.made = self._make(self.request)
         # of one trajectory: all take the same fixed steps

@@ -30,6 +30,7 @@ class Request:
     grow: float = 10.0
     target: str = "cpu"
     options: tuple[tuple[str, float], ...] = ()
+    noise: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""Stochastic equations by kernels against torch's: the same path, the same values and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ndl.compiler.diagnostics import NDLError
+
+import ndl
+
+SOURCE = """
+model Scalar:
+    param mu = 0.1
+    param s > 0 = 0.3
+    state x = 1.0
+    noise W: wiener
+    dx = mu*x*dt + s*x*dW
+
+model Additive:
+    param a = 1.0
+    param s = 0.4
+    state q = 1.0
+    state p = 0.0
+    noise W: wiener[2]
+    dq = p*dt + 0.1*dW[0]
+    dp = (-a*sin(q))*dt + s*dW[1]
+
+model Diagonal:
+    param s = 0.5
+    state q: R[3] = [1.0, 2.0, 3.0]
+    noise W: wiener[3]
+    dq = -q*dt + s*sin(q)*dW
+
+model General:
+    calculus stratonovich
+    param s = 0.5
+    state q = 1.0
+    state p = 0.5
+    noise V: wiener
+    noise W: wiener
+    dq = p*dt + s*sin(p)*dV + 0.1*q*dW
+    dp = -q*dt + 0.2*cos(q)*dW + 0.3*q*dV
+"""
+
+COUNT = 20
+CASES = [
+    *(("Scalar", m) for m in ("euler_maruyama", "milstein", "heun", "euler_heun", "sri", "reversible_heun")),
+    *(("Additive", m) for m in ("sra1", "euler_maruyama", "reversible_heun")),
+    *(("Diagonal", m) for m in ("milstein", "sri", "euler_maruyama")),
+    *(("General", m) for m in ("euler_maruyama", "heun", "reversible_heun")),
+]
+GRIDS = [("h=0.0625", (0, 2), "every 0.25"), ("h=0.01", (0.3, 0.8), "end"), ("steps=7", (-1, 1), "end")]
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def solved(program: Any, name: str, method: str, backend: str, **settings: Any) -> tuple[Any, torch.Tensor]:
+    s = torch.linspace(0.2, 0.6, COUNT, dtype=torch.float64, requires_grad="gradient" in settings)
+    made = getattr(program, name)().bind(s=s)
+    return ndl.solve(made, method=method, backend=backend, **{"seed": 3, **settings}), s
+
+
+@pytest.mark.parametrize(("options", "span", "save"), GRIDS)
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_values_and_gradients(
+    program: Any, name: str, method: str, options: str, span: tuple, save: str
+) -> None:
+    """States and noises to 1e-12, gradients of the parameters to 1e-9."""
+    found = []
+    for backend in ("torch", "cpu"):
+        s, leaf = solved(
+            program, name, f"{method}({options})", backend, span=span, save=save, gradient="discrete"
+        )
+        names = [n for n in ("x", "q", "p") if n in s.names()]
+        loss = sum(s[n].values.square().sum() + s.final[n].sum() for n in names)
+        found.append((s, torch.autograd.grad(loss, leaf)[0]))
+    (a, grad_a), (b, grad_b) = found
+    for n in a.names():
+        assert float((a[n].values - b[n].values).abs().max()) <= 1e-12 * (1 + float(a[n].values.abs().max()))
+        assert float((a.final[n] - b.final[n]).abs().max()) <= 1e-12 * (1 + float(a.final[n].abs().max()))
+    assert float((grad_a - grad_b).abs().max()) <= 1e-9 * float(grad_a.abs().max())
+
+
+def test_a_gradient_against_finite_differences(program: Any) -> None:
+    def final(s: torch.Tensor) -> torch.Tensor:
+        made = program.Scalar().bind(s=s)
+        run = ndl.solve(
+            made, span=(0, 1), method="milstein(h=0.0625)", save="end", backend="cpu", gradient="discrete"
+        )
+        return run.final.x.sum()
+
+    s = torch.full((4,), 0.4, dtype=torch.float64, requires_grad=True)
+    (exact,) = torch.autograd.grad(final(s), s)
+    with torch.no_grad():
+        moved = torch.tensor([1e-6, 0, 0, 0], dtype=torch.float64)
+        rate = (final(s + moved) - final(s - moved)) / 2e-6
+    assert float(rate) == pytest.approx(float(exact[0]), rel=1e-6)
+
+
+def test_a_finer_run_sees_the_same_path(program: Any) -> None:
+    """Milstein's scheme for geometric Brownian motion against the closed form in the path that it returns,
+    with an error of first order, and the path of all step sizes the same."""
+    errors, paths = [], []
+    for h in (2**-5, 2**-6, 2**-7, 2**-8):
+        s, leaf = solved(program, "Scalar", f"milstein(h={h})", "cpu", span=(0, 1), save="end")
+        exact = torch.exp((0.1 - leaf**2 / 2) + leaf * s.final.W)
+        errors.append(float((s.final.x - exact).square().mean().sqrt()))
+        paths.append(s.final.W)
+    for path in paths[1:]:
+        torch.testing.assert_close(path, paths[0], rtol=0, atol=1e-12)
+    orders = np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+    assert orders.mean() == pytest.approx(1.0, abs=0.25)
+
+
+def test_single_precision_follows_the_same_path(program: Any) -> None:
+    double, _ = solved(program, "Scalar", "euler_maruyama(h=0.0625)", "cpu", span=(0, 2), save="end")
+    single, _ = solved(
+        program, "Scalar", "euler_maruyama(h=0.0625)", "cpu", span=(0, 2), save="end", precision="float32"
+    )
+    torch.testing.assert_close(single.final.W.double(), double.final.W, rtol=0, atol=3e-5)
+    torch.testing.assert_close(single.final.x.double(), double.final.x, rtol=1e-4, atol=1e-4)
+
+
+def test_moments_of_the_path_made_inside(program: Any) -> None:
+    """W(1) of many members: mean, variance, kurtosis and independence of increments within 4.5 deviations."""
+    made = program.Scalar().bind(s=torch.full((40_000,), 0.3, dtype=torch.float64))
+    s = ndl.solve(made, span=(0, 1), method="euler_maruyama(h=0.25)", save="every 0.5", backend="cpu")
+    W = s.W.values.reshape(40_000, 3)
+    first, second = W[:, 1] - W[:, 0], W[:, 2] - W[:, 1]
+    root = 40_000**-0.5
+    assert abs(float(W[:, 2].mean())) < 4.5 * root
+    assert abs(float(first.var()) - 0.5) < 4.5 * root * 0.5 * 2**0.5
+    assert abs(float((first * second).mean())) < 4.5 * root * 0.5
+    assert abs(float((first / 0.5**0.5).pow(4).mean()) - 3) < 4.5 * root * 96**0.5
+
+
+def test_what_goes_by_torch_says_why(program: Any) -> None:
+    for method, save, why in (
+        ("sri(rtol=1e-3)", "end", "adaptive"),
+        ("euler_maruyama(h=0.1)", "every 0.03", "inside steps"),
+        ("euler_maruyama(h=0.1)", "steps", "every step"),
+    ):
+        with pytest.raises(NDLError, match=why):
+            solved(program, "Scalar", method, "cpu", span=(0, 1), save=save)
+    with pytest.raises(NDLError, match="noise"):
+        solved(program, "General", "milstein(h=0.1)", "cpu", span=(0, 1), save="end")
