@@ -65,7 +65,8 @@ class StepScalars(Scalars):
 
 class SteppedMethod(Stepper):
     """Runs `SolverIR.step`. Carried are its states and the earlier values that it reads (all that
-    later steps depend on), then earlier times and sizes, the number of steps, and the size of the last one."""
+    later steps depend on), then earlier times and sizes, the number of steps, and the last
+    size."""
 
     def __init__(self, code: Code, field: Field, solver: SolverIR, options: Mapping[str, float]) -> None:
         super().__init__(code, field)

@@ -10,6 +10,7 @@ from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.scalars import Unsupported
@@ -84,7 +85,7 @@ def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
         return SteppedMethod(code, field, t.IR, dict(request.options))
     tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
     if t.implicit:
-        raise Unsupported(f"`{t.name}` is not yet a kernel")
+        return ImplicitStepper(code, field, tableau)
     return ExplicitStepper(code, field, tableau)
 
 

@@ -34,7 +34,7 @@ model Decay:
     x' = -k*x + sin(t)
 
 solver two_step for ode order 2:
-    state slope = 0
+    state slope = 0*x
     step(f, x, t, h, n):
         r = if n == 0 then 0 else h/prev(h)
         now = f(x, t)
