@@ -32,7 +32,7 @@ class Kernels:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         if self._weights is None:
             try:
-                field = Field(Code("f64"), self.ir)
+                field = Field(Code("f64"), self.ir, checks=True)
                 field.declare()
                 self._weights = tuple((w.name, w.shape) for w in field.weights.values())
             except Unsupported as reason:
@@ -64,7 +64,7 @@ class Kernels:
             request.vector, request.grow,
         )  # fmt: skip
         code = Code(request.precision)
-        field = Field(code, self.ir, request.own)
+        field = Field(code, self.ir, request.own, checks=True)
         field.declare()
         stepper = stepper_of(code, field, request)
         if request.backward:
