@@ -153,8 +153,9 @@ def test_fixed_steps(program: Any, method: str, make: Any) -> None:
     (_, u, ga), (_, v, gb) = pair(
         program, make, method, save="every 0.013", span=(0, 0.04), gradient="discrete"
     )
-    assert off(u, v) < 1e-12
-    assert all(off(g, h) < 1e-9 for g, h in zip(ga, gb))
+    # torch corrects implicit stages once more where it records a gradient
+    assert off(u, v) < (1e-12 if method.startswith("ro") else 1e-10)
+    assert all(off(g, h) < (1e-9 if method.startswith("ro") else 1e-7) for g, h in zip(ga, gb))
 
 
 @pytest.mark.parametrize("text", ["two_step(h=0.05)", "explicit_pair(rtol=1e-4)"])
@@ -173,3 +174,14 @@ def test_solvers_of_ones_own(program: Any, text: str) -> None:
 def test_a_step_that_solves_an_equation_has_no_kernel_yet(program: Any) -> None:
     with pytest.raises(NDLError, match="`root` has no scalar form"):
         solved(program.Decay(), "bdf(rtol=1e-4)", "cpu")
+
+
+@pytest.mark.parametrize("method", ["rodas5(rtol=1e-5)", "rosenbrock23(rtol=1e-3)", "kvaerno5(rtol=1e-4)"])
+def test_backwards_in_time_and_single_precision(program: Any, method: str) -> None:
+    k = torch.linspace(-2, -0.5, COUNT, dtype=torch.float64)
+    made = program.Decay().bind(k=k)
+    a, b = (solved(made, method, backend, span=(1, 0), save="every 0.3") for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and off(a.x.values, b.x.values) < 1e-11
+    single = solved(made, method, "cpu", span=(1, 0), precision="float32")
+    assert single.final.x.dtype == torch.float32
+    assert off(a.final.x, single.final.x.double()) < 1e-3
