@@ -15,8 +15,9 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 
-OK, TINY, SPENT, BROKEN = 0, 1, 2, 3
-"""How a trajectory ended: at its end, with a step that no longer moves t, out of steps, not finite."""
+OK, TINY, SPENT, UNMET = 0, 1, 2, 3
+"""How a trajectory ended: at its end, with a step that no longer moves t, out of steps, with a
+requirement that does not hold."""
 
 
 @dataclass

@@ -47,10 +47,12 @@ class Field:
     code: Code
     model: ModelIR
     own: frozenset[str] = frozenset()
+    checks: bool = False
+    """Whether the kernel looks at what must hold (`holds`)."""
     weights: dict[str, Weight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse(self.model)
+        refuse(self.model, self.checks)
         self.scalars = Scalars(self.code, self._weight)
         self.code.buffer("weights", "table", "in")
         self.code.buffer("own", "member", "in")
@@ -72,7 +74,9 @@ class Field:
         with probe.block(["real"] * (self.size + 1)) as block:
             scalars = Scalars(probe, note)
             t, *x = block.params
-            for function in (self.model.drift, self.model.diffusion, self.model.correction):
+            model = self.model
+            conditions = [r.condition for r in model.requires]
+            for function in (model.drift, model.diffusion, model.correction, *conditions):
                 if function is not None:
                     scalars.call(function, self.arguments(t, x, scalars))
             if len(block.body) > LONGEST:
@@ -150,6 +154,43 @@ class Field:
         found = self.evaluate(self.model.drift, t, x)
         return [v for s in self.model.states for v in np.asarray(found[s.name], object).flat]
 
+    @property
+    def checked(self) -> bool:
+        """Whether there is something that must hold."""
+        return bool(self.model.requires) or any(
+            s.lower is not None or s.upper is not None for s in self.model.states
+        )
+
+    def holds(self, t: Value, x: Sequence[Value]) -> Value | None:
+        """Whether all requirements and bounds of states hold; None where there are none. A bounded state may
+        leave its bound by 1e-6 of its size: that is the solver's error, not the model's."""
+        code, found = self.code, []
+        for r in self.model.requires:
+            (value,) = self.evaluate(r.condition, t, x).values()
+            found.append(np.asarray(value, object).item())
+        at = 0
+        for s in self.model.states:
+            part, at = x[at : at + s.size], at + s.size
+            if s.lower is None and s.upper is None:
+                continue
+            sizes = [code.op("abs", v) for v in part]
+            top = sizes[0]
+            for v in sizes[1:]:
+                top = code.op("maximum", top, v)
+            slack = code.op("mul", code.op("add", top, 1e-6), 1e-6)
+            if s.lower is not None:
+                least = code.op("sub", s.lower, slack)
+                found += [code.op("not", code.op("lt", v, least)) for v in part]
+            if s.upper is not None:
+                most = code.op("add", slack, s.upper)
+                found += [code.op("not", code.op("gt", v, most)) for v in part]
+        if not found:
+            return None
+        every = found[0]
+        for value in found[1:]:
+            every = code.op("and", every, value)
+        return every
+
     def jacobian(self, t: Value, x: Sequence[Value]) -> list[list[Value]]:
         """The derivative of the rates by the state, row by row: the model's formula, or by pullback."""
         if self.model.jacobian is None:
@@ -182,20 +223,21 @@ class _Given(dict[str, Any]):
         return value.weights(value.name, value.shape) if isinstance(value, _Lazy) else value
 
 
-def refuse(model: ModelIR) -> None:
-    """Raise `Unsupported` for what kernels do not have."""
+def refuse(model: ModelIR, checks: bool) -> None:
+    """Raise `Unsupported` for what kernels do not have, or, without `checks`, do not look at."""
+    bounded = any(s.lower is not None or s.upper is not None for s in model.states)
     if model.drift is None and model.diffusion is None:
         raise Unsupported("the model has no rates")
     for found, why in (
         (any(s.algebraic for s in model.states), "it has algebraic equations"),
         (model.integrals, "it has integral equations"),
         (model.events, "it has events"),
-        (model.requires, "it has requirements to check"),
+        (model.requires and not checks, "it has requirements to check"),
         (model.draws, "it draws random values"),
         (model.delays, "it has delays"),
         (any(s.source is not None for s in model.states), "it remembers earlier values"),
         (any(i.on_time for i in model.inputs), "it follows a path in time"),
-        (any(s.lower is not None or s.upper is not None for s in model.states), "its states are bounded"),
+        (bounded and not checks, "its states are bounded"),
     ):
         if found:
             raise Unsupported(why)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.control import OK, SPENT, TINY, Control
+from ndl.compiler.kernels.control import OK, SPENT, TINY, UNMET, Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.rows import state_names, store_rows, title
@@ -85,8 +85,9 @@ class _Forward:
         carry = self.stepper.begin(t0, x, f0)
         slot = self.save_start(x) if self.v.save else self.whole(0)
         zero = self.whole(0)
+        status = self.checked(t0, x, code.const(True, "bool"), zero)
         return [
-            *x, *carry, t0, h, code.const(0.0), code.const(False, "bool"), zero, zero, self.whole(2), zero,
+            *x, *carry, t0, h, code.const(0.0), code.const(False, "bool"), zero, zero, self.whole(2), status,
             slot, *mine,
         ]  # fmt: skip
 
@@ -94,7 +95,7 @@ class _Forward:
         """One attempt, and what follows from it."""
         code, n, control = self.code, self.n, self.control
         x, carry = carried[:n], carried[n : n + len(self.own)]
-        t, h, log_old, again, steps, rejected, evaluations, _, slot, *mine = carried[n + len(self.own) :]
+        t, h, log_old, again, steps, rejected, evaluations, before, slot, *mine = carried[n + len(self.own) :]
         self.field.carry_own(mine)
         end, tiny = control.end(t, h)
         size = code.op("sub", end, t)
@@ -127,6 +128,10 @@ class _Forward:
         ended = code.op("and", accept, code.op("eq", end, control.t1))
         status, done = self.verdict(tiny, ended, steps, rejected)
         now = code.op("select", accept, end, t)
+        if self.field.checked:
+            failed = self.checked(now, chosen[:n], accept, before)
+            unmet = code.op("ne", failed, self.whole(OK))
+            status, done = code.op("select", unmet, failed, status), code.op("or", done, unmet)
         return [
             *chosen, now, next_h, code.op("select", accept, old, log_old), code.op("not", accept), steps,
             rejected, evaluations, status, slot, *mine, done,
@@ -140,6 +145,13 @@ class _Forward:
         status = code.op("select", tiny, self.whole(TINY), status)
         status = code.op("select", ended, self.whole(OK), status)
         return status, code.op("or", ended, code.op("or", tiny, spent))
+
+    def checked(self, t: Value, x: Sequence[Value], rows: Value, status: Value) -> Value:
+        """The status, or `UNMET` where at (t, x) something does not hold that must."""
+        code, holds = self.code, self.field.holds(t, x)
+        if holds is None:
+            return status
+        return code.op("select", code.op("and", rows, code.op("not", holds)), self.whole(UNMET), status)
 
     # ------------------------------------------------------------ what is kept
 

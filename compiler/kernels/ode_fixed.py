@@ -3,8 +3,8 @@
 Tables: `times` (start of each step), `sizes`, `thetas` (where in its step each saved time stands), `until`
 (how many saved times there are up to the start, then up to each step's end), `counts` (steps, saved times).
 Row r of `saved` is component r % n of saved time r // n; `tape` has the state at the start of each step and
-what the method keeps. Rows of `report` are as for adaptive steps. Where an iteration fails, the state is no
-number from there on.
+what the method keeps. Rows of `report` are as for adaptive steps. Where an iteration fails, or something that
+must hold does not, the state is no number from there on.
 """
 
 from __future__ import annotations
@@ -43,16 +43,20 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         mine = field.load_own()
         field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
-        carry = stepper.begin(code.load("times", 0), x, None)
+        t0 = code.load("times", 0)
+        x = numbers(code, x, field.holds(t0, x))
+        carry = stepper.begin(t0, x, None)
         slot = _save_start(code, x) if variant.save else zero(0, "i32")
         begin.yields = (*x, *carry, zero(0, "i32"), slot, zero(0, "i32"), *mine)
     with code.block([v.type for v in begin.yields]) as step:
         x, carry = list(step.params[:n]), list(step.params[n : n + len(own)])
         k, slot, evaluations, *rest = step.params[n + len(own) :]
         field.carry_own(rest)
-        made = stepper.attempt(code.load("times", k), code.load("sizes", k), x, carry)
-        if made.ok is not None:
-            made.x1 = [code.op("select", made.ok, v, float("nan")) for v in made.x1]
+        t, h = code.load("times", k), code.load("sizes", k)
+        made = stepper.attempt(t, h, x, carry)
+        made.x1 = numbers(code, made.x1, made.ok)
+        if field.checked:
+            made.x1 = numbers(code, made.x1, field.holds(code.op("add", t, h), made.x1))
         if variant.tape:
             store_rows(code, "tape", k, [*x, *stepper.kept(made)])
         if variant.save:
@@ -72,6 +76,11 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         carried=(*names, *own, "k", "slot", "evaluations", *field.carried),
         doc=title(model, stepper.name, "fixed steps"),
     )  # fmt: skip
+
+
+def numbers(code: Code, x: list[Value], fine: Value | None) -> list[Value]:
+    """x, or no numbers where `fine` is false."""
+    return x if fine is None else [code.op("select", fine, v, float("nan")) for v in x]
 
 
 def _save_start(code: Code, x: Sequence[Value]) -> Value:

@@ -59,10 +59,13 @@ def solved(code: Code, lu: Factors, matrix: Matrix, b: Sequence[Value]) -> list[
 class Shorter(Dense):
     """The value at a fraction theta of a step is that of one step of size theta h from the same start."""
 
-    def __init__(self, field: Field, made: Attempt, step: Callable[[Value], list[Value]]) -> None:
-        """`step` gives the state at the end of a step of another size."""
+    def __init__(
+        self, field: Field, made: Attempt, step: Callable[[Value], list[Value]], more: Sequence[Value] = ()
+    ) -> None:
+        """`step` gives the state at the end of a step of another size, which depends on `more` besides."""
         self.code, self.made, self.step = field.code, made, step
-        self.targets = [*made.x1, *made.x0, *field.flat_weights(False), *field.flat_weights(True)]
+        weights = [*field.flat_weights(False), *field.flat_weights(True)]
+        self.targets = [*made.x1, *made.x0, *more, *weights]
 
     def at(self, theta: Value) -> list[Value]:
         code, made = self.code, self.made

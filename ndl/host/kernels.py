@@ -14,6 +14,7 @@ from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, sde_fixed
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.noisy import NoisyStep
@@ -41,7 +42,7 @@ class Kernels:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         if self._weights is None:
             try:
-                field = Field(Code("f64"), self.ir)
+                field = Field(Code("f64"), self.ir, checks=True)
                 field.declare()
                 self._weights = tuple((w.name, w.shape) for w in field.weights.values())
             except Unsupported as reason:
@@ -71,7 +72,7 @@ class Kernels:
             request.vector, request.grow,
         )  # fmt: skip
         code = Code(request.precision)
-        field = Field(code, self.ir, request.own)
+        field = Field(code, self.ir, request.own, checks=True)
         field.declare()
         if request.noise:
             return self.noisy(field, request, variant)
@@ -103,7 +104,7 @@ def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
         return SteppedMethod(code, field, t.IR, dict(request.options))
     tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
     if t.implicit:
-        raise Unsupported(f"`{t.name}` is not yet a kernel")
+        return ImplicitStepper(code, field, tableau)
     return ExplicitStepper(code, field, tableau)
 
 

@@ -41,6 +41,14 @@ model Blow:
     state x = 1.0
     x' = a*x^2
 
+model Bounded:
+    param k = 1.0
+    param top = 2.0
+    param drop = 0.0
+    state x > 0 = 1.0
+    require x <= top
+    x' = k*x - drop
+
 model Jump:
     state x = 0.0
     x' = if t < 0.5 then 1 else -1
@@ -214,6 +222,26 @@ def test_what_a_kernel_cannot_finish_torch_explains(program: Any) -> None:
     with pytest.raises(NDLError) as by_torch:
         solved(program.Blow().bind(a=a), "tsit5(rtol=1e-6)", "torch")
     assert str(caught.value) == str(by_torch.value)
+
+
+@pytest.mark.parametrize("method", ["tsit5(rtol=1e-6)", "rk4(h=0.05)"])
+def test_what_must_hold_is_looked_at(program: Any, method: str) -> None:
+    k = torch.linspace(-1.0, 0.3, COUNT, dtype=torch.float64)
+    a, b = (
+        solved(program.Bounded().bind(k=k), method, backend, save="every 0.3") for backend in ("torch", "cpu")
+    )
+    close(a.x.values, b.x.values)
+    for name, made in (
+        ("later", program.Bounded().bind(k=k.abs() + 0.2)),
+        ("at the start", program.Bounded().bind(k=k, x=2 + k)),
+        ("bound", program.Bounded().bind(k=k, drop=2 + 0 * k)),
+    ):
+        errors = []
+        for backend in ("torch", "cpu"):
+            with pytest.raises(NDLError) as caught:
+                solved(made, method, backend)
+            errors.append(str(caught.value))
+        assert errors[0] == errors[1], name
 
 
 def test_a_run_that_no_kernel_serves_says_why(program: Any) -> None:
