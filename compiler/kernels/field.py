@@ -186,7 +186,7 @@ class Field:
                 found += [code.op("not", code.op("gt", v, most)) for v in part]
         if not found:
             return None
-        every = found[0]
+        every: Value = found[0]
         for value in found[1:]:
             every = code.op("and", every, value)
         return every

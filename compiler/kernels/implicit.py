@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,9 +148,8 @@ class ImplicitStepper(Stepper):
 
             found = simplified_newton(code, residual, stages.factors[gamma], guess, size)
             if insist:
-                found = insisted(
-                    code, found, lambda r=residual, m=matrix, g=guess: full_newton(code, r, m, g, size)
-                )
+                again = partial(full_newton, code, residual, matrix, guess, size)
+                found = insisted(code, found, again)
             stages.solved.append(found)
             self._add(stages, found.z, a, gamma)
         return self._made(t, h, x, stages)

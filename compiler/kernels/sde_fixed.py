@@ -43,7 +43,7 @@ def forward(model: ModelIR, method: NoisyStep, variant: Variant) -> Kernel:
         field.load_shared()
         steps = code.load("counts", 0)
         path.prepare()
-    zero, one = code.const(0, "i32"), lambda: code.const(1, "i32")
+    zero = code.const(0, "i32")
     with code.block() as begin:
         mine = field.load_own()
         x = [code.load("x0", i) for i in range(n)]
@@ -59,7 +59,7 @@ def forward(model: ModelIR, method: NoisyStep, variant: Variant) -> Kernel:
         k, slot, *mine = step.params[n + many + 3 * m :]
         field.carry_own(mine)
         t, h = code.load("times", k), code.load("sizes", k)
-        after = code.op("add", k, one())
+        after = code.op("add", k, code.const(1, "i32"))
         new = path.at(after)
         noise = path.increments(h, W, new)
         if variant.tape:
@@ -73,7 +73,7 @@ def forward(model: ModelIR, method: NoisyStep, variant: Variant) -> Kernel:
         step.yields = (*x1, *taken, *new, *W0, after, slot, *mine, code.op("ge", after, steps))
     with code.block([v.type for v in begin.yields]) as finish:
         x = list(finish.params[:n])
-        W, W0 = finish.params[n + many :][: 2 * m], finish.params[n + many + 2 * m :][:m]
+        W, W0 = list(finish.params[n + many :][: 2 * m]), list(finish.params[n + many + 2 * m :][:m])
         store_rows(code, "last", code.const(0, "i32"), [*x, *path.relative(W0, W)])
     return code.kernel(
         f"{model.name}_{method.solver.name}_noisy", entry, begin, step, finish, even=True,
@@ -109,7 +109,8 @@ def backward(model: ModelIR, method: NoisyStep, variant: Variant) -> Kernel:
         start = [code.load("grad_last", i) for i in range(n)]
         begin.yields = (*start, *[code.const(0.0)] * (count - n), steps, *mine)
     with code.block([v.type for v in begin.yields]) as step:
-        gx, gc, gw = list(step.params[:n]), list(step.params[n : n + many]), step.params[n + many : count]
+        gx, gc = list(step.params[:n]), list(step.params[n : n + many])
+        gw = list(step.params[n + many : count])
         k, *mine = step.params[count:]
         field.carry_own(mine)
         if variant.save:
@@ -127,7 +128,8 @@ def backward(model: ModelIR, method: NoisyStep, variant: Variant) -> Kernel:
         gw = [code.op("add", a, b) for a, b in zip(gw, found[n + many :])]
         step.yields = (*found[: n + many], *gw, k, *mine, code.op("le", k, code.const(0, "i32")))
     with code.block([v.type for v in begin.yields]) as finish:
-        gx, gc, gw = list(finish.params[:n]), finish.params[n : n + many], finish.params[n + many : count]
+        gx, gc = list(finish.params[:n]), list(finish.params[n : n + many])
+        gw = list(finish.params[n + many : count])
         for i, g in enumerate(gc):  # every carried state starts as x0
             gx[i % n] = code.op("add", gx[i % n], g)
         zero = code.const(0, "i32")

@@ -7,7 +7,7 @@ model's Jacobian; linear systems are solved in registers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
@@ -19,6 +19,7 @@ from ndl.compiler.kernels.linear import Factors, Matrix, factorised
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
 from ndl.compiler.kernels.slopes import Shorter, smooth_slopes, solved
 from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
+from ndl.compiler.types import Tensor
 
 
 class StepScalars(Scalars):
@@ -92,7 +93,7 @@ class SteppedMethod(Stepper):
         """The shape of each carried state."""
         scalars = Scalars(self.code, _no_weights, {"n": self.field.size})
         return {
-            name.removeprefix("state:"): scalars.extents(node.type.shape)
+            name.removeprefix("state:"): scalars.extents(cast(Tensor, node.type).shape)
             for name, node in self.function.outputs
             if name.startswith("state:")
         }
