@@ -8,7 +8,7 @@ begins with 1): within a small factor of the best possible. Every function is wr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpmath import mp, mpf
@@ -31,6 +31,13 @@ class Fit:
     high: mpf
     f64: tuple[int, int] | None
     f32: tuple[int, int] | None
+    high32: mpf | None = None
+    """Where f32's interval ends, if not at `high`."""
+    crowd: int = 1
+    """The nodes' power: larger crowds them to `low`, where the function matters more."""
+
+    def single(self) -> Fit:
+        return self if self.high32 is None else replace(self, high=self.high32)
 
 
 def root(function: Callable[[mpf], mpf]) -> Callable[[mpf], mpf]:
@@ -39,6 +46,10 @@ def root(function: Callable[[mpf], mpf]) -> Callable[[mpf], mpf]:
 
 def exp_tail(r: mpf) -> mpf:
     return mp.fsum(r**k / mp.factorial(k + 2) for k in range(40))
+
+
+def stirling_rest(w: mpf) -> mpf:
+    return mp.loggamma(w) - (w - mpf("0.5")) * (mp.log(w) - 1) - (mp.log(2 * mp.pi) - 1) / 2
 
 
 FITS = [
@@ -56,14 +67,22 @@ FITS = [
         mpf(0), mpf("0.4143") ** 2, (10, 0), (4, 0)),
     Fit("ASIN", "(asin(t)/t - 1)/z, z = t^2 <= 1/4", root(lambda t: (mp.asin(t) / t - 1) / t**2),
         mpf(0), mpf("0.25"), (12, 0), (4, 0)),
+    Fit("ERF", "(-log(erfc x)/x - 2/sqrt(pi))/x, x <= 5.95 (f32: 3.95)",
+        lambda x: (-mp.log(mp.erfc(x)) / x - 2 / mp.sqrt(mp.pi)) / x,
+        mpf(0), mpf("5.95"), (9, 9), (3, 3), mpf("3.95"), crowd=2),
+    Fit("LGAMMA", "w (lgamma(w) - (w - 1/2)(log w - 1) - log(2 pi)/2 + 1/2), z = 1/w^2 <= 1/64 (f32: 1/16)",
+        root(lambda v: stirling_rest(1 / v) / v), mpf(0), mpf(1) / 64, (6, 0), (2, 0), mpf(1) / 16),
+    Fit("DIGAMMA", "(log w - 1/(2w) - digamma(w))/z, z = 1/w^2 <= 1/64 (f32: 1/16)",
+        root(lambda v: (mp.log(1 / v) - v / 2 - mp.digamma(1 / v)) / v**2),
+        mpf(0), mpf(1) / 64, (6, 0), (2, 0), mpf(1) / 16),
 ]  # fmt: skip
 
 
 def fit(f: Fit, top: int, bottom: int) -> tuple[list[mpf], list[mpf]]:
     """Numerator and denominator, ascending, that agree with the function at Chebyshev nodes."""
     count = top + bottom + 1
-    middle, half = (f.low + f.high) / 2, (f.high - f.low) / 2
-    nodes = [middle + half * mp.cos(mp.pi * (2 * i + 1) / (2 * count)) for i in range(count)]
+    unit = [(1 + mp.cos(mp.pi * (2 * i + 1) / (2 * count))) / 2 for i in range(count)]
+    nodes = [f.low + (f.high - f.low) * u**f.crowd for u in unit]
     matrix, right = mp.matrix(count, count), mp.matrix(count, 1)
     for i, x in enumerate(nodes):
         value = f.function(x)
@@ -94,9 +113,9 @@ def _tuple(numbers: list[mpf], single: bool) -> str:
 
 def _entry(name: str, f: Fit, bottom: bool) -> str:
     text = f"{name} = {{\n"
-    for precision, degrees in (("f64", f.f64), ("f32", f.f32)):
+    for precision, made, degrees in (("f64", f, f.f64), ("f32", f.single(), f.f32)):
         if degrees is not None:
-            numbers = fit(f, *degrees)[bottom]
+            numbers = fit(made, *degrees)[bottom]
             text += f'    "{precision}": (\n{_tuple(numbers, precision == "f32")}    ),\n'
     return text + "}\n"
 

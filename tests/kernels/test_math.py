@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import fits
 import mpmath
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from mpmath import mpf
 from ndl.compiler.kernels import math as kernel_math
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.interpret import run
+from ndl.compiler.kernels.math import coefficients
 from ndl.compiler.kernels.math.functions import FUNCTIONS
 from ndl.compiler.kernels.ops import REAL, TABLE
 
@@ -71,6 +74,7 @@ def largest(name: str, exact: Callable[..., mpf], precision: str, *arguments: An
 
 
 EXPONENTS = (near(-745, 709), near(-100, 88), near(-1, 1), wide(-1e-20, 1))
+UNIT = (near(-1, 1), near(0.999, 1), near(-1, -0.999), wide(-1e-30, 1))
 CASES = [
     Case("exp", mpmath.exp, 1.5, EXPONENTS),
     Case("expm1", mpmath.expm1, 1.5, EXPONENTS),
@@ -82,6 +86,17 @@ CASES = [
     Case("sinh", mpmath.sinh, 3, EXPONENTS),
     Case("cosh", mpmath.cosh, 3, EXPONENTS),
     Case("tanh", mpmath.tanh, 3, (near(-20, 20), *EXPONENTS[2:])),
+    Case("asin", mpmath.asin, 3, UNIT),
+    Case("acos", mpmath.acos, 3, UNIT),
+    Case("atan", mpmath.atan, 3, (near(-4, 4), wide(-1e-30, 1e30))),
+    Case("erf", mpmath.erf, 3, (near(-6, 6), wide(-1e-30, 1))),
+    Case("sigmoid", lambda x: 1 / (1 + mpmath.exp(-x)), 3, EXPONENTS),
+    Case("silu", lambda x: x / (1 + mpmath.exp(-x)), 3.5, (near(-80, 80), *EXPONENTS[2:])),
+    Case("softplus", lambda x: mpmath.log1p(mpmath.exp(x)), 3, EXPONENTS),
+    Case("elu", lambda x: x if x > 0 else mpmath.expm1(x), 1.5, EXPONENTS),
+    Case(
+        "gelu", lambda x: x / 2 * (1 + mpmath.erf(x / mpmath.sqrt(2))), 3.5, (near(-0.7, 9), wide(1e-20, 1))
+    ),
 ]
 
 
@@ -97,6 +112,37 @@ def test_pow(precision: str) -> None:
     x = np.concatenate([wide(1e-37, 1e37)(precision), near(0.5, 2)(precision), near(0.99, 1.01)(precision)])
     y = np.concatenate([near(-1, 1)(precision), near(-30, 30)(precision), near(-3000, 3000)(precision)])
     assert largest("pow", lambda a, b: a**b, precision, x, y) <= 2
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_atan2(precision: str) -> None:
+    y = np.concatenate([wide(-1e-30, 1e30)(precision), near(-1, 1)(precision)])
+    x = np.concatenate([np.roll(y[:COUNT], 1), np.roll(y[COUNT:], 1)])
+    assert largest("atan2", mpmath.atan2, precision, y, x) <= 3
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_mod_and_floordiv_are_exact(precision: str) -> None:
+    """The remainder to half a unit, the quotient's floor without error."""
+    a, b = near(-1e4, 1e4)(precision), near(-3, 3)(precision)[::-1]
+    assert largest("mod", lambda a, b: a - b * mpmath.floor(a / b), precision, a, b) <= 0.5
+    assert largest("floordiv", lambda a, b: mpmath.floor(a / b), precision, a, b) == 0
+
+
+def away(name: str, x: Any) -> Any:
+    """Where |lgamma| or |digamma| is more than a twentieth of its scale."""
+    return x[np.abs(oracle(name, x)) > 0.05 * np.maximum(1, np.log(np.abs(x)))]
+
+
+@pytest.mark.parametrize(("precision", "most"), [("f64", 1e-13), ("f32", 3e-5)])
+@pytest.mark.parametrize("name", ["lgamma", "digamma"])
+def test_gamma_functions_away_from_their_zeros(name: str, precision: str, most: float) -> None:
+    exact = (lambda x: mpmath.log(abs(mpmath.gamma(x)))) if name == "lgamma" else mpmath.digamma
+    x = np.concatenate([near(-10, 20)(precision)[:600], wide(1e-30, 1e3)(precision)[:600]])
+    x = away(name, x)
+    got = evaluate(straight(precision, FUNCTIONS[name], ["real"]), precision, x)[0]
+    worst = max(abs(float(g) / exact(mpf(float(a))) - 1) for g, a in zip(got, x))
+    assert worst <= most
 
 
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])
@@ -156,13 +202,46 @@ def alike(got: Any, want: Any, units: float = 6) -> Any:
     return (np.isnan(got) & np.isnan(want)) | (close & (np.signbit(got) == np.signbit(want)))
 
 
+LOOSE = {"lgamma", "digamma", "gelu", "relu"}
+"""Compared at special points by size alone: gamma's functions have zeros, and NumPy's gelu cancels."""
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", [n for n in FUNCTIONS if len(TABLE[n].operands) == 1])
 def test_special_points(name: str, precision: str) -> None:
     x = special(precision)
     got = evaluate(straight(precision, FUNCTIONS[name], ["real"]), precision, x)[0]
     want = oracle(name, x)
-    assert not [(a, g, w) for a, g, w, ok in zip(x, got, want, alike(got, want)) if not ok]
+    fine = alike(got, want)
+    if name in LOOSE:
+        with np.errstate(invalid="ignore"):
+            fine |= np.abs(got - want) <= 40 * np.finfo(REAL[precision]).eps * np.maximum(1, np.abs(want))
+    if name in ("sigmoid", "silu"):  # NumPy's exp(-x) overflows there
+        fine |= x < -80
+    assert not [(a, g, w) for a, g, w, ok in zip(x, got, want, fine) if not ok]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["mod", "floordiv", "atan2"])
+def test_special_pairs(name: str, precision: str) -> None:
+    a, b = (v.ravel() for v in np.meshgrid(special(precision), special(precision)))
+    if name != "atan2":
+        with np.errstate(all="ignore"):
+            far = np.isfinite(a) & (np.abs(a / b) > 2.0 ** np.finfo(REAL[precision]).nmant) & (b != 0)
+        a, b = a[~far], b[~far]
+    got = evaluate(straight(precision, FUNCTIONS[name], ["real", "real"]), precision, a, b)[0]
+    want = oracle(name, a, b)
+    assert not [(x, y, g, w) for x, y, g, w, ok in zip(a, b, got, want, alike(got, want)) if not ok]
+
+
+def test_a_remainder_out_of_reach_is_zero() -> None:
+    block = straight("f64", FUNCTIONS["mod"], ["real", "real"])
+    found = evaluate(block, "f64", np.array([1e300, -1e300]), np.array([3e-7, 3e-7]))[0]
+    np.testing.assert_array_equal(np.abs(found) < 3e-7, True)
+
+
+def test_coefficients_are_those_of_the_fits() -> None:
+    assert fits.render() == Path(coefficients.__file__).read_text()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

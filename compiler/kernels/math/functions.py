@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.math.activation import elu, gelu, relu, sigmoid, sign, silu, softplus
+from ndl.compiler.kernels.math.division import floordiv, mod
+from ndl.compiler.kernels.math.error import erf
 from ndl.compiler.kernels.math.exponential import exp, expm1
+from ndl.compiler.kernels.math.gamma import digamma, lgamma
 from ndl.compiler.kernels.math.hyperbolic import cosh, sinh, tanh
+from ndl.compiler.kernels.math.inverse import acos, asin, atan, atan2
 from ndl.compiler.kernels.math.logarithm import log, log1p
 from ndl.compiler.kernels.math.power import pow
 from ndl.compiler.kernels.math.trigonometric import cos, sin, tan
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {
-    f.__name__: f for f in (exp, expm1, log, log1p, sin, cos, tan, sinh, cosh, tanh, pow)
-}
+    "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "pow": pow,
+    "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2,
+    "sinh": sinh, "cosh": cosh, "tanh": tanh, "mod": mod, "floordiv": floordiv, "sign": sign,
+    "sigmoid": sigmoid, "relu": relu, "silu": silu, "softplus": softplus, "elu": elu, "gelu": gelu,
+    "erf": erf, "lgamma": lgamma, "digamma": digamma,
+}  # fmt: skip

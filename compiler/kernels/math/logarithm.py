@@ -86,18 +86,22 @@ def log_normal(code: Code, x: Value, power: Value | float = 0.0) -> Value:
     return log_sum(code, code.op("sub", parts.m, 1.0), parts.k)
 
 
-def log1p_inside(code: Code, x: Value) -> Value:
-    """log(1 + x) for -1 < x < inf, not -0. What 1 + x loses is added to f, scaled as m is."""
+def log_of_sum(code: Code, u: Value, lost: Value) -> Value:
+    """log(u + lost) of a normal positive u and a `lost` below its last place, which is scaled as m is."""
     fmt = format_of(code)
-    u = code.op("add", x, 1.0)
     parts = split(code, u)
-    small = code.op("lt", x, 1.0)
-    larger = code.op("select", small, 1.0, x)
-    lost = code.op("sub", code.op("select", small, x, 1.0), code.op("sub", u, larger))
     twice = whole(code, (2 * fmt.bias + 1) << fmt.mantissa)
     inverse = code.op("real_of", code.op("sub", twice, parts.exponent))
     f = code.op("fma", code.op("mul", lost, 0.5), inverse, code.op("sub", parts.m, 1.0))
     return log_sum(code, f, parts.k)
+
+
+def log1p_inside(code: Code, x: Value) -> Value:
+    """log(1 + x) for -1 < x < inf, not -0: what the sum 1 + x loses is found after Dekker (1971)."""
+    u = code.op("add", x, 1.0)
+    small = code.op("lt", x, 1.0)
+    larger, smaller = code.op("select", small, 1.0, x), code.op("select", small, x, 1.0)
+    return log_of_sum(code, u, code.op("sub", smaller, code.op("sub", u, larger)))
 
 
 def log1p(code: Code, x: Value) -> Value:

@@ -51,18 +51,23 @@ def reduce(code: Code, x: Value) -> tuple[Value, Value, Value]:
     return *quarter(code, x), pattern
 
 
+def choose(code: Code, sine: Value, cosine: Value, n: Value, cos: bool) -> Value:
+    """sin, or cos, of n quarter turns more than the angle of `sine` and `cosine`."""
+    swap = code.op("lt", bit_as_sign(code, n, 0), whole(code, 0))
+    if not cos:
+        return flip(code, code.op("select", swap, cosine, sine), bit_as_sign(code, n, 1))
+    sign = bit_as_sign(code, code.op("add", n, whole(code, 1)), 1)
+    return flip(code, code.op("select", swap, sine, cosine), sign)
+
+
 def sin(code: Code, x: Value) -> Value:
     sine, cosine, n = reduce(code, x)
-    swap = code.op("lt", bit_as_sign(code, n, 0), whole(code, 0))
-    found = flip(code, code.op("select", swap, cosine, sine), bit_as_sign(code, n, 1))
-    return code.op("select", code.op("eq", x, 0.0), x, found)
+    return code.op("select", code.op("eq", x, 0.0), x, choose(code, sine, cosine, n, cos=False))
 
 
 def cos(code: Code, x: Value) -> Value:
     sine, cosine, n = reduce(code, x)
-    swap = code.op("lt", bit_as_sign(code, n, 0), whole(code, 0))
-    sign = bit_as_sign(code, code.op("add", n, whole(code, 1)), 1)
-    return flip(code, code.op("select", swap, sine, cosine), sign)
+    return choose(code, sine, cosine, n, cos=True)
 
 
 def tan(code: Code, x: Value) -> Value:
