@@ -224,7 +224,7 @@ def backward(model: ModelIR, tableau: Tableau, variant: Variant) -> tuple[Kernel
     with code.block(shared=True) as entry:
         field.load_shared()
         slots = code.load("counts", 1)
-    shared = field.flat_weights(False)
+    shared, sums = field.flat_weights(False), field.sums()
     zero, one = code.const, lambda: code.const(1, "i32")
     with code.block() as begin:
         start, mine = [code.load("grad_last", i) for i in range(n)], field.load_own()
@@ -244,7 +244,7 @@ def backward(model: ModelIR, tableau: Tableau, variant: Variant) -> tuple[Kernel
             slot, seeds = gather(code, tableau, made, slot, gx, _Times(code, variant.sign, t, h))
         else:
             seeds = dict(zip(made.x1, gx))
-        found = pullback(code, list(step.body), seeds, [*x, *shared, *rest])
+        found = pullback(code, list(step.body), seeds, [*x, *shared, *rest], sums)
         gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
         step.yields = (*found[:n], *gw, k, slot, *rest, code.op("le", k, code.const(0, "i32")))
     with code.block([v.type for v in begin.yields]) as finish:

@@ -81,7 +81,7 @@ def backward(
         field.load_shared()
         steps = code.load("counts", 0)
         slots = code.load("counts", 1)
-    shared = field.flat_weights(False)
+    shared, sums = field.flat_weights(False), field.sums()
     with code.block() as begin:
         zero, start = code.const(0.0), [code.load("grad_last", i) for i in range(n)]
         mine = field.load_own()
@@ -100,7 +100,7 @@ def backward(
             slot, seeds = gather(code, tableau, made, slot, gx, _Slots(code, k))
         else:
             seeds = dict(zip(made.x1, gx))
-        found = pullback(code, list(step.body), seeds, [*x, *shared, *rest])
+        found = pullback(code, list(step.body), seeds, [*x, *shared, *rest], sums)
         gx = found[:n]
         gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
         step.yields = (*gx, *gw, k, slot, *rest, code.op("le", k, code.const(0, "i32")))

@@ -49,8 +49,9 @@ class Kernels:
         plain = expand(kernel)
         lanes = WIDTHS[kernel.precision]
         names = tuple(b.name for b in plain.buffers)
-        program = Program(print_llvm(plain, lanes), plain.name, names, lanes)
-        weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
+        sums = tuple(b.name for b in plain.buffers if b.kind == "sum")
+        program = Program(print_llvm(plain, lanes), plain.name, names, lanes, sums)
+        weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
         return Made(program, weights)
 
     def kernel(self, request: Request) -> tuple[Kernel, Field]:
