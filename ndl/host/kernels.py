@@ -10,6 +10,7 @@ from ndl.compiler.kernels import ode_adaptive, ode_fixed
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.fuse import fuse
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.scalars import Unsupported
@@ -75,7 +76,7 @@ class Kernels:
                 self.ir, tableau, precision=request.precision, own=request.own, save=request.save,
                 tape=request.tape,
             )  # fmt: skip
-        return verify(replace(kernel, name=_symbol(kernel.name))), field
+        return verify(fuse(replace(kernel, name=_symbol(kernel.name)))), field
 
 
 def _symbol(name: str) -> str:

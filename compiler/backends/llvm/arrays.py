@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ndl.compiler.backends.llvm import routines
+from ndl.compiler.backends.llvm import routines, single
 from ndl.compiler.backends.llvm.routines import Writer, padded
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value, extent_of
 from ndl.compiler.kernels.scalars import Unsupported
@@ -71,6 +71,24 @@ class Arrays:
     def call(self, name: str, write: Lines, *args: str) -> None:
         self.p.put(f"call void @{self.routine(name, write)}({', '.join(args)})")
 
+    @property
+    def used(self) -> bool:
+        """Whether there are arrays at all."""
+        return bool(self.deaths)
+
+    def gather(self, kind: str, suffix: str, at: str) -> str:
+        """Loads from an address for each lane, as a call: written out they are a branch for each lane."""
+        pointers, mask = f"<{self.p.lanes} x ptr>", self.p.vector("bool")
+        name = self.routine(f"gather_{suffix}", lambda w, name: single.gather(w, name, kind, suffix))
+        return self.p.set(f"call {kind} @{name}({pointers} {at}, {mask} {self.p.mask})")
+
+    def scatter(self, kind: str, suffix: str, value: str, at: str) -> None:
+        pointers, mask = f"<{self.p.lanes} x ptr>", self.p.vector("bool")
+        self.call(
+            f"scatter_{suffix}", lambda w, name: single.scatter(w, name, kind, suffix),
+            f"{kind} {value}", f"{pointers} {at}", f"{mask} {self.p.mask}",
+        )  # fmt: skip
+
     # ------------------------------------------------------------ places
 
     def make(self, value: Value) -> str:
@@ -94,7 +112,9 @@ class Arrays:
             address = self.rows[value]
             to = self.make(value)
             n = extent_of(value.type)
-            self.call(f"spread_{n}", lambda w, name: copied(w, name, n or 0), f"ptr {to}", f"ptr {address}")
+            self.call(
+                f"spread_{n}", lambda w, name: single.copied(w, name, n or 0), f"ptr {to}", f"ptr {address}"
+            )
             self.copies.append(self.slot.pop(value))
             return to
         return f"%array.{self.slot[value]}"
@@ -167,20 +187,20 @@ class Arrays:
         n, address = extent_of(g.type) or 0, self.address(g)
         self.blank(address, n)
         to = self.part(instr.attr("buffer"), instr.attr("at"))
-        self.call(f"accumulate_{n}", lambda w, name: summed(w, name, n), f"ptr {to}", f"ptr {address}")
+        self.call(f"accumulate_{n}", lambda w, name: single.summed(w, name, n), f"ptr {to}", f"ptr {address}")
 
     def blank(self, address: str, extent: int) -> None:
         """Zeros in the lanes of an array that take no part: nobody reads these for anything else."""
         mask = self.p.vector("bool")
         self.call(
-            f"blank_{extent}", lambda w, name: blanked(w, name, extent),
+            f"blank_{extent}", lambda w, name: single.blanked(w, name, extent),
             f"ptr {address}", f"{mask} {self.p.mask}",
         )  # fmt: skip
 
     def total(self, instr: Instr) -> None:
         (x,), kind = instr.args, self.p.vector("real")
         n, address = extent_of(x.type) or 0, self.address(x)
-        name = self.routine(f"total_{n}", lambda w, name: total(w, name, n))
+        name = self.routine(f"total_{n}", lambda w, name: single.total(w, name, n))
         self.p.define(instr.results[0], self.p.set(f"call {kind} @{name}(ptr {address})"))
 
     def map(self, instr: Instr) -> None:
@@ -255,62 +275,3 @@ def deaths(kernel: Kernel) -> dict[int, list[Value]]:
     for _, block in kernel.blocks():
         visit(block)
     return found
-
-
-# ---------------------------------------------------------------- routines of one array
-
-
-def copied(w: Writer, name: str, extent: int) -> str:
-    """Numbers of a table in every lane."""
-
-    def turn(at: str, _: list[str]) -> list[str]:
-        w.store(w.entry(w.at("%x", at), w.lanes), w.at("%y", at, w.kind))
-        return []
-
-    w.counted(extent, "", [], turn)
-    return w.function(f"define internal void @{name}(ptr noalias %y, ptr noalias %x)")
-
-
-def blanked(w: Writer, name: str, extent: int) -> str:
-    mask = f"<{w.lanes} x i1>"
-    reduce = w.intrinsic(f"llvm.vector.reduce.and.v{w.lanes}i1", "i1", mask)
-    w.put(f"%all = call i1 @{reduce}({mask} %mask)")
-    w.put("br i1 %all, label %done, label %some")
-    w.open("some")
-
-    def turn(at: str, _: list[str]) -> list[str]:
-        place = w.at("%x", at, w.kind)
-        w.store(w.set(f"select {mask} %mask, {w.kind} {w.load(place)}, {w.kind} zeroinitializer"), place)
-        return []
-
-    w.counted(extent, "", [], turn)
-    w.put("br label %done")
-    w.open("done")
-    return w.function(f"define internal void @{name}(ptr %x, {mask} %mask)")
-
-
-def total(w: Writer, name: str, extent: int) -> str:
-    """The sum of an array's elements in each lane."""
-
-    def turn(at: str, sums: list[str]) -> list[str]:
-        return [w.set(f"fadd {w.kind} {sums[0]}, {w.load(w.at('%x', at, w.kind))}")]
-
-    (found,) = w.counted(extent, w.kind, ["zeroinitializer"], turn)
-    w.put(f"ret {w.kind} {found}")
-    return w.function(f"define internal {w.kind} @{name}(ptr %x)", returns=True)
-
-
-def summed(w: Writer, name: str, extent: int) -> str:
-    """c[i] += the sum of x[i] over the lanes."""
-    name_of = w.intrinsic(f"llvm.vector.reduce.fadd.{w.short(w.lanes)}", w.element, w.element, w.kind)
-
-    def turn(at: str, _: list[str]) -> list[str]:
-        x = w.load(w.at("%x", at, w.kind))
-        found = w.set(f"call reassoc {w.element} @{name_of}({w.element} 0.0, {w.kind} {x})")
-        place = w.at("%c", at)
-        before = w.set(f"load {w.element}, ptr {place}")
-        w.put(f"store {w.element} {w.set(f'fadd {w.element} {before}, {found}')}, ptr {place}")
-        return []
-
-    w.counted(extent, "", [], turn)
-    return w.function(f"define internal void @{name}(ptr noalias %c, ptr noalias %x)")

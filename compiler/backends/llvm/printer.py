@@ -295,6 +295,8 @@ class Printer:
             )
             return self.set(call)
         at = self.places(buffer.name, buffer.kind, row, element)
+        if self.arrays.used:
+            return self.arrays.gather(kind, suffix, at)
         pointers = f"<{self.lanes} x ptr>"
         call = self.intrinsic(
             f"llvm.masked.gather.{suffix}.v{self.lanes}p0",
@@ -315,6 +317,9 @@ class Printer:
             )
             return
         at = self.places(buffer.name, buffer.kind, row, element)
+        if self.arrays.used:
+            self.arrays.scatter(kind, suffix, self.lane(value), at)
+            return
         where = [(f"<{self.lanes} x ptr>", at), ("i32", "4"), (self.vector("bool"), self.mask)]
         name = f"llvm.masked.scatter.{suffix}.v{self.lanes}p0"
         self.put(self.intrinsic(name, "void", [(kind, self.lane(value)), *where]))
