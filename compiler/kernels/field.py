@@ -91,16 +91,23 @@ class Field:
         seen: dict[str, tuple[int, ...]] = {}
         held: set[str] = set()
 
+        def entries(name: str, shape: tuple[int, ...]) -> Values:
+            size = int(np.prod(shape))
+            if size > LONGEST:
+                raise Unsupported(f"it reads each entry of `{name}`: more than {LONGEST} operations")
+            out = np.empty(size, dtype=object)
+            out[:] = [probe.value("real") for _ in range(size)]
+            return out.reshape(shape)
+
         def note(name: str, shape: tuple[int, ...]) -> Values:
             seen.setdefault(name, shape)
-            values = np.full(shape, probe.const(0.5), dtype=object)
 
             def load() -> Values:
                 apart.add(name)
-                return values
+                return entries(name, shape)
 
             if name in self.own or name in apart or len(shape) not in (1, 2):
-                return values
+                return entries(name, shape)
             held.add(name)
             return Held(shape, "nets", 0, load)
 

@@ -18,7 +18,8 @@ def fuse(kernel: Kernel) -> Kernel:
     """The same kernel with its maps joined."""
     if not any(i.op == "map" for _, block in kernel.blocks() for i in block.walk()):
         return kernel
-    return replace(kernel, **{name: _block(block) for name, block in kernel.blocks() if name != "entry"})
+    begin, step, finish = _block(kernel.begin), _block(kernel.step), _block(kernel.finish)
+    return replace(kernel, begin=begin, step=step, finish=finish)
 
 
 def _block(block: Block) -> Block:
@@ -31,9 +32,10 @@ def _block(block: Block) -> Block:
 
 def _joined(body: list[Instr]) -> list[Instr]:
     """Each map joined to the last map that gives one of its arguments, where that is the last of them."""
-    found: list[Instr] = []
+    free = [i for i in body if i.op in ("const", "row")]  # at hand from the start
+    found: list[Instr] = list(free)
     place: dict[Value, int] = {}
-    for instr in body:
+    for instr in (i for i in body if i.op not in ("const", "row")):
         at = max((place.get(a, -1) for a in instr.args), default=-1)
         before = found[at] if at >= 0 else None
         if (
