@@ -45,6 +45,7 @@ class Code:
         """Derivatives given as a whole, by the last value that each belongs to."""
         self.fixed: set[Value] = set()
         """Results of loops that a derivative takes as constants."""
+        self.packs: dict[Value, tuple[Value, ...]] = {}
 
     # ------------------------------------------------------------ blocks
 
@@ -62,6 +63,25 @@ class Code:
             yield block
         finally:
             self._open.pop()
+
+    @contextmanager
+    def closed(self, types: Sequence[str]) -> Iterator[Block]:
+        """Open a block that sees nothing of the others."""
+        outer, shared = self._open, self._shared
+        self._open, self._shared = [], {}
+        try:
+            with self.block(types) as block:
+                yield block
+        finally:
+            self._open, self._shared = outer, shared
+
+    def know(self, name: str, args: tuple[Value, ...], value: Value) -> None:
+        """Say that an operation, written from here on in the open block, gives a value that is at hand."""
+        self._open[-1][1][name, args, ()] = value
+
+    def add(self, instr: Instr) -> None:
+        """Append an instruction to the open block."""
+        self._open[-1][0].body.append(instr)
 
     def buffer(self, name: str, kind: str, mode: str, type: str = "real") -> str:
         """Declare a buffer (once) and return its name."""
@@ -81,7 +101,7 @@ class Code:
             number = bool(number)
         else:
             number = int(number)
-        made = self._pure("const", (), type, (("type", type), ("value", _Exact(number))))
+        made = self.pure("const", (), type, (("type", type), ("value", _Exact(number))))
         self._numbers[made] = number
         return made
 
@@ -103,7 +123,7 @@ class Code:
             if folded is not None:
                 return self.const(folded, type)
         simpler = self._simpler(name, args, known)
-        return simpler if simpler is not None else self._pure(name, tuple(args), type)
+        return simpler if simpler is not None else self.pure(name, tuple(args), type)
 
     def _fold(self, name: str, args: Sequence[Value], known: Sequence[Any]) -> Any:
         from ndl.compiler.kernels.interpret import scalar
@@ -188,7 +208,8 @@ class Code:
                     return instr.op, instr.args
         return None
 
-    def _pure(self, name: str, args: tuple[Value, ...], type: str, attrs: Any = ()) -> Value:
+    def pure(self, name: str, args: tuple[Value, ...], type: str, attrs: Any = ()) -> Value:
+        """An operation without regions that depends on nothing but what it is given."""
         key = (name, args, attrs)
         for seen in (*(s for _, s in reversed(self._open)), self._shared):
             if key in seen:
@@ -203,27 +224,23 @@ class Code:
 
     def member(self) -> Value:
         """The number of the trajectory."""
-        return self._pure("member", (), "i32")
+        return self.pure("member", (), "i32")
 
     def load(self, buffer: str, row: Value | int) -> Value:
         """Row `row` of a buffer: of this trajectory's column where it has columns."""
         b = self.buffers[buffer]
         at = row if isinstance(row, Value) else self.const(row, "i32")
         if b.mode == "in":
-            return self._pure("load", (at,), b.type, (("buffer", buffer),))
+            return self.pure("load", (at,), b.type, (("buffer", buffer),))
         made = self.value(b.type)
-        self._open[-1][0].body.append(
-            Instr("load", (at,), (made,), (("buffer", buffer),), origin=self.origin)
-        )
+        self.add(Instr("load", (at,), (made,), (("buffer", buffer),), origin=self.origin))
         return made
 
     def store(self, buffer: str, row: Value | int, value: Value) -> None:
         at = row if isinstance(row, Value) else self.const(row, "i32")
         if self.buffers[buffer].type != value.type or self.buffers[buffer].mode == "in":
             raise KernelError(f"a {value.type} cannot be stored in `{buffer}`")
-        self._open[-1][0].body.append(
-            Instr("store", (at, value), (), (("buffer", buffer),), origin=self.origin)
-        )
+        self.add(Instr("store", (at, value), (), (("buffer", buffer),), origin=self.origin))
 
     # ------------------------------------------------------------ regions
 
@@ -240,9 +257,7 @@ class Code:
         with self.block(types) as turn:
             turn.yields = tuple(body(turn.params))
         results = tuple(self.value(t) for t in types)
-        self._open[-1][0].body.append(
-            Instr("while", tuple(start), results, regions=(test, turn), origin=self.origin)
-        )
+        self.add(Instr("while", tuple(start), results, regions=(test, turn), origin=self.origin))
         return results
 
     def when(
@@ -252,9 +267,7 @@ class Code:
         with self.block() as inside:
             inside.yields = tuple(then())
         results = tuple(self.value(v.type) for v in otherwise)
-        self._open[-1][0].body.append(
-            Instr("when", (condition, *otherwise), results, regions=(inside,), origin=self.origin)
-        )
+        self.add(Instr("when", (condition, *otherwise), results, regions=(inside,), origin=self.origin))
         return results
 
     # ------------------------------------------------------------ derivatives

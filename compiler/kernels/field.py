@@ -10,15 +10,19 @@ import numpy as np
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import KernelError, Value
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.vectors import Held
 
 LARGEST = 64
 """States beyond which code for each component is no longer what pays."""
 
 LONGEST = 2000
 """Instructions of the rates beyond which the same is true."""
+
+LARGEST_NET = 1 << 18
+"""Weights of nets beyond which they no longer stay in a cache near the processor."""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Weight:
     shape: tuple[int, ...]
     each: bool
     offset: int
+    whole: bool = False
     values: Values = None
 
     @property
@@ -42,6 +47,7 @@ class Field:
 
     What all trajectories share stands in the table `weights`, what each has of its own (`own` names it) in
     the member buffer `own`. The shared ones are loaded on entry; the others are carried from `begin` on.
+    Weights of products that stay whole stand in the table `nets` and are read from there.
     """
 
     code: Code
@@ -64,12 +70,49 @@ class Field:
 
     def declare(self) -> None:
         """Find every weight that the equations read, in a scratch block."""
+        apart: set[str] = set()
+        while True:
+            before = set(apart)
+            seen, held = self._probe(apart)
+            if apart == before:
+                break
+        counts = {"each": 0, "whole": 0, "shared": 0}
+        for name, shape in seen.items():
+            kind = "each" if name in self.own else "whole" if name in held - apart else "shared"
+            w = Weight(name, shape, kind == "each", counts[kind], kind == "whole")
+            self.weights[name] = w
+            counts[kind] += w.size
+        if counts["whole"] > LARGEST_NET:
+            raise Unsupported(f"its nets have {counts['whole']} weights, more than {LARGEST_NET}")
+        if self.nets:
+            self.code.buffer("nets", "table", "in")
+
+    def _probe(self, apart: set[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+        """Shapes of the weights, and which may stay whole; those of which an entry is read go to `apart`."""
         probe = Code(self.code.precision)
+        probe.buffer("nets", "table", "in")
         seen: dict[str, tuple[int, ...]] = {}
+        held: set[str] = set()
+
+        def entries(name: str, shape: tuple[int, ...]) -> Values:
+            size = int(np.prod(shape))
+            if size > LONGEST:
+                raise Unsupported(f"it reads each entry of `{name}`: more than {LONGEST} operations")
+            out = np.empty(size, dtype=object)
+            out[:] = [probe.value("real") for _ in range(size)]
+            return out.reshape(shape)
 
         def note(name: str, shape: tuple[int, ...]) -> Values:
             seen.setdefault(name, shape)
-            return np.full(shape, probe.const(0.5), dtype=object)
+
+            def load() -> Values:
+                apart.add(name)
+                return entries(name, shape)
+
+            if name in self.own or name in apart or len(shape) not in (1, 2):
+                return entries(name, shape)
+            held.add(name)
+            return Held(shape, "nets", 0, load)
 
         with probe.block(["real"] * (self.size + 1)) as block:
             scalars = Scalars(probe, note)
@@ -78,19 +121,26 @@ class Field:
             conditions = [r.condition for r in model.requires]
             for function in (model.drift, model.diffusion, model.correction, *conditions):
                 if function is not None:
-                    scalars.call(function, self.arguments(t, x, scalars))
-            if len(block.body) > LONGEST:
-                raise Unsupported(f"its rates are {len(block.body)} operations, more than {LONGEST}")
-        counts = {True: 0, False: 0}
-        for name, shape in seen.items():
-            each = name in self.own
-            self.weights[name] = Weight(name, shape, each, counts[each])
-            counts[each] += self.weights[name].size
+                    found = scalars.call(function, self.arguments(t, x, scalars))
+                    scalars.spread(list(found.values()))
+        length = sum(1 for _ in block.walk())
+        if length > LONGEST:
+            raise Unsupported(f"its rates are {length} operations, more than {LONGEST}")
+        return seen, held
+
+    @property
+    def nets(self) -> bool:
+        """Whether some weights stay whole."""
+        return any(w.whole for w in self.weights.values())
+
+    def sums(self) -> str | None:
+        """Where the cotangents of what stays whole are added up, declared; None where nothing is."""
+        return self.code.buffer("grad_nets", "sum", "out") if self.nets else None
 
     def load_shared(self) -> None:
         """Load what is shared, in the entry block."""
         for w in self.weights.values():
-            if not w.each:
+            if not w.each and not w.whole:
                 w.values = self._rows("weights", w)
 
     def load_own(self) -> list[Value]:
@@ -123,11 +173,13 @@ class Field:
         return out
 
     def _weight(self, name: str, shape: tuple[int, ...]) -> Values:
-        return self.weights[name].values
+        w = self.weights[name]
+        return Held(shape, "nets", w.offset, lambda: _unreachable(name)) if w.whole else w.values
 
     def flat_weights(self, each: bool) -> list[Value]:
         """The scalar weights that are shared (or each trajectory's own), in the order of their rows."""
-        return [v for w in self.weights.values() if w.each is each for v in w.values.flat]
+        chosen = [w for w in self.weights.values() if w.each is each and not w.whole]
+        return [v for w in chosen for v in w.values.flat]
 
     # ------------------------------------------------------------ functions of (t, x)
 
@@ -146,7 +198,8 @@ class Field:
         return _Given(given)
 
     def evaluate(self, function: Function, t: Value, x: Sequence[Value]) -> dict[str, Values]:
-        return self.scalars.call(function, self.arguments(t, x))
+        found = self.scalars.call(function, self.arguments(t, x))
+        return dict(zip(found, self.scalars.spread(list(found.values()))))
 
     def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """dx/dt, `n` values."""
@@ -206,6 +259,10 @@ class Field:
         rates, one = self.rate(t, x), self.code.const(1.0)
         body = self.code.visible()
         return [pullback(self.code, body, {rate: one}, wrt) for rate in rates]
+
+
+def _unreachable(name: str) -> Values:
+    raise KernelError(f"an entry of `{name}`, which stays whole, is read")
 
 
 @dataclass

@@ -3,12 +3,12 @@ printers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from ndl.compiler.kernels.code import number_of
-from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
+from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value, extent_of
 from ndl.compiler.kernels.ops import BITS, REAL, TABLE
 
 Env = dict[Value, Any]
@@ -64,6 +64,8 @@ class _Trajectory:
         elif instr.op == "store":
             self.buffers[instr.attr("buffer")][self.place(instr, args[0])] = args[1]
             return
+        elif instr.op in ARRAYS:
+            found = ARRAYS[instr.op](self, instr, args)
         elif instr.op == "load":
             found = [self.buffers[instr.attr("buffer")][self.place(instr, args[0])]]
         else:
@@ -88,3 +90,46 @@ class _Trajectory:
         if instr.op == "member":
             return np.int32(self.member)
         return scalar(TABLE[instr.op].compute(*args), type, precision)
+
+    # ------------------------------------------------------------ arrays
+
+    def array(self, values: Any) -> Any:
+        return np.asarray(values, dtype=REAL[self.kernel.precision])
+
+    def matrix(self, instr: Instr) -> Any:
+        """The part of a buffer that a product reads or adds to, as a view."""
+        m = instr.attr("matrix")
+        return self.buffers[m.buffer][m.at : m.at + m.rows * m.columns].reshape(m.rows, m.columns)
+
+    def rows(self, instr: Instr, count: int) -> Any:
+        at = instr.attr("at")
+        return self.buffers[instr.attr("buffer")][at : at + count]
+
+    def map(self, instr: Instr, args: list[Any]) -> list[Any]:
+        count = extent_of(instr.results[0].type) or 0
+        spread = [np.broadcast_to(a, count) for a in args]
+        places = [self.block(instr.regions[0], [a[i] for a in spread]) for i in range(count)]
+        return [self.array(column) for column in zip(*places)]
+
+    def outer(self, instr: Instr, args: list[Any]) -> list[Any]:
+        found = self.matrix(instr)
+        found += np.outer(*args)
+        return []
+
+    def accumulate(self, instr: Instr, args: list[Any]) -> list[Any]:
+        found = self.rows(instr, len(args[0]))
+        found += args[0]
+        return []
+
+
+ARRAYS: dict[str, Callable[[_Trajectory, Instr, list[Any]], list[Any]]] = {
+    "pack": lambda t, instr, args: [t.array(args)],
+    "element": lambda t, instr, args: [args[0][instr.attr("at")]],
+    "row": lambda t, instr, args: [t.array(t.rows(instr, extent_of(instr.results[0].type) or 0))],
+    "total": lambda t, instr, args: [args[0].sum()],
+    "dense": lambda t, instr, args: [t.matrix(instr) @ args[0]],
+    "dense_t": lambda t, instr, args: [t.matrix(instr).T @ args[0]],
+    "map": _Trajectory.map,
+    "outer": _Trajectory.outer,
+    "accumulate": _Trajectory.accumulate,
+}

@@ -13,9 +13,10 @@ lanes on a CPU, a tile of trajectories on a GPU). It has four blocks:
 everywhere.
 
 Types: `real` (float32 or float64, the kernel's precision), `bits` (an integer as wide as a real), `i32`,
-`bool`. Buffers are structures of arrays: row r of trajectory m of a `member` buffer stands at r*B + m, row r
-of a `table`, which all trajectories share, at r. Nothing aliases: an `in` buffer is never written, an `out`
-one never read unless it is `inout`.
+`bool`, and `array[m]`, m reals (see `arrays`). Buffers are structures of arrays: row r of trajectory m of a
+`member` buffer stands at r*B + m, row r of a `table`, which all trajectories share, at r. A `sum` has rows
+like a table; what trajectories give to a row is added up. Nothing aliases: an `in` buffer is never written,
+an `out` one never read unless it is `inout`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TYPES = ("real", "bits", "i32", "bool")
+
+
+def array_type(extent: int) -> str:
+    """The type of arrays of so many reals."""
+    return f"array[{extent}]"
+
+
+def extent_of(type: str) -> int | None:
+    """How many reals an array has; None for the other types."""
+    return int(type[6:-1]) if type.startswith("array[") else None
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Buffer:
-    """`kind` is `table` or `member`; `type` that of its elements (`real` or `i32`); `mode` in, out or
+    """`kind` is `table`, `member` or `sum`; `type` that of its elements (`real` or `i32`); `mode` in, out or
     inout."""
 
     name: str

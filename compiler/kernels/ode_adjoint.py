@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
+from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.ode_fixed import TABLES
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.rows import Slots, gather, gather_start, load_rows, seeded, store_rows, title
+from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Stepper, Variant
 
 
@@ -29,6 +31,8 @@ class _Backward:
         self.model, self.stepper, self.v = model, stepper, variant
         self.code, self.field = stepper.code, stepper.field
         self.n, self.memory = self.field.size, stepper.memory
+        if self.field.nets and not isinstance(stepper, ExplicitStepper):
+            raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
         if variant.adaptive:
             code.buffer("counts", "table", "in", "i32")
@@ -102,7 +106,7 @@ class _Backward:
             slot, more = gather(code, self.stepper.dense(made), made.x1, slot, slots)
             seeds = seeded(code, [*seeds.items(), *more.items()])
         wrt = [*x, *kept[:memory], *self.shared, *mine]
-        found = pullback(code, code.visible(), seeds, wrt)
+        found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
         return [*found[:first], *gw, k, slot, *mine, code.op("le", k, code.const(0, "i32"))]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.splice import dotted, part_of
+from ndl.compiler.kernels import vectors
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.ops import TABLE
@@ -17,7 +18,7 @@ from ndl.compiler.ops.table import lookup
 from ndl.compiler.types import Dim, Tensor
 
 Values = Any
-"""A NumPy array of `Value`s, of the shape of one sample."""
+"""A NumPy array of `Value`s, of the shape of one sample, or what stays whole (see `vectors`)."""
 
 Weights = Callable[[str, tuple[int, ...]], Values]
 """A weight by its dotted name and shape."""
@@ -84,10 +85,32 @@ class Scalars:
         name = lookup(op).scalar
         if name is not None and name in TABLE:
             return self._elementwise(name, operands)
+        if any(isinstance(o, vectors.WHOLE) for o in operands):
+            found = self._whole(node, operands)
+            if found is not None:
+                return found
         handler = ARRAYS.get(op)
         if handler is None:
-            return self.other(node, operands)
-        return handler(self, node, operands)
+            return self.other(node, self.spread(operands))
+        return handler(self, node, self.spread(operands))
+
+    def _whole(self, node: Node, operands: list[Values]) -> Values:
+        """An operation on vectors that stay whole, or None."""
+        op, x = node.op, operands[0]
+        if op == "matmul":
+            ranks = [len(o.shape) for o in operands]
+            return vectors.product(self.code, matmul_equation(*ranks), operands)
+        if op == "einsum":
+            return vectors.product(self.code, node.attr("equation"), operands)
+        if op in ("sum", "mean") and isinstance(x, vectors.Vector):
+            return vectors.summed(self.code, x, op == "mean")
+        if op in ("expand", "reshape") and self.extents(node.attr("shape")) == x.shape:
+            return x
+        return None
+
+    def spread(self, operands: Sequence[Values]) -> list[Values]:
+        """Values with their elements apart."""
+        return [vectors.spread(self.code, o) for o in operands]
 
     def other(self, node: Node, operands: list[Values]) -> Values:
         """An op that only some functions have."""
@@ -101,7 +124,10 @@ class Scalars:
         return each(lambda v: self.code.const(v, kind), array)
 
     def _elementwise(self, name: str, operands: Sequence[Values]) -> Values:
-        return each(lambda *args: self.code.op(name, *args), *operands)
+        found = vectors.elementwise(self.code, name, operands)
+        if found is not None:
+            return found
+        return each(lambda *args: self.code.op(name, *args), *self.spread(operands))
 
     # ------------------------------------------------------------ sums of products
 

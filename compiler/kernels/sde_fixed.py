@@ -124,7 +124,7 @@ def backward(model: ModelIR, method: NoisyStep, variant: Variant) -> Kernel:
         seeds: dict[Value, Value] = {}
         for value, g in zip([*x1, *taken], [*gx, *gc]):
             seeds[value] = code.op("add", seeds[value], g) if value in seeds else g
-        found = pullback(code, code.visible(), seeds, [*x, *carry, *shared, *mine])
+        found = pullback(code, code.visible(), seeds, [*x, *carry, *shared, *mine], field.sums())
         gw = [code.op("add", a, b) for a, b in zip(gw, found[n + many :])]
         step.yields = (*found[: n + many], *gw, k, *mine, code.op("le", k, code.const(0, "i32")))
     with code.block([v.type for v in begin.yields]) as finish:

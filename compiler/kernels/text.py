@@ -43,7 +43,7 @@ def _block(block: Block, depth: int, word: str) -> Iterator[str]:
 
 
 def _regions(instr: Instr, depth: int) -> Iterator[str]:
-    names = {"while": ("test", "do"), "when": ("then",)}.get(instr.op, ())
+    names = {"while": ("test", "do"), "when": ("then",), "map": ("each",)}.get(instr.op, ())
     for name, region in zip(names, instr.regions, strict=True):
         yield f"{'    ' * depth}{name}{_params(region.params)}:"
         yield from _block(region, depth + 1, "yield")
@@ -56,6 +56,12 @@ def _instr(instr: Instr) -> str:
         right = f"const {number_of(instr)!r}"
     elif instr.op in ("load", "store"):
         right = f"{instr.op} {instr.attr('buffer')}, {args}"
+    elif instr.op in ("row", "accumulate"):
+        right = f"{instr.op} {instr.attr('buffer')}[{instr.attr('at')}], {args}".rstrip(", ")
+    elif instr.op in ("dense", "dense_t", "outer"):
+        right = f"{instr.op} {instr.attr('matrix')}, {args}"
+    elif instr.op == "element":
+        right = f"element {args}[{instr.attr('at')}]"
     else:
         right = f"{instr.op} {args}".rstrip()
     return f"{left} = {right}" if left else right

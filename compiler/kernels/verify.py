@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ndl.compiler.kernels.ir import TYPES, Block, Instr, Kernel, KernelError, Value
+from ndl.compiler.kernels.ir import TYPES, Block, Instr, Kernel, KernelError, Value, array_type, extent_of
 from ndl.compiler.kernels.ops import TABLE
 
 
@@ -14,6 +14,8 @@ def verify(kernel: Kernel) -> Kernel:
     checker = _Checker(kernel)
     shared = checker.block(kernel.entry, set(), "entry", 0)
     carried = [v.type for v in kernel.begin.yields]
+    if any(extent_of(type) is not None for type in carried):
+        raise KernelError("an array is carried")
     checker.block(kernel.begin, shared, "begin", 0)
     checker.block(kernel.step, shared, "step", len(carried))
     checker.block(kernel.finish, shared, "finish", len(carried))
@@ -30,6 +32,38 @@ def _same(types: Sequence[str], values: Sequence[Value], where: str) -> None:
         raise KernelError(f"`{where}` has {[v.type for v in values]} where {list(types)} is carried")
 
 
+Kinds = tuple[list[str], list[str]]
+
+
+def _element(instr: Instr, given: list[str]) -> Kinds:
+    if not 0 <= instr.attr("at") < (extent_of(given[0]) or 0):
+        raise KernelError(f"element {instr.attr('at')} of {given[0]}")
+    return given, ["real"]
+
+
+def _product(left: str, right: str) -> Callable[[Instr, list[str]], Kinds]:
+    """The extents of a matrix that the operands and the results have."""
+
+    def kinds(instr: Instr, given: list[str]) -> Kinds:
+        at = {k: array_type(getattr(instr.attr("matrix"), k)) for k in ("rows", "columns")}
+        return [at[k] for k in left.split()], [at[k] for k in right.split()]
+
+    return kinds
+
+
+ARRAYS: dict[str, Callable[[Instr, list[str]], Kinds]] = {
+    "pack": lambda instr, given: (["real"] * len(given), [array_type(len(given))]),
+    "element": _element,
+    "row": lambda instr, given: ([], [instr.results[0].type]),
+    "total": lambda instr, given: (given, ["real"]),
+    "dense": _product("columns", "rows"),
+    "dense_t": _product("rows", "columns"),
+    "outer": _product("rows columns", ""),
+    "accumulate": lambda instr, given: (given, []),
+}
+"""The types of operands and results that operations on arrays have."""
+
+
 class _Checker:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -37,7 +71,8 @@ class _Checker:
 
     def define(self, values: Sequence[Value], seen: set[Value]) -> None:
         for v in values:
-            if v in self.defined or v.type not in TYPES:
+            known = v.type in TYPES or extent_of(v.type) is not None
+            if v in self.defined or not known:
                 raise KernelError(f"{v}: {v.type} is defined twice or of no known type")
             self.defined.add(v)
             seen.add(v)
@@ -68,22 +103,59 @@ class _Checker:
             if given[0] != "bool":
                 raise KernelError("the condition of `when` is a bool")
             _same(given[1:], instr.regions[0].yields, "when")
+            self.no_arrays(given)
             _same(given[1:], instr.results, "when")
         elif instr.op in ("load", "store"):
             self.memory(instr, given)
+        elif instr.op == "map":
+            self.map(instr, given)
+        elif instr.op in ARRAYS:
+            self.array(instr, given)
         elif instr.op not in ("const", "member"):
             _same([TABLE[instr.op].type(given)], instr.results, instr.op)
 
     def loop(self, instr: Instr, seen: set[Value], given: list[str]) -> None:
         test, turn = instr.regions
+        self.no_arrays(given)
         self.block(test, seen, "while", len(given))
         self.block(turn, seen, "while", len(given))
         _same(["bool"], test.yields, "while")
         for values in (test.params, turn.params, turn.yields, instr.results):
             _same(given, values, "while")
 
+    @staticmethod
+    def no_arrays(types: Sequence[str]) -> None:
+        if any(extent_of(t) is not None for t in types):
+            raise KernelError("an array is carried or yielded")
+
+    def map(self, instr: Instr, given: list[str]) -> None:
+        region = instr.regions[0]
+        self.block(region, set(), "map", len(given))
+        if any(inner.regions or inner.op in ("load", "store", "member") for inner in region.body):
+            raise KernelError("a map holds straight-line arithmetic alone")
+        kind = instr.results[0].type
+        _same(["real"] * len(given), region.params, "map")
+        _same(["real"] * len(instr.results), region.yields, "map")
+        if extent_of(kind) is None or any(t not in ("real", kind) for t in given):
+            raise KernelError(f"a map of {given} to {kind}")
+        _same([kind] * len(instr.results), instr.results, "map")
+
+    def array(self, instr: Instr, given: list[str]) -> None:
+        kinds, results = ARRAYS[instr.op](instr, given)
+        if given != kinds:
+            raise KernelError(f"`{instr.op}` takes {kinds}, not {given}")
+        _same(results, instr.results, instr.op)
+        adds = instr.op in ("outer", "accumulate")
+        if instr.op not in ("pack", "element", "total"):
+            name = instr.attr("buffer") if instr.op in ("row", "accumulate") else instr.attr("matrix").buffer
+            buffer = self.kernel.buffer(name)
+            if (buffer.kind, buffer.mode) != (("sum", "out") if adds else ("table", "in")):
+                raise KernelError(f"`{instr.op}` of `{name}`: {buffer.kind} {buffer.mode}")
+
     def memory(self, instr: Instr, given: list[str]) -> None:
         buffer = self.kernel.buffer(instr.attr("buffer"))
+        if buffer.kind == "sum":
+            raise KernelError(f"`{buffer.name}` is a sum, to which values are added")
         if instr.op == "store" and (buffer.mode == "in" or given != ["i32", buffer.type]):
             raise KernelError(f"a store of {given} in `{buffer.name}`: {buffer.mode} {buffer.type}")
         if instr.op == "load" and (buffer.mode == "out" or given != ["i32"]):

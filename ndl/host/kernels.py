@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.backends.llvm.printer import print_llvm
+from ndl.compiler.backends.llvm.printer import WIDTHS, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
@@ -14,6 +14,7 @@ from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, sde_fixed
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.fuse import fuse
 from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.math import expand
@@ -60,9 +61,11 @@ class Kernels:
     def _make(self, request: Request) -> Made:
         kernel, field, width = self.kernel(request)
         names = tuple(b.name for b in kernel.buffers)
-        text = print_module(kernel) if request.target == "triton" else print_llvm(simplify(expand(kernel)))
-        program = Program(text, kernel.name, names, request.target)
-        weights = tuple(Weight(w.name, w.shape, w.each, w.offset) for w in field.weights.values())
+        sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
+        lanes = WIDTHS[kernel.precision]
+        text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
+        program = Program(text, kernel.name, names, request.target, lanes, sums)
+        weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
         return Made(program, weights, width)
 
     def kernel(self, request: Request) -> tuple[Kernel, Field, int]:
@@ -140,8 +143,27 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
         raise fail("NDL510", f"no kernel serves this run: {reason}", where) from None
 
 
+def llvm_text(kernel: Kernel, lanes: int) -> str:
+    """A kernel as LLVM IR. Maps of arrays are closed, so that nothing leaves them: those kernels stay."""
+    plain = expand(kernel)
+    return print_llvm(plain if has_arrays(kernel) else simplify(plain), lanes)
+
+
+def triton_text(kernel: Kernel) -> str:
+    """A kernel as a Triton module. Raises `Unsupported` for arrays, which that printer does not know."""
+    if has_arrays(kernel):
+        raise Unsupported("nets are not yet printed for Triton")
+    return print_module(kernel)
+
+
+def has_arrays(kernel: Kernel) -> bool:
+    """Whether some value is an array."""
+    instrs = (i for _, block in kernel.blocks() for i in block.walk())
+    return any(v.type.startswith("array") for i in instrs for v in i.results)
+
+
 def _named(kernel: Kernel) -> Kernel:
-    return verify(replace(kernel, name=_symbol(kernel.name)))
+    return verify(fuse(replace(kernel, name=_symbol(kernel.name))))
 
 
 def _symbol(name: str) -> str:

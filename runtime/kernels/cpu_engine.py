@@ -26,16 +26,22 @@ from torch import Tensor
 LEAST = 64
 """Trajectories below which a second thread costs more than it brings."""
 
+MOST_PORTIONS, ROOM = 64, 1 << 22
+"""Portions whose sums are kept apart, and reals that all these sums may take."""
+
 
 @dataclass(frozen=True)
 class Program:
     """A printed kernel: its text, its function's name, the order of its buffers. `target` is `cpu` (LLVM IR)
-    or `triton` (a Python module)."""
+    or `triton` (a Python module); `lanes` is how many trajectories run side by side on a CPU, `sums` the
+    buffers to which trajectories add."""
 
     text: str
     symbol: str
     buffers: tuple[str, ...]
     target: str = "cpu"
+    lanes: int = 1
+    sums: tuple[str, ...] = ()
 
 
 class Compiled:
@@ -49,20 +55,56 @@ class Compiled:
     def run(self, tensors: dict[str, Tensor], members: int, threads: int | None = None) -> None:
         """Run all trajectories. `tensors` are contiguous, by the buffers' names; the lock of the interpreter
         is free meanwhile. `threads` defaults to torch's number."""
-        values = [tensors[name] for name in self.program.buffers]
-        for name, value in zip(self.program.buffers, values):
-            if not value.is_contiguous() or value.device.type != "cpu":
+        for name in self.program.buffers:
+            if not tensors[name].is_contiguous() or tensors[name].device.type != "cpu":
                 raise ValueError(f"the buffer `{name}` is not contiguous in this machine's memory")
-        addresses = (ctypes.c_void_p * max(len(values), 1))(*(v.data_ptr() for v in values))
-        counter = ctypes.c_int64(0)
         count = threads or torch.get_num_threads()
         count = max(1, min(count, members // LEAST))
+        if self.program.sums:
+            self._portions(tensors, members, count)
+            return
+        counter = ctypes.c_int64(0)
+        addresses = self._addresses(tensors)
         arguments = (ctypes.addressof(addresses), ctypes.addressof(counter), members, members)
         if count == 1:
             self._call(*arguments)
         else:
             for job in [_pool(count).submit(self._call, *arguments) for _ in range(count)]:
                 job.result()
+
+    def _addresses(self, tensors: dict[str, Tensor], portion: int = 0) -> Any:
+        """The buffers' addresses, of sums those of a portion's row."""
+        values = [
+            tensors[name][portion] if name in self.program.sums else tensors[name]
+            for name in self.program.buffers
+        ]
+        return (ctypes.c_void_p * max(len(values), 1))(*(v.data_ptr() for v in values))
+
+    def _portions(self, tensors: dict[str, Tensor], members: int, threads: int) -> None:
+        """Portions of the trajectories, each by one thread from its first to its last: what they add up does
+        not depend on who runs when."""
+        rows = max(tensors[name].shape[1] for name in self.program.sums)
+
+        def run(portion: int, first: int, last: int) -> None:
+            counter, addresses = ctypes.c_int64(first), self._addresses(tensors, portion)
+            self._call(ctypes.addressof(addresses), ctypes.addressof(counter), members, last)
+
+        work = [(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))]
+        if threads == 1:
+            for w in work:
+                run(*w)
+        else:
+            for job in [_pool(threads).submit(run, *w) for w in work]:
+                job.result()
+
+
+def portions_of(members: int, lanes: int, rows: int) -> list[tuple[int, int]]:
+    """First and last + 1 of portions of the trajectories, each of which has sums of `rows` rows of its own.
+    They depend on nothing but these numbers."""
+    blocks = -(-members // lanes)
+    many = max(1, min(MOST_PORTIONS, blocks, ROOM // max(rows, 1)))
+    size = -(-blocks // many) * lanes
+    return [(k, min(k + size, members)) for k in range(0, members, size)]
 
 
 _lock = threading.Lock()

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
+from ndl.runtime.kernels.cpu_engine import portions_of
 from ndl.runtime.kernels.launch import launch
 from ndl.runtime.kernels.request import KernelSource, Made, Request
-from ndl.runtime.kernels.weights import own_names, packed, unpacked, value_of
+from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Saved
@@ -140,13 +141,11 @@ class KernelRun:
     def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
         """Run the kernel; with a tape whose length was guessed too small, once more."""
         n, b = self.p.size, self.p.count
-        weights, own = packed(values, self.made.weights, b, self.like)
         new = self.like.new_empty
         slots = len(self.saved_times)
         buffers = {
             **self.tables,
-            "weights": weights,
-            "own": own,
+            **packed(values, self.made.weights, b, self.like),
             "x0": x0.t().contiguous(),
             "last": new(n, b),
             "saved": new(max(slots, 1) * n, b),
@@ -189,28 +188,30 @@ class KernelRun:
         """The cotangents of x0 `[B, n]` and of the weights."""
         made = self._make(replace(self.request, backward=True, tape=False))
         n, b = self.p.size, self.p.count
-        weights, own = packed(values, made.weights, b, self.like)
-        rows = sum(w.size for w in made.weights if not w.each), sum(w.size for w in made.weights if w.each)
+        rows = rows_of(made.weights)
         new = self.like.new_empty
         slots = len(self.saved_times)
         buffers = {
             **self.tables,
             **found.tape,
-            "weights": weights,
-            "own": own,
+            **packed(values, made.weights, b, self.like),
             "report": found.report,
             "grad_last": grad_last.t().contiguous(),
             "grad_saved": grad_saved.permute(1, 2, 0).reshape(slots * n, b).contiguous(),
             "grad_x0": new(n, b),
-            "grad_weights": new(max(rows[0], 1), b),
-            "grad_own": new(max(rows[1], 1), b),
+            "grad_weights": new(max(rows["weights"], 1), b),
+            "grad_own": new(max(rows["own"], 1), b),
         }
+        if rows["nets"]:
+            portions = portions_of(b, made.program.lanes, rows["nets"])
+            buffers["grad_nets"] = self.like.new_zeros(len(portions), rows["nets"])
         if not self.pace.fixed:
             buffers["counts"] = self._whole([0, slots, 0])
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
         self._run(made, buffers)
-        grads = unpacked(buffers["grad_weights"], buffers["grad_own"], values, made.weights, wanted)
-        return buffers["grad_x0"].t(), grads
+        of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
+        of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
+        return buffers["grad_x0"].t(), unpacked(of, values, made.weights, wanted)
 
     # ------------------------------------------------------------ the solution
 

@@ -35,12 +35,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Weight:
-    """Where a weight stands: rows `offset`, … of the table `weights`, or of the buffer `own`."""
+    """Where a weight stands: rows `offset`, … of the table `weights`, of the buffer `own` (`each`), or of the
+    table `nets` (`whole`)."""
 
     name: str
     shape: tuple[int, ...]
     each: bool
     offset: int
+    whole: bool = False
 
     @property
     def size(self) -> int:

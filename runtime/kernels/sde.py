@@ -68,15 +68,13 @@ class NoisyRun(KernelRun):
 
     def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
         p, n, b, m = self.p, self.p.size, self.p.count, self.components
-        weights, own = packed(values, self.made.weights, b, self.like)
         slots, wide = len(self.saved_times), n + m
         new = self.like.new_empty
         tape = new(self.count_of_steps * self.made.width if self.request.tape else 1, b)
         buffers = {
             **self.tables,
             **path_tables(path_of(p), self._times(), self.like),
-            "weights": weights,
-            "own": own,
+            **packed(values, self.made.weights, b, self.like),
             "x0": x0.t().contiguous(),
             "last": new(wide, b),
             "saved": new(max(slots, 1) * wide, b),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from ndl.runtime.kernels.request import Weight
@@ -28,26 +28,38 @@ def own_names(model: Model, weights: Sequence[tuple[str, tuple[int, ...]]]) -> f
 
 def packed(
     values: Sequence[Tensor], weights: Sequence[Weight], count: int, like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The table `weights [P]` and the member buffer `own [Q, B]`."""
-    shared = [v.reshape(-1) for v, w in zip(values, weights) if not w.each]
+) -> dict[str, Tensor]:
+    """The tables `weights [P]` and `nets [R]`, and the member buffer `own [Q, B]`."""
+    shared = [v.reshape(-1) for v, w in zip(values, weights) if not w.each and not w.whole]
+    whole = [v.reshape(-1) for v, w in zip(values, weights) if w.whole]
     each = [v.reshape(count, -1).t() for v, w in zip(values, weights) if w.each]
-    empty = like.new_empty(1)
-    table = torch.cat(shared).to(like) if shared else empty
-    member = torch.cat(each).to(like).contiguous() if each else empty
-    return table.contiguous(), member
+    joined = {"weights": shared, "nets": whole, "own": each}
+    return {k: torch.cat(v).to(like).contiguous() if v else like.new_empty(1) for k, v in joined.items()}
+
+
+def rows_of(weights: Sequence[Weight]) -> dict[str, int]:
+    """How many rows the cotangents take in each buffer."""
+    found = {"weights": 0, "nets": 0, "own": 0}
+    for w in weights:
+        found[_buffer(w)] += w.size
+    return found
+
+
+def _buffer(w: Weight) -> str:
+    return "own" if w.each else "nets" if w.whole else "weights"
 
 
 def unpacked(
-    table: Tensor, member: Tensor, values: Sequence[Tensor], weights: Sequence[Weight], wanted: Sequence[bool]
+    grads: Mapping[str, Tensor], values: Sequence[Tensor], weights: Sequence[Weight], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Cotangents `[P, B]` and `[Q, B]` in the shapes of the values; those of shared weights are summed."""
+    """Cotangents in the shapes of the values, from those by rows: `weights [P, B]` and `own [Q, B]` of each
+    trajectory, `nets [R, portions]` of portions of them. What all share is summed."""
     found: list[Tensor | None] = []
     for value, w, needs in zip(values, weights, wanted):
         if not needs:
             found.append(None)
             continue
-        rows = (member if w.each else table)[w.offset : w.offset + w.size]
+        rows = grads[_buffer(w)][w.offset : w.offset + w.size]
         flat = rows.t() if w.each else rows.sum(1)
         found.append(flat.reshape(value.shape).to(value))
     return found

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from ndl.compiler.backends.llvm.arrays import HANDLERS, Arrays
 from ndl.compiler.backends.llvm.uniform import uniform_values
 from ndl.compiler.kernels.code import number_of
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
@@ -55,6 +56,7 @@ class Printer:
         self.mask = ""
         self.lane_of = ""
         self.origin = ""
+        self.arrays = Arrays(self)
         double = kernel.precision == "f64"
         self.types = {
             "real": "double" if double else "float",
@@ -82,9 +84,20 @@ class Printer:
         else:
             self.refilled()
         self.put_raw("}")
+        self.lines[2:2] = self.arrays.places()
+        self.lines += self.arrays.functions()
         head = [f"; {line}" for line in self.kernel.doc.splitlines()]
         tail = [*sorted(self.declared.values()), "!0 = !{}"]
         return "\n".join([*head, *self.lines, "", *tail]) + "\n"
+
+    def apart(self, block: Block, params: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The lines and yields of a block of straight-line code, for a function of its own."""
+        lines, count, self.lines, self.count = self.lines, self.count, [], 0
+        self.bind(block.params, params)
+        self.straight(block, quiet=True)
+        made = self.lines, [self.lane(y) for y in block.yields]
+        self.lines, self.count = lines, count
+        return made
 
     # ------------------------------------------------------------ lines
 
@@ -163,13 +176,15 @@ class Printer:
 
     # ------------------------------------------------------------ blocks
 
-    def straight(self, block: Block) -> None:
-        """The instructions of a block whose parameters are bound."""
+    def straight(self, block: Block, quiet: bool = False) -> None:
+        """The instructions of a block whose parameters are bound, with the equations unless `quiet`."""
         for instr in block.body:
-            if instr.origin and instr.origin != self.origin:
+            if not quiet and instr.origin and instr.origin != self.origin:
                 self.put(f"; {instr.origin}")
-            self.origin = instr.origin
+            self.origin = self.origin if quiet else instr.origin
             self.instr(instr)
+            if instr.regions:
+                self.arrays.release(instr)
 
     def bind(self, params: Sequence[Value], texts: Sequence[str]) -> None:
         for p, t in zip(params, texts, strict=True):
@@ -189,6 +204,8 @@ class Printer:
             self.define(instr.results[0], self.load(instr))
         elif instr.op == "store":
             self.store(instr)
+        elif instr.op in HANDLERS:
+            self.arrays.instr(instr)
         else:
             value = instr.results[0]
             args = [self.text(a, value) for a in instr.args]
@@ -278,6 +295,8 @@ class Printer:
             )
             return self.set(call)
         at = self.places(buffer.name, buffer.kind, row, element)
+        if self.arrays.used:
+            return self.arrays.gather(kind, suffix, at)
         pointers = f"<{self.lanes} x ptr>"
         call = self.intrinsic(
             f"llvm.masked.gather.{suffix}.v{self.lanes}p0",
@@ -298,6 +317,9 @@ class Printer:
             )
             return
         at = self.places(buffer.name, buffer.kind, row, element)
+        if self.arrays.used:
+            self.arrays.scatter(kind, suffix, self.lane(value), at)
+            return
         where = [(f"<{self.lanes} x ptr>", at), ("i32", "4"), (self.vector("bool"), self.mask)]
         name = f"llvm.masked.scatter.{suffix}.v{self.lanes}p0"
         self.put(self.intrinsic(name, "void", [(kind, self.lane(value)), *where]))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
+from ndl.compiler.kernels.verify import ARRAYS
 
 
 def uniform_values(kernel: Kernel) -> set[Value]:
@@ -42,13 +43,17 @@ class _Analysis:
                 self.loop(instr)
             elif instr.op == "when":
                 self.when(instr)
+            elif instr.op == "map":
+                self.params(instr.regions[0].params, [False] * len(instr.args))
+                self.block(instr.regions[0])
+                self.same -= set(instr.results)
             elif self.pure(instr):
                 self.same |= set(instr.results)
             else:
                 self.same -= set(instr.results)
 
     def pure(self, instr: Instr) -> bool:
-        if instr.op == "member":
+        if instr.op == "member" or instr.op in ARRAYS:
             return False
         if instr.op == "load":
             buffer = self.kernel.buffer(instr.attr("buffer"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ndl.compiler.kernels.arrays import mapped
 from ndl.compiler.kernels.code import Code, number_of
-from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
+from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value, extent_of
 from ndl.compiler.kernels.math.functions import FUNCTIONS
 from ndl.compiler.kernels.ops import TABLE
-from ndl.compiler.kernels.verify import verify
+from ndl.compiler.kernels.verify import ARRAYS, verify
 
 
 def expand(kernel: Kernel) -> Kernel:
@@ -55,6 +56,10 @@ class _Expansion:
         args = self.values(instr.args)
         if instr.op == "when":
             return self.code.when(args[0], lambda: self.inside(instr.regions[0], ()), args[1:])
+        if instr.op == "map":
+            count = extent_of(instr.results[0].type) or 0
+            made = mapped(self.code, args, count, lambda *x: self.inside(instr.regions[0], x))
+            return tuple(made)
         test, turn = instr.regions
         return self.code.loop(
             args, lambda given: self.inside(test, given)[0], lambda given: self.inside(turn, given)
@@ -72,7 +77,15 @@ class _Expansion:
         if instr.op == "store":
             self.code.store(instr.attr("buffer"), args[0], args[1])
             return ()
+        if instr.op in ARRAYS:
+            return self.array(instr, args)
         return (self.value(instr, args),)
+
+    def array(self, instr: Instr, args: tuple[Value, ...]) -> tuple[Value, ...]:
+        if instr.results:
+            return (self.code.pure(instr.op, args, instr.results[0].type, instr.attrs),)
+        self.code.add(Instr(instr.op, args, (), instr.attrs, origin=instr.origin))
+        return ()
 
     def value(self, instr: Instr, args: tuple[Value, ...]) -> Value:
         if instr.op == "const":

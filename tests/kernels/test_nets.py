@@ -1,0 +1,200 @@
+"""Nets in kernels: values and gradients against torch, threads, and the interpreter against machine code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ndl.compiler.diagnostics import NDLError
+from ndl.compiler.kernels import interpret
+from ndl.compiler.kernels.ir import Kernel
+from ndl.runtime.kernels.cpu_engine import Compiled
+from ndl.runtime.kernels.request import Request
+
+import ndl
+from ndl.host.kernels import Kernels
+
+COUNT = 37
+
+PLAIN = """
+model Node:
+    net f: R[8] -> R[8] = MLP(width={width}, depth=2, act={act})
+    state x: R[8] = 0.5
+    x' = f(x)
+"""
+
+
+def leaves(model: Any) -> list[torch.Tensor]:
+    """The weights of its nets."""
+    return [w for name, w in model.named_parameters() if "." in name]
+
+
+def run(model: Any, x0: torch.Tensor, backend: str, method: str, **settings: Any) -> list[torch.Tensor]:
+    """Saved values, and the gradients of a function of them with respect to the start and all weights."""
+    x = x0.clone().requires_grad_(True)
+    settings = {"span": (0, 1), "save": "end", "gradient": "discrete", **settings}
+    s = ndl.solve(model.bind(x=x), method=method, backend=backend, **settings)
+    values = s.x.values
+    loss = (values**2).sum() + (s.final.x * torch.linspace(-1, 1, x0.shape[-1], dtype=x.dtype)).sum()
+    return [values.detach(), *torch.autograd.grad(loss, [x, *leaves(model)])]
+
+
+def start(count: int = COUNT, size: int = 8, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(count, size, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+def compare(
+    got: list[torch.Tensor], wanted: list[torch.Tensor], of_values: float, of_gradients: float
+) -> None:
+    for k, (a, b) in enumerate(zip(got, wanted)):
+        bound = of_gradients if k else of_values
+        assert float((a - b).abs().max()) <= bound * float(b.abs().max()), k
+
+
+@pytest.mark.parametrize("act", ["tanh", "silu", "softplus", "relu", "sigmoid", "elu", "gelu", "sin"])
+def test_activations(act: str) -> None:
+    model = ndl.loads(PLAIN.format(width=24, act=act)).Node()
+    pair = [run(model, start(), backend, "rk4(steps=3)") for backend in ("cpu", "torch")]
+    compare(*pair, 1e-12, 1e-9)
+
+
+@pytest.mark.parametrize("method", ["rk4(steps=5)", "dopri5(rtol=1e-6)"])
+@pytest.mark.parametrize("save", ["end", "every 0.3"])
+def test_methods(method: str, save: str) -> None:
+    model = ndl.loads(PLAIN.format(width=64, act="tanh")).Node()
+    pair = [run(model, start(), backend, method, save=save) for backend in ("cpu", "torch")]
+    compare(*pair, 1e-12, 1e-9)
+
+
+MIXED = """
+operator Gated(x: R[In]; width = 20) -> R[Out]:
+    \"\"\"A residual block with a gate, and an average of what it remembers.\"\"\"
+    param scale: R[width] ~ normal(1, 0.1)
+    h = tanh(Linear(Out=width)(x))
+    g = sigmoid(Linear(Out=width)(h))
+    r = (h + g*h) * scale + mean(h)
+    return Linear(Out=Out, bias=false)(max(r, 0.1*r))
+
+model Mixed:
+    net f: R[4] -> R[3] = Gated()
+    net g: R[3] -> R[1] = MLP(width=24, depth=1, act=softplus)
+    param k = 0.7
+    param pull: R[20, 3] = 0.1
+    state x: R[3] = 0.5
+    drive = concat(x, [sin(t)])
+    field = pull @ x
+    x' = f(drive) - k*x*exp(-g(x)[0]) + 0.05*(field @ pull)
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "kink"),
+    [
+        ("rk4(steps=4)", "max(r, 0.1*r)"),
+        ("tsit5(rtol=1e-6)", "r + abs(r)^3"),
+        ("rk4(steps=4)", "r^2 / (1 + r^2)"),
+    ],
+)
+def test_nets_in_formulas(method: str, kink: str) -> None:
+    """Two nets, gates, means, time as an input, a matrix from both sides, plain parameters beside them."""
+    model = ndl.loads(MIXED.replace("max(r, 0.1*r)", kink)).Mixed()
+    pair = [run(model, start(size=3), backend, method) for backend in ("cpu", "torch")]
+    assert len(pair[0]) > 10
+    compare(*pair, 1e-12, 1e-9)
+
+
+def test_parameters_of_each_trajectory_beside_a_net() -> None:
+    found = []
+    for backend in ("cpu", "torch"):
+        model = ndl.loads(MIXED).Mixed()
+        k = torch.linspace(0.2, 1.2, COUNT, dtype=torch.float64, requires_grad=True)
+        s = ndl.solve(
+            model.bind(k=k), method="rk4(steps=4)", backend=backend, span=(0, 1), gradient="discrete"
+        )
+        found.append(
+            [s.final.x.detach(), *torch.autograd.grad(s.final.x.square().sum(), [k, *leaves(model)])]
+        )
+    compare(*found, 1e-12, 1e-9)
+
+
+@pytest.mark.parametrize("count", [16, 17, 63, 130])
+@pytest.mark.parametrize("method", ["rk4(steps=3)", "dopri5(rtol=1e-4)"])
+def test_single_precision_and_batches(count: int, method: str) -> None:
+    model = ndl.loads(PLAIN.format(width=33, act="tanh")).Node()
+    x0 = start(count, dtype=torch.float32)
+    pair = [run(model, x0, backend, method, precision="float32") for backend in ("auto", "torch")]
+    assert pair[0][0].dtype == torch.float32
+    compare(*pair, 1e-4, 1e-4)
+
+
+@pytest.mark.parametrize("method", ["rk4(steps=3)", "dopri5(rtol=1e-5)"])
+def test_threads_do_not_change_gradients(method: str) -> None:
+    """Bit for bit."""
+    model, x0 = ndl.loads(PLAIN.format(width=32, act="tanh")).Node(), start(300)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            found.append(run(model, x0, "cpu", method))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("method", ["rk4(steps=2)", "bosh3(rtol=1e-3)"])
+def test_the_interpreter_agrees(method: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every buffer that a kernel writes, forwards and backwards."""
+    made: list[Kernel] = []
+    build = Kernels.kernel
+
+    def noted(self: Kernels, request: Request) -> Any:
+        made.append(build(self, request)[0])
+        return build(self, request)
+
+    def both(
+        self: Compiled, tensors: dict[str, torch.Tensor], members: int, threads: int | None = None
+    ) -> None:
+        kernel = next(k for k in made if k.name == self.program.symbol)
+        copies = {name: tensors[name].clone().numpy().reshape(-1) for name in self.program.buffers}
+        for name in self.program.sums:
+            copies[name] = np.zeros(tensors[name].shape[1], copies[name].dtype)
+        interpret.run(kernel, copies, members)
+        compiled(self, tensors, members, threads)
+        for b in kernel.buffers:
+            if b.mode == "out" and not b.name.startswith("tape"):
+                got = tensors[b.name].sum(0) if b.kind == "sum" else tensors[b.name].reshape(-1)
+                bound = 1e-11 if precision == "float64" else 1e-4
+                if b.name in ("last", "grad_x0", "grad_nets", "grad_weights"):
+                    size = max(float(np.abs(copies[b.name]).max()), 1e-3)
+                    np.testing.assert_allclose(got.numpy(), copies[b.name], rtol=0, atol=bound * size)
+
+    compiled = Compiled.run
+    monkeypatch.setattr(Kernels, "kernel", noted)
+    monkeypatch.setattr(Compiled, "run", both)
+    run(ndl.loads(MIXED).Mixed(), start(3, 3), "cpu", method, precision=precision)
+    assert len(made) == 2
+
+
+def test_auto_takes_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    compiled = Compiled.run
+
+    def counted(self: Compiled, *args: Any) -> None:
+        calls.append(self.program.symbol)
+        compiled(self, *args)
+
+    monkeypatch.setattr(Compiled, "run", counted)
+    run(ndl.loads(PLAIN.format(width=64, act="tanh")).Node(), start(16), "auto", "rk4(steps=2)")
+    assert calls == ["Node_rk4_fixed", "Node_rk4_fixed_adjoint"]
+
+
+def test_a_net_of_which_each_trajectory_has_its_own_is_refused() -> None:
+    model = ndl.loads(PLAIN.format(width=64, act="tanh")).Node()
+    own = torch.randn(COUNT, 64, 64, dtype=torch.float64)
+    with pytest.raises(NDLError, match="more than 2000 operations"):
+        ndl.solve(model.bind(**{"f.linear_2.W": own}), method="rk4(steps=2)", backend="cpu", span=(0, 1))
