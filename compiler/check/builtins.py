@@ -181,9 +181,15 @@ def _concat(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Cal
 
 def _reshape(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     v = ev.value(args[0], e.span)
-    shape = [ev.known(a) for a in args[1:]]
-    if isinstance(v, Unknown) or any(not isinstance(s, int) for s in shape):
+    given = args[1].items if len(args) == 2 and isinstance(args[1], ListV) else args[1:]
+    shape = [ev.known(a) for a in given]
+    if isinstance(v, Unknown) or any(isinstance(a, Unknown) for a in given):
         return UNKNOWN
+    if any(not isinstance(s, int) for s in shape):
+        if ev.checking:  # a generic dimension, not yet a number
+            return UNKNOWN
+        wanted = "whole numbers known when compiling: `reshape(v, 8, 4)`"
+        return ev.error("NDL345", f"the extents of `reshape` are {wanted}", e.span)
     return ev.op("reshape", [v], e.span, shape=tuple(shape))
 
 

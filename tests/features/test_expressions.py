@@ -98,3 +98,35 @@ test "nets as arguments of parts":
 
 def test_expressions() -> None:
     check(PROGRAM)
+
+
+CONTROLLED = """
+use std.nets: MLP
+
+operator Square(x: R[n]) -> R:
+    return sum(reshape(x, n//2, 2)^2)
+
+model Controlled:
+    input X: R[2] on time
+    net F: R[2] -> R[4] = MLP(width=3, depth=1)
+    state z: R[2] = [1.0, -1.0]
+    same = reshape(z, [2, 1]) - reshape(z, 2, 1)
+    dz = reshape(F(z), [2, 2]) @ dX
+"""
+
+
+def test_reshape_takes_its_extents_apart_or_as_a_list() -> None:
+    import torch
+
+    import ndl
+
+    slope = torch.tensor([1.0, 2.0]).double()
+
+    def path(t: torch.Tensor, order: int = 0) -> torch.Tensor:
+        return slope * (t[..., None] if order == 0 else torch.ones_like(t)[..., None])
+
+    made = ndl.loads(CONTROLLED).Controlled().bind(X=path)
+    t, z = torch.tensor(0.3).double(), torch.tensor([1.0, -1.0]).double()
+    wanted = made.F(z).reshape(2, 2) @ slope
+    torch.testing.assert_close(made.vector_field(t, z), wanted, rtol=1e-12, atol=0)
+    assert not made.derived("same", t, z).any()
