@@ -139,6 +139,8 @@ class Elaboration:
         """This model and the parts joined to it, the outer ones first."""
         yield self
         for name in (*self.parts.derived, *self.parts.draws):
+            if name in self.pending:  # a formula that asks for a derivative along the solution: no part
+                continue
             for part in inner_parts(self.lookup(name, 0)):
                 yield from part.frames()
 

@@ -6,6 +6,7 @@ that name. The lags of all reads in the equations, events and requirements are o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.evaluator import Evaluator
@@ -84,3 +85,17 @@ def lags(lowering: ModelLowering) -> Function | None:
         return [(f"lag{k}", value) for k, value in sorted(site.lags.items())]
 
     return lowering.function("lags", make)
+
+
+def refuse_slopes(lowering: ModelLowering, nodes: Sequence[Node]) -> None:
+    """Raise for the derivative of a delayed state by time, which a run's dense output does not give."""
+    for node in nodes:
+        kind, _, number = str(node.attr("name", "")).partition(" ")
+        if node.op == "path" and kind == "past" and node.attr("order", 0):
+            span = lowering.delays[int(number)].span
+            raise fail(
+                "NDL490",
+                f"the derivative of a delayed state (`{span.text}`) is not yet lowered",
+                span,
+                help="give the rate a state of its own and delay that",
+            )

@@ -160,6 +160,7 @@ class ModelLowering:
             if isinstance(found, Unknown):
                 raise fail("NDL902", f"`{key}` of `{self.decl.name}` has no value", self.decl.name_span)
             outputs.append((key, builder.node(found)))
+        delays.refuse_slopes(self, builder.graph.needed([node for _, node in outputs]))
         self.smooth |= builder.smooth_nodes
         return Function(
             name,

@@ -218,3 +218,20 @@ test "routes":
 def test_what_a_delay_cannot_be(read: str, more: str, span: str, method: str, said: str) -> None:
     found = refused(TEXT.format(read, more, span, method))
     assert said in found.message
+
+
+def test_the_slope_of_a_delayed_state_waits() -> None:
+    found = refused(
+        """
+model D:
+    state x = 1.0, w = 0.0
+    y = x(t - 1)
+    x' = -y
+    w' = y'
+
+test "runs":
+    s = solve(D, span=0..3, method=tsit5(rtol=1e-6))
+    assert abs(s.w(2.5)) >= 0
+"""
+    )
+    assert found.code == "NDL490" and "x(t - 1)" in found.message

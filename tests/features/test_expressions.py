@@ -130,3 +130,19 @@ def test_reshape_takes_its_extents_apart_or_as_a_list() -> None:
     wanted = made.F(z).reshape(2, 2) @ slope
     torch.testing.assert_close(made.vector_field(t, z), wanted, rtol=1e-12, atol=0)
     assert not made.derived("same", t, z).any()
+
+
+def test_a_derived_quantity_may_be_the_slope_of_another() -> None:
+    check(
+        """
+model Decay:
+    state x = 1.0
+    y = x^2
+    slope = y'
+    x' = -x
+
+test "the slope of exp(-2t)":
+    s = solve(Decay, span=0..1, method=tsit5(rtol=1e-10, atol=1e-12))
+    assert abs(s.slope(1) + 2*exp(-2)) < 1e-9
+"""
+    )

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from ndl.compiler.backends.llvm.arrays import HANDLERS, Arrays
 from ndl.compiler.backends.llvm.uniform import uniform_values
 from ndl.compiler.kernels.code import number_of
-from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
+from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value
 
 WIDTHS = {"f64": 8, "f32": 16}
 """Default lanes: two AVX2 registers a value."""
@@ -272,7 +272,7 @@ class Printer:
             by = "32" if long == "i64" else self.splat_text("32", "i64")
             high = self.set(f"lshr {long} {product}, {by}")
             return self.set(f"trunc {long} {high} to {i32}")
-        raise NotImplementedError(f"`{op}` is not a primitive of the LLVM printer")
+        raise KernelError(f"`{op}` is not a primitive of the LLVM printer")
 
     # ------------------------------------------------------------ memory
 
@@ -456,7 +456,7 @@ class Printer:
         made = [self.text(y, p) for y, p in zip(carried, self.kernel.step.params)]
         after = self.label
         if done not in self.same:
-            raise NotImplementedError("an even kernel whose trajectories end at different turns")
+            raise KernelError("the trajectories of an even kernel end at different turns")
         self.lines[slots:slots] = [
             f"  {p} = phi {k} [ {a}, %{before} ], [ {b}, %{after} ]"
             for p, k, a, b in zip(phis, kinds, start, made)
