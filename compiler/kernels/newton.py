@@ -18,6 +18,8 @@ MOST = 25
 """Iterations with a new Jacobian in each."""
 ENOUGH = 1e-3
 """The iteration's error against the tolerance of the step (kappa)."""
+ROUNDING = {"f64": 4 * 2.0**-52, "f32": 4 * 2.0**-23}
+"""Units of rounding of the unknown below which a move says nothing."""
 
 Residual = Callable[[list[Value]], list[Value]]
 Size = Callable[[list[Value]], Value]
@@ -39,6 +41,7 @@ def simplified_newton(
     """A root of `residual` near a guess, with the factors of a fixed approximate Jacobian; `size` is the
     scaled norm. Its results are constants to a derivative: see `implied`."""
     n = len(guess)
+    still = _larger(code, 1e-4 * ENOUGH, _rounding(code, guess, size))
     yes, no, zero = code.const(True, "bool"), code.const(False, "bool"), code.const(0.0)
 
     def more(carried: tuple[Value, ...]) -> Value:
@@ -51,7 +54,7 @@ def simplified_newton(
         z = [code.op("sub", v, m) for v, m in zip(z, move)]
         now = size(move)
         theta = code.op("select", code.op("gt", old, 0.0), code.op("div", now, old), 0.0)
-        done, hopeless = _verdict(code, k, theta, now)
+        done, hopeless = _verdict(code, k, theta, now, still)
         slower = code.op("select", code.op("gt", theta, rate), theta, rate)
         going = code.op("not", code.op("or", done, hopeless))
         return [*z, code.op("add", k, code.const(1, "i32")), going, done, now, slower]
@@ -73,6 +76,8 @@ def full_newton(
     """As `simplified_newton`, with a new Jacobian `matrix(z)` in every iteration: for steps whose failure
     cannot be answered by a smaller one."""
     n = len(guess)
+    # quadratic convergence: a move this small leaves an error far below the tolerance
+    small = _larger(code, 1e-2 * ENOUGH**0.5, _rounding(code, guess, size))
 
     def more(carried: tuple[Value, ...]) -> Value:
         return code.op("and", carried[-1], code.op("lt", carried[n], code.const(MOST, "i32")))
@@ -83,8 +88,7 @@ def full_newton(
         now = size(move)
         usable = code.op("isfinite", now)
         z = [code.op("select", usable, code.op("sub", v, m), v) for v, m in zip(z, move)]
-        # quadratic convergence: a move this small leaves an error far below the tolerance
-        done = code.op("and", usable, code.op("le", now, 1e-2 * ENOUGH**0.5))
+        done = code.op("and", usable, code.op("le", now, small))
         return [*z, code.op("add", carried[n], code.const(1, "i32")), code.op("not", done)]
 
     start = [*guess, code.const(0, "i32"), code.const(True, "bool")]
@@ -105,19 +109,29 @@ def insisted(code: Code, found: Solved, again: Callable[[], Solved]) -> Solved:
     return Solved(z, ok, rate, iterations)
 
 
-def _verdict(code: Code, k: Value, theta: Value, now: Value) -> tuple[Value, Value]:
+def _verdict(code: Code, k: Value, theta: Value, now: Value, small: Value) -> tuple[Value, Value]:
     """Whether iteration k has converged, and whether it will not: (IV.8.10) and (IV.8.11)."""
     first = code.op("eq", k, code.const(0, "i32"))
     falls = code.op("lt", theta, 1.0)
     share = code.op("div", now, code.op("sub", 1.0, theta))
     near = code.op("and", falls, code.op("le", code.op("mul", theta, share), ENOUGH))
-    still = code.op("le", now, 1e-4 * ENOUGH)
+    still = code.op("le", now, small)
     done = code.op("or", still, code.op("and", code.op("not", first), near))
     left = code.op("sub", code.const(ITERATIONS - 1, "i32"), k)
     last = code.op("mul", _power(code, theta, left), share)
     far = code.op("or", code.op("not", falls), code.op("gt", last, ENOUGH))
     broken = code.op("not", code.op("isfinite", now))
     return done, code.op("select", first, broken, far)
+
+
+def _rounding(code: Code, z: Sequence[Value], size: Size) -> Value:
+    """A few units of rounding of z in the scaled norm; 0 where that is not finite."""
+    found = code.op("mul", size(list(z)), ROUNDING[code.precision])
+    return code.op("select", code.op("isfinite", found), found, 0.0)
+
+
+def _larger(code: Code, a: float, b: Value) -> Value:
+    return code.op("select", code.op("gt", b, a), b, a)
 
 
 def _power(code: Code, base: Value, exponent: Value) -> Value:

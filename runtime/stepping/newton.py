@@ -19,6 +19,9 @@ ITERATIONS = 10
 ENOUGH = 1e-3
 """The iteration's error against the tolerance of the step (kappa)."""
 
+UNITS = 4.0
+"""Units of rounding of the unknown below which a move says nothing."""
+
 
 @dataclass(frozen=True)
 class Solved:
@@ -43,6 +46,8 @@ def simplified_newton(
     going, ok = np.ones(b, dtype=bool), np.zeros(b, dtype=bool)
     old, rate = np.full(b, np.nan), np.zeros(b)
     many = np.zeros(b)
+    # moves at the level of rounding have no meaningful rate
+    still = np.maximum(1e-4 * enough, rounding(z, size))
     for k in range(ITERATIONS):
         move = solve(residual(z))
         if not going.all():
@@ -57,10 +62,9 @@ def simplified_newton(
                 left = ITERATIONS - 1 - k
                 done = (theta < 1) & (theta / (1 - theta) * now <= enough)
                 hopeless = ~(theta < 1) | (theta**left / (1 - theta) * now > enough)
-                # moves at the level of rounding have no meaningful rate
-                done |= now <= 1e-4 * enough
+                done |= now <= still
             else:
-                done, hopeless = now <= 1e-4 * enough, ~np.isfinite(now)
+                done, hopeless = now <= still, ~np.isfinite(now)
         ok |= going & done
         going &= ~(done | hopeless)
         old = now
@@ -81,14 +85,21 @@ def full_newton(
     where a failure cannot be answered by a smaller one."""
     b = z.shape[0]
     going, many = np.ones(b, dtype=bool), np.zeros(b)
+    # quadratic convergence: a move this small leaves an error far below the tolerance
+    small = np.maximum(1e-2 * enough**0.5, rounding(z, size))
     for _ in range(most):
         move, info = torch.linalg.solve_ex(matrix(z), residual(z)[:, :, None])
         usable = torch.from_numpy(going).to(z.device) & (info == 0)
         z = torch.where(usable[:, None], z - move[:, :, 0], z)
         many += going
         now = host(size(move[:, :, 0]))
-        # quadratic convergence: a move this small leaves an error far below the tolerance
-        going &= ~((now <= 1e-2 * enough**0.5) & (host(info) == 0))
+        going &= ~((now <= small) & (host(info) == 0))
         if not going.any():
             break
     return Solved(z, ~going, np.ones(b), many)
+
+
+def rounding(z: Tensor, size: Callable[[Tensor], Tensor]) -> Floats:
+    """A few units of rounding of z in the scaled norm, `[b]`."""
+    found: Floats = UNITS * torch.finfo(z.dtype).eps * host(size(z))
+    return np.where(np.isfinite(found), found, 0.0)
