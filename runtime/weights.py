@@ -284,11 +284,18 @@ class Part(nn.Module):
 
     def values(self) -> dict[str, Tensor]:
         """Every weight's value (constraints applied) by the user's dotted name."""
-        return {
-            (f"{prefix}." if prefix else "") + p.name: getattr(part, p.attribute or p.name)
-            for prefix, part in self.parts()
-            for p in part.PARAMETERS
-        }
+        return {name: getattr(part, attribute) for name, part, attribute in self._places()}
+
+    def weight_value(self, name: str) -> Tensor:
+        """The value (constraints applied) of the weight of that dotted name."""
+        found: Tensor = next(getattr(part, a) for n, part, a in self._places() if n == name)
+        return found
+
+    def _places(self) -> Iterator[tuple[str, Part, str]]:
+        """Every weight's dotted name, the part that holds it and its attribute there."""
+        for prefix, part in self.parts():
+            for p in part.PARAMETERS:
+                yield (f"{prefix}." if prefix else "") + p.name, part, p.attribute or p.name
 
     def weights(self) -> dict[str, nn.Parameter]:
         """What an optimiser moves, by the user's dotted name: the free image of a constrained weight."""

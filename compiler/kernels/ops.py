@@ -66,7 +66,7 @@ def _fma64(a: Any, b: Any, c: Any) -> Any:
     try:
         return np.float64(exact)
     except OverflowError:
-        return np.float64(math.copysign(math.inf, exact))
+        return np.float64(math.inf if exact > 0 else -math.inf)
 
 
 def _special(name: str) -> Callable[..., Any]:

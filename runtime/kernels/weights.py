@@ -14,11 +14,7 @@ def value_of(model: Model, name: str) -> Tensor:
     """A weight by its dotted name, constraints applied, or an input that is constant in time."""
     if any(i.name == name for i in model.INPUTS):
         return model.input(name)
-    path, _, last = name.rpartition(".")
-    part = dict(model.parts())[path]
-    info = next(p for p in part.PARAMETERS if p.name == last)
-    value: Tensor = getattr(part, info.attribute or info.name)
-    return value
+    return model.weight_value(name)
 
 
 def own_names(model: Model, weights: Sequence[tuple[str, tuple[int, ...]]]) -> frozenset[str]:

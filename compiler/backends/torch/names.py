@@ -37,7 +37,8 @@ MODEL_ATTRIBUTES = words(
     chance correction define drawn derived device diffusion dtype fit_initial forcing forget guard info
     initial initial_parameters initial_state initial_values input jacobian kernel lags limits make
     member_shape parts path path_value period place observation prepared remember replace require reset
-    seed settle size start state store tensor term values vector_field weights
+    seed settle size start state store tensor term values vector_field weight_value
+    weights
     """
 )
 """What `ndl.runtime.model.Model` calls its own."""
