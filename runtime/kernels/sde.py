@@ -31,7 +31,7 @@ class NoisyRun(KernelRun):
         """The solution, or None where some trajectory failed: torch then says where and why."""
         p, n = self.p, self.p.size
         if p.taped:
-            last, saved = _Solve.apply(self, p.x0, *self.values)  # type: ignore[no-untyped-call]
+            last, saved = _Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
         else:
             with torch.no_grad():
                 self.found = self.forward(p.x0, self.values)
@@ -75,6 +75,7 @@ class NoisyRun(KernelRun):
             **self.tables,
             **path_tables(path_of(p), self._times(), self.like),
             **packed(values, self.made.weights, b, self.like),
+            **self.drivers.buffers(),
             "x0": x0.t().contiguous(),
             "last": new(wide, b),
             "saved": new(max(slots, 1) * wide, b),
@@ -88,7 +89,7 @@ class NoisyRun(KernelRun):
 
     def backward(
         self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
-    ) -> tuple[Tensor, list[Tensor | None]]:
+    ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         n = self.p.size
         return super().backward(found, values, grad_last[:, :n], grad_saved[..., :n], wanted)
 
