@@ -221,11 +221,12 @@ class Model(Part):
         return given
 
     def path_value(self, name: str, t: Tensor, order: int = 0) -> Tensor:
-        """An input on time, or its derivative, at t; a bound constant is a constant path."""
+        """An input on time, or its derivative, at t, in t's precision; a number is a constant path."""
         given = self.path_given(name)
         if isinstance(given, Tensor):
             return torch.zeros_like(given) if order else given
-        return given(t, order)
+        value = given(t, order)
+        return value.to(t.device, t.dtype) if value.is_floating_point() else value
 
     def initial_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters behind stored initial values, by state; frozen until `fit` frees them."""
@@ -294,6 +295,9 @@ class Model(Part):
             value = self._buffers.get(f"_input_{name}")
             if value is not None:
                 found[name] = (value, len(shape))
+            elif getattr(self._given.get(name), "family", False):
+                coefficients = self._given[name].coefficients
+                found[name] = (coefficients, coefficients.ndim - 1)
         return members(found)
 
     # ------------------------------------------------------------ what a solver asks (generated)

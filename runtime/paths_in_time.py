@@ -3,8 +3,9 @@
 Each is called as `X(t, order)`: t of shape [...], the result [..., *shape], its `order`-th derivative for
 order 1 and 2. `X.derivative(t)` is `X(t, 1)`. Interpolants take `ts` [k], increasing, and `xs` [k, *shape]
 or, for a family, [members, k, *shape] with `family=True`; they are differentiable by xs. Outside of the knots
-the first or last piece goes on. A time within rounding of a knot counts as the knot, from which the next piece
-begins: which piece a step ends on must not hang on the last digit. `breaks` are the knots where a derivative jumps: a solver steps onto them.
+the first or last piece goes on. A time within rounding of a knot counts as the knot, where the next piece
+begins: which piece a stage sees must not hang on the last digit. `breaks` are the knots where a derivative
+jumps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 import torch
 from ndl.runtime.errors import DataError
 from torch import Tensor
-
 
 ROUNDING = 4.0
 """Units of rounding of the largest knot by which a time may miss a knot."""

@@ -1,7 +1,7 @@
 """Paths in time that drive a model: piecewise cubics whose pieces stand in buffers.
 
-On piece i of path p a channel is c0 + c1 u + c2 u^2 + c3 u^3 with u = t - knot i; the first and the last piece
-go on outside of the knots. Buffers:
+On piece i of path p a channel is c0 + c1 u + c2 u^2 + c3 u^3 with u = t - knot i; the first and the last
+piece go on outside of the knots. Buffers:
 
     pieces            table of i32; of path p: where its numbers begin in `knots`, how many pieces it has, the
                       first row of its coefficients
@@ -85,8 +85,8 @@ class Drivers:
         return found
 
     def _shared(self, name: str) -> tuple[Value, Value, Value, Value, Value]:
-        """Where a path's edges begin, how many pieces it has, its first knot, pieces per unit of time, and the
-        first row of its coefficients."""
+        """Where a path's numbers begin, how many pieces it has, its first knot, pieces per unit of time, and
+        the first row of its coefficients."""
         code, k = self.code, 3 * self.numbers[name]
         code.buffer("pieces", "table", "in", "i32")
         code.buffer("knots", "table", "in")

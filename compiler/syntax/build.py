@@ -17,7 +17,7 @@ class Builder(Statements, Types, Expressions):
     """Makes nodes: one method an action of the grammar."""
 
     def actions(self) -> dict[str, Callable[[Place, list[Any]], Any]]:
-        return {name[3:]: getattr(self, name) for name in dir(self) if name.startswith("on_")}
+        return {name[3:]: getattr(self, name) for name in NAMES}
 
     def on_file(self, place: Place, c: list[Any]) -> t.File:
         items = present(c[1:])
@@ -153,3 +153,7 @@ class Builder(Statements, Types, Expressions):
 
     def on_line_block(self, place: Place, c: list[Any]) -> Block:
         return Block(None, present(c), self.span(place))
+
+
+NAMES = tuple(name for name in dir(Builder) if name.startswith("on_"))
+"""The methods for actions; to look for them takes longer than to parse a setting."""

@@ -108,16 +108,15 @@ def portions_of(members: int, lanes: int, rows: int) -> list[tuple[int, int]]:
 
 
 _lock = threading.Lock()
-_loaded: dict[str, Compiled] = {}
+_loaded: dict[Program, Compiled] = {}
 
 
 def load(program: Program) -> Compiled:
     """The compiled form of a kernel, from this process, the disk, or LLVM."""
     with _lock:
-        key = key_of(program)
-        if key not in _loaded:
-            _loaded[key] = _load(program, key)
-        return _loaded[key]
+        if program not in _loaded:
+            _loaded[program] = _load(program, key_of(program))
+        return _loaded[program]
 
 
 def key_of(program: Program) -> str:

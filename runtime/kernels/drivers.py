@@ -52,7 +52,7 @@ def drivers_of(problem: Problem, paths: Sequence[tuple[str, bool]]) -> Drivers |
             return path
         c = path.coefficients.to(p.device, p.dtype)
         learns = p.taped and c.requires_grad
-        numbers = _knots(path, p.dtype)
+        numbers = knots_of(path, p.dtype)
         pieces += [sum(len(k) for k in knots), len(path.ts) - 1]
         knots.append(numbers)
         if path.family or learns:
@@ -98,7 +98,7 @@ def _constant(p: Problem, name: str, value: Tensor) -> PiecewiseCubic:
     return PiecewiseCubic(ts, stacked.unsqueeze(1 if family else 0), None, family)
 
 
-def _knots(path: PiecewiseCubic, dtype: torch.dtype) -> Tensor:
+def knots_of(path: PiecewiseCubic, dtype: torch.dtype) -> Tensor:
     """A path's part of the table `knots`."""
     ts = path.ts.detach().cpu().to(torch.float64)
     edges = path.edges(dtype).detach().cpu().to(torch.float64)
