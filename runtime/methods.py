@@ -123,7 +123,7 @@ class StepSolver:
 class Method:
     """A solver with its options as a user wrote them.
 
-    `options` holds rtol, atol, h, steps, max_h, first_h, tol, quadrature, …; `parts` the solvers of the
+    `options` holds rtol, atol, h, steps, hmax, h0, tol, quadrature, …; `parts` the solvers of the
     terms of a splitting, in order. `kind` is that of the solver: 'ode' for every tableau.
     """
 

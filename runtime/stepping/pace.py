@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Pace:
     """`step` is the size of fixed steps, None when the error decides; `longest` and `first` bound and
-    start the latter (options `max_h`, `first_h`)."""
+    start the latter (options `hmax`, `h0`)."""
 
     t0: float
     t1: float
@@ -40,8 +40,8 @@ class Pace:
                 f"`{name}` does not estimate its error and needs a step",
                 help=f"write `{name}(h=0.01)` or `{name}(steps=100)`",
             )
-        longest = float(options.get("max_h") or np.inf)
-        first = options.get("first_h")
+        longest = float(options.get("hmax") or np.inf)
+        first = options.get("h0")
         return Pace(t0, t1, step, longest, None if first is None else float(first))
 
     def end(self, loop: Loop, target: Floats) -> Floats:

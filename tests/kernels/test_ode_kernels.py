@@ -68,6 +68,7 @@ ADAPTIVE = [
     "dopri5(rtol=1e-7, atol=1e-8)",
     "bosh3(rtol=1e-5)",
     "dopri8(rtol=1e-9)",
+    "tsit5(rtol=1e-3, h0=0.004, hmax=0.02)",
     "heun(rtol=1e-4)",
 ]
 SAVES = ["end", "every 0.1", "every 0.0137", "steps"]
