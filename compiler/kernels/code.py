@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -286,6 +286,11 @@ class Code:
     def visible(self) -> list[Instr]:
         """The instructions of the open blocks, the outer first."""
         return [instr for block, _ in self._open for instr in block.body]
+
+    def substitute(self, found: Mapping[int, Instr]) -> None:
+        """Put other instructions with the same results in the place of some, given by identity."""
+        block = self._open[-1][0]
+        block.body[:] = [found.get(id(instr), instr) for instr in block.body]
 
     # ------------------------------------------------------------ the whole
 

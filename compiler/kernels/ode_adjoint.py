@@ -14,6 +14,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.kept import Recall
 from ndl.compiler.kernels.ode_fixed import TABLES
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.rows import Slots, gather, gather_start, load_rows, seeded, store_rows, title
@@ -50,6 +51,8 @@ class _Backward:
             code.buffer(name, "member", "in")
         for name in ("grad_x0", "grad_weights", "grad_own"):
             code.buffer(name, "member", "out")
+        if variant.kept is None or variant.kept.width:
+            code.buffer("kept", "kept", "in")
 
     def kernel(self) -> Kernel:
         code, n = self.code, self.n
@@ -100,6 +103,7 @@ class _Backward:
         row = load_rows(code, "tape", k, n + self.stepper.width)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
+        recall = Recall(code, k, self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
         if self.v.save:
             slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
@@ -107,6 +111,7 @@ class _Backward:
             seeds = seeded(code, [*seeds.items(), *more.items()])
         wrt = [*x, *kept[:memory], *self.shared, *mine]
         found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
+        recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
         return [*found[:first], *gw, k, slot, *mine, code.op("le", k, code.const(0, "i32"))]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.kept import keep
 from ndl.compiler.kernels.rows import state_names, store_rows, title
 from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
 
@@ -34,6 +35,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         code.buffer("saved", "member", "out")
     if variant.tape:
         code.buffer("tape", "member", "out")
+    if variant.kept and variant.kept.width:
+        code.buffer("kept", "kept", "out")
     with code.block(shared=True) as entry:
         field.load_shared()
         steps = code.load("counts", 0)
@@ -54,6 +57,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         field.carry_own(rest)
         t, h = code.load("times", k), code.load("sizes", k)
         made = stepper.attempt(t, h, x, carry)
+        if variant.kept and variant.kept.width:
+            keep(code, variant.kept, made.since, k)
         made.x1 = numbers(code, made.x1, made.ok)
         if field.checked:
             made.x1 = numbers(code, made.x1, field.holds(code.op("add", t, h), made.x1))

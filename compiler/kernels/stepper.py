@@ -15,13 +15,15 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.kept import NOTHING, Kept
 
 
 @dataclass(frozen=True)
 class Variant:
     """What a kernel is made for. `own` names the weights of which each trajectory has its own; `save`: values
     at times inside the span are kept, `tape`: what the derivative needs of each step; `sign` is the direction
-    of time, `vector` says that there is a tolerance for each state."""
+    of time, `vector` says that there is a tolerance for each state; `kept` are the arrays that a run leaves
+    to its adjoint, None asks the adjoint for which it reads."""
 
     precision: str
     adaptive: bool
@@ -31,13 +33,15 @@ class Variant:
     sign: float = 1.0
     vector: bool = False
     grow: float = 10.0
+    kept: Kept | None = NOTHING
 
 
 @dataclass
 class Attempt:
     """A step tried from x0 at t by h. `taken` is carried on when it is accepted, `left` when it is not;
     `cost` counts evaluations; `ok` is false where an iteration failed. `memory` are the numbers besides the
-    state through which later steps depend on this one."""
+    state through which later steps depend on this one; the code of a step that a run and its adjoint share is
+    what was written after the first `since` visible instructions."""
 
     t: Value
     h: Value
@@ -50,6 +54,7 @@ class Attempt:
     left: list[Value] = field(default_factory=list)
     memory: list[Value] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    since: int = 0
 
 
 class Dense(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ndl.compiler.syntax import tree as t
@@ -17,7 +18,7 @@ class Builder(Statements, Types, Expressions):
     """Makes nodes: one method an action of the grammar."""
 
     def actions(self) -> dict[str, Callable[[Place, list[Any]], Any]]:
-        return {name[3:]: getattr(self, name) for name in dir(self) if name.startswith("on_")}
+        return {name[3:]: getattr(self, name) for name in _methods()}
 
     def on_file(self, place: Place, c: list[Any]) -> t.File:
         items = present(c[1:])
@@ -153,3 +154,8 @@ class Builder(Statements, Types, Expressions):
 
     def on_line_block(self, place: Place, c: list[Any]) -> Block:
         return Block(None, present(c), self.span(place))
+
+
+@cache
+def _methods() -> tuple[str, ...]:
+    return tuple(name for name in dir(Builder) if name.startswith("on_"))

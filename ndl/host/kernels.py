@@ -17,6 +17,7 @@ from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
 from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Kernel
+from ndl.compiler.kernels.kept import NOTHING, Kept, wanted
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.noisy import NoisyStep
 from ndl.compiler.kernels.passes import simplify
@@ -38,6 +39,8 @@ class Kernels:
     def __init__(self, ir: ModelIR) -> None:
         self.ir = ir
         self._made: dict[Request, Made | str] = {}
+        self._kept: dict[Request, Kept] = {}
+        self._nets = False
         self._weights: tuple[tuple[str, tuple[int, ...]], ...] | str | None = None
 
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
@@ -45,6 +48,7 @@ class Kernels:
             try:
                 field = Field(Code("f64"), self.ir, checks=True)
                 field.declare()
+                self._nets = field.nets
                 self._weights = tuple((w.name, w.shape) for w in field.weights.values())
             except Unsupported as reason:
                 self._weights = str(reason)
@@ -59,20 +63,31 @@ class Kernels:
         return self._made[request]
 
     def _make(self, request: Request) -> Made:
-        kernel, field, width = self.kernel(request)
+        kept = self.kept(request)
+        kernel, field, width = self.kernel(request, kept)
         names = tuple(b.name for b in kernel.buffers)
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
         lanes = WIDTHS[kernel.precision]
         text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
-        return Made(program, weights, width)
+        return Made(program, weights, width, kept.width)
 
-    def kernel(self, request: Request) -> tuple[Kernel, Field, int]:
+    def kept(self, request: Request) -> Kept:
+        """The arrays of a step that a run leaves to its derivative."""
+        self.weights()
+        if not (self._nets and request.keep and (request.tape or request.backward)):
+            return NOTHING
+        backward = replace(request, backward=True, tape=False)
+        if backward not in self._kept:
+            self._kept[backward] = wanted(self.kernel(backward, None)[0])
+        return self._kept[backward]
+
+    def kernel(self, request: Request, kept: Kept | None = NOTHING) -> tuple[Kernel, Field, int]:
         """The kernel IR of a request, its weights, the tape's rows for each step. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
-            request.vector, request.grow,
+            request.vector, request.grow, kept,
         )  # fmt: skip
         code = Code(request.precision)
         field = Field(code, self.ir, request.own, checks=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import NO_SPAN, Source, Span
@@ -31,6 +32,7 @@ def overridden(settings: Settings, name: str, overrides: Mapping[str, str]) -> S
     return found
 
 
+@lru_cache(maxsize=256)
 def read(key: str, text: str, flag: str = "--set ") -> tree.Expr:
     """The expression of an override; `flag` and `key` stand for its file in messages."""
     source = Source(f"{flag}{key}", text)

@@ -72,21 +72,22 @@ class Compiled:
             for job in [_pool(count).submit(self._call, *arguments) for _ in range(count)]:
                 job.result()
 
-    def _addresses(self, tensors: dict[str, Tensor], portion: int = 0) -> Any:
-        """The buffers' addresses, of sums those of a portion's row."""
-        values = [
-            tensors[name][portion] if name in self.program.sums else tensors[name]
-            for name in self.program.buffers
-        ]
-        return (ctypes.c_void_p * max(len(values), 1))(*(v.data_ptr() for v in values))
+    def _addresses(self, tensors: dict[str, Tensor]) -> Any:
+        """The buffers' addresses."""
+        values = [tensors[name].data_ptr() for name in self.program.buffers]
+        return (ctypes.c_void_p * max(len(values), 1))(*values)
 
     def _portions(self, tensors: dict[str, Tensor], members: int, threads: int) -> None:
         """Portions of the trajectories, each by one thread from its first to its last: what they add up does
         not depend on who runs when."""
-        rows = max(tensors[name].shape[1] for name in self.program.sums)
+        sums = [(self.program.buffers.index(name), tensors[name]) for name in self.program.sums]
+        rows = max(t.shape[1] for _, t in sums)
+        base = self._addresses(tensors)
 
         def run(portion: int, first: int, last: int) -> None:
-            counter, addresses = ctypes.c_int64(first), self._addresses(tensors, portion)
+            counter, addresses = ctypes.c_int64(first), type(base)(*base)
+            for k, t in sums:
+                addresses[k] += portion * t.stride(0) * t.element_size()
             self._call(ctypes.addressof(addresses), ctypes.addressof(counter), members, last)
 
         work = [(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))]
@@ -108,16 +109,15 @@ def portions_of(members: int, lanes: int, rows: int) -> list[tuple[int, int]]:
 
 
 _lock = threading.Lock()
-_loaded: dict[str, Compiled] = {}
+_loaded: dict[Program, Compiled] = {}
 
 
 def load(program: Program) -> Compiled:
     """The compiled form of a kernel, from this process, the disk, or LLVM."""
     with _lock:
-        key = key_of(program)
-        if key not in _loaded:
-            _loaded[key] = _load(program, key)
-        return _loaded[key]
+        if program not in _loaded:
+            _loaded[program] = _load(program, key_of(program))
+        return _loaded[program]
 
 
 def key_of(program: Program) -> str:

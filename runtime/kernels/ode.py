@@ -11,6 +11,7 @@ import torch
 from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.cpu_engine import portions_of
 from ndl.runtime.kernels.launch import launch
+from ndl.runtime.kernels.lease import Lease
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.methods import StepSolver, Tableau
@@ -28,6 +29,9 @@ from torch.autograd.function import once_differentiable
 FIRST_ROOM = 256
 """Rows of a tape whose length nobody knows yet."""
 
+KEPT = 1 << 26
+"""Reals that a run may keep for its derivative, besides its tape: beyond, they are computed again."""
+
 _rooms: dict[Any, int] = {}
 
 
@@ -37,12 +41,14 @@ class NoKernel(Exception):
 
 @dataclass
 class Found:
-    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps."""
+    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
+    what it keeps of them."""
 
     last: Tensor
     saved: Tensor
     report: Tensor
     tape: dict[str, Tensor]
+    kept: Lease | None = None
 
 
 class KernelRun:
@@ -74,11 +80,15 @@ class KernelRun:
             target=target,
             options=_options_of(problem),
             noise=bool(problem.model.NOISES),
+            keep=problem.taped and self.pace.fixed and target == "cpu" and not problem.model.NOISES,
         )
         self.made = self._make(self.request)
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])
         self.table = fixed_table(alone, self.pace.step) if self.pace.step is not None else None
+        if self.kept_room > KEPT:
+            self.request = replace(self.request, keep=False)
+            self.made = self._make(self.request)
         self.tables = self._fixed_tables() if self.table is not None else self._adaptive_tables()
 
     def _make(self, request: Request) -> Made:
@@ -86,6 +96,17 @@ class KernelRun:
         if isinstance(made, str):
             raise NoKernel(made)
         return made
+
+    @property
+    def kept_room(self) -> int:
+        """How many reals the arrays that the run keeps take, whole blocks of lanes."""
+        lanes = self.made.program.lanes
+        return (
+            self.made.kept
+            * -(-self.p.count // lanes)
+            * lanes
+            * (self.count_of_steps if self.made.kept else 0)
+        )
 
     # ------------------------------------------------------------ tables
 
@@ -143,6 +164,7 @@ class KernelRun:
         n, b = self.p.size, self.p.count
         new = self.like.new_empty
         slots = len(self.saved_times)
+        lease: Lease | None = None
         buffers = {
             **self.tables,
             **packed(values, self.made.weights, b, self.like),
@@ -154,12 +176,13 @@ class KernelRun:
         if self.pace.fixed:
             rows = self.count_of_steps * self.made.width if self.request.tape else 1
             buffers["tape"] = new(rows, b)
-            self._run(self.made, buffers)
+            lease = Lease(self.like, self.kept_room)
+            self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
             self._with_tape(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
         tape = {k: v for k, v in buffers.items() if k.startswith("tape")}
-        return Found(buffers["last"].t(), saved, buffers["report"], tape)
+        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease)
 
     def _with_tape(self, buffers: dict[str, Tensor], slots: int) -> None:
         p, b = self.p, self.p.count
@@ -208,6 +231,8 @@ class KernelRun:
         if not self.pace.fixed:
             buffers["counts"] = self._whole([0, slots, 0])
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
+        if found.kept is not None:
+            buffers["kept"] = found.kept.buffer
         self._run(made, buffers)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
@@ -342,7 +367,8 @@ class _Solve(torch.autograd.Function):
         run.found = run.forward(x0, list(values))
         ctx.run, ctx.found = run, run.found
         ctx.save_for_backward(*values)
-        return run.found.last, run.found.saved
+        # the results would hold this context, which holds the run: it would wait for the collector
+        return run.found.last.detach(), run.found.saved.detach()
 
     @staticmethod
     @once_differentiable

@@ -15,7 +15,8 @@ class Request:
 
     `solver` is a tableau, or the class of a step solver with the values of its `options`.
     `own` names the weights and inputs of which each trajectory has its own; `vector` says that there is a
-    tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative.
+    tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says
+    that a run with a tape may leave arrays to it.
     """
 
     solver: Tableau | type[StepSolver]
@@ -31,6 +32,7 @@ class Request:
     target: str = "cpu"
     options: tuple[tuple[str, float], ...] = ()
     noise: bool = False
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Weight:
 
 @dataclass(frozen=True)
 class Made:
-    """A kernel, the weights that it reads, and how many numbers its tape has for each step."""
+    """A kernel, the weights that it reads, and how many numbers its tape has for each step, and how many it
+    keeps of arrays."""
 
     program: Program
     weights: tuple[Weight, ...]
     width: int
+    kept: int = 0
 
 
 class KernelSource(Protocol):
