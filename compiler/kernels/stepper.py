@@ -59,7 +59,7 @@ class Dense(ABC):
 
     @abstractmethod
     def at(self, theta: Value) -> list[Value]:
-        """The state at a fraction of the step, in the open block."""
+        """The state at a fraction of the step, in the open block; forwards, what is noted after it."""
 
 
 class Stepper(ABC):
@@ -71,6 +71,12 @@ class Stepper(ABC):
     memory: int = 0
     scaled: bool = False
     """Whether the method itself looks at the tolerances."""
+    notes: int = 0
+    """Numbers that are saved besides the state."""
+    dyadic: bool = False
+    """Whether adaptive steps end at dyadic times."""
+    straight: bool = False
+    """Whether a step is straight code, of which nets have a derivative."""
 
     def __init__(self, code: Code, field: Field) -> None:
         self.code, self.field = code, field
@@ -90,6 +96,14 @@ class Stepper(ABC):
     @abstractmethod
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         """Try a step."""
+
+    def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """dx/dt as the method reads it, for the choice of the first step."""
+        return self.field.rate(t, x)
+
+    def noted(self, carry: Sequence[Value]) -> list[Value]:
+        """What is saved besides the state, from what is carried."""
+        return []
 
     def kept(self, made: Attempt) -> list[Value]:
         """What `again` wants of a step besides the state at its start."""
