@@ -8,12 +8,17 @@ powers of the error are taken through its logarithm, which the trajectory carrie
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+
+Slope = Callable[[Value, Sequence[Value]], list[Value]]
+"""dx/dt at (t, x)."""
+
+NOTCHES = 6
+"""Binary digits of a dyadic step."""
 
 OK, TINY, SPENT, UNMET = 0, 1, 2, 3
 """How a trajectory ended: at its end, with a step that no longer moves t, out of steps, with a
@@ -31,6 +36,7 @@ class Control:
     sign: float
     vector: bool
     """Whether there is a tolerance for each state."""
+    dyadic: bool = False
     safety: float = 0.9
     shrink: float = 0.2
 
@@ -83,11 +89,22 @@ class Control:
         half = code.op("gt", code.op("mul", size, 2.0), room)
         cut = code.op("select", half, code.op("mul", room, 0.5), size)
         ahead = code.op("add", t, cut) if self.sign > 0 else code.op("sub", t, cut)
+        if self.dyadic:
+            ahead = self.notch(ahead, cut)
         end = code.op("select", whole, self.t1, ahead)
         far = self.larger(code.op("abs", t), code.op("abs", end))
         step = code.op("abs", code.op("sub", end, t))
         still = code.op("le", step, code.op("mul", far, self.rounding(4e-15)))
         return end, code.op("and", still, code.op("ne", end, self.t1))
+
+    def notch(self, end: Value, size: Value) -> Value:
+        """The nearest multiple of 2^-NOTCHES of the power of two below `size`:
+        `ndl.runtime.stepping.pace`."""
+        code = self.code
+        mask = code.const(-(1 << 52) if self.double else -(1 << 23), "bits")
+        power = code.op("real_of", code.op("bit_and", code.op("bits_of", size), mask))
+        grain = code.op("mul", power, 2.0**-NOTCHES)
+        return code.op("mul", code.op("round", code.op("div", end, grain)), grain)
 
     def rounding(self, double: float) -> float:
         """A few units of rounding of a time, in the kernel's precision."""
@@ -114,12 +131,12 @@ class Control:
 
     # ------------------------------------------------------------ the first step
 
-    def first_step(self, field: Field, x: Sequence[Value], order: float) -> tuple[Value, list[Value]]:
+    def first_step(self, slope: Slope, x: Sequence[Value], order: float) -> tuple[Value, list[Value]]:
         """A first step and the slope at the start: Hairer, Nørsett, Wanner, algorithm after (4.14)."""
         code = self.code
         room = self.larger(self.forward(code.op("sub", self.t1, self.t0)), 1e-300 if self.double else 1e-30)
         scale = self.scale(x, x)
-        f0 = field.rate(self.t0, x)
+        f0 = slope(self.t0, x)
         d0, d1 = (code.op("sqrt", self.mean_square(v, scale)) for v in (list(x), f0))
         small = code.op("or", code.op("lt", d0, 1e-5), code.op("lt", d1, 1e-5))
         small = code.op("or", small, code.op("not", code.op("isfinite", d1)))
@@ -127,7 +144,7 @@ class Control:
         h0 = self.smaller(code.op("select", small, 1e-6, guess), room)
         step = self.forward(h0)
         moved = [code.op("fma", step, f, a) for f, a in zip(f0, x)]
-        f1 = field.rate(code.op("add", self.t0, step), moved)
+        f1 = slope(code.op("add", self.t0, step), moved)
         change = [code.op("sub", b, a) for a, b in zip(f0, f1)]
         d2 = code.op("div", code.op("sqrt", self.mean_square(change, scale)), h0)
         top = self.larger(d2, d1)

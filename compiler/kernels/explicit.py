@@ -65,6 +65,8 @@ class ExplicitStepper(Stepper):
     """Steps of an explicit tableau. Carried are the slope at the start, where the last stage of the step
     before has it, and whether the slope is known (for the count of evaluations)."""
 
+    straight = True
+
     def __init__(self, code: Code, field: Field, tableau: Tableau) -> None:
         super().__init__(code, field)
         self.tableau, self.name, self.error_order = tableau, tableau.name, tableau.error_order

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Instr, Kernel, Value, extent_of
+from ndl.compiler.kernels.ir import Instr, Kernel, KernelError, Value, extent_of
 
 BUFFER = "kept"
 MAKERS = ("map", "pack")
@@ -19,23 +19,27 @@ MAKERS = ("map", "pack")
 @dataclass(frozen=True)
 class Kept:
     """`offsets` has (an array's number, where it stands among the kept reals of a step), `width` how many
-    these are."""
+    these are; `count` arrays are made in a step."""
 
     offsets: tuple[tuple[int, int], ...] = ()
     width: int = 0
+    count: int = 0
 
 
 NOTHING = Kept()
 
 
-def arrays_since(code: Code, since: int) -> list[tuple[Instr, Value]]:
+def arrays_since(code: Code, since: int | None) -> list[tuple[Instr, Value]]:
     """The arrays that were made after the first `since` visible instructions, with what made them."""
-    return [(i, i.results[0]) for i in code.visible()[since:] if i.op in MAKERS and len(i.results) == 1]
+    body = [] if since is None else code.visible()[since:]
+    return [(i, i.results[0]) for i in body if i.op in MAKERS and len(i.results) == 1]
 
 
-def keep(code: Code, kept: Kept, since: int, k: Value) -> None:
+def keep(code: Code, kept: Kept, since: int | None, k: Value) -> None:
     """Keep arrays of step k, made after the first `since` visible instructions."""
     made = arrays_since(code, since)
+    if len(made) != kept.count:
+        raise KernelError(f"a step makes {len(made)} arrays, and its adjoint {kept.count}")
     for number, at in kept.offsets:
         attrs = (("buffer", BUFFER), ("at", at), ("width", kept.width))
         code.add(Instr("keep", (k, made[number][1]), (), attrs, origin=code.origin))
@@ -48,7 +52,7 @@ class Recall:
     Made when the code of the step is written; `since` is as in `keep`.
     """
 
-    def __init__(self, code: Code, k: Value, kept: Kept | None, since: int) -> None:
+    def __init__(self, code: Code, k: Value, kept: Kept | None, since: int | None) -> None:
         self.code, self.k, self.kept = code, k, kept
         self.made = arrays_since(code, since)
 
@@ -57,7 +61,7 @@ class Recall:
         places = dict(kept.offsets) if kept is not None else {i: i for i in range(len(self.made))}
         for number, at in places.items():
             instr, value = self.made[number]
-            attrs = (("buffer", BUFFER), ("at", at), ("width", kept.width if kept is not None else 0))
+            attrs = (("buffer", BUFFER), ("at", at), ("width", kept.width if kept is not None else len(self.made)))
             found[id(instr)] = Instr("recall", (self.k,), (value,), attrs, origin=instr.origin)
         self.code.substitute(found)
 
@@ -65,8 +69,9 @@ class Recall:
 def wanted(kernel: Kernel) -> Kept:
     """What an adjoint in which every array is recalled reads."""
     extents = {i.attr("at"): extent_of(i.results[0].type) or 0 for i in kernel.step.body if i.op == "recall"}
+    counts = {i.attr("width") for i in kernel.step.body if i.op == "recall"}
     offsets, width = [], 0
     for number in sorted(extents):
         offsets.append((number, width))
         width += extents[number]
-    return Kept(tuple(offsets), width)
+    return Kept(tuple(offsets), width, max(counts, default=0))

@@ -1,10 +1,10 @@
 """Adaptive steps of ordinary equations: every trajectory at its own time, with its own step.
 
 Tables: `settings` (see `control`), `times` (saved times), `counts` (most steps, saved times, rows of the
-tape). Row r of `saved` is component r % n of saved time r // n. With a tape, `tape_t`, `tape_h` and
-`tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps;
-steps beyond the tape are counted, not kept. Rows of `report`: accepted steps, rejected ones, evaluations, how
-it ended.
+tape). Row r of `saved` is component r % n of saved time r // n, n counting what the method notes. With a
+tape, `tape_t`, `tape_h` and `tape_error` have a row for each accepted step and `tape` the state at its start
+and what the method keeps; steps beyond the tape are counted, not kept. Rows of `report`: accepted steps,
+rejected ones, evaluations, how it ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class _Forward:
         self.field: Field = stepper.field
         self.n = self.field.size
         k = stepper.error_order + 1
-        self.control = Control(self.code, self.n, k, variant.grow, variant.sign, variant.vector)
+        self.control = Control(
+            self.code, self.n, k, variant.grow, variant.sign, variant.vector, stepper.dyadic
+        )
         code = self.code
         code.buffer("counts", "table", "in", "i32")
         code.buffer("x0", "member", "in")
@@ -67,7 +69,8 @@ class _Forward:
         with code.block([v.type for v in begin.yields]) as step:
             step.yields = tuple(self.turn(list(step.params)))
         with code.block([v.type for v in begin.yields]) as finish:
-            for i, v in enumerate(finish.params[:n]):
+            noted = self.stepper.noted(finish.params[n : n + len(self.own)])
+            for i, v in enumerate([*finish.params[:n], *noted]):
                 code.store("last", i, v)
             at = self.carried.index("steps", n + len(self.own))
             for i, v in enumerate(finish.params[at : at + 4]):
@@ -81,9 +84,9 @@ class _Forward:
         mine = self.field.load_own()
         self.field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
-        h, f0 = self.control.first_step(self.field, x, self.stepper.error_order)
+        h, f0 = self.control.first_step(self.stepper.slope, x, self.stepper.error_order)
         carry = self.stepper.begin(t0, x, f0)
-        slot = self.save_start(x) if self.v.save else self.whole(0)
+        slot = self.save_start([*x, *self.stepper.noted(carry)]) if self.v.save else self.whole(0)
         zero = self.whole(0)
         status = self.checked(t0, x, code.const(True, "bool"), zero)
         return [
@@ -191,14 +194,14 @@ class _Forward:
         code = self.code
 
         def turns() -> list[Value]:
-            dense = self.stepper.dense(made)
+            dense, last = self.stepper.dense(made), [*made.x1, *self.stepper.noted(made.taken)]
 
             def turn(carried: tuple[Value, ...]) -> list[Value]:
                 time = code.load("times", carried[0])
                 theta = code.op("div", code.op("sub", time, made.t), made.h)
                 between = dense.at(theta)
                 ended = code.op("eq", time, end)
-                values = [code.op("select", ended, a, b) for a, b in zip(made.x1, between)]
+                values = [code.op("select", ended, a, b) for a, b in zip(last, between)]
                 store_rows(code, "saved", carried[0], values)
                 return [code.op("add", carried[0], self.whole(1))]
 

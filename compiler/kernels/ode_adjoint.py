@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
-from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.kept import Recall
 from ndl.compiler.kernels.ode_fixed import TABLES
@@ -32,7 +31,7 @@ class _Backward:
         self.model, self.stepper, self.v = model, stepper, variant
         self.code, self.field = stepper.code, stepper.field
         self.n, self.memory = self.field.size, stepper.memory
-        if self.field.nets and not isinstance(stepper, ExplicitStepper):
+        if self.field.nets and not stepper.straight:
             raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
         if variant.adaptive:

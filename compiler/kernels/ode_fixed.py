@@ -2,9 +2,9 @@
 
 Tables: `times` (start of each step), `sizes`, `thetas` (where in its step each saved time stands), `until`
 (how many saved times there are up to the start, then up to each step's end), `counts` (steps, saved times).
-Row r of `saved` is component r % n of saved time r // n; `tape` has the state at the start of each step and
-what the method keeps. Rows of `report` are as for adaptive steps. Where an iteration fails, or something that
-must hold does not, the state is no number from there on.
+Row r of `saved` is component r % n of saved time r // n, n counting what the method notes; `tape` has the
+state at the start of each step and what the method keeps. Rows of `report` are as for adaptive steps. Where
+an iteration fails, or something that must hold does not, the state is no number from there on.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         t0 = code.load("times", 0)
         x = numbers(code, x, field.holds(t0, x))
         carry = stepper.begin(t0, x, None)
-        slot = _save_start(code, x) if variant.save else zero(0, "i32")
+        slot = _save_start(code, [*x, *stepper.noted(carry)]) if variant.save else zero(0, "i32")
         begin.yields = (*x, *carry, zero(0, "i32"), slot, zero(0, "i32"), *mine)
     with code.block([v.type for v in begin.yields]) as step:
         x, carry = list(step.params[:n]), list(step.params[n : n + len(own)])
@@ -71,7 +71,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         done = code.op("ge", after, steps)
         step.yields = (*made.x1, *made.taken, after, slot, evaluations, *rest, done)
     with code.block([v.type for v in begin.yields]) as finish:
-        for i, v in enumerate(finish.params[:n]):
+        noted = stepper.noted(finish.params[n : n + len(own)])
+        for i, v in enumerate([*finish.params[:n], *noted]):
             code.store("last", i, v)
         k, _, evaluations, *_ = finish.params[n + len(own) :]
         for i, v in enumerate((k, code.const(0, "i32"), evaluations, code.const(0, "i32"))):
@@ -105,15 +106,14 @@ def _save_inside(code: Code, stepper: Stepper, step: Attempt, k: Value, slot: Va
     until = code.load("until", code.op("add", k, code.const(1, "i32")))
 
     def turns() -> list[Value]:
-        dense = stepper.dense(step)
+        dense, last = stepper.dense(step), [*step.x1, *stepper.noted(step.taken)]
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             theta = code.load("thetas", carried[0])
             ended = code.op("ge", theta, 1.0)
             between = dense.at(theta)
-            store_rows(
-                code, "saved", carried[0], [code.op("select", ended, a, b) for a, b in zip(step.x1, between)]
-            )
+            values = [code.op("select", ended, a, b) for a, b in zip(last, between)]
+            store_rows(code, "saved", carried[0], values)
             return [code.op("add", carried[0], code.const(1, "i32"))]
 
         return list(code.loop([slot], lambda c: code.op("lt", c[0], until), turn))

@@ -40,8 +40,8 @@ class Variant:
 class Attempt:
     """A step tried from x0 at t by h. `taken` is carried on when it is accepted, `left` when it is not;
     `cost` counts evaluations; `ok` is false where an iteration failed. `memory` are the numbers besides the
-    state through which later steps depend on this one; the code of a step that a run and its adjoint share is
-    what was written after the first `since` visible instructions."""
+    state through which later steps depend on this one; what was written after the first `since` visible
+    instructions is the same code in a run and in its adjoint (None where a method does not say so)."""
 
     t: Value
     h: Value
@@ -54,7 +54,7 @@ class Attempt:
     left: list[Value] = field(default_factory=list)
     memory: list[Value] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
-    since: int = 0
+    since: int | None = None
 
 
 class Dense(ABC):
@@ -64,7 +64,7 @@ class Dense(ABC):
 
     @abstractmethod
     def at(self, theta: Value) -> list[Value]:
-        """The state at a fraction of the step, in the open block."""
+        """The state at a fraction of the step, in the open block; forwards, what is noted after it."""
 
 
 class Stepper(ABC):
@@ -76,6 +76,12 @@ class Stepper(ABC):
     memory: int = 0
     scaled: bool = False
     """Whether the method itself looks at the tolerances."""
+    notes: int = 0
+    """Numbers that are saved besides the state."""
+    dyadic: bool = False
+    """Whether adaptive steps end at dyadic times."""
+    straight: bool = False
+    """Whether a step is straight code, of which nets have a derivative."""
 
     def __init__(self, code: Code, field: Field) -> None:
         self.code, self.field = code, field
@@ -95,6 +101,14 @@ class Stepper(ABC):
     @abstractmethod
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         """Try a step."""
+
+    def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """dx/dt as the method reads it, for the choice of the first step."""
+        return self.field.rate(t, x)
+
+    def noted(self, carry: Sequence[Value]) -> list[Value]:
+        """What is saved besides the state, from what is carried."""
+        return []
 
     def kept(self, made: Attempt) -> list[Value]:
         """What `again` wants of a step besides the state at its start."""

@@ -10,8 +10,9 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, sde_fixed
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.driven import NoisyStepper
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
@@ -19,7 +20,7 @@ from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.kept import NOTHING, Kept, wanted
 from ndl.compiler.kernels.math import expand
-from ndl.compiler.kernels.noisy import NoisyStep
+from ndl.compiler.kernels.noisy import NoisyMethod, NoisyStep, NoisyTableau
 from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepped import SteppedMethod
@@ -92,9 +93,7 @@ class Kernels:
         code = Code(request.precision)
         field = Field(code, self.ir, request.own, checks=True)
         field.declare()
-        if request.noise:
-            return self.noisy(field, request, variant)
-        stepper = stepper_of(code, field, request)
+        stepper = noisy_stepper_of(field, request) if request.noise else stepper_of(code, field, request)
         if request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive:
@@ -102,15 +101,6 @@ class Kernels:
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
         return _named(kernel), field, field.size + stepper.width
-
-    def noisy(self, field: Field, request: Request, variant: Variant) -> tuple[Kernel, Field, int]:
-        """The same for an equation with noise."""
-        solver = request.solver
-        if not isinstance(solver, type) or solver.IR is None:
-            raise Unsupported("its method was not compiled here")
-        method = NoisyStep(field, solver.IR, dict(request.options))
-        make = sde_fixed.backward if request.backward else sde_fixed.forward
-        return _named(make(self.ir, method, variant)), field, sde_fixed.width(method)
 
 
 def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
@@ -120,10 +110,28 @@ def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
         if t.IR is None:
             raise Unsupported(f"`{t.NAME}` was not compiled here")
         return SteppedMethod(code, field, t.IR, dict(request.options))
-    tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
     if t.implicit:
-        return ImplicitStepper(code, field, tableau)
-    return ExplicitStepper(code, field, tableau)
+        return ImplicitStepper(code, field, tableau_of(t))
+    return ExplicitStepper(code, field, tableau_of(t))
+
+
+def noisy_stepper_of(field: Field, request: Request) -> Stepper:
+    """The same for an equation with noise."""
+    t = request.solver
+    method: NoisyMethod
+    if isinstance(t, methods.Tableau):
+        method = NoisyTableau(field, tableau_of(t))
+    elif t.IR is None:
+        raise Unsupported(f"`{t.NAME}` was not compiled here")
+    else:
+        method = NoisyStep(field, t.IR, dict(request.options))
+    grid = not (request.adaptive or request.backward)
+    return NoisyStepper(field, method, grid, request.inside)
+
+
+def tableau_of(t: methods.Tableau) -> Tableau:
+    """A tableau of the runtime as kernels take it."""
+    return Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
 
 
 def backend_choice(ir: ModelIR) -> str:

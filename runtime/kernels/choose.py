@@ -7,7 +7,7 @@ from ndl.runtime.kernels import sde, triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
-from ndl.runtime.sde import path_of
+from ndl.runtime.sde import noisy_problem, path_of
 from ndl.runtime.sde import stepper_of as noisy_stepper_of
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
@@ -48,22 +48,21 @@ def kernel_run(problem: Problem) -> KernelRun:
         raise NoKernel("the model was not compiled with its kernels")
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
-    noisy = bool(model.NOISES)
     for found, why in (
         (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde"), f"`{name}` is not yet a kernel"),
-        (noisy and not fixed, "noise with adaptive steps is not yet a kernel"),
         (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
         (problem.t0 == problem.t1, "the span is empty"),
     ):
         if found:
             raise NoKernel(why)
-    if noisy:
+    if model.NOISES:
         sde.refuse(problem)
         stepper = noisy_stepper_of(problem, path_of(problem))
-        return sde.NoisyRun(problem, stepper, model.KERNELS, target_of(problem))
+        noisy = noisy_problem(problem, stepper)
+        return sde.NoisyRun(noisy, stepper, model.KERNELS, target_of(problem))
     return KernelRun(problem, stepper_of(problem), model.KERNELS, target_of(problem))
 
 

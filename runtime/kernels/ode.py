@@ -79,17 +79,30 @@ class KernelRun:
             grow=stepper.grow,
             target=target,
             options=_options_of(problem),
-            noise=bool(problem.model.NOISES),
-            keep=problem.taped and self.pace.fixed and target == "cpu" and not problem.model.NOISES,
+            keep=problem.taped and self.pace.fixed and target == "cpu",
         )
-        self.made = self._make(self.request)
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])
         self.table = fixed_table(alone, self.pace.step) if self.pace.step is not None else None
+        self.request = self._requested(self.request)
+        self.made = self._make(self.request)
         if self.kept_room > KEPT:
             self.request = replace(self.request, keep=False)
             self.made = self._make(self.request)
         self.tables = self._fixed_tables() if self.table is not None else self._adaptive_tables()
+
+    def _requested(self, request: Request) -> Request:
+        """The request with what only some kinds of run ask for."""
+        return request
+
+    def _more(self) -> dict[str, Tensor]:
+        """Buffers that only some kinds of run have."""
+        return {}
+
+    @property
+    def wide(self) -> int:
+        """Numbers that are saved of each time: n, and what the method notes."""
+        return self.p.size
 
     def _make(self, request: Request) -> Made:
         made = self.source.make(request)
@@ -122,6 +135,7 @@ class KernelRun:
         p, steps = self.p, self.count_of_steps
         starts, ends = self.table.t[:steps], self.table.end[:steps]
         sizes, times = self.table.h[:steps], self.saved_times
+        times = self._settled(times, np.append(p.t0, ends))
         until = np.searchsorted(p.sign * times, p.sign * np.append(p.t0, ends), side="right")
         step_of = np.clip(np.searchsorted(until, np.arange(len(times)), side="right") - 1, 0, steps - 1)
         theta = (times - starts[step_of]) / sizes[step_of]
@@ -133,6 +147,10 @@ class KernelRun:
             "until": self._whole(until),
             "counts": self._whole([steps, len(times)]),
         }
+
+    def _settled(self, times: Floats, ends: Floats) -> Floats:
+        """Saved times, given the start and the steps' ends."""
+        return times
 
     def _adaptive_tables(self) -> dict[str, Tensor]:
         p, tol, pace = self.p, self.tol, self.pace
@@ -161,12 +179,13 @@ class KernelRun:
 
     def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
         """Run the kernel; with a tape whose length was guessed too small, once more."""
-        n, b = self.p.size, self.p.count
+        n, b = self.wide, self.p.count
         new = self.like.new_empty
         slots = len(self.saved_times)
         lease: Lease | None = None
         buffers = {
             **self.tables,
+            **self._more(),
             **packed(values, self.made.weights, b, self.like),
             "x0": x0.t().contiguous(),
             "last": new(n, b),
@@ -216,11 +235,12 @@ class KernelRun:
         slots = len(self.saved_times)
         buffers = {
             **self.tables,
+            **self._more(),
             **found.tape,
             **packed(values, made.weights, b, self.like),
             "report": found.report,
-            "grad_last": grad_last.t().contiguous(),
-            "grad_saved": grad_saved.permute(1, 2, 0).reshape(slots * n, b).contiguous(),
+            "grad_last": grad_last[:, :n].t().contiguous(),
+            "grad_saved": grad_saved[..., :n].permute(1, 2, 0).reshape(slots * n, b).contiguous(),
             "grad_x0": new(n, b),
             "grad_weights": new(max(rows["weights"], 1), b),
             "grad_own": new(max(rows["own"], 1), b),
@@ -282,19 +302,23 @@ class KernelRun:
             return Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
         many = found.report[0].cpu().numpy()[:, None]
         slots = np.arange(int(many.max()) + 1)[None, :]
-        tape = found.tape["tape"].reshape(-1, self.made.width, b)[: slots.size - 1, : p.size].permute(2, 0, 1)
-        values = torch.cat([tape, last[:, None]], 1)
+        tape = found.tape["tape"].reshape(-1, self.made.width, b)[: slots.size - 1].permute(2, 0, 1)
+        values = torch.cat([self._at_starts(tape), last[:, None]], 1)
         ended = torch.from_numpy(slots >= many).to(last.device)[:, :, None]
         starts = found.tape["tape_t"][: slots.size - 1].t().cpu().numpy().astype(np.float64)
         times = np.where(slots >= many, p.t1, np.pad(starts, ((0, 0), (0, 1))))
         return Saved(times, slots <= many, {"x": torch.where(ended, last[:, None], values)})
+
+    def _at_starts(self, tape: Tensor) -> Tensor:
+        """What is saved of the steps' starts, `[B, S, wide]`, from the rows of a tape."""
+        return tape[..., : self.p.size]
 
     def step_table(self, found: Found) -> StepTable:
         """The accepted steps; a run that kept none is made again with a tape."""
         if self.pace.step is not None:
             return fixed_table(self.p, self.pace.step)
         if not found.tape:
-            again = KernelRun(self.p.on(gradient="none"), self.stepper, self.source, self.request.target)
+            again = type(self)(self.p.on(gradient="none"), self.stepper, self.source, self.request.target)
             again.request = replace(again.request, tape=True)
             again.made = again._make(again.request)
             with torch.no_grad():
@@ -351,6 +375,8 @@ class _Accepted:
     def stiffness(self) -> Tensor:
         if self.run.p.save.kind == "end" and not self.run.p.taped:
             raise AttributeError("the stages of this run were not kept; use `save = steps`")
+        if self.run.p.model.NOISES:  # not estimated
+            return torch.full((self.run.p.count, int(self._table.many.max(initial=0))), torch.nan)
         found = self._replayed.steps.stiffness
         return found if found.ndim == 2 else found[None]
 

@@ -13,10 +13,10 @@ from ndl.runtime.methods import StepSolver, Tableau
 class Request:
     """A kernel for a model: the method, the direction, and what is to be kept.
 
-    `solver` is a tableau, or the class of a step solver with the values of its `options`.
-    `own` names the weights and inputs of which each trajectory has its own; `vector` says that there is a
-    tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says
-    that a run with a tape may leave arrays to it.
+    `solver` is a tableau, or the class of a step solver with the values of its `options`. `own` names the
+    weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
+    state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says that a run with a
+    tape may leave arrays to it. `inside`: some saved times lie inside steps, which only noise asks for.
     """
 
     solver: Tableau | type[StepSolver]
@@ -33,6 +33,7 @@ class Request:
     options: tuple[tuple[str, float], ...] = ()
     noise: bool = False
     keep: bool = False
+    inside: bool = False
 
 
 @dataclass(frozen=True)
