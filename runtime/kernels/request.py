@@ -13,10 +13,10 @@ from ndl.runtime.methods import StepSolver, Tableau
 class Request:
     """A kernel for a model: the method, the direction, and what is to be kept.
 
-    `solver` is a tableau, or the class of a step solver with the values of its `options`.
-    `own` names the weights and inputs of which each trajectory has its own; `vector` says that there is a
-    tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative.
-    """
+    `solver` is a tableau, or the class of a step solver with the values of its `options`. `own` names the
+    weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
+    state, `grow` how fast a step may grow; `backward` asks for the derivative. `watch` says that each
+    trajectory goes at its own time even with fixed steps: for events, and to see where one fails."""
 
     solver: Tableau | type[StepSolver]
     adaptive: bool
@@ -31,6 +31,7 @@ class Request:
     target: str = "cpu"
     options: tuple[tuple[str, float], ...] = ()
     noise: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True)
