@@ -140,6 +140,9 @@ class Control:
         h = self.smaller(self.smaller(code.op("mul", h0, 100.0), h1), room)
         usable = code.op("and", code.op("isfinite", h), code.op("gt", h, 0.0))
         h = code.op("select", usable, h, self.smaller(1e-6, room))
+        if not self.double:
+            # where times are in single precision, too, a step must still move them
+            h = self.smaller(self.larger(h, code.op("mul", code.op("abs", t), 2 * self.rounding(0.0))), room)
         given = code.op("gt", self.first, 0.0)
         return code.op("select", given, self.smaller(self.first, room), h), f0
 

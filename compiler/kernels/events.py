@@ -200,9 +200,9 @@ class Watch:
     def next_time(self, place: int, sides: Sides) -> Value:
         """When a timed event fires next."""
         code, control = self.code, self.control
-        period = code.op("abs", self.field.period(self.timed[place]))
         turns = code.op("to_real", code.op("add", sides.done[place], code.const(1, "i32")))
-        ahead = code.op("mul", turns, period)
+        # the sign is taken off last, so that nobody fuses product and sum: saved times are rounded twice, too
+        ahead = code.op("abs", code.op("mul", turns, self.field.period(self.timed[place])))
         return code.op("add" if control.sign > 0 else "sub", control.t0, ahead)
 
     def target(self, sides: Sides) -> Value:
