@@ -55,10 +55,12 @@ class Field:
     own: frozenset[str] = frozenset()
     checks: bool = False
     """Whether the kernel looks at what must hold (`holds`)."""
+    watches: bool = False
+    """Whether the kernel watches for events."""
     weights: dict[str, Weight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse(self.model, self.checks)
+        refuse(self.model, self.checks, self.watches)
         self.scalars = Scalars(self.code, self._weight)
         self.code.buffer("weights", "table", "in")
         self.code.buffer("own", "member", "in")
@@ -119,7 +121,8 @@ class Field:
             t, *x = block.params
             model = self.model
             conditions = [r.condition for r in model.requires]
-            for function in (model.drift, model.diffusion, model.correction, *conditions):
+            events = [f for e in model.events for f in (e.guard, e.reset, e.period)]
+            for function in (model.drift, model.diffusion, model.correction, *conditions, *events):
                 if function is not None:
                     found = scalars.call(function, self.arguments(t, x, scalars))
                     scalars.spread(list(found.values()))
@@ -219,8 +222,7 @@ class Field:
         leave its bound by 1e-6 of its size: that is the solver's error, not the model's."""
         code, found = self.code, []
         for r in self.model.requires:
-            (value,) = self.evaluate(r.condition, t, x).values()
-            found.append(np.asarray(value, object).item())
+            found.append(self._number(r.condition, t, x))
         at = 0
         for s in self.model.states:
             part, at = x[at : at + s.size], at + s.size
@@ -243,6 +245,35 @@ class Field:
         for value in found[1:]:
             every = code.op("and", every, value)
         return every
+
+    def guard(self, k: int, t: Value, x: Sequence[Value]) -> Value:
+        """The value whose sign fires event k."""
+        function = self.model.events[k].guard
+        assert function is not None
+        return self._number(function, t, x)
+
+    def reset(self, k: int, t: Value, x: Sequence[Value]) -> list[Value]:
+        """x just after event k."""
+        event, out, at = self.model.events[k], list(x), 0
+        assert event.reset is not None
+        found = self.evaluate(event.reset, t, x)
+        for s in self.model.states:
+            if s.name in event.resets:
+                value = np.broadcast_to(np.asarray(found[s.name], object), s.type.extents)
+                out[at : at + s.size] = list(value.flat)
+            at += s.size
+        return out
+
+    def period(self, k: int) -> Value:
+        """The time between firings of event k."""
+        function = self.model.events[k].period
+        assert function is not None
+        return self._number(function, self.code.const(0.0), [self.code.const(0.0)] * self.size)
+
+    def _number(self, function: Function, t: Value, x: Sequence[Value]) -> Value:
+        (value,) = self.evaluate(function, t, x).values()
+        found: Value = np.asarray(value, object).item()
+        return found
 
     def jacobian(self, t: Value, x: Sequence[Value]) -> list[list[Value]]:
         """The derivative of the rates by the state, row by row: the model's formula, or by pullback."""
@@ -280,15 +311,16 @@ class _Given(dict[str, Any]):
         return value.weights(value.name, value.shape) if isinstance(value, _Lazy) else value
 
 
-def refuse(model: ModelIR, checks: bool) -> None:
-    """Raise `Unsupported` for what kernels do not have, or, without `checks`, do not look at."""
+def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
+    """Raise `Unsupported` for what kernels do not have, or, without `checks` and `watches`, do not look
+    at."""
     bounded = any(s.lower is not None or s.upper is not None for s in model.states)
     if model.drift is None and model.diffusion is None:
         raise Unsupported("the model has no rates")
     for found, why in (
         (any(s.algebraic for s in model.states), "it has algebraic equations"),
         (model.integrals, "it has integral equations"),
-        (model.events, "it has events"),
+        (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),
         (model.draws, "it draws random values"),
         (model.delays, "it has delays"),

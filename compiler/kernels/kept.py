@@ -58,10 +58,11 @@ class Recall:
 
     def apply(self) -> None:
         kept, found = self.kept, {}
+        width = kept.width if kept is not None else len(self.made)
         places = dict(kept.offsets) if kept is not None else {i: i for i in range(len(self.made))}
         for number, at in places.items():
             instr, value = self.made[number]
-            attrs = (("buffer", BUFFER), ("at", at), ("width", kept.width if kept is not None else len(self.made)))
+            attrs = (("buffer", BUFFER), ("at", at), ("width", width))
             found[id(instr)] = Instr("recall", (self.k,), (value,), attrs, origin=instr.origin)
         self.code.substitute(found)
 

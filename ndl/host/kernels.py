@@ -47,7 +47,7 @@ class Kernels:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         if self._weights is None:
             try:
-                field = Field(Code("f64"), self.ir, checks=True)
+                field = Field(Code("f64"), self.ir, checks=True, watches=True)
                 field.declare()
                 self._nets = field.nets
                 self._weights = tuple((w.name, w.shape) for w in field.weights.values())
@@ -91,12 +91,13 @@ class Kernels:
             request.vector, request.grow, kept,
         )  # fmt: skip
         code = Code(request.precision)
-        field = Field(code, self.ir, request.own, checks=True)
+        watches = not (request.noise or request.backward)
+        field = Field(code, self.ir, request.own, checks=True, watches=watches)
         field.declare()
         stepper = noisy_stepper_of(field, request) if request.noise else stepper_of(code, field, request)
         if request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
-        elif request.adaptive:
+        elif request.adaptive or request.watch:
             kernel = ode_adaptive.forward(self.ir, stepper, variant)
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
@@ -159,7 +160,8 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
         adaptive, options = made.b_hat is not None, ()
     else:
         adaptive, options = made.EMBEDDED is not None, tuple(sorted(made.OPTIONS.items()))
-    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options)
+    watch = bool(compiled.optimized.events)
+    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options, watch=watch)
     try:
         return show(Kernels(compiled.optimized).kernel(request)[0])
     except Unsupported as reason:

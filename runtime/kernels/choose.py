@@ -21,8 +21,8 @@ BACKENDS = ("auto", "torch", "cpu", "triton")
 
 def by_kernel(problem: Problem) -> Solution | None:
     """The solution by a kernel, or None when the run goes by torch: by choice, because no kernel serves it,
-    or because a trajectory failed, which torch explains. Raises `SettingError` for `backend = cpu` without
-    one."""
+    or because torch must say what is wrong. Raises `SettingError` for `backend = cpu` without one,
+    `SolveFailure` where a trajectory cannot come to its end."""
     if problem.backend not in BACKENDS:
         raise SettingError(
             f"there is no backend `{problem.backend}`", help=f"the backends are {', '.join(BACKENDS)}"
@@ -54,6 +54,8 @@ def kernel_run(problem: Problem) -> KernelRun:
         (problem.method.kind not in ("ode", "sde"), f"`{name}` is not yet a kernel"),
         (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
+        (problem.taped and bool(model.EVENTS), "gradients through events are torch's"),
+        (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
         (problem.t0 == problem.t1, "the span is empty"),
     ):
         if found:

@@ -17,6 +17,8 @@ class Request:
     weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
     state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says that a run with a
     tape may leave arrays to it. `inside`: some saved times lie inside steps, which only noise asks for.
+    `watch` says that each trajectory goes at its own time even with fixed steps: for events, and to see where
+    one fails.
     """
 
     solver: Tableau | type[StepSolver]
@@ -34,6 +36,7 @@ class Request:
     noise: bool = False
     keep: bool = False
     inside: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ LEVELS = DEPTH + 1
 class NoisyRun(KernelRun):
     """One run. `saved [B, S, n + m]` and `last [B, n + m]` hold W - W(t0) after the state."""
 
+    explains = False
+
     def solve(self) -> Solution | None:
         """The solution with the noises on record, or None where some trajectory failed: torch then says where
         and why."""

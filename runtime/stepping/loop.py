@@ -8,6 +8,7 @@ which gradients are computed; only the plain run of a single member may record i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, pick
 from ndl.runtime.stepping.trail import Piece, Trail
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ndl.runtime.solution import Solution
 
 
 @dataclass
@@ -361,6 +365,12 @@ class Loop:
     def fail_delay(self, row: int) -> None:
         """A delay is not above 0."""
         self._fail("delay", row, None)
+
+    def partial(self) -> Solution:
+        """The solution up to here, of all members."""
+        from ndl.runtime.stepping.postmortem import partial
+
+        return partial(self)
 
     def _fail(self, status: str, row: int, h: Floats | None, step: Attempt | None = None) -> None:
         from ndl.runtime.stepping.postmortem import failure
