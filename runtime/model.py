@@ -210,15 +210,22 @@ class Model(Part):
             raise ValueError(f"model `{self.NAME}` needs a value for its input `{name}`")
         return value
 
-    def path_value(self, name: str, t: Tensor, order: int = 0) -> Tensor:
-        """An input on time, or its derivative, at t; a bound constant is a constant path."""
+    def path_given(self, name: str) -> Path | Tensor:
+        """What was given for an input on time: a path, or a number that does not change."""
         constant = self._buffers.get(f"_input_{name}")
         if constant is not None:
-            return torch.zeros_like(constant) if order else constant
+            return constant
         if name not in self._given:
             raise ValueError(f"model `{self.NAME}` needs a path for its input `{name}`")
-        value: Tensor = self._given[name](t, order)
-        return value
+        given: Path = self._given[name]
+        return given
+
+    def path_value(self, name: str, t: Tensor, order: int = 0) -> Tensor:
+        """An input on time, or its derivative, at t; a bound constant is a constant path."""
+        given = self.path_given(name)
+        if isinstance(given, Tensor):
+            return torch.zeros_like(given) if order else given
+        return given(t, order)
 
     def initial_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters behind stored initial values, by state; frozen until `fit` frees them."""

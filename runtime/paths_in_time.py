@@ -3,7 +3,8 @@
 Each is called as `X(t, order)`: t of shape [...], the result [..., *shape], its `order`-th derivative for
 order 1 and 2. `X.derivative(t)` is `X(t, 1)`. Interpolants take `ts` [k], increasing, and `xs` [k, *shape]
 or, for a family, [members, k, *shape] with `family=True`; they are differentiable by xs. Outside of the knots
-the first or last piece goes on. `breaks` are the knots where a derivative jumps: a solver steps onto them.
+the first or last piece goes on. A time within rounding of a knot counts as the knot, from which the next piece
+begins: which piece a step ends on must not hang on the last digit. `breaks` are the knots where a derivative jumps: a solver steps onto them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import Any
 import torch
 from ndl.runtime.errors import DataError
 from torch import Tensor
+
+
+ROUNDING = 4.0
+"""Units of rounding of the largest knot by which a time may miss a knot."""
 
 
 class FunctionPath:
@@ -48,8 +53,9 @@ class PiecewiseCubic:
 
     def __call__(self, t: Tensor, order: int = 0) -> Tensor:
         c = self.coefficients
+        precision = t.dtype if isinstance(t, Tensor) and t.is_floating_point() else c.dtype
         t = torch.as_tensor(t, dtype=c.dtype, device=c.device)
-        piece = torch.searchsorted(self.ts, t.detach().contiguous(), right=True) - 1
+        piece = torch.searchsorted(self.edges(precision), t.detach().contiguous(), right=True) - 1
         piece = piece.clamp(0, len(self.ts) - 2)
         u = t - self.ts[piece]
         if self.family:
@@ -72,6 +78,11 @@ class PiecewiseCubic:
         if order == 3:
             return 6 * c3 + 0 * u
         return torch.zeros_like(c0)
+
+    def edges(self, precision: torch.dtype) -> Tensor:
+        """The times [k] from which the pieces count, for times of some precision."""
+        coarse = max(torch.finfo(precision).eps, torch.finfo(self.ts.dtype).eps)
+        return self.ts - ROUNDING * coarse * self.ts.abs().max()
 
     def derivative(self, t: Tensor, order: int = 1) -> Tensor:
         return self(t, order)

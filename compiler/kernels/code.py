@@ -79,6 +79,11 @@ class Code:
         """Say that an operation, written from here on in the open block, gives a value that is at hand."""
         self._open[-1][1][name, args, ()] = value
 
+    def recall(self, name: str, args: tuple[Value, ...]) -> Value | None:
+        """What `know` said of an operation, if that is seen from the open block."""
+        key = (name, args, ())
+        return next((seen[key] for _, seen in reversed(self._open) if key in seen), None)
+
     def add(self, instr: Instr) -> None:
         """Append an instruction to the open block."""
         self._open[-1][0].body.append(instr)

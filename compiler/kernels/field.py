@@ -10,6 +10,7 @@ import numpy as np
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
 from ndl.compiler.kernels.ir import KernelError, Value
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
@@ -61,7 +62,8 @@ class Field:
 
     def __post_init__(self) -> None:
         refuse(self.model, self.checks, self.watches)
-        self.scalars = Scalars(self.code, self._weight)
+        self.drivers = Drivers(self.code, self.model.inputs, self.own)
+        self.scalars: Scalars = DrivenScalars(self.code, self._weight, self.drivers)
         self.code.buffer("weights", "table", "in")
         self.code.buffer("own", "member", "in")
 
@@ -117,7 +119,8 @@ class Field:
             return Held(shape, "nets", 0, load)
 
         with probe.block(["real"] * (self.size + 1)) as block:
-            scalars = Scalars(probe, note)
+            drivers = Drivers(probe, self.model.inputs, self.own)
+            scalars = DrivenScalars(probe, note, drivers)
             t, *x = block.params
             model = self.model
             conditions = [r.condition for r in model.requires]
@@ -126,6 +129,7 @@ class Field:
                 if function is not None:
                     found = scalars.call(function, self.arguments(t, x, scalars))
                     scalars.spread(list(found.values()))
+        self.drivers.read = drivers.read
         length = sum(1 for _ in block.walk())
         if length > LONGEST:
             raise Unsupported(f"its rates are {length} operations, more than {LONGEST}")
@@ -142,6 +146,7 @@ class Field:
 
     def load_shared(self) -> None:
         """Load what is shared, in the entry block."""
+        self.drivers.prepare()
         for w in self.weights.values():
             if not w.each and not w.whole:
                 w.values = self._rows("weights", w)
@@ -325,7 +330,6 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
         (model.draws, "it draws random values"),
         (model.delays, "it has delays"),
         (any(s.source is not None for s in model.states), "it remembers earlier values"),
-        (any(i.on_time for i in model.inputs), "it follows a path in time"),
         (bounded and not checks, "its states are bounded"),
     ):
         if found:

@@ -108,8 +108,10 @@ class _Backward:
             slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
             slot, more = gather(code, self.stepper.dense(made), made.x1, slot, slots)
             seeds = seeded(code, [*seeds.items(), *more.items()])
-        wrt = [*x, *kept[:memory], *self.shared, *mine]
+        coefficients = list(self.field.drivers.loaded) if self.v.drivers else []
+        wrt = [*x, *kept[:memory], *self.shared, *mine, *coefficients]
         found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
+        self.field.drivers.cotangents(dict(zip(coefficients, found[len(wrt) - len(coefficients) :])))
         recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]

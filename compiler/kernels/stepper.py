@@ -23,7 +23,8 @@ class Variant:
     """What a kernel is made for. `own` names the weights of which each trajectory has its own; `save`: values
     at times inside the span are kept, `tape`: what the derivative needs of each step; `sign` is the direction
     of time, `vector` says that there is a tolerance for each state; `kept` are the arrays that a run leaves
-    to its adjoint, None asks the adjoint for which it reads."""
+    to its adjoint, None asks the adjoint for which it reads; `drivers` says that the derivative is also by
+    the coefficients of paths."""
 
     precision: str
     adaptive: bool
@@ -34,6 +35,7 @@ class Variant:
     vector: bool = False
     grow: float = 10.0
     kept: Kept | None = NOTHING
+    drivers: bool = False
 
 
 @dataclass

@@ -43,6 +43,7 @@ class Kernels:
         self._kept: dict[Request, Kept] = {}
         self._nets = False
         self._weights: tuple[tuple[str, tuple[int, ...]], ...] | str | None = None
+        self._read: frozenset[str] = frozenset()
 
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         if self._weights is None:
@@ -51,9 +52,14 @@ class Kernels:
                 field.declare()
                 self._nets = field.nets
                 self._weights = tuple((w.name, w.shape) for w in field.weights.values())
+                self._read = frozenset(field.drivers.read)
             except Unsupported as reason:
                 self._weights = str(reason)
         return self._weights
+
+    def paths(self) -> tuple[tuple[str, bool], ...]:
+        self.weights()
+        return tuple((i.name, i.name in self._read) for i in self.ir.inputs if i.on_time)
 
     def make(self, request: Request) -> Made | str:
         if request not in self._made:
@@ -88,13 +94,17 @@ class Kernels:
         """The kernel IR of a request, its weights, the tape's rows for each step. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
-            request.vector, request.grow, kept,
+            request.vector, request.grow, kept, request.drivers,
         )  # fmt: skip
         code = Code(request.precision)
         watches = not (request.noise or request.backward)
         field = Field(code, self.ir, request.own, checks=True, watches=watches)
         field.declare()
+        if request.drivers and request.noise:
+            raise Unsupported("gradients of paths go by methods without noise")
         stepper = noisy_stepper_of(field, request) if request.noise else stepper_of(code, field, request)
+        if request.drivers and not isinstance(stepper, ExplicitStepper):
+            raise Unsupported("gradients of paths go by explicit methods alone")
         if request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive or request.watch:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.cpu_engine import portions_of
+from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import Ended, explained
 from ndl.runtime.kernels.launch import launch
 from ndl.runtime.kernels.lease import Lease
@@ -74,6 +75,10 @@ class KernelRun:
         names = source.weights()
         if isinstance(names, str):
             raise NoKernel(names)
+        drivers = drivers_of(problem, source.paths())
+        if isinstance(drivers, str):
+            raise NoKernel(drivers)
+        self.drivers = drivers
         self.pace = Pace.of(problem, stepper)
         self.found: Found
         self.values = [value_of(problem.model, name) for name, _ in names]
@@ -88,7 +93,7 @@ class KernelRun:
             solver=_solver_of(problem),
             adaptive=not self.pace.fixed,
             precision="f64" if problem.dtype == torch.float64 else "f32",
-            own=own_names(problem.model, names),
+            own=own_names(problem.model, names) | drivers.own,
             save=problem.save.kind == "grid" or (self.known and self.steps),
             tape=problem.taped or (self.steps and not self.known),
             sign=problem.sign,
@@ -98,6 +103,7 @@ class KernelRun:
             options=_options_of(problem),
             keep=problem.taped and self.known and target == "cpu",
             watch=watch,
+            drivers=drivers.wanted,
         )
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])
@@ -211,6 +217,7 @@ class KernelRun:
             **self.tables,
             **self._more(),
             **packed(values, self.made.weights, b, self.like),
+            **self.drivers.buffers(),
             "x0": x0.t().contiguous(),
             "last": new(n, b),
             "saved": new(max(slots, 1) * n, b),
@@ -260,8 +267,8 @@ class KernelRun:
 
     def backward(
         self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        """The cotangents of x0 `[B, n]` and of the weights."""
+    ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
+        """The cotangents of x0 `[B, n]`, of the coefficients of paths and of the weights."""
         made = self._make(replace(self.request, backward=True, tape=False))
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
@@ -272,6 +279,7 @@ class KernelRun:
             **self._more(),
             **found.tape,
             **packed(values, made.weights, b, self.like),
+            **self.drivers.buffers(),
             "report": found.report,
             "grad_last": grad_last[:, :n].t().contiguous(),
             "grad_saved": grad_saved[..., :n].permute(1, 2, 0).reshape(slots * n, b).contiguous(),
@@ -282,6 +290,8 @@ class KernelRun:
         if rows["nets"]:
             portions = portions_of(b, made.program.lanes, rows["nets"])
             buffers["grad_nets"] = self.like.new_zeros(len(portions), rows["nets"])
+        if self.drivers.wanted:
+            buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
         if not self.known:
             buffers["counts"] = self._whole([0, slots, 0])
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
@@ -290,7 +300,8 @@ class KernelRun:
         self._run(made, buffers)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
-        return buffers["grad_x0"].t(), unpacked(of, values, made.weights, wanted)
+        grads = unpacked(of, values, made.weights, wanted)
+        return buffers["grad_x0"].t(), buffers.get("grad_drivers"), grads
 
     # ------------------------------------------------------------ the solution
 
@@ -299,7 +310,7 @@ class KernelRun:
         trajectory cannot come to its end; the others do."""
         p = self.p
         if p.taped:
-            last, saved = _Solve.apply(self, p.x0, *self.values)  # type: ignore[no-untyped-call]
+            last, saved = _Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
             found = self.found
         else:
             with torch.no_grad():
@@ -485,7 +496,9 @@ class _Solve(torch.autograd.Function):
     """A run with its derivative."""
 
     @staticmethod
-    def forward(ctx: Any, run: KernelRun, x0: Tensor, *values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, run: KernelRun, x0: Tensor, drivers: Tensor, *values: Tensor
+    ) -> tuple[Tensor, Tensor]:
         run.found = run.forward(x0, list(values))
         ctx.run, ctx.found = run, run.found
         ctx.save_for_backward(*values)
@@ -495,7 +508,7 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_last: Tensor, grad_saved: Tensor) -> tuple[Any, ...]:
-        wanted = list(ctx.needs_input_grad[2:])
+        wanted = list(ctx.needs_input_grad[3:])
         values = list(ctx.saved_tensors)
-        grad_x0, grads = ctx.run.backward(ctx.found, values, grad_last, grad_saved, wanted)
-        return None, grad_x0, *grads
+        grad_x0, grad_drivers, grads = ctx.run.backward(ctx.found, values, grad_last, grad_saved, wanted)
+        return None, grad_x0, grad_drivers, *grads

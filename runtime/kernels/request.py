@@ -37,6 +37,8 @@ class Request:
     keep: bool = False
     inside: bool = False
     watch: bool = False
+    drivers: bool = False
+    """Whether the derivative is also by the coefficients of paths (of those that `own` names)."""
 
 
 @dataclass(frozen=True)
@@ -78,4 +80,8 @@ class KernelSource(Protocol):
 
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         """Names and shapes of the weights and inputs that the equations read, or why there is no kernel."""
+        ...
+
+    def paths(self) -> tuple[tuple[str, bool], ...]:
+        """The inputs on time, and whether the equations read them; known once `weights` was asked for."""
         ...

@@ -1,0 +1,107 @@
+"""Paths in time as a kernel's buffers: see `ndl.compiler.kernels.drivers` for their layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from ndl.runtime.paths_in_time import PiecewiseCubic
+from ndl.runtime.problem import Problem
+from torch import Tensor
+
+MOST_ROWS = 2**31 - 1
+
+
+@dataclass
+class Drivers:
+    """The paths of one run. `values [rows, B]` are coefficients of paths of which each trajectory has its
+    own (`own` names them), with their history; `wanted` says that their cotangents are asked for."""
+
+    own: frozenset[str]
+    wanted: bool
+    values: Tensor
+    shared: Tensor
+    knots: Tensor
+    pieces: Tensor
+
+    def buffers(self) -> dict[str, Tensor]:
+        return {
+            "drivers": self.values.detach(),
+            "shared_drivers": self.shared,
+            "knots": self.knots,
+            "pieces": self.pieces,
+        }
+
+
+def drivers_of(problem: Problem, paths: Sequence[tuple[str, bool]]) -> Drivers | str:
+    """The paths of a run, by name and whether the equations read them; or why a kernel cannot follow one."""
+    p = problem
+    own: set[str] = set()
+    each: list[Tensor] = []
+    shared: list[Tensor] = []
+    knots: list[Tensor] = []
+    pieces: list[int] = []
+    wanted = False
+    for name, read in paths:
+        if not read:
+            pieces += [0, 0, 0]
+            continue
+        path = _piecewise(p, name)
+        if isinstance(path, str):
+            return path
+        c = path.coefficients.to(p.device, p.dtype)
+        learns = p.taped and c.requires_grad
+        numbers = _knots(path, p.dtype)
+        pieces += [sum(len(k) for k in knots), len(path.ts) - 1]
+        knots.append(numbers)
+        if path.family or learns:
+            own.add(name)
+            wanted |= learns
+            many = c if path.family else c.expand(p.count, *c.shape)
+            if many.shape[0] != p.count:
+                return f"its path `{name}` is of {many.shape[0]} members, not {p.count}"
+            pieces.append(sum(len(e) for e in each))
+            each.append(many.reshape(p.count, -1).t())
+        else:
+            pieces.append(sum(len(s) for s in shared))
+            shared.append(c.detach().reshape(-1))
+    if sum(len(e) for e in each) > MOST_ROWS or sum(len(s) for s in shared) > MOST_ROWS:
+        return "its paths have too many pieces"
+    none = torch.empty(0, dtype=p.dtype, device=p.device)
+    return Drivers(
+        frozenset(own), wanted, _joined(each, none), _joined(shared, none),
+        _joined(knots, none).to(p.device), torch.tensor(pieces, dtype=torch.int32, device=p.device),
+    )  # fmt: skip
+
+
+def _joined(parts: Sequence[Tensor], none: Tensor) -> Tensor:
+    return torch.cat(list(parts)).contiguous() if parts else none
+
+
+def _piecewise(p: Problem, name: str) -> PiecewiseCubic | str:
+    given = p.model.path_given(name)
+    if isinstance(given, Tensor):
+        return _constant(p, name, given)
+    if not isinstance(given, PiecewiseCubic):
+        return f"its path `{name}` is a function, not pieces of polynomials (`spline`, `linear`, `hermite`)"
+    return given
+
+
+def _constant(p: Problem, name: str, value: Tensor) -> PiecewiseCubic:
+    """A number that does not change, as a path of one piece."""
+    shape = next(i.shape for i in p.model.INPUTS if i.name == name)
+    family = value.ndim > len(shape)
+    zero = torch.zeros_like(value)
+    stacked = torch.stack([value, zero, zero, zero], 1 if family else 0)
+    ts = torch.tensor(sorted([p.t0, p.t1]), dtype=torch.float64)
+    return PiecewiseCubic(ts, stacked.unsqueeze(1 if family else 0), None, family)
+
+
+def _knots(path: PiecewiseCubic, dtype: torch.dtype) -> Tensor:
+    """A path's part of the table `knots`."""
+    ts = path.ts.detach().cpu().to(torch.float64)
+    edges = path.edges(dtype).detach().cpu().to(torch.float64)
+    edges[0], edges[-1] = -torch.inf, torch.inf
+    pace = (len(ts) - 1) / (ts[-1] - ts[0])
+    return torch.cat([ts[:1], pace[None], edges, ts]).to(dtype)
