@@ -97,6 +97,8 @@ class _Forward:
         x, carry = carried[:n], carried[n : n + len(self.own)]
         t, h, log_old, again, steps, rejected, evaluations, before, slot, *mine = carried[n + len(self.own) :]
         self.field.carry_own(mine)
+        if self.stepper.proposes:
+            h = self.proposed(t, h, x, carry, again)
         end, tiny = control.end(t, h)
         size = code.op("sub", end, t)
         made = self.stepper.attempt(t, size, x, carry)
@@ -108,6 +110,9 @@ class _Forward:
         accept = code.op("and", fine, code.op("le", square, 1.0))
         log_error = code.op("mul", code.op("log", square), 0.5)
         factor = control.factor(log_error, log_old, accept, again, fine)
+        if self.stepper.proposes:
+            factor = code.op("select", accept, 1.0, code.op("select", fine, *control.smaller_steps))
+            log_error = code.const(0.0)
         if made.ok is not None:
             # an iteration that failed wants a smaller step, whatever the error
             factor = code.op("select", made.ok, factor, 0.25)
@@ -136,6 +141,12 @@ class _Forward:
             *chosen, now, next_h, code.op("select", accept, old, log_old), code.op("not", accept), steps,
             rejected, evaluations, status, slot, *mine, done,
         ]  # fmt: skip
+
+    def proposed(self, t: Value, h: Value, x: list[Value], carry: list[Value], again: Value) -> Value:
+        """The method's own step, after a rejection no larger than what that left."""
+        code, size = self.code, self.stepper.proposal(t, h, x, carry)
+        size = code.op("select", code.op("gt", size, 0.0), size, h)
+        return code.op("select", again, self.control.smaller(h, size), size)
 
     def verdict(self, tiny: Value, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
         """How it stands after an attempt, and whether that is the end."""

@@ -32,7 +32,7 @@ class StepScalars(Scalars):
         self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
 
     def other(self, node: Node, operands: list[Values]) -> Values:
-        if node.op in ("apply", "apply_jac"):
+        if node.op in ("apply", "apply_jac", "apply_series"):
             return self._applied(node, operands)
         if node.op == "solve":
             return self._solved(*operands)
@@ -46,6 +46,9 @@ class StepScalars(Scalars):
         if node.attr("callee") != "f" or len(operands) != 2:
             raise Unsupported(f"its step asks for `{node.attr('callee')}`")
         x, t = list(operands[0].flat), np.asarray(operands[1], object).item()
+        if node.op == "apply_series":
+            self.points.add((*x, t))
+            return self.field.series(t, x, node.attr("order"))
         if node.op == "apply":
             self.points.add((*x, t))
             return _array(self.field.rate(t, x))
@@ -87,7 +90,8 @@ class SteppedMethod(Stepper):
         ops = {node.op for node in solver.step.graph}
         self.stiff = "apply_jac" in ops
         plain = not (self.shapes or depths or "n" in solver.arguments)
-        self.short = solver.order > 4 and plain
+        self.proposes = solver.size is not None
+        self.short = plain and (solver.order > 4 or self.proposes)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each carried state."""
@@ -136,16 +140,29 @@ class SteppedMethod(Stepper):
 
     # ------------------------------------------------------------ the step
 
-    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
-        code, n = self.code, self.field.size
+    def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
+        assert self.solver.size is not None and self.control is not None
+        given = self._given(t, h, x, carry)
+        given |= {"rtol": _array(self.control.rtol), "atol": _array(self.control.atol)}
+        size: Value = StepScalars(self.field).call(self.solver.size, given)["size"].item()
+        return size
+
+    def _given(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> dict[str, Values]:
+        """What a step is given, by name."""
         memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
         seen = self._seen(memory)
         given = {**self._options(), "x": _array(x), "t": _scalar(t), "h": _scalar(h), "mass": self._mass()}
         given["n"] = _scalar(count)
         given |= {f"state:{name}": seen[name, 0] for name in self.shapes}
         given |= {f"prev:{name}:{k}": v for (name, k), v in self._earlier(seen, times, count, h).items()}
+        return given
+
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        code, n = self.code, self.field.size
+        memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
+        seen = self._seen(memory)
         scalars = StepScalars(self.field)
-        found = scalars.call(self.function, given)
+        found = scalars.call(self.function, self._given(t, h, x, carry))
         x1 = list(np.broadcast_to(found["x"], (n,)))
         error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None
         after = {name: list(found[f"state:{name}"].flat) for name in self.shapes}

@@ -30,6 +30,10 @@ from ndl.runtime.stepping.trail import Piece, Trail
 from torch import Tensor
 
 
+SMALLER_STEPS = (0.5, 0.1)
+"""Of a rejected step that the method had proposed, whose values are numbers, or are not."""
+
+
 @dataclass
 class Outcome:
     """A finished run. `last [B, n]` at `last_t [B]`; counts `[B]`."""
@@ -119,6 +123,8 @@ class Loop:
             target = p.sign * np.minimum(p.sign * target, p.sign * self.watch.next_time(ids))
         if self.delays:
             target = self.delays.limit(self, target)
+        if self.stepper.proposes and not self.pace.fixed:
+            self._propose()
         end = self.pace.end(self, target)
         h = end - t
         if not self.pace.fixed:
@@ -141,6 +147,12 @@ class Loop:
             if not accept.any():
                 return
         self._accept(step, accept, error, h, end, target)
+
+    def _propose(self) -> None:
+        """The method's own sizes, after a rejection no larger than what that left."""
+        size = self.stepper.propose(self.f, self.x, self.t, self.h, self.carry)
+        size = np.where(size > 0, size, self.h)
+        self.h = np.where(self.again, np.minimum(self.h, size), size)
 
     def _judge(self, step: Attempt) -> tuple[Floats, np.ndarray]:
         """The scaled error of each row (0 for a fixed step) and whether its values are usable."""
@@ -168,6 +180,8 @@ class Loop:
             self._fail("newton" if step.ok is not None and not step.ok[i] else "finite", i, h, step)
         chosen = self.breaks.chosen
         factor = self.control.rejected(np.where(fine, error, np.inf))
+        if self.stepper.proposes:
+            factor = np.where(fine, *SMALLER_STEPS)
         if step.ok is not None:
             factor = np.where(step.ok, factor, 0.25)
         self.h = np.where(bad, np.where(np.isnan(chosen), np.abs(h) * factor, chosen), self.h)
@@ -262,7 +276,7 @@ class Loop:
         if self.pace.fixed:
             return
         factor = self.control.accepted(np.where(accept, error, 1.0), self.old, self.again)
-        size = np.abs(h) * factor
+        size = np.abs(h) * (1.0 if self.stepper.proposes else factor)
         # a step cut short by the end of a stretch says little against the one proposed before it
         size = np.where(ended & ~self.again, np.maximum(size, self.h), size)
         self.h = np.where(accept, size, self.h)
