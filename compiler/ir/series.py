@@ -66,6 +66,8 @@ class Expansion:
         self.leaves: dict[int, Series] = {}
         self._series: dict[int, Series] = {}
         self._moving: dict[int, bool] = {}
+        self._fixed: dict[int, bool] = {}
+        self._pairs: dict[int, list[tuple[Node, Node]]] = {}
 
     def of(self, node: Node) -> Series:
         """The series of a node."""
@@ -125,12 +127,50 @@ class Expansion:
         if all(p is None for p, o in zip(parts, operands) if self.moves(o)):
             return None
         if node.op in ("add", "sub"):
-            parts = [p if self.moves(o) else None for p, o in zip(parts, operands)]
-            return self.plus(parts[0], parts[1]) if node.op == "add" else self.minus(parts[0], parts[1])
+            return self._sum(node.op, operands, [p if self.moves(o) else None for p, o in zip(parts, operands)])
         joined = lookup(node.op).linear and node.op in ("stack", "concat")
         given = [None if joined and not self.moves(o) else p for p, o in zip(parts, operands)]
         whole = [self.whole(p, o) for p, o in zip(given, operands)]
         return self.target.add(node.op, whole, type=node.type, **dict(node.attrs))
+
+    def _sum(self, name: str, operands: Sequence[Node], parts: Sequence[Coefficient]) -> Coefficient:
+        """A sum or difference. What is a sum of products already, and read here alone, takes the other side
+        in as one more product: a fused multiply–add instead of an addition."""
+        pairs = [
+            self._pairs.get(p.id) if p is not None and len(self.source.graph.users(o)) == 1 else None
+            for p, o in zip(parts, operands)
+        ]
+        a, b = parts
+        if a is None or b is None or pairs == [None, None]:
+            return self.plus(a, b) if name == "add" else self.minus(a, b)
+        sign = 1.0 if name == "add" else -1.0
+        left = pairs[0] or [self._factors(a, 1.0)]
+        right = [self._factors(b, sign)] if pairs[1] is None else [self._signed(p, sign) for p in pairs[1]]
+        # the newest coefficients last
+        return self.dot([*left, *right] if pairs[0] else [*right, *left])
+
+    def _factors(self, c: Node, sign: float) -> tuple[Node, Node]:
+        """A coefficient as a product with what does not move, its sign there."""
+        if c.op == "mul":
+            a, b = self.target.operands(c)
+            for fixed, moving in ((a, b), (b, a)):
+                if self.fixed(fixed):
+                    return moving, self._negative(fixed, sign)
+        return c, number(self.target, sign, c)  # type: ignore[arg-type]
+
+    def _signed(self, pair: tuple[Node, Node], sign: float) -> tuple[Node, Node]:
+        return pair[0], self._negative(pair[1], sign)
+
+    def _negative(self, c: Node, sign: float) -> Node:
+        return c if sign > 0 else self.target.add("neg", [c])
+
+    def fixed(self, node: Node) -> bool:
+        """Whether a node of the target depends on neither time nor state."""
+        if node.id not in self._fixed:
+            self._fixed[node.id] = node.op != "input" and all(
+                self.fixed(o) for o in self.target.operands(node)
+            )
+        return self._fixed[node.id]
 
     def by_derivative(self, node: Node, operands: Sequence[Node]) -> Callable[[int], Coefficient]:
         """k y_k = sum over operands x of sum_j j x_j d_(k-j), d the partial derivative by x."""
@@ -163,7 +203,16 @@ class Expansion:
     def scaled(self, factor: float, c: Coefficient) -> Coefficient:
         if c is None or factor == 0:
             return None
-        return c if factor == 1 else self.target.add("mul", [number(self.target, factor, c), c])  # type: ignore[arg-type]
+        if factor == 1:
+            return c
+        scale = number(self.target, factor, c)  # type: ignore[arg-type]
+        if c.op == "mul":
+            # what does not move is multiplied once a run
+            a, b = self.target.operands(c)
+            for fixed, moving in ((a, b), (b, a)):
+                if self.fixed(fixed):
+                    return self.target.add("mul", [self.target.add("mul", [scale, fixed]), moving])
+        return self.target.add("mul", [scale, c])
 
     def plus(self, a: Coefficient, b: Coefficient) -> Coefficient:
         if a is None or b is None:
@@ -190,8 +239,11 @@ class Expansion:
         left, right = (self.target.add("stack", list(side), axis=0) for side in zip(*some))
         axes = "abcdefgh"[: len(extents(some[0][0]))]
         if not axes:
-            return self.target.add("matmul", [left, right])
-        return self.target.add("einsum", [left, right], equation=f"z{axes},z{axes}->{axes}")
+            found = self.target.add("matmul", [left, right])
+        else:
+            found = self.target.add("einsum", [left, right], equation=f"z{axes},z{axes}->{axes}")
+        self._pairs[found.id] = some
+        return found
 
 
 def inwards(first: int, last: int) -> list[int]:

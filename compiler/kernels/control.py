@@ -33,8 +33,8 @@ class Control:
     """Whether there is a tolerance for each state."""
     safety: float = 0.9
     shrink: float = 0.2
-    smaller_steps: tuple[float, float] = (0.5, 0.1)
-    """Of a rejected step that the method had proposed, whose values are numbers, or are not."""
+    smaller_step: float = 0.1
+    """After a step that the method had proposed, and whose values were no numbers."""
 
     def load(self) -> None:
         """Read the table `settings` in the entry block: t0, t1, longest, first, rtol, atol (each n times)."""

@@ -104,14 +104,16 @@ class _Forward:
         made = self.stepper.attempt(t, size, x, carry)
         assert made.error is not None
         square = control.mean_square(made.error, control.scale(x, made.x1))
-        fine = code.op("isfinite", square)
+        fine = code.op("isfinite", self.total(made.x1) if self.stepper.proposes else square)
         if made.ok is not None:
             fine = code.op("and", fine, made.ok)
-        accept = code.op("and", fine, code.op("le", square, 1.0))
+        # a method that proposes its steps has seen to their errors
+        within = code.const(True, "bool") if self.stepper.proposes else code.op("le", square, 1.0)
+        accept = code.op("and", fine, within)
         log_error = code.op("mul", code.op("log", square), 0.5)
         factor = control.factor(log_error, log_old, accept, again, fine)
         if self.stepper.proposes:
-            factor = code.op("select", accept, 1.0, code.op("select", fine, *control.smaller_steps))
+            factor = code.op("select", accept, 1.0, control.smaller_step)
             log_error = code.const(0.0)
         if made.ok is not None:
             # an iteration that failed wants a smaller step, whatever the error
@@ -147,6 +149,13 @@ class _Forward:
         code, size = self.code, self.stepper.proposal(t, h, x, carry)
         size = code.op("select", code.op("gt", size, 0.0), size, h)
         return code.op("select", again, self.control.smaller(h, size), size)
+
+    def total(self, values: Sequence[Value]) -> Value:
+        """A number that is finite where all of them are."""
+        found = self.code.op("abs", values[0])
+        for v in values[1:]:
+            found = self.code.op("add", found, self.code.op("abs", v))
+        return found
 
     def verdict(self, tiny: Value, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
         """How it stands after an attempt, and whether that is the end."""

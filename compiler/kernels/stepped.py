@@ -16,7 +16,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, each
 from ndl.compiler.kernels.slopes import Shorter, smooth_slopes, solved
 from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
 from ndl.compiler.types import Tensor
@@ -25,9 +25,10 @@ from ndl.compiler.types import Tensor
 class StepScalars(Scalars):
     """A step's graph as scalar code. Counts evaluations; a matrix is factorised once."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, fuses: bool = False) -> None:
+        """`fuses`: a product and the sum that reads it are one operation, rounded once."""
         super().__init__(field.code, _no_weights, {"n": field.size})
-        self.field = field
+        self.field, self.fuses = field, fuses
         self.points: set[tuple[Value, ...]] = set()
         self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
 
@@ -41,6 +42,17 @@ class StepScalars(Scalars):
             one = [[self.code.const(float(i == j)) for j in range(n)] for i in range(n)]
             return self._solved(operands[0], np.array(one, dtype=object))
         return super().other(node, operands)
+
+    def _elementwise(self, name: str, operands: Sequence[Values]) -> Values:
+        if not self.fuses or name != "add":
+            return super()._elementwise(name, operands)
+        return each(self._added, *self.spread(operands))
+
+    def _added(self, a: Value, b: Value) -> Value:
+        for term, product in ((a, b), (b, a)):
+            if product in self.code.products:
+                return self.code.op("fma", *self.code.products[product], term)
+        return self.code.op("add", a, b)
 
     def _applied(self, node: Node, operands: list[Values]) -> Values:
         if node.attr("callee") != "f" or len(operands) != 2:
@@ -144,7 +156,7 @@ class SteppedMethod(Stepper):
         assert self.solver.size is not None and self.control is not None
         given = self._given(t, h, x, carry)
         given |= {"rtol": _array(self.control.rtol), "atol": _array(self.control.atol)}
-        size: Value = StepScalars(self.field).call(self.solver.size, given)["size"].item()
+        size: Value = StepScalars(self.field, self.proposes).call(self.solver.size, given)["size"].item()
         return size
 
     def _given(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> dict[str, Values]:
@@ -161,7 +173,7 @@ class SteppedMethod(Stepper):
         code, n = self.code, self.field.size
         memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
         seen = self._seen(memory)
-        scalars = StepScalars(self.field)
+        scalars = StepScalars(self.field, self.proposes)
         found = scalars.call(self.function, self._given(t, h, x, carry))
         x1 = list(np.broadcast_to(found["x"], (n,)))
         error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None

@@ -30,8 +30,8 @@ from ndl.runtime.stepping.trail import Piece, Trail
 from torch import Tensor
 
 
-SMALLER_STEPS = (0.5, 0.1)
-"""Of a rejected step that the method had proposed, whose values are numbers, or are not."""
+SMALLER_STEP = 0.1
+"""After a step that the method had proposed, and whose values were no numbers."""
 
 
 @dataclass
@@ -163,12 +163,14 @@ class Loop:
         else:
             error = host(self.tol.norm(step.error.detach(), self.x.detach().abs(), self._size))
             fine = np.isfinite(error)
-            if self.pace.fixed:
+            if self.pace.fixed or self.stepper.proposes:
                 fine = np.isfinite(host(self._size.sum(-1)))
         if step.ok is not None:
             fine = fine & step.ok
         self._error = error
-        return (np.where(fine, 0.0, np.inf) if self.pace.fixed else error), fine
+        # a method that proposes its steps has seen to their errors
+        given = self.pace.fixed or self.stepper.proposes
+        return (np.where(fine, 0.0, np.inf) if given else error), fine
 
     # ------------------------------------------------------------ after an attempt
 
@@ -181,7 +183,7 @@ class Loop:
         chosen = self.breaks.chosen
         factor = self.control.rejected(np.where(fine, error, np.inf))
         if self.stepper.proposes:
-            factor = np.where(fine, *SMALLER_STEPS)
+            factor = np.full(len(fine), SMALLER_STEP)
         if step.ok is not None:
             factor = np.where(step.ok, factor, 0.25)
         self.h = np.where(bad, np.where(np.isnan(chosen), np.abs(h) * factor, chosen), self.h)
