@@ -128,6 +128,8 @@ class Expansion:
             return None
         if node.op in ("add", "sub"):
             return self._sum(node.op, operands, [p if self.moves(o) else None for p, o in zip(parts, operands)])
+        if node.op == "div":
+            return self.times(parts[0], self.over(1.0, parts[1], node))
         joined = lookup(node.op).linear and node.op in ("stack", "concat")
         given = [None if joined and not self.moves(o) else p for p, o in zip(parts, operands)]
         whole = [self.whole(p, o) for p, o in zip(given, operands)]
@@ -227,6 +229,10 @@ class Expansion:
     def times(self, a: Coefficient, b: Coefficient) -> Coefficient:
         return None if a is None or b is None else self.target.add("mul", [a, b])
 
+    def over(self, factor: float, c: Coefficient, like: Node) -> Node:
+        """factor/c: a quotient once, where each order would want one."""
+        return self.target.add("div", [number(self.target, factor, like), self.whole(c, like)])  # type: ignore[arg-type]
+
     def convolution(self, a: Series, b: Series, k: int, first: int, last: int) -> Coefficient:
         """The sum of a_j b_(k-j) for j = first, …, last."""
         return self.dot([(a[j], b[k - j]) for j in inwards(first, last)])
@@ -307,21 +313,21 @@ def _quotient(x: Expansion, node: Node, operands: Sequence[Node]) -> Callable[[i
     """y = a/b: y_k = (a_k - sum_(j >= 1) b_j y_(k-j))/b_0."""
     a, b = (x.of(o) for o in operands)
     y = x.of(node)
-    one = x.target.add("div", [number(x.target, 1.0, node), x.whole(b[0], node)])  # type: ignore[arg-type]
+    one = x.over(1.0, b[0], node)
     return lambda k: x.times(x.minus(a[k], x.convolution(b, y, k, 1, k)), one)
 
 
 def _root(x: Expansion, node: Node, operands: Sequence[Node]) -> Callable[[int], Coefficient]:
     """y = sqrt(a): y_k = (a_k - sum_(0<j<k) y_j y_(k-j))/(2 y_0)."""
     a, y = x.of(operands[0]), x.of(node)
-    half = x.target.add("div", [number(x.target, 0.5, node), x.whole(y[0], node)])  # type: ignore[arg-type]
+    half = x.over(0.5, y[0], node)
     return lambda k: x.times(x.minus(a[k], _square(x, y, k, 1)), half)
 
 
 def _logarithm(x: Expansion, node: Node, operands: Sequence[Node]) -> Callable[[int], Coefficient]:
     """y = log(a): y_k = (a_k - sum_(0<j<k) j y_j a_(k-j)/k)/a_0."""
     a, y = x.of(operands[0]), x.of(node)
-    one = x.target.add("div", [number(x.target, 1.0, node), x.whole(a[0], node)])  # type: ignore[arg-type]
+    one = x.over(1.0, a[0], node)
     rates = Series(lambda j: x.scaled(float(j), y[j]))
 
     def make(k: int) -> Coefficient:
@@ -343,7 +349,7 @@ def _power(x: Expansion, node: Node, operands: Sequence[Node]) -> Callable[[int]
         product = _as_products(x, base, int(r), node)
         return lambda k: x.of(product)[k]
     a, y = x.of(base), x.of(node)
-    one = x.target.add("div", [number(x.target, 1.0, node), x.whole(a[0], node)])  # type: ignore[arg-type]
+    one = x.over(1.0, a[0], node)
 
     def make(k: int) -> Coefficient:
         pairs = [(x.scaled(r * j - (k - j), a[j]), y[k - j]) for j in inwards(1, k)]
