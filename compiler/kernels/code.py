@@ -41,6 +41,8 @@ class Code:
         self._open: list[tuple[Block, dict[Key, Value]]] = []
         self._shared: dict[Key, Value] = {}
         self._numbers: dict[Value, Any] = {}
+        self.products: dict[Value, tuple[Value, ...]] = {}
+        """The factors of values that are products."""
         self.rules: dict[Value, Rule] = {}
         """Derivatives given as a whole, by the last value that each belongs to."""
         self.fixed: set[Value] = set()
@@ -220,6 +222,8 @@ class Code:
             if key in seen:
                 return seen[key]
         made = self.value(type)
+        if name == "mul":
+            self.products[made] = args
         block, seen = self._open[-1]
         block.body.append(Instr(name, args, (made,), attrs, origin=self.origin))
         seen[key] = made

@@ -40,6 +40,8 @@ class Control:
     dyadic: bool = False
     safety: float = 0.9
     shrink: float = 0.2
+    smaller_step: float = 0.1
+    """After a step that the method had proposed, and whose values were no numbers."""
 
     def load(self) -> None:
         """Read the table `settings` in the entry block: t0, t1, longest, first, rtol, atol (each n times)."""

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.ir.series import NoSeries
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
 from ndl.compiler.kernels.ir import KernelError, Value
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
 from ndl.compiler.kernels.vectors import Held
+from ndl.compiler.passes.series import series_function
 
 LARGEST = 64
 """States beyond which code for each component is no longer what pays."""
@@ -64,6 +66,7 @@ class Field:
         refuse(self.model, self.checks, self.watches)
         self.drivers = Drivers(self.code, self.model.inputs, self.own)
         self.scalars: Scalars = DrivenScalars(self.code, self._weight, self.drivers)
+        self._series: dict[int, Function] = {}
         self.code.buffer("weights", "table", "in")
         self.code.buffer("own", "member", "in")
 
@@ -208,6 +211,15 @@ class Field:
     def evaluate(self, function: Function, t: Value, x: Sequence[Value]) -> dict[str, Values]:
         found = self.scalars.call(function, self.arguments(t, x))
         return dict(zip(found, self.scalars.spread(list(found.values()))))
+
+    def series(self, t: Value, x: Sequence[Value], order: int) -> Values:
+        """Taylor coefficients 0, …, order of the solution through x at t, `[order + 1, n]`."""
+        if order not in self._series:
+            try:
+                self._series[order] = series_function(self.model, order)
+            except NoSeries as reason:
+                raise Unsupported(str(reason)) from None
+        return self.evaluate(self._series[order], t, x)["series"]
 
     def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """dx/dt, `n` values."""

@@ -21,7 +21,7 @@ from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Con
 from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
-from ndl.compiler.kernels.pace import ErrorPace, GridPace, Judged
+from ndl.compiler.kernels.pace import ErrorPace, GridPace, Judged, Pace, ProposedPace
 from ndl.compiler.kernels.rows import state_names, store_rows, title
 from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper, Variant
 
@@ -55,8 +55,9 @@ class _Forward:
         self.control = Control(
             code, self.n, order + 1, variant.grow, variant.sign, variant.vector, stepper.dyadic
         )
-        pace = ErrorPace if variant.adaptive else GridPace
-        self.pace = pace(code, stepper.slope, self.control, order)
+        paces = ProposedPace if stepper.proposes else ErrorPace
+        pace = paces if variant.adaptive else GridPace
+        self.pace: Pace = pace(code, stepper.slope, self.control, order)
         self.watch = Watch(self.field, self.control)
         code.buffer("counts", "table", "in", "i32")
         code.buffer("x0", "member", "in")
@@ -131,6 +132,8 @@ class _Forward:
         self.field.carry_own(mine)
         x, t, pace = place.x, place.t, place.pace
         target = self.watch.target(place.sides) if place.sides is not None else control.t1
+        if self.v.adaptive and self.stepper.proposes:
+            pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
         end, still = self.pace.end(t, pace, target)
         if self.field.checked:
             # what does not hold at the start ends the run there
@@ -167,6 +170,13 @@ class _Forward:
             *place.x, *place.carry, place.t, size, *rest, steps, rejected, evaluations, status, place.slot,
             *sides, *mine, code.op("or", done, failed),
         ]  # fmt: skip
+
+    def proposed(self, t: Value, x: list[Value], carry: list[Value], pace: Sequence[Value]) -> Value:
+        """The method's own step, after a rejection no larger than what that left."""
+        code, (h, _, again) = self.code, pace
+        size = self.stepper.proposal(t, h, x, carry)
+        size = code.op("select", code.op("gt", size, 0.0), size, h)
+        return code.op("select", again, self.control.smaller(h, size), size)
 
     def placed(self, carried: list[Value]) -> tuple[Place, list[Value], list[Value]]:
         """What is carried, by name: the place, the counts, the trajectory's own weights."""

@@ -58,6 +58,15 @@ class Pace(ABC):
         """What is carried after a step that ended at t."""
         return list(carried)
 
+    def numbers(self, made: Attempt) -> Value:
+        """Whether an attempt came to finite values, and its iteration to an end."""
+        code = self.code
+        total = code.op("abs", made.x1[0])
+        for v in made.x1[1:]:
+            total = code.op("add", total, code.op("abs", v))
+        found = code.op("isfinite", total)
+        return found if made.ok is None else code.op("and", found, made.ok)
+
 
 class ErrorPace(Pace):
     """The error decides. Carried are the size of the next step, the logarithm of the last error, and whether
@@ -100,6 +109,22 @@ class ErrorPace(Pace):
         return Judged(accept, square, still, code.const(TINY, "i32"), after)
 
 
+class ProposedPace(ErrorPace):
+    """The method proposes steps whose errors it has seen to; only values that are not finite are rejected."""
+
+    def judge(self, made: Attempt, carried: Sequence[Value], still: Value, cut: Value) -> Judged:
+        code, control, (h, _, again) = self.code, self.control, carried
+        assert made.error is not None
+        square = control.mean_square(made.error, control.scale(made.x0, made.x1))
+        accept = code.op("and", self.numbers(made), code.op("not", still))
+        factor = code.op("select", accept, 1.0, control.smaller_step)
+        next_h = code.op("mul", code.op("abs", made.h), factor)
+        cut = code.op("and", cut, code.op("not", again))
+        next_h = code.op("select", code.op("and", accept, cut), control.larger(next_h, h), next_h)
+        after = [next_h, code.const(0.0), code.op("not", accept)]
+        return Judged(accept, square, still, code.const(TINY, "i32"), after)
+
+
 class GridPace(Pace):
     """Steps end at the times of the table `ends`, and where an event cuts them short. Carried are the size of
     the last step and the place in the table."""
@@ -124,13 +149,8 @@ class GridPace(Pace):
         return sooner(end, target), self.code.const(False, "bool")
 
     def judge(self, made: Attempt, carried: Sequence[Value], still: Value, cut: Value) -> Judged:
-        code = self.code
-        total = code.op("abs", made.x1[0])
-        for v in made.x1[1:]:
-            total = code.op("add", total, code.op("abs", v))
-        accept, status = code.op("isfinite", total), code.const(BROKEN, "i32")
+        code, accept, status = self.code, self.numbers(made), self.code.const(BROKEN, "i32")
         if made.ok is not None:
-            accept = code.op("and", accept, made.ok)
             status = code.op("select", made.ok, status, code.const(STUCK, "i32"))
         accept = code.op("and", accept, code.op("not", still))
         square = code.const(0.0)

@@ -84,6 +84,8 @@ class Stepper(ABC):
     """Whether adaptive steps end at dyadic times."""
     straight: bool = False
     """Whether a step is straight code, of which nets have a derivative."""
+    proposes: bool = False
+    """Whether it knows beforehand how large a step the tolerances allow (`proposal`)."""
 
     def __init__(self, code: Code, field: Field) -> None:
         self.code, self.field = code, field
@@ -99,6 +101,10 @@ class Stepper(ABC):
     @abstractmethod
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         """What is carried at first; `f0` is the slope there if it is known."""
+
+    def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
+        """The size of a step from (t, x) whose error is within the tolerances; h is the last one's."""
+        raise NotImplementedError(self.name)
 
     @abstractmethod
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:

@@ -117,10 +117,9 @@ class Builder(Statements, Types, Expressions):
         )
 
     def on_order(self, place: Place, c: list[Any]) -> tuple[t.Expr, t.Expr | None]:
-        terms = [
-            self.on_number((k.start, k.end), [k]) if k.kind == "NUMBER" else self.name(k) for k in c if k
-        ]
-        return terms[0], terms[1] if len(terms) > 1 else None
+        order, embedded = c
+        number = order.kind == "NUMBER"
+        return self.on_number((order.start, order.end), [order]) if number else self.name(order), embedded
 
     def on_solve(self, place: Place, c: list[Any]) -> t.Solve:
         target, alias, block = c

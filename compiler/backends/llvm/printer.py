@@ -72,7 +72,7 @@ class Printer:
         name = self.kernel.name
         self.put_raw(
             f"define void @{name}(ptr noalias readonly %buffers, ptr %counter, i64 %members, i64 %last) "
-            "nounwind {"
+            "nounwind alignstack(64) {"  # what is spilled are vectors, which should not cross cache lines
         )
         self.open("start")
         for k, b in enumerate(self.kernel.buffers):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
+from ndl.compiler.backends.torch.arrays import docstring
 from ndl.compiler.backends.torch.models import ModelPrinter
 from ndl.compiler.backends.torch.operators import Classes
 from ndl.compiler.backends.torch.solvers import solver_lines
@@ -64,13 +65,18 @@ def print_module(
         printer = ModelPrinter(m, classes, variants, file)
         chunks.append(printer.finish(printer.lines(reserved[m.name])))
     solver_chunks = [solver_lines(s, classes.reserve(s.name)) for s in solvers]
-    from ndl.compiler.backends.torch.arrays import docstring
-
     title = doc or (f"Compiled by ndl from {file}." if file else "Compiled by ndl.")
     parts = ["\n".join(docstring(title)) + "\n", used_head([*classes.lines, *chunks, *solver_chunks])]
     for chunk in [*classes.lines, *chunks, *solver_chunks]:
         parts.append("\n\n" + "\n".join(chunk) + "\n")
     return "\n".join(parts[:2]) + "".join(parts[2:])
+
+
+def print_method(model: ModelIR, name: str, function: Function) -> str:
+    """A function of (t, states) as a module with one method of the model, made after its class."""
+    chunk = ModelPrinter(model, Classes(), {}, "").method(name, function)
+    doc = "\n".join(docstring(f"Of `{model.name}`, compiled by ndl."))
+    return f"{doc}\n\n{used_head([chunk])}\n\n" + "\n".join(chunk) + "\n"
 
 
 def count_variants(functions: Iterable[Function]) -> dict[str, int]:
