@@ -41,8 +41,8 @@ def by_kernel(problem: Problem) -> Solution | None:
         return None
 
 
-def kernel_run(problem: Problem) -> KernelRun:
-    """The run by kernels. Raises `NoKernel` with the reason where there is none."""
+def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
+    """The run by kernels, for a `target` of choice. Raises `NoKernel` with the reason where there is none."""
     model, solver = problem.model, problem.method.solver
     if model.KERNELS is None:
         raise NoKernel("the model was not compiled with its kernels")
@@ -64,8 +64,8 @@ def kernel_run(problem: Problem) -> KernelRun:
         sde.refuse(problem)
         stepper = noisy_stepper_of(problem, path_of(problem))
         noisy = noisy_problem(problem, stepper)
-        return sde.NoisyRun(noisy, stepper, model.KERNELS, target_of(problem))
-    return KernelRun(problem, stepper_of(problem), model.KERNELS, target_of(problem))
+        return sde.NoisyRun(noisy, stepper, model.KERNELS, target or target_of(problem))
+    return KernelRun(problem, stepper_of(problem), model.KERNELS, target or target_of(problem))
 
 
 def target_of(problem: Problem) -> str:
