@@ -10,13 +10,28 @@ from ndl.runtime.methods import StepSolver, Tableau
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a splitting: a term followed by `steps` steps of a `solver`; by exponentials, which the
+    runtime makes, where that is None; or, without a `name`, the components `moves` with the others held,
+    time standing at the fraction `inside` of a step."""
+
+    name: str = ""
+    solver: Tableau | type[StepSolver] | None = None
+    options: tuple[tuple[str, float], ...] = ()
+    steps: int = 1
+    moves: tuple[bool, ...] = ()
+    inside: float = 0.0
+
+
+@dataclass(frozen=True)
 class Request:
     """A kernel for a model: the method, the direction, and what is to be kept.
 
     `solver` is a tableau, or the class of a step solver with the values of its `options`. `own` names the
     weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
     state, `grow` how fast a step may grow; `backward` asks for the derivative. `inside`: some saved times
-    lie inside steps, which only noise asks for.
+    lie inside steps, which only noise asks for. `parts` are those of a splitting, `uneven` says that its
+    last step is shorter.
     """
 
     solver: Tableau | type[StepSolver]
@@ -33,6 +48,8 @@ class Request:
     options: tuple[tuple[str, float], ...] = ()
     noise: bool = False
     inside: bool = False
+    parts: tuple[Part, ...] = ()
+    uneven: bool = False
 
 
 @dataclass(frozen=True)
