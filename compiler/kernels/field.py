@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,12 @@ class Field:
     watches: bool = False
     """Whether the kernel watches for events."""
     weights: dict[str, Weight] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
+    """Terms that are evaluated on their own."""
+    made: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Names and shapes of what the runtime makes of weights: each trajectory's own where some weight is."""
+    term: str | None = None
+    """The term whose rate this is; the whole right-hand side if None."""
 
     def __post_init__(self) -> None:
         refuse(self.model, self.checks, self.watches)
@@ -88,6 +95,10 @@ class Field:
             kind = "each" if name in self.own else "whole" if name in held - apart else "shared"
             w = Weight(name, shape, kind == "each", counts[kind], kind == "whole")
             self.weights[name] = w
+            counts[kind] += w.size
+        for name, shape in self.made:
+            kind = "each" if self.own else "shared"
+            self.weights[name] = w = Weight(name, shape, bool(self.own), counts[kind])
             counts[kind] += w.size
         if counts["whole"] > LARGEST_NET:
             raise Unsupported(f"its nets have {counts['whole']} weights, more than {LARGEST_NET}")
@@ -128,7 +139,9 @@ class Field:
             model = self.model
             conditions = [r.condition for r in model.requires]
             events = [f for e in model.events for f in (e.guard, e.reset, e.period)]
-            for function in (model.drift, model.diffusion, model.correction, *conditions, *events):
+            terms = [model.terms[name] for name in self.terms]
+            more = (*conditions, *events, *terms)
+            for function in (model.drift, model.diffusion, model.correction, *more):
                 if function is not None:
                     found = scalars.call(function, self.arguments(t, x, scalars))
                     scalars.spread(list(found.values()))
@@ -223,9 +236,16 @@ class Field:
 
     def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """dx/dt, `n` values."""
-        assert self.model.drift is not None
-        found = self.evaluate(self.model.drift, t, x)
+        function = self.model.drift if self.term is None else self.model.terms[self.term]
+        assert function is not None
+        found = self.evaluate(function, t, x)
         return [v for s in self.model.states for v in np.asarray(found[s.name], object).flat]
+
+    def part(self, term: str) -> Field:
+        """The same weights with a term alone as the rate."""
+        found = copy(self)
+        found.term = term
+        return found
 
     @property
     def checked(self) -> bool:
@@ -294,14 +314,15 @@ class Field:
 
     def jacobian(self, t: Value, x: Sequence[Value]) -> list[list[Value]]:
         """The derivative of the rates by the state, row by row: the model's formula, or by pullback."""
-        if self.model.jacobian is None:
+        if self.model.jacobian is None or self.term is not None:
             return self._pulled(t, x, x)
         found = self.evaluate(self.model.jacobian, t, x)["jacobian"]
         return [list(row) for row in np.asarray(found, object)]
 
     def time_rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """The partial derivative of the rates by t."""
-        return [row[0] for row in self._pulled(t, x, [t])]
+        # x may itself have been computed from t
+        return [row[0] for row in self._pulled(t, x, [t, *x])]
 
     def _pulled(self, t: Value, x: Sequence[Value], wrt: Sequence[Value]) -> list[list[Value]]:
         rates, one = self.rate(t, x), self.code.const(1.0)

@@ -1,11 +1,12 @@
 """The Brownian path at the times of a kernel's steps, made where it is used.
 
 `GridPath` serves fixed steps. All trajectories take the same ones, so that which cells of the dyadic tree a
-time needs is known beforehand: tables say, for each time, the root cell, the leaf in it, how deep to go and
-from which level the way differs from that to the time before. The cells on the way stand in the buffer
-`cells`, four numbers a level and channel. A time costs two normals for each new level. Tables, one row for
-each time: `path_root`, `path_high` and `path_low` (the leaf's number), `path_from`, `path_depth`,
-`path_theta` (place in the leaf).
+time needs is known beforehand: tables say, for each time, the root cell, the leaf in it, how deep to go,
+from which level the way differs from that to the time before, and down to which level it is that to the next
+one. The cells that the next time starts from stand in the buffer `cells`, four numbers a level and channel;
+those below, most of them, in registers. A time costs two normals for each new level. Tables, one row for
+each time: `path_root`, `path_high` and `path_low` (the leaf's number), `path_from`, `path_keep`,
+`path_depth`, `path_theta` (place in the leaf).
 
 `FreePath` gives the path at any time, from its root cell down, in registers alone: as many halvings as the
 time has binary digits, 34 at the most. It serves adaptive steps, and times inside steps.
@@ -55,7 +56,7 @@ class GridPath(Path):
         super().__init__(cells)
         code = self.code
         code.buffer("path_theta", "table", "in")
-        for name in ("path_root", "path_high", "path_low", "path_from", "path_depth"):
+        for name in ("path_root", "path_high", "path_low", "path_from", "path_keep", "path_depth"):
             code.buffer(name, "table", "in", "i32")
         code.buffer("cells", "member", "inout")
 
@@ -72,34 +73,44 @@ class GridPath(Path):
         code, whole = self.code, self.cells.whole
         root, depth = code.load("path_root", k), code.load("path_depth", k)
         leaf = code.load("path_high", k), code.load("path_low", k)
-        start = code.op("add", code.load("path_from", k), whole(1))
+        known, wanted = code.load("path_from", k), code.load("path_keep", k)
+        new = code.op("lt", known, whole(0))
+        code.when(new, lambda: self._root(root))
+        first = code.op("select", new, whole(0), known)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            level = carried[0]
-            top = code.op("eq", level, whole(0))
-            code.when(top, lambda: self._root(root))
-            code.when(code.op("not", top), lambda: self._half(root, leaf, level))
-            return [code.op("add", level, whole(1))]
+            level, parent = carried[0], code.op("sub", carried[0], whole(1))
+            number = self._shifted(leaf, code.op("sub", whole(DEPTH), parent))
+            _, bit = self._shifted(leaf, code.op("sub", whole(DEPTH), level))
+            right = code.op("to_bool", code.op("bit_and", bit, whole(1)))
+            halves = self.cells.half(root, level, number, right, _cells(carried[1:]))
+            code.when(code.op("le", level, wanted), lambda: self._keep(level, halves))
+            return [code.op("add", level, whole(1)), *_flat(halves)]
 
-        code.loop([start], lambda c: code.op("le", c[0], depth), turn)
+        start = [code.op("add", first, whole(1)), *_flat(self._kept(first))]
+        last = code.loop(start, lambda c: code.op("le", c[0], depth), turn)[1:]
         theta = code.load("path_theta", k)
-        found = [self.cells.inside(self._cell(depth, c), theta) for c in range(self.channels)]
+        found = [self.cells.inside(cell, theta) for cell in _cells(last)]
         return [w for w, _ in found] + [i for _, i in found]
 
     def _root(self, root: Value) -> list[Value]:
         zero = self.cells.whole(0)
-        for c in range(self.channels):
-            self._keep(zero, c, self.cells.following(root, self._cell(zero, c), c))
+        before = self._kept(zero)
+        self._keep(zero, [self.cells.following(root, cell, c) for c, cell in enumerate(before)])
         return []
 
-    def _half(self, root: Value, leaf: Number, level: Value) -> list[Value]:
-        parent = self.code.op("sub", level, self.cells.whole(1))
-        above = [self._cell(parent, c) for c in range(self.channels)]
-        number = self._shifted(leaf, self.code.op("sub", self.cells.whole(DEPTH), parent))
-        _, bit = self._shifted(leaf, self.code.op("sub", self.cells.whole(DEPTH), level))
-        right = self.code.op("to_bool", self.code.op("bit_and", bit, self.cells.whole(1)))
-        for c, cell in enumerate(self.cells.half(root, level, number, right, above)):
-            self._keep(level, c, cell)
+    def _row(self, level: Value, c: int, j: int) -> Value:
+        code, whole = self.code, self.cells.whole
+        return code.op("add", code.op("mul", level, whole(4 * self.channels)), whole(4 * c + j))
+
+    def _kept(self, level: Value) -> list[Cell]:
+        rows = [[self._row(level, c, j) for j in range(4)] for c in range(self.channels)]
+        return [Cell(*(self.code.load("cells", r) for r in row)) for row in rows]
+
+    def _keep(self, level: Value, cells: Sequence[Cell]) -> list[Value]:
+        for c, cell in enumerate(cells):
+            for j, v in enumerate(cell.values):
+                self.code.store("cells", self._row(level, c, j), v)
         return []
 
     def _shifted(self, leaf: Number, by: Value) -> Number:
@@ -116,17 +127,6 @@ class GridPath(Path):
             code.op("select", far, whole(0), shifted_high),
             code.op("select", far, shifted_high, near_low),
         )
-
-    def _row(self, level: Value, c: int, j: int) -> Value:
-        code, whole = self.code, self.cells.whole
-        return code.op("add", code.op("mul", level, whole(4 * self.channels)), whole(4 * c + j))
-
-    def _cell(self, level: Value, c: int) -> Cell:
-        return Cell(*(self.code.load("cells", self._row(level, c, j)) for j in range(4)))
-
-    def _keep(self, level: Value, c: int, cell: Cell) -> None:
-        for j, v in enumerate(cell.values):
-            self.code.store("cells", self._row(level, c, j), v)
 
 
 class FreePath(Path):

@@ -9,7 +9,7 @@ from ndl.compiler.backends.llvm.printer import WIDTHS, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
-from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.ir.model import ModelIR, SolverIR
 from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
@@ -23,6 +23,16 @@ from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.noisy import NoisyMethod, NoisyStep, NoisyTableau
 from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.splitting import (
+    LARGEST_EXACT,
+    ExactFlow,
+    Flow,
+    HeldFlow,
+    SplitStepper,
+    SteppedFlow,
+    exact_name,
+    exact_shares,
+)
 from ndl.compiler.kernels.stepped import SteppedMethod
 from ndl.compiler.kernels.stepper import Stepper, Variant
 from ndl.compiler.kernels.text import show
@@ -31,7 +41,7 @@ from ndl.compiler.passes.choose import choose_method
 from ndl.runtime import methods
 from ndl.runtime.kernels.choose import MANY
 from ndl.runtime.kernels.cpu_engine import Program
-from ndl.runtime.kernels.request import Made, Request, Weight
+from ndl.runtime.kernels.request import Made, Part, Request, Weight
 
 
 class Kernels:
@@ -97,12 +107,14 @@ class Kernels:
             request.vector, request.grow, kept, request.drivers,
         )  # fmt: skip
         code = Code(request.precision)
-        watches = not (request.noise or request.backward)
-        field = Field(code, self.ir, request.own, checks=True, watches=watches)
+        watches = not (request.noise or request.backward or request.parts)
+        more = split_fields(self.ir, request)
+        field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
         if request.drivers and request.noise:
             raise Unsupported("gradients of paths go by methods without noise")
-        stepper = noisy_stepper_of(field, request) if request.noise else stepper_of(code, field, request)
+        make = noisy_stepper_of if request.noise else split_stepper_of if request.parts else stepper_of
+        stepper = make(field, request)
         if request.drivers and not isinstance(stepper, ExplicitStepper):
             raise Unsupported("gradients of paths go by explicit methods alone")
         if request.backward:
@@ -114,9 +126,10 @@ class Kernels:
         return _named(kernel), field, field.size + stepper.width
 
 
-def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
+def stepper_of(field: Field, request: Request | Part) -> Stepper:
     """The code of the method's steps. Raises `Unsupported`."""
-    t = request.solver
+    code, t = field.code, request.solver
+    assert t is not None
     if isinstance(t, type):
         if t.IR is None:
             raise Unsupported(f"`{t.NAME}` was not compiled here")
@@ -138,6 +151,47 @@ def noisy_stepper_of(field: Field, request: Request) -> Stepper:
         method = NoisyStep(field, t.IR, dict(request.options))
     grid = not (request.adaptive or request.backward)
     return NoisyStepper(field, method, grid, request.inside)
+
+
+def split_fields(ir: ModelIR, request: Request) -> dict[str, Any]:
+    """What a splitting's field has more: terms, and the matrices of exact flows."""
+    terms = tuple(p.name for p in request.parts if p.name)
+    if not terms:
+        return {}
+    n = sum(s.size for s in ir.states)
+    exact = [p.solver is None for p in request.parts]
+    if any(exact) and n > LARGEST_EXACT:
+        raise Unsupported(f"an exponential of {n} states is too large")
+    groups = (0, 1) if request.uneven else (0,)
+    made = tuple(
+        (exact_name(request.parts[k].name, share, g), (n, n + 1))
+        for k, share in exact_shares(_split_ir(request), exact)
+        for g in groups
+    )
+    return {"terms": terms, "made": made}
+
+
+def split_stepper_of(field: Field, request: Request) -> Stepper:
+    """The steps of a splitting."""
+    flows: list[Flow] = []
+    for part in request.parts:
+        if not part.name:
+            flows.append(HeldFlow(field, part.moves, part.inside))
+        elif part.solver is None:
+            flows.append(ExactFlow(field, part.name, request.uneven))
+        else:
+            inner = stepper_of(field.part(part.name), part)
+            if isinstance(inner, ImplicitStepper):
+                raise Unsupported(f"`{inner.name}` follows a part of it")
+            flows.append(SteppedFlow(inner, part.steps))
+    return SplitStepper(field, _split_ir(request), flows)
+
+
+def _split_ir(request: Request) -> SolverIR:
+    solver = request.solver
+    if not isinstance(solver, type) or solver.IR is None:
+        raise Unsupported("its method was not compiled here")
+    return solver.IR  # type: ignore[no-any-return]
 
 
 def tableau_of(t: methods.Tableau) -> Tableau:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ndl.runtime.errors import SettingError
-from ndl.runtime.kernels import sde, triton_engine
+from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
@@ -51,10 +51,11 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
     for found, why in (
         (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
-        (problem.method.kind not in ("ode", "sde"), f"`{name}` is not yet a kernel"),
+        (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
         (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
         (problem.taped and bool(model.EVENTS), "gradients through events are torch's"),
+        (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
         (problem.t0 == problem.t1, "the span is empty"),
     ):
@@ -65,6 +66,8 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         stepper = noisy_stepper_of(problem, path_of(problem))
         noisy = noisy_problem(problem, stepper)
         return sde.NoisyRun(noisy, stepper, model.KERNELS, target or target_of(problem))
+    if problem.method.kind == "split":
+        return split.split_run(problem, model.KERNELS, target or target_of(problem))
     return KernelRun(problem, stepper_of(problem), model.KERNELS, target or target_of(problem))
 
 

@@ -82,6 +82,7 @@ class KernelRun:
         self.pace = Pace.of(problem, stepper)
         self.found: Found
         self.values = [value_of(problem.model, name) for name, _ in names]
+        """The weights that the kernel reads, in its order."""
         self.steps = problem.save.kind == "steps"
         watch = watch or bool(problem.model.EVENTS)
         self.known = self.pace.fixed and not watch
@@ -90,7 +91,7 @@ class KernelRun:
         if not (stepper.extrapolates or self.pace.fixed):
             self.tol = proportional(self.tol, stepper.order)
         self.request = Request(
-            solver=_solver_of(problem),
+            solver=solver_of(problem),
             adaptive=not self.pace.fixed,
             precision="f64" if problem.dtype == torch.float64 else "f32",
             own=own_names(problem.model, names) | drivers.own,
@@ -100,7 +101,7 @@ class KernelRun:
             vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
             grow=stepper.grow,
             target=target,
-            options=_options_of(problem),
+            options=options_of(problem),
             keep=problem.taped and self.known and target == "cpu",
             watch=watch,
             drivers=drivers.wanted,
@@ -113,6 +114,8 @@ class KernelRun:
         if self.kept_room > KEPT:
             self.request = replace(self.request, keep=False)
             self.made = self._make(self.request)
+        # a run whose derivative has no kernel goes by torch as a whole
+        self.back = self._make(replace(self.request, backward=True, tape=False)) if problem.taped else None
         self.tables = self._fixed_tables() if self.known else self._adaptive_tables()
 
     def _requested(self, request: Request) -> Request:
@@ -269,7 +272,8 @@ class KernelRun:
         self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         """The cotangents of x0 `[B, n]`, of the coefficients of paths and of the weights."""
-        made = self._make(replace(self.request, backward=True, tape=False))
+        made = self.back
+        assert made is not None
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
         new = self.like.new_empty
@@ -444,12 +448,12 @@ class KernelRun:
         return Script(table, record.firings(self.p), record.restarts(), given=self.pace.fixed)
 
 
-def _solver_of(problem: Problem) -> Tableau | type[StepSolver]:
+def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
     solver = problem.method.solver
     return solver if isinstance(solver, Tableau) else type(solver)
 
 
-def _options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
+def options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
     """The numbers among a step solver's own options."""
     solver = problem.method.solver
     options = solver.options if isinstance(solver, StepSolver) else {}

@@ -10,6 +10,20 @@ from ndl.runtime.methods import StepSolver, Tableau
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a splitting: a term followed by `steps` steps of a `solver`; by exponentials, which the
+    runtime makes, where that is None; or, without a `name`, the components `moves` with the others held,
+    time standing at the fraction `inside` of a step."""
+
+    name: str = ""
+    solver: Tableau | type[StepSolver] | None = None
+    options: tuple[tuple[str, float], ...] = ()
+    steps: int = 1
+    moves: tuple[bool, ...] = ()
+    inside: float = 0.0
+
+
+@dataclass(frozen=True)
 class Request:
     """A kernel for a model: the method, the direction, and what is to be kept.
 
@@ -18,7 +32,7 @@ class Request:
     state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says that a run with a
     tape may leave arrays to it. `inside`: some saved times lie inside steps, which only noise asks for.
     `watch` says that each trajectory goes at its own time even with fixed steps: for events, and to see where
-    one fails.
+    one fails. `parts` are those of a splitting, `uneven` says that its last step is shorter.
     """
 
     solver: Tableau | type[StepSolver]
@@ -39,6 +53,8 @@ class Request:
     watch: bool = False
     drivers: bool = False
     """Whether the derivative is also by the coefficients of paths (of those that `own` names)."""
+    parts: tuple[Part, ...] = ()
+    uneven: bool = False
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def grid_tables(path: BrownianPath, times: Floats, like: Tensor) -> dict[str, Te
         "path_high": _whole(leaf >> 32, like),
         "path_low": _whole(leaf, like),
         "path_from": _whole(shared, like),
+        "path_keep": _whole(np.append(shared[1:], -1), like),
         "path_depth": _whole(depth, like),
         "path_theta": _real(theta, like),
     }
