@@ -54,7 +54,7 @@ def kernel_run(problem: Problem) -> KernelRun:
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde"), f"`{name}` is not yet a kernel"),
         (noisy and not fixed, "noise with adaptive steps is not yet a kernel"),
-        (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
+        (problem.taped and model.BREAKS > 0 and not fixed, "gradients past a located break are torch's"),
         (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
         (problem.taped and bool(model.EVENTS), "gradients through events are torch's"),
         (noisy and bool(model.EVENTS), "noise with events is not yet a kernel"),
