@@ -18,7 +18,7 @@ from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.roots import locate
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.stepper import Dense
+from ndl.compiler.kernels.stepper import Attempt, Dense
 
 FIRST = 4.0**-10
 """Where the first sample of an early step stands: 4^-10, …, 4^-2, then the quarters."""
@@ -134,24 +134,23 @@ class Watch:
 
     # ------------------------------------------------------------ where roots are
 
-    def search(self, t: Value, h: Value, dense: Dense, sides: Sides) -> tuple[Value, Value, list[Value]]:
+    def search(self, made: Attempt, dense: Dense, sides: Sides) -> tuple[Value, Value, list[Value]]:
         """Whether some root event happens in the step, the fraction of the step at which the first one has
         happened, and which events of `roots` fire there."""
-        code = self.code
-        found = self.samples(t, h, dense, sides)
+        code, t, h = self.code, made.t, made.h
+        found = self.samples(made, dense, sides)
         tight = self.tight(t, h)
         hit, best, before = code.const(False, "bool"), code.const(2.0), []
-        for place, (passed, low, high, value) in enumerate(found):
+        for place, (passed, low, high, value, start) in enumerate(found):
 
             def along(theta: Value, place: int = place) -> Value:
                 x, at = dense.at(theta), code.op("fma", theta, h, t)
                 return self.signed(place, self.field.guard(self.roots[place], at, x), sides)
 
-            def narrow(low: Value = low, high: Value = high, value: Value = value) -> list[Value]:
-                start = code.op("maximum", along(low), SMALL[code.precision])
-                return list(locate(code, along, low, high, start, value, tight))
-
-            first, after = code.when(passed, narrow, [high, high])
+            ends = low, high, code.op("maximum", start, SMALL[code.precision]), value
+            first, after = code.when(
+                passed, lambda: list(locate(code, along, *ends, tight)), [high, high]  # noqa: B023
+            )
             before.append(first)
             sooner = code.op("and", passed, code.op("lt", after, best))
             best, hit = code.op("select", sooner, after, best), code.op("or", hit, passed)
@@ -165,24 +164,27 @@ class Watch:
         size = code.op("maximum", code.op("abs", h), SMALL[code.precision])
         return code.op("fma", code.op("div", code.op("abs", t), size), unit, unit)
 
-    def samples(self, t: Value, h: Value, dense: Dense, sides: Sides) -> list[list[Value]]:
-        """Of each root event: whether its guard passes from > 0 to <= 0, between which samples, and its value
-        at the later one."""
+    def samples(self, made: Attempt, dense: Dense, sides: Sides) -> list[list[Value]]:
+        """Of each root event: whether its guard passes from > 0 to <= 0, between which samples, and its values at
+        the later one and at the earlier one."""
         code, many = self.code, len(self.roots)
         no, one = code.const(False, "bool"), code.const(1.0)
+        t, h, x0 = made.t, made.h, made.x0
+        at_start = self.turned(self.guards(t, x0), sides)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             theta, before, *rest = carried
             x, at = dense.at(theta), code.op("fma", theta, h, t)
             out = []
             for place, u in enumerate(self.turned(self.guards(at, x), sides)):
-                positive, passed, low, high, value = rest[5 * place : 5 * place + 5]
+                positive, passed, low, high, value, start, old = rest[7 * place : 7 * place + 7]
                 now = code.op("gt", u, 0.0)
                 here = code.op("and", positive, code.op("le", u, 0.0))
                 here = code.op("and", here, code.op("not", passed))
                 out += [
                     now, code.op("or", passed, here), code.op("select", here, before, low),
                     code.op("select", here, theta, high), code.op("select", here, u, value),
+                    code.op("select", here, old, start), u,
                 ]  # fmt: skip
             near = code.op("lt", theta, 0.25)
             after = code.op("select", near, code.op("mul", theta, 4.0), code.op("add", theta, 0.25))
@@ -190,10 +192,10 @@ class Watch:
 
         first = code.op("select", sides.early, FIRST, 0.25)
         start = [first, code.const(0.0)]
-        for armed in sides.armed:
-            start += [armed, no, one, one, one]
+        for armed, u in zip(sides.armed, at_start):
+            start += [armed, no, one, one, one, one, u]
         found = code.loop(start, lambda c: code.op("le", c[0], 1.0), turn)[2:]
-        return [list(found[5 * place + 1 : 5 * place + 5]) for place in range(many)]
+        return [list(found[7 * place + 1 : 7 * place + 6]) for place in range(many)]
 
     # ------------------------------------------------------------ timed events
 

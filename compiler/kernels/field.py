@@ -15,7 +15,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
 from ndl.compiler.kernels.ir import KernelError, Value
 from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, shape_of
 from ndl.compiler.kernels.vectors import Held
 from ndl.compiler.passes.series import series_function
 
@@ -68,6 +68,8 @@ class Field:
     """Names and shapes of what the runtime makes of weights: each trajectory's own where some weight is."""
     term: str | None = None
     """The term whose rate this is; the whole right-hand side if None."""
+    unlocated: str = ""
+    """Why discontinuities of the rates cannot be looked for, if they cannot."""
 
     def __post_init__(self) -> None:
         refuse(self.model, self.checks, self.watches)
@@ -145,6 +147,12 @@ class Field:
                 if function is not None:
                     found = scalars.call(function, self.arguments(t, x, scalars))
                     scalars.spread(list(found.values()))
+            if model.breaks is not None:
+                try:
+                    found = scalars.call(model.breaks, self.arguments(t, x, scalars))
+                    scalars.spread(list(found.values()))
+                except Unsupported as reason:
+                    self.unlocated = str(reason)
         self.drivers.read = drivers.read
         length = sum(1 for _ in block.walk())
         if length > LONGEST:
@@ -306,6 +314,21 @@ class Field:
         function = self.model.events[k].period
         assert function is not None
         return self._number(function, self.code.const(0.0), [self.code.const(0.0)] * self.size)
+
+    @property
+    def break_count(self) -> int:
+        """How many values the break functions of the model are."""
+        if self.model.breaks is None:
+            return 0
+        return sum(int(np.prod(shape_of(node))) for _, node in self.model.breaks.outputs)
+
+    def breaks(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """Values whose change of sign is a discontinuity of the rates."""
+        if self.unlocated:
+            raise Unsupported(f"a discontinuity is to be located: {self.unlocated}")
+        assert self.model.breaks is not None
+        found = self.evaluate(self.model.breaks, t, x)
+        return [v for value in found.values() for v in np.asarray(value, object).flat]
 
     def _number(self, function: Function, t: Value, x: Sequence[Value]) -> Value:
         (value,) = self.evaluate(function, t, x).values()

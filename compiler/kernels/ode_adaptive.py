@@ -4,18 +4,19 @@ grid of times that events may cut.
 Tables: `settings` (see `control`; for a grid `first` is its step), `times` (saved times), `ends` (see
 `pace`), `counts` (most steps, saved times, rows of the tape, of the record of events). Row r of `saved` is
 component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
-`tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps;
-steps beyond the tape are counted, not kept. Rows of `report`: accepted steps, rejected ones, evaluations, how
-it ended, saved times, events. Rows of `ended`: the time, and the size of the last attempt where the run could
-not go on.
+`tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
+(`tape_fresh`: whether it crosses a break); steps beyond the tape are counted, not kept. Rows of `report`:
+accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
+the size of the last attempt where the run could not go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Control
 from ndl.compiler.kernels.events import Sides, Watch
@@ -34,7 +35,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 @dataclass
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
-    the size of steps, `sides` what events remember, `slot` the next saved time."""
+    the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time."""
 
     x: list[Value]
     carry: list[Value]
@@ -42,6 +43,7 @@ class Place:
     pace: list[Value]
     slot: Value
     sides: Sides | None
+    edge: Edge | None = None
 
 
 class _Forward:
@@ -59,6 +61,8 @@ class _Forward:
         pace = paces if variant.adaptive else GridPace
         self.pace: Pace = pace(code, stepper.slope, self.control, order)
         self.watch = Watch(self.field, self.control)
+        self.breaks = Breaks(stepper, self.control)
+        self.locates = variant.adaptive and bool(self.breaks)
         code.buffer("counts", "table", "in", "i32")
         code.buffer("x0", "member", "in")
         code.buffer("last", "member", "out")
@@ -70,11 +74,13 @@ class _Forward:
         if variant.tape:
             for name in ("tape", "tape_t", "tape_h", "tape_error"):
                 code.buffer(name, "member", "out")
+            if self.locates:
+                code.buffer("tape_fresh", "member", "out", "i32")
         names = state_names(model)
         self.own = stepper.carried(names)
         self.carried = (
             *names, *self.own, "t", *self.pace.carried, "steps", "rejected", "evaluations", "status", "slot",
-            *self.watch.carried, *self.field.carried,
+            *self.watch.carried, *(self.breaks.carried if self.locates else ()), *self.field.carried,
         )  # fmt: skip
 
     def whole(self, number: int) -> Value:
@@ -110,9 +116,10 @@ class _Forward:
         noted = self.stepper.noted(carry)
         slot = self.save_now(self.whole(0), t0, [*x, *noted]) if self.v.save else self.whole(0)
         zero, sides = self.whole(0), self.watch.start(t0, x).flat() if self.watch else []
+        edge = self.breaks.start(t0, x).flat() if self.locates else []
         status = self.checked(t0, x, code.const(True, "bool"), zero)
         first = self.whole(0 if f0 is None else 2)
-        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *mine]
+        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *mine]
 
     def finish(self, carried: list[Value]) -> None:
         """What the trajectory leaves."""
@@ -140,19 +147,29 @@ class _Forward:
             still = code.op("or", still, code.op("eq", before, self.whole(UNMET)))
         made = self.stepper.attempt(t, code.op("sub", end, t), x, place.carry)
         judged = self.pace.judge(made, pace, still, code.op("eq", end, target))
-        accept = judged.accept
         evaluations = code.op("add", evaluations, made.cost)
+        crossing: Crossing | None = None
+        if place.edge is not None:
+            crossing = self.breaks.judge(made, end, judged, steps, place.edge)
+            judged = self.taken_back(judged, crossing, pace)
+            evaluations = code.op("add", evaluations, crossing.cost)
+        accept = judged.accept
         if self.v.tape:
-            self.keep(accept, steps, made, judged.square)
+            self.keep(accept, steps, made, judged.square, crossing)
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
         stopped = endless = code.const(False, "bool")
         if place.sides is None:
             slot = self.save_inside(accept, end, made, place.slot) if self.v.save else place.slot
             place = self.moved(place, made, judged, made.x1, end, slot)
+            if crossing is not None:
+                place = self.crossed(place, crossing, accept)
         else:
-            place, stopped, endless, cost = self.watched(place, made, judged, end, steps)
+            place, stopped, endless, cost = self.watched(place, made, judged, end, steps, crossing)
             evaluations = code.op("add", evaluations, cost)
+        if place.edge is not None:
+            here = self.breaks.field.breaks(place.t, place.x)
+            place.edge = replace(place.edge, g=here)
         ended = code.op("eq", place.t, control.t1)
         if place.sides is not None:
             ended = code.op("le", control.forward(code.op("sub", control.t1, place.t)), 0.0)
@@ -166,9 +183,10 @@ class _Forward:
         size, *rest = place.pace
         size = code.op("select", failed, made.h, size)
         sides = [] if place.sides is None else place.sides.flat()
+        edge = [] if place.edge is None else place.edge.flat()
         return [
             *place.x, *place.carry, place.t, size, *rest, steps, rejected, evaluations, status, place.slot,
-            *sides, *mine, code.op("or", done, failed),
+            *sides, *edge, *mine, code.op("or", done, failed),
         ]  # fmt: skip
 
     def proposed(self, t: Value, x: list[Value], carry: list[Value], pace: Sequence[Value]) -> Value:
@@ -189,7 +207,8 @@ class _Forward:
         x, carry, (t,), pace = take(self.n), take(len(self.own)), take(1), take(len(self.pace.carried))
         counts, (slot,) = take(4), take(1)
         sides = self.watch.sides(take(len(self.watch.carried))) if self.watch else None
-        return Place(x, carry, t, pace, slot, sides), counts, left
+        edge = self.breaks.edge(take(len(self.breaks.carried))) if self.locates else None
+        return Place(x, carry, t, pace, slot, sides, edge), counts, left
 
     def moved(
         self, old: Place, made: Attempt, judged: Judged, x1: list[Value], t1: Value, slot: Value
@@ -203,10 +222,35 @@ class _Forward:
         landed = self.pace.landed(t1, judged.after)
         pace = [a if a == b else code.op("select", accept, a, b) for a, b in zip(landed, judged.after)]
         (t,) = chosen([t1], [old.t])
-        return Place(chosen(x1, old.x), chosen(made.taken, made.left), t, pace, slot, old.sides)
+        return Place(chosen(x1, old.x), chosen(made.taken, made.left), t, pace, slot, old.sides, old.edge)
+
+    def taken_back(self, judged: Judged, crossing: Crossing, pace: Sequence[Value]) -> Judged:
+        """The verdict with steps over a break taken back."""
+        code, far = self.code, crossing.far
+        again = [crossing.chosen, pace[1], code.const(True, "bool")]
+        after = [code.op("select", far, a, b) for a, b in zip(again, judged.after, strict=True)]
+        # a step shortly before a break is followed by one of a given size
+        near = code.op("and", crossing.near, code.op("not", crossing.crossed))
+        after[0] = code.op("select", near, crossing.gap, after[0])
+        return replace(judged, accept=code.op("and", judged.accept, code.op("not", far)), after=after)
+
+    def crossed(self, place: Place, crossing: Crossing, rows: Value) -> Place:
+        """After a step over a break, in the `rows` that came to no event: a fresh start."""
+        code, control = self.code, self.control
+        rows = code.op("and", rows, crossing.crossed)
+        edge = crossing.edge
+        room = control.forward(code.op("sub", control.t1, place.t))
+        room = control.larger(room, 1e-300 if control.double else 1e-30)
+        size = control.smaller(edge.normal, room)
+        fresh = [size, code.const(0.0), code.const(False, "bool")]
+        carry = code.when(rows, lambda: self.stepper.begin(place.t, place.x, None), place.carry)
+        pace = [code.op("select", rows, a, b) for a, b in zip(fresh, place.pace, strict=True)]
+        close = code.op("and", edge.close, code.op("not", rows))
+        count = code.op("add", edge.count, code.op("from_bool", rows))
+        return replace(place, carry=list(carry), pace=pace, edge=replace(edge, close=close, count=count))
 
     def watched(
-        self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value
+        self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None
     ) -> tuple[Place, Value, Value, Value]:
         """After an attempt, with the events of the step fired: the place, whether the run stops, or goes
         round in circles, and what evaluations that took."""
@@ -220,7 +264,7 @@ class _Forward:
             if not watch.roots:
                 slot = self.save_dense(dense, made, end, old.slot)
                 return [no, end, slot, *made.x1]
-            hit, theta, due = watch.search(made.t, made.h, dense, before)
+            hit, theta, due = watch.search(made, dense, before)
             stop = code.op("select", hit, code.op("fma", theta, made.h, made.t), end)
             at = dense.at(code.op("select", hit, theta, 1.0))
             x1 = [code.op("select", hit, a, b) for a, b in zip(at, made.x1)]
@@ -230,6 +274,8 @@ class _Forward:
         hit, stop, slot, *rest = code.when(accept, inside, nothing)
         x1, rooted = rest[:n], dict(zip(watch.roots, rest[n:]))
         place = self.moved(old, made, judged, x1, stop, slot)
+        if crossing is not None:
+            place = self.crossed(place, crossing, code.op("and", accept, code.op("not", hit)))
         sides = watch.settle(place.t, place.x, before, code.op("and", accept, code.op("not", hit)))
         timed = dict(zip(watch.timed, watch.timed_due(place.t, sides)))
         due = [
@@ -250,7 +296,9 @@ class _Forward:
         found = list(code.when(touched, fires, kept))
         *found, stopped, endless, cost = found
         a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
-        after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]))
+        after = Place(
+            found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge
+        )
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
             after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]
@@ -281,7 +329,9 @@ class _Forward:
 
     # ------------------------------------------------------------ what is kept
 
-    def keep(self, accept: Value, steps: Value, made: Attempt, square: Value) -> None:
+    def keep(
+        self, accept: Value, steps: Value, made: Attempt, square: Value, crossing: Crossing | None
+    ) -> None:
         """A row of the tape."""
         code = self.code
 
@@ -289,6 +339,8 @@ class _Forward:
             code.store("tape_t", steps, made.t)
             code.store("tape_h", steps, made.h)
             code.store("tape_error", steps, code.op("sqrt", square))
+            if crossing is not None:
+                code.store("tape_fresh", steps, code.op("from_bool", crossing.crossed))
             store_rows(code, "tape", steps, [*made.x0, *self.stepper.kept(made)])
             return []
 

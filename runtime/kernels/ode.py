@@ -250,6 +250,8 @@ class KernelRun:
                 buffers["tape"] = self.like.new_empty(room * self.made.width, b)
                 for name in ("tape_t", "tape_h", "tape_error"):
                     buffers[name] = self.like.new_empty(room, b)
+                if "tape_fresh" in self.made.program.buffers:
+                    buffers["tape_fresh"] = self._whole(np.zeros((room, b)))
             if watch:
                 buffers["event_t"] = self.like.new_empty(events, b)
                 for name in ("event_step", "event_kind"):
@@ -442,10 +444,22 @@ class KernelRun:
         """The run for a replay."""
         taped = found if self.known else self.with_tape(found)
         table = self.step_table(taped)
+        restarts = self._crossed(taped)
         if not taped.events:
-            return Script(table, given=self.pace.fixed)
+            return Script(table, restarts=restarts, given=self.pace.fixed)
         record = self.record(taped)
-        return Script(table, record.firings(self.p), record.restarts(), given=self.pace.fixed)
+        restarts = sorted({*restarts, *record.restarts()})
+        return Script(table, record.firings(self.p), restarts, given=self.pace.fixed)
+
+    def _crossed(self, found: Found) -> list[tuple[int, int]]:
+        """Steps over a break, after which a trajectory starts afresh: (member, steps done)."""
+        fresh = found.tape.get("tape_fresh")
+        if fresh is None:
+            return []
+        many = found.report[0].cpu().numpy()
+        flags = fresh[: int(many.max(initial=0))].t().cpu().numpy().astype(bool)
+        flags &= np.arange(flags.shape[1])[None, :] < many[:, None]
+        return [(int(m), int(k) + 1) for m, k in np.argwhere(flags)]
 
 
 def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
