@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from ndl.runtime.errors import RunError
@@ -18,13 +19,23 @@ STATUSES = {
 }
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A member that did not come to its end: `status` is a key of STATUSES."""
+
+    member: int
+    status: str
+    time: float
+    last_step: float | None
+
+
 class SolveFailure(RunError):
     """A run's failure and its post-mortem.
 
     `status` is a key of STATUSES; `member` is None without an ensemble; `time` and `last_step` say where the
-    run stood; `state` names the state whose error or size gave way; `values` are the states there;
-    `partial` is the solution up to there, when any of it was kept.
-    """
+    run stood; `state` names the state whose error or size gave way; `values` are the states there; `partial`
+    is the solution up to there, when any of it was kept. `failed` lists all members that failed where the
+    others went on (runs by kernels)."""
 
     default_code = "NDL650"
 
@@ -66,6 +77,7 @@ class SolveFailure(RunError):
         self.values = values or {}
         self.advice = advice
         self.partial = partial
+        self.failed: tuple[Failed, ...] = ()
 
 
 def _short(value: Any) -> str:

@@ -73,11 +73,18 @@ class ExactFlow:
     def _exponential(self, h: Tensor) -> Tensor:
         first = float(h.reshape(-1)[0])
         if self.taped or bool((h != first).any()):
-            made: Tensor = torch.linalg.matrix_exp(self.matrix() * h[..., None, None])
+            made: Tensor = exponential(self.matrix() * h[..., None, None])
             return made
         if first not in self.known:
-            self.known[first] = torch.linalg.matrix_exp(self.matrix() * first)
+            self.known[first] = exponential(self.matrix() * first)
         return self.known[first]
+
+
+def exponential(M: Tensor) -> Tensor:
+    """exp(M), `[..., n, n]`. For a single matrix torch takes a polynomial of too low a degree, with an error
+    of 1e-10; two of them are done well."""
+    found: Tensor = torch.linalg.matrix_exp(torch.stack([M, M]))[0]
+    return found
 
 
 class HeldFlow:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from ndl.runtime.errors import SettingError
 from torch import Tensor
 
 
@@ -114,6 +115,10 @@ class StepSolver:
     """`dense(theta, x0, x1, h, carried) -> x`: continuous output over the last step, theta `[...]` in 0..1,
     `carried` the states after it. None: cubic Hermite."""
 
+    size: Callable[..., Tensor] | None = None
+    """`size(f, x, t, h, rtol, atol, **extras) -> [...]`: how large a step from (x, t) the tolerances `[n]`
+    allow, for methods that know it beforehand; h is the size of the last one."""
+
     reverse: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
     """`reverse(f, x1, t1, h, **extras) -> (x, carried)`: the state before the step that led to (x1, t1), for
     algebraically reversible methods; `extras` as for `step`, carried states being those after the step."""
@@ -123,7 +128,7 @@ class StepSolver:
 class Method:
     """A solver with its options as a user wrote them.
 
-    `options` holds rtol, atol, h, steps, max_h, first_h, tol, quadrature, …; `parts` the solvers of the
+    `options` holds rtol, atol, h, steps, hmax, h0, tol, quadrature, …; `parts` the solvers of the
     terms of a splitting, in order. `kind` is that of the solver: 'ode' for every tableau.
     """
 
@@ -156,12 +161,30 @@ class VectorField:
         self.mass = mass
         self.select: Callable[[Tensor], VectorField] | None = None
         """For a family, the field of the rows `[m]` of its members; None where one field serves any rows."""
+        self.expand: Callable[[Tensor, Tensor, int], Tensor] | None = None
+        """Of (t, x, order), the Taylor coefficients of the solution, where the model has them."""
         self.evaluations = 0
         self.jacobians = 0
+        self._expanded: tuple[Any, ...] = ()
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         self.evaluations += 1
         return self.function(t, x)
+
+    def series(self, x: Tensor, t: Tensor, order: int) -> Tensor:
+        """Coefficients 0, …, order of the Taylor series of the solution through x at t, `[..., order + 1, n]`.
+        The last ones are remembered: a method asks for them first for its step's size."""
+        if self.expand is None:
+            raise SettingError("the model does not know the Taylor series of its solution")
+        self.evaluations += 1
+        key = (x, order, torch.is_grad_enabled())
+        if self._expanded and all(a is b for a, b in zip(self._expanded, key)):
+            known_t, found = self._expanded[3:]
+            if torch.equal(known_t, t):
+                return found  # type: ignore[no-any-return]
+        found = self.expand(t, x, order)
+        self._expanded = (*key, t, found)
+        return found
 
     def jacobian(self, x: Tensor, t: Tensor) -> Tensor:
         """df/dx, `[..., n, n]`."""

@@ -7,10 +7,11 @@ have their shape per sample, or leading member axes; every method broadcasts ove
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
+from ndl.runtime.errors import SettingError
 from ndl.runtime.info import (
     DelayInfo,
     DerivedInfo,
@@ -53,6 +54,12 @@ class Path(Protocol):
     def __call__(self, t: Tensor, order: int = 0) -> Tensor: ...
 
 
+class SeriesSource(Protocol):
+    """Makes `(model, t, x) -> [..., order + 1, n]`, or says why there is none, as words after “because”."""
+
+    def make(self, order: int) -> Callable[[Any, Tensor, Tensor], Tensor] | str: ...
+
+
 ModelT = TypeVar("ModelT", bound="Model")
 
 
@@ -78,6 +85,8 @@ class Model(Part):
     NOISE_KIND: ClassVar[str] = "none"
     CALCULUS: ClassVar[str] = "ito"
     JACOBIAN_SPARSITY: ClassVar[tuple[tuple[int, int], ...] | None] = None
+    SERIES: ClassVar[SeriesSource | None] = None
+    """Who makes `series` for an order; None: nobody."""
     KERNELS: ClassVar[Any] = None
     """Who makes this model's kernels (`ndl.runtime.kernels.request.KernelSource`); None: nobody."""
 
@@ -333,6 +342,18 @@ class Model(Part):
 
         columns: Tensor = torch.func.vmap(column)(unit)
         return columns.movedim(0, -1)
+
+    def series(self, t: Tensor, x: Tensor, order: int) -> Tensor:
+        """Coefficients 0, …, order of the Taylor series of the solution through x at t, [..., order + 1, n]:
+        the generated method `series_<order>`, or what `SERIES` makes. Raises `SettingError`."""
+        made = getattr(type(self), f"series_{order}", None)
+        if made is None:
+            source = self.SERIES
+            made = "it was not compiled with one" if source is None else source.make(order)
+            if isinstance(made, str):
+                raise SettingError(f"`{self.NAME}` has no Taylor series: {made}")
+        value: Tensor = made(self, t, x)
+        return value
 
     def term(self, name: str, t: Tensor, x: Tensor) -> Tensor:
         """A named part of the rates, [..., n]."""

@@ -206,6 +206,7 @@ class Problem:
 def field_of(model: Model, mass: Tensor | None = None) -> VectorField:
     """The vector field of a model."""
     field = VectorField(model.vector_field, model.jacobian, None, mass)
+    field.expand = model.series
     if is_family(model):
         count = (*model.member_shape(), 1)[0]
         field.select = lambda rows: field_of(select_members(model, rows, count), mass)

@@ -9,7 +9,7 @@ from ndl.runtime.problem import Problem
 from ndl.runtime.stepping.control import clock
 
 if TYPE_CHECKING:
-    from ndl.runtime.stepping.loop import Loop
+    from ndl.runtime.stepping.postmortem import Standing
 
 
 class Requirements:
@@ -23,7 +23,7 @@ class Requirements:
     def __bool__(self) -> bool:
         return bool(self.conditions or self.bounds)
 
-    def check(self, loop: Loop, rows: np.ndarray) -> None:
+    def check(self, loop: Standing, rows: np.ndarray) -> None:
         """Raises `SolveFailure` for the first member of `rows` for which something does not hold."""
         from ndl.runtime.stepping.postmortem import failure
 

@@ -39,8 +39,7 @@ def solve_sde(problem: Problem) -> Solution:
     path = path_of(problem)
     stepper = stepper_of(problem, path)
     check_method(problem.model, problem.method.name, stepper.noise, problem.sign < 0)
-    fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
-    noisy = NoisyProblem(**fields, calculus=stepper.calculus)
+    noisy = noisy_problem(problem, stepper)
     runs = drawing(noisy, stepper)
     if not problem.taped:
         with torch.no_grad():
@@ -53,6 +52,12 @@ def solve_sde(problem: Problem) -> Solution:
     from ndl.runtime.gradients import solve_with_gradient
 
     return with_noise(solve_with_gradient(noisy, runs), path)
+
+
+def noisy_problem(problem: Problem, stepper: NoiseStepper) -> NoisyProblem:
+    """The problem with the drift in the calculus of its method."""
+    fields = {name: getattr(problem, name) for name in Problem.__dataclass_fields__}
+    return NoisyProblem(**fields, calculus=stepper.calculus)
 
 
 def path_of(problem: Problem) -> BrownianPath:

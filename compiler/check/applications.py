@@ -82,7 +82,7 @@ METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
     "energy": ("tol", "max_steps"),
     "integral": ("quadrature", "tol", "max_steps"),
 }
-ADAPTIVE = ("rtol", "atol", "h0", "hmin", "hmax")
+ADAPTIVE = ("rtol", "atol", "h0", "hmax")
 
 
 def parts_of(ev: Evaluator, decl: tree.Model) -> Parts:

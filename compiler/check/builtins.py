@@ -290,6 +290,20 @@ def _grad(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any
     return _derive(ev, e, scope, "grad")
 
 
+def _series(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`series(f, x, t, p)` in a step: coefficients 0, …, p of the solution of x' = f(x, t) through x at t."""
+    f, x, t, order = args
+    if not isinstance(order, int) or order < 1:
+        if isinstance(order, Unknown):
+            return UNKNOWN
+        return ev.error("NDL313", "the order of a series must be a whole number known when compiling", e.span)
+    make = getattr(f, "series", None)
+    if make is None:
+        what = "`series` is of the right-hand side that a step is given"
+        return ev.error("NDL351", what, e.args[0].span, help="write `series(f, x, t, order)`")
+    return make(ev, x, t, order, e.span)
+
+
 def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
     by = [a.value for a in e.args[1:]]
     if ev.checking:
@@ -610,6 +624,7 @@ def make_builtins() -> Scope:
     add("diff", _diff, 2, None, raw=True)
     add("jac", _jac, 2, 2, raw=True)
     add("grad", _grad, 1, 2, raw=True)
+    add("series", _series, 4, 4)
     add("prev", _prev, 1, 2, raw=True)
     add("root", _root, 2, 2, raw=True)
     for n in ("lap", "div", "curl", "dn"):

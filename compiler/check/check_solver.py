@@ -28,6 +28,9 @@ class Hole(Object):
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
         return UNKNOWN
 
+    def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
+        return Value(tensor(order + 1, "n"))
+
 
 def numeric(ev: Evaluator, e: tree.Expr | None, scope: Scope) -> float | None:
     if e is None:
@@ -47,11 +50,11 @@ def check_solver(ev: Evaluator, solver: SolverV) -> None:
             help=did_you_mean(decl.kind, KINDS) or f"kinds: {', '.join(KINDS)}",
         )
         return
-    order, embedded = numeric(ev, decl.order, scope), numeric(ev, decl.embedded, scope)
     for p in (*decl.data, *decl.options):
         scope.names[p.name] = ev.eval(p.default, scope) if p.default is not None else UNKNOWN
         if p.name == "quadrature":
             scope.names[p.name] = UNKNOWN
+    order, embedded = numeric(ev, decl.order, scope), numeric(ev, decl.embedded, scope)
     steps = [s for s in decl.body if isinstance(s, tree.Step)]
     tableaux = [s for s in decl.body if isinstance(s, tree.Tableau)]
     if len(steps) + len(tableaux) != 1 and decl.kind != "integral":
@@ -124,6 +127,8 @@ def _check_step(ev: Evaluator, step: tree.Step, scope: Scope) -> None:
         "b": Value(tensor("n")),
         "y": Value(tensor("n")),
         "mass": Diagonal(Value(tensor("n"))),
+        "rtol": Value(tensor("n")),
+        "atol": Value(tensor("n")),
     }
     names = {p: Hole() if p in CALLABLES else known.get(p, UNKNOWN) for p in step.params}
     inner = scope.child(names)

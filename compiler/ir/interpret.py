@@ -70,6 +70,8 @@ class Interpreter:
             return self._call(attrs["instance"], attrs.get("index", 0), operands)
         if node.op == "apply":
             return self.callables[attrs["callee"]](*operands)
+        if node.op == "apply_series":
+            return self.callables[attrs["callee"]].series(*operands, attrs["order"])
         if node.op == "apply_jac":
             return slope(self.callables[attrs["callee"]], attrs["wrt"], operands)
         return lookup(node.op).reference(*operands, **attrs)

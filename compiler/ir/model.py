@@ -198,6 +198,8 @@ class SolverIR:
                 `state:<name>` for each carried state
     dense       (theta, k stages) weights for a tableau: outputs `weights`, a vector over stages
     until       for iterative solvers: same inputs as the step -> Bool
+    size        same inputs as the step -> the size `size` of a step from here whose error is within the
+                tolerances `rtol` and `atol` (vectors), for methods that know it beforehand; h is the last one
     options     name -> default
     calculus    for noise: the calculus in which the step reads the equation
     noise       for noise: the most general kind of noise that it serves at its order
@@ -218,6 +220,7 @@ class SolverIR:
     states: Mapping[str, Function] = field(default_factory=dict)
     dense: Function | None = None
     until: Function | None = None
+    size: Function | None = None
     calculus: str = "ito"
     noise: str = "general"
     doc: str = ""

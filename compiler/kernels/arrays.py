@@ -9,6 +9,8 @@
     dense_t W, x       -> array       W^T x
     outer G, g, x                     G += g x^T, with G a part of a `sum`
     accumulate sum[at], g             the same for a row
+    keep buffer[at], k, x             x among the reals that step k keeps (`width` of them), see `kept`
+    recall buffer[at], k -> array     that array again
 
 Arrays live in one block: they are neither carried nor yielded.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +41,8 @@ class Code:
         self._open: list[tuple[Block, dict[Key, Value]]] = []
         self._shared: dict[Key, Value] = {}
         self._numbers: dict[Value, Any] = {}
+        self.products: dict[Value, tuple[Value, ...]] = {}
+        """The factors of values that are products."""
         self.rules: dict[Value, Rule] = {}
         """Derivatives given as a whole, by the last value that each belongs to."""
         self.fixed: set[Value] = set()
@@ -220,6 +222,8 @@ class Code:
             if key in seen:
                 return seen[key]
         made = self.value(type)
+        if name == "mul":
+            self.products[made] = args
         block, seen = self._open[-1]
         block.body.append(Instr(name, args, (made,), attrs, origin=self.origin))
         seen[key] = made
@@ -291,6 +295,11 @@ class Code:
     def visible(self) -> list[Instr]:
         """The instructions of the open blocks, the outer first."""
         return [instr for block, _ in self._open for instr in block.body]
+
+    def substitute(self, found: Mapping[int, Instr]) -> None:
+        """Put other instructions with the same results in the place of some, given by identity."""
+        block = self._open[-1][0]
+        block.body[:] = [found.get(id(instr), instr) for instr in block.body]
 
     # ------------------------------------------------------------ the whole
 

@@ -65,6 +65,8 @@ class ExplicitStepper(Stepper):
     """Steps of an explicit tableau. Carried are the slope at the start, where the last stage of the step
     before has it, and whether the slope is known (for the count of evaluations)."""
 
+    straight = True
+
     def __init__(self, code: Code, field: Field, tableau: Tableau) -> None:
         super().__init__(code, field)
         self.tableau, self.name, self.error_order = tableau, tableau.name, tableau.error_order
@@ -94,7 +96,9 @@ class ExplicitStepper(Stepper):
     def _stages(self, t: Value, h: Value, x: list[Value], first: list[Value] | None) -> Attempt:
         """The stages of the solution; `extra` has h times each slope, and the last slope itself."""
         code, tableau = self.code, self.tableau
+        since = len(code.visible())
         slope = self.field.rate(t, x) if first is None else first
+        since = len(code.visible()) if tableau.fsal else since
         slopes = [[code.op("mul", k, h) for k in slope]]
         y = x
         for i in range(1, tableau.main):
@@ -104,7 +108,7 @@ class ExplicitStepper(Stepper):
         x1 = y if tableau.fsal else moved(code, x, slopes, tableau.b)
         error = combined(code, slopes, tableau.d) if tableau.d else None
         extra = {"slopes": slopes, "last": slope}
-        return Attempt(t, h, x, x1, self.whole(tableau.main), error, extra=extra)
+        return Attempt(t, h, x, x1, self.whole(tableau.main), error, since=since, extra=extra)
 
     def _time(self, i: int, t: Value, h: Value) -> Value:
         return self.code.op("fma", h, self.tableau.c[i], t)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.ir.series import NoSeries
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
 from ndl.compiler.kernels.ir import KernelError, Value
 from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, shape_of
 from ndl.compiler.kernels.vectors import Held
+from ndl.compiler.passes.series import series_function
 
 LARGEST = 64
 """States beyond which code for each component is no longer what pays."""
@@ -56,12 +59,23 @@ class Field:
     own: frozenset[str] = frozenset()
     checks: bool = False
     """Whether the kernel looks at what must hold (`holds`)."""
+    watches: bool = False
+    """Whether the kernel watches for events."""
     weights: dict[str, Weight] = field(default_factory=dict)
+    terms: tuple[str, ...] = ()
+    """Terms that are evaluated on their own."""
+    made: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Names and shapes of what the runtime makes of weights: each trajectory's own where some weight is."""
+    term: str | None = None
+    """The term whose rate this is; the whole right-hand side if None."""
+    unlocated: str = ""
+    """Why discontinuities of the rates cannot be looked for, if they cannot."""
 
     def __post_init__(self) -> None:
-        refuse(self.model, self.checks)
+        refuse(self.model, self.checks, self.watches)
         self.drivers = Drivers(self.code, self.model.inputs, self.own)
         self.scalars: Scalars = DrivenScalars(self.code, self._weight, self.drivers)
+        self._series: dict[int, Function] = {}
         self.code.buffer("weights", "table", "in")
         self.code.buffer("own", "member", "in")
 
@@ -83,6 +97,10 @@ class Field:
             kind = "each" if name in self.own else "whole" if name in held - apart else "shared"
             w = Weight(name, shape, kind == "each", counts[kind], kind == "whole")
             self.weights[name] = w
+            counts[kind] += w.size
+        for name, shape in self.made:
+            kind = "each" if self.own else "shared"
+            self.weights[name] = w = Weight(name, shape, bool(self.own), counts[kind])
             counts[kind] += w.size
         if counts["whole"] > LARGEST_NET:
             raise Unsupported(f"its nets have {counts['whole']} weights, more than {LARGEST_NET}")
@@ -122,10 +140,19 @@ class Field:
             t, *x = block.params
             model = self.model
             conditions = [r.condition for r in model.requires]
-            for function in (model.drift, model.diffusion, model.correction, *conditions):
+            events = [f for e in model.events for f in (e.guard, e.reset, e.period)]
+            terms = [model.terms[name] for name in self.terms]
+            more = (*conditions, *events, *terms)
+            for function in (model.drift, model.diffusion, model.correction, *more):
                 if function is not None:
                     found = scalars.call(function, self.arguments(t, x, scalars))
                     scalars.spread(list(found.values()))
+            if model.breaks is not None:
+                try:
+                    found = scalars.call(model.breaks, self.arguments(t, x, scalars))
+                    scalars.spread(list(found.values()))
+                except Unsupported as reason:
+                    self.unlocated = str(reason)
         self.drivers.read = drivers.read
         length = sum(1 for _ in block.walk())
         if length > LONGEST:
@@ -206,11 +233,27 @@ class Field:
         found = self.scalars.call(function, self.arguments(t, x))
         return dict(zip(found, self.scalars.spread(list(found.values()))))
 
+    def series(self, t: Value, x: Sequence[Value], order: int) -> Values:
+        """Taylor coefficients 0, …, order of the solution through x at t, `[order + 1, n]`."""
+        if order not in self._series:
+            try:
+                self._series[order] = series_function(self.model, order)
+            except NoSeries as reason:
+                raise Unsupported(str(reason)) from None
+        return self.evaluate(self._series[order], t, x)["series"]
+
     def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """dx/dt, `n` values."""
-        assert self.model.drift is not None
-        found = self.evaluate(self.model.drift, t, x)
+        function = self.model.drift if self.term is None else self.model.terms[self.term]
+        assert function is not None
+        found = self.evaluate(function, t, x)
         return [v for s in self.model.states for v in np.asarray(found[s.name], object).flat]
+
+    def part(self, term: str) -> Field:
+        """The same weights with a term alone as the rate."""
+        found = copy(self)
+        found.term = term
+        return found
 
     @property
     def checked(self) -> bool:
@@ -224,8 +267,7 @@ class Field:
         leave its bound by 1e-6 of its size: that is the solver's error, not the model's."""
         code, found = self.code, []
         for r in self.model.requires:
-            (value,) = self.evaluate(r.condition, t, x).values()
-            found.append(np.asarray(value, object).item())
+            found.append(self._number(r.condition, t, x))
         at = 0
         for s in self.model.states:
             part, at = x[at : at + s.size], at + s.size
@@ -249,16 +291,61 @@ class Field:
             every = code.op("and", every, value)
         return every
 
+    def guard(self, k: int, t: Value, x: Sequence[Value]) -> Value:
+        """The value whose sign fires event k."""
+        function = self.model.events[k].guard
+        assert function is not None
+        return self._number(function, t, x)
+
+    def reset(self, k: int, t: Value, x: Sequence[Value]) -> list[Value]:
+        """x just after event k."""
+        event, out, at = self.model.events[k], list(x), 0
+        assert event.reset is not None
+        found = self.evaluate(event.reset, t, x)
+        for s in self.model.states:
+            if s.name in event.resets:
+                value = np.broadcast_to(np.asarray(found[s.name], object), s.type.extents)
+                out[at : at + s.size] = list(value.flat)
+            at += s.size
+        return out
+
+    def period(self, k: int) -> Value:
+        """The time between firings of event k."""
+        function = self.model.events[k].period
+        assert function is not None
+        return self._number(function, self.code.const(0.0), [self.code.const(0.0)] * self.size)
+
+    @property
+    def break_count(self) -> int:
+        """How many values the break functions of the model are."""
+        if self.model.breaks is None:
+            return 0
+        return sum(int(np.prod(shape_of(node))) for _, node in self.model.breaks.outputs)
+
+    def breaks(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """Values whose change of sign is a discontinuity of the rates."""
+        if self.unlocated:
+            raise Unsupported(f"a discontinuity is to be located: {self.unlocated}")
+        assert self.model.breaks is not None
+        found = self.evaluate(self.model.breaks, t, x)
+        return [v for value in found.values() for v in np.asarray(value, object).flat]
+
+    def _number(self, function: Function, t: Value, x: Sequence[Value]) -> Value:
+        (value,) = self.evaluate(function, t, x).values()
+        found: Value = np.asarray(value, object).item()
+        return found
+
     def jacobian(self, t: Value, x: Sequence[Value]) -> list[list[Value]]:
         """The derivative of the rates by the state, row by row: the model's formula, or by pullback."""
-        if self.model.jacobian is None:
+        if self.model.jacobian is None or self.term is not None:
             return self._pulled(t, x, x)
         found = self.evaluate(self.model.jacobian, t, x)["jacobian"]
         return [list(row) for row in np.asarray(found, object)]
 
     def time_rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """The partial derivative of the rates by t."""
-        return [row[0] for row in self._pulled(t, x, [t])]
+        # x may itself have been computed from t
+        return [row[0] for row in self._pulled(t, x, [t, *x])]
 
     def _pulled(self, t: Value, x: Sequence[Value], wrt: Sequence[Value]) -> list[list[Value]]:
         rates, one = self.rate(t, x), self.code.const(1.0)
@@ -285,15 +372,16 @@ class _Given(dict[str, Any]):
         return value.weights(value.name, value.shape) if isinstance(value, _Lazy) else value
 
 
-def refuse(model: ModelIR, checks: bool) -> None:
-    """Raise `Unsupported` for what kernels do not have, or, without `checks`, do not look at."""
+def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
+    """Raise `Unsupported` for what kernels do not have, or, without `checks` and `watches`, do not look
+    at."""
     bounded = any(s.lower is not None or s.upper is not None for s in model.states)
     if model.drift is None and model.diffusion is None:
         raise Unsupported("the model has no rates")
     for found, why in (
         (any(s.algebraic for s in model.states), "it has algebraic equations"),
         (model.integrals, "it has integral equations"),
-        (model.events, "it has events"),
+        (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),
         (model.draws, "it draws random values"),
         (model.delays, "it has delays"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
 
-EFFECTS = ("store", "outer", "accumulate", "while", "when")
+EFFECTS = ("store", "outer", "accumulate", "keep", "while", "when")
 """What is done for more than its results."""
 
 

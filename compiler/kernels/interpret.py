@@ -121,6 +121,16 @@ class _Trajectory:
         found += args[0]
         return []
 
+    def kept(self, instr: Instr, k: Any, count: int) -> Any:
+        """The part of a step's kept reals where an array stands."""
+        width = instr.attr("width")
+        at = (int(k) * self.count + self.member) * width + instr.attr("at")
+        return self.buffers[instr.attr("buffer")][at : at + count]
+
+    def keep(self, instr: Instr, args: list[Any]) -> list[Any]:
+        self.kept(instr, args[0], len(args[1]))[:] = args[1]
+        return []
+
 
 ARRAYS: dict[str, Callable[[_Trajectory, Instr, list[Any]], list[Any]]] = {
     "pack": lambda t, instr, args: [t.array(args)],
@@ -132,4 +142,8 @@ ARRAYS: dict[str, Callable[[_Trajectory, Instr, list[Any]], list[Any]]] = {
     "map": _Trajectory.map,
     "outer": _Trajectory.outer,
     "accumulate": _Trajectory.accumulate,
+    "keep": _Trajectory.keep,
+    "recall": lambda t, instr, args: [
+        t.array(t.kept(instr, args[0], extent_of(instr.results[0].type) or 0)).copy()
+    ],
 }

@@ -1,63 +1,160 @@
-"""Steps of stochastic equations dx = f dt + g dW as scalar code: solvers written as a `step` of kind
-`sde`."""
+"""Steps of stochastic equations dx = f dt + g dW as scalar code: solvers written as a `step` of kind `sde`,
+and explicit tableaux, which run as Stratonovich methods with the slopes f h + g dW."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.model import SolverIR
+from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.stepper import moved
+
+Diffusion = list[list[tuple[Value, int]]]
+"""For each state, entries of g and the noise that each belongs to."""
 
 
-class NoisyStep:
-    """One step of a solver: the new state and what it carries on."""
+class NoisyMethod(ABC):
+    """One step of a method: the new state and what it carries on. `calculus` is the reading that it wants,
+    `states` names what is carried, `areas` says that it looks at dZ."""
+
+    name: str
+    calculus: str
+    error_order: float
+    states: Sequence[str] = ()
+    areas: bool = False
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.components = sum(n.size for n in field.model.noises)
+
+    @abstractmethod
+    def step(
+        self, t: Value, h: Value, x: Sequence[Value], carry: Sequence[Value], noise: Sequence[Value]
+    ) -> NoisyResult:
+        """A step; `noise` is dW, then dZ."""
+
+    def drift(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """The drift in the calculus of the method (`ndl.runtime.diffusion.NoisyField`)."""
+        model, code = self.field.model, self.field.code
+        rate = self.field.rate(t, x) if model.drift is not None else [code.const(0.0)] * len(x)
+        if self.calculus == model.calculus or model.noise_kind in ("none", "additive"):
+            return rate
+        if model.correction is None:
+            raise Unsupported("its drift correction is not a formula")
+        found = self.field.evaluate(model.correction, t, x)
+        more = [v for s in model.states for v in np.asarray(found[s.name], object).flat]
+        name = "sub" if self.calculus == "stratonovich" else "add"
+        return [code.op(name, a, b) for a, b in zip(rate, more)]
+
+    def diffusion(self, t: Value, x: Sequence[Value]) -> Diffusion:
+        """g(x, t)."""
+        model = self.field.model
+        assert model.diffusion is not None
+        found = self.field.evaluate(model.diffusion, t, x)
+        places, noises = _offsets(model.states), _offsets(model.noises)
+        rows: Diffusion = [[] for _ in x]
+        for name, value in found.items():
+            state, _, noise = name.rpartition(",")
+            mine, columns = places[state], noises[noise]
+            if model.noise_kind == "diagonal":
+                for r, g in zip(mine, np.asarray(value, object).flat):
+                    rows[r].append((g, r))
+                continue
+            for r, row in zip(mine, np.asarray(value, object).reshape(len(mine), len(columns))):
+                rows[r] += list(zip(row, columns))
+        return rows
+
+    def applied(self, g: Diffusion, v: Sequence[Value]) -> list[Value]:
+        """g @ v."""
+        scalars = self.field.scalars
+        return [scalars.dot([(a, v[c]) for a, c in row]) for row in g]
+
+
+@dataclass
+class NoisyResult:
+    """What a step gives: the state, the carried states, the error if there is an estimate, evaluations."""
+
+    x: list[Value]
+    carry: list[Value]
+    error: list[Value] | None
+    cost: int
+
+
+class NoisyStep(NoisyMethod):
+    """A step of a solver written in the language."""
 
     def __init__(self, field: Field, solver: SolverIR, options: Mapping[str, float]) -> None:
+        super().__init__(field)
         if solver.step is None or solver.kind != "sde":
             raise Unsupported(f"`{solver.name}` is not a step for equations with noise")
         names = {n.attr("name") for n in solver.step.inputs}
         if any(name.startswith("prev:") for name in names) or "n" in names:
             raise Unsupported(f"`{solver.name}` looks at earlier steps")
-        self.field, self.solver, self.options = field, solver, options
-        self.step = solver.step
+        self.name, self.calculus, self.options = solver.name, solver.calculus, options
+        self.error_order = min(solver.order, solver.embedded or solver.order)
+        self.function = solver.step
         self.states = [n.removeprefix("state:") for n, _ in solver.step.outputs if n.startswith("state:")]
         if any(name in solver.states for name in self.states):
             raise Unsupported(f"`{solver.name}` starts from more than the initial state")
         self.areas = "dZ" in names
-        self.components = sum(n.size for n in field.model.noises)
 
-    def begin(self, x: Sequence[Value]) -> list[Value]:
-        """What is carried at first: the initial state, for each carried state."""
-        return [v for _ in self.states for v in x]
-
-    def __call__(
+    def step(
         self, t: Value, h: Value, x: Sequence[Value], carry: Sequence[Value], noise: Sequence[Value]
-    ) -> tuple[list[Value], list[Value]]:
-        """The new state and carry; `noise` is dW, then dZ."""
+    ) -> NoisyResult:
         n, m = self.field.size, self.components
         given: dict[str, Values] = {k: _scalar(self.field.code.const(v)) for k, v in self.options.items()}
         given |= {"x": _array(x), "t": _scalar(t), "h": _scalar(h)}
         given |= {"dW": _array(noise[:m]), "dZ": _array(noise[m:])}
         for i, name in enumerate(self.states):
             given[f"state:{name}"] = _array(carry[i * n : (i + 1) * n])
-        found = _Steps(self.field, self.solver, m).call(self.step, given)
-        x1 = list(np.broadcast_to(found["x"], (n,)))
-        after = [v for name in self.states for v in np.broadcast_to(found[f"state:{name}"], (n,))]
-        return x1, after
+        scalars = _Steps(self)
+        found = scalars.call(self.function, given)
+
+        def values(name: str) -> list[Value]:
+            return list(np.broadcast_to(found[name], (n,)))
+
+        after = [v for name in self.states for v in values(f"state:{name}")]
+        error = values("error") if "error" in found else None
+        return NoisyResult(values("x"), after, error, scalars.cost)
+
+
+class NoisyTableau(NoisyMethod):
+    """A step of an explicit tableau (Rümelin 1982, SIAM J. Numer. Anal. 19, 604–613)."""
+
+    calculus = "stratonovich"
+
+    def __init__(self, field: Field, tableau: Tableau) -> None:
+        super().__init__(field)
+        self.tableau, self.name, self.error_order = tableau, tableau.name, 0.5
+
+    def step(
+        self, t: Value, h: Value, x: Sequence[Value], carry: Sequence[Value], noise: Sequence[Value]
+    ) -> NoisyResult:
+        code, tableau = self.field.code, self.tableau
+        used = 1 + max(i for i, b in enumerate(tableau.b) if b != 0)
+        slopes: list[list[Value]] = []
+        for i in range(used):
+            y, at = moved(code, x, slopes, tableau.a[i]), code.op("fma", h, tableau.c[i], t)
+            kick = self.applied(self.diffusion(at, y), noise)
+            slopes.append([code.op("fma", f, h, g) for f, g in zip(self.drift(at, y), kick)])
+        return NoisyResult(moved(code, x, slopes, tableau.b), [], None, 2 * used)
 
 
 class _Steps(Scalars):
-    """A step's graph with f, g and the derivative of g(x, t) @ v."""
+    """A step's graph with f, g and the derivative of g(x, t) @ v; `cost` counts evaluations."""
 
-    def __init__(self, field: Field, solver: SolverIR, components: int) -> None:
-        super().__init__(field.code, _no_weights, {"n": field.size, "m": components})
-        self.field, self.solver, self.components = field, solver, components
+    def __init__(self, method: NoisyMethod) -> None:
+        super().__init__(method.field.code, _no_weights, {"n": method.field.size, "m": method.components})
+        self.method, self.cost = method, 0
 
     def other(self, node: Node, operands: list[Values]) -> Values:
         if node.op == "apply":
@@ -71,43 +168,12 @@ class _Steps(Scalars):
 
     def _applied(self, callee: str, operands: list[Values]) -> list[Value]:
         x, t = list(operands[0].flat), np.asarray(operands[1], object).item()
+        self.cost += 1
         if callee == "f":
-            return self._drift(t, x)
+            return self.method.drift(t, x)
         if callee == "g":
-            return self._diffused(t, x, list(operands[2].flat))
+            return self.method.applied(self.method.diffusion(t, x), list(operands[2].flat))
         raise Unsupported(f"its step asks for `{callee}`")
-
-    def _drift(self, t: Value, x: list[Value]) -> list[Value]:
-        """The drift in the calculus of the method (`ndl.runtime.diffusion.NoisyField`)."""
-        model, code = self.field.model, self.code
-        rate = self.field.rate(t, x) if model.drift is not None else [code.const(0.0)] * len(x)
-        if self.solver.calculus == model.calculus or model.noise_kind in ("none", "additive"):
-            return rate
-        if model.correction is None:
-            raise Unsupported("its drift correction is not a formula")
-        found = self.field.evaluate(model.correction, t, x)
-        more = [v for s in model.states for v in np.asarray(found[s.name], object).flat]
-        name = "sub" if self.solver.calculus == "stratonovich" else "add"
-        return [code.op(name, a, b) for a, b in zip(rate, more)]
-
-    def _diffused(self, t: Value, x: list[Value], v: list[Value]) -> list[Value]:
-        """g(x, t) @ v."""
-        model, code = self.field.model, self.code
-        assert model.diffusion is not None
-        found = self.field.evaluate(model.diffusion, t, x)
-        zero = code.const(0.0)
-        places, noises = _offsets(model.states), _offsets(model.noises)
-        out: list[list[tuple[Value, Value]]] = [[] for _ in x]
-        for name, value in found.items():
-            state, _, noise = name.rpartition(",")
-            rows, columns = places[state], noises[noise]
-            if model.noise_kind == "diagonal":
-                for r, g in zip(rows, np.asarray(value, object).flat):
-                    out[r].append((g, v[r]))
-                continue
-            for r, row in zip(rows, np.asarray(value, object).reshape(len(rows), len(columns))):
-                out[r] += list(zip(row, (v[c] for c in columns)))
-        return [self.dot(pairs) if pairs else zero for pairs in out]
 
 
 def _offsets(items: Sequence[Any]) -> dict[str, range]:

@@ -1,29 +1,49 @@
-"""Adaptive steps of ordinary equations: every trajectory at its own time, with its own step.
+"""Steps of ordinary equations, every trajectory at its own time, with its own step: by their error, or on a
+grid of times that events may cut.
 
-Tables: `settings` (see `control`), `times` (saved times), `counts` (most steps, saved times, rows of the
-tape). Row r of `saved` is component r % n of saved time r // n. With a tape, `tape_t`, `tape_h` and
-`tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps;
-steps beyond the tape are counted, not kept. Rows of `report`: accepted steps, rejected ones, evaluations, how
-it ended.
+Tables: `settings` (see `control`; for a grid `first` is its step), `times` (saved times), `ends` (see
+`pace`), `counts` (most steps, saved times, rows of the tape, of the record of events). Row r of `saved` is
+component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
+`tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
+(`tape_fresh`: whether it crosses a break); steps beyond the tape are counted, not kept. Rows of `report`:
+accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
+the size of the last attempt where the run could not go on.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.control import OK, SPENT, TINY, UNMET, Control
+from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Control
+from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.pace import ErrorPace, GridPace, Judged, Pace, ProposedPace
 from ndl.compiler.kernels.rows import state_names, store_rows, title
-from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
+from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper, Variant
 
 
 def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
     """The run itself."""
     return _Forward(model, stepper, variant).kernel()
+
+
+@dataclass
+class Place:
+    """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
+    the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time."""
+
+    x: list[Value]
+    carry: list[Value]
+    t: Value
+    pace: list[Value]
+    slot: Value
+    sides: Sides | None
+    edge: Edge | None = None
 
 
 class _Forward:
@@ -32,12 +52,21 @@ class _Forward:
         self.code: Code = stepper.code
         self.field: Field = stepper.field
         self.n = self.field.size
-        k = stepper.error_order + 1
-        self.control = Control(self.code, self.n, k, variant.grow, variant.sign, variant.vector)
+        order = stepper.error_order
         code = self.code
+        self.control = Control(
+            code, self.n, order + 1, variant.grow, variant.sign, variant.vector, stepper.dyadic
+        )
+        paces = ProposedPace if stepper.proposes else ErrorPace
+        pace = paces if variant.adaptive else GridPace
+        self.pace: Pace = pace(code, stepper.slope, self.control, order)
+        self.watch = Watch(self.field, self.control)
+        self.breaks = Breaks(stepper, self.control)
+        self.locates = variant.adaptive and bool(self.breaks)
         code.buffer("counts", "table", "in", "i32")
         code.buffer("x0", "member", "in")
         code.buffer("last", "member", "out")
+        code.buffer("ended", "member", "out")
         code.buffer("report", "member", "out", "i32")
         if variant.save:
             code.buffer("times", "table", "in")
@@ -45,35 +74,36 @@ class _Forward:
         if variant.tape:
             for name in ("tape", "tape_t", "tape_h", "tape_error"):
                 code.buffer(name, "member", "out")
+            if self.locates:
+                code.buffer("tape_fresh", "member", "out", "i32")
         names = state_names(model)
         self.own = stepper.carried(names)
         self.carried = (
-            *names, *self.own, "t", "h", "log_old", "again", "steps", "rejected", "evaluations", "status",
-            "slot", *self.field.carried,
+            *names, *self.own, "t", *self.pace.carried, "steps", "rejected", "evaluations", "status", "slot",
+            *self.watch.carried, *(self.breaks.carried if self.locates else ()), *self.field.carried,
         )  # fmt: skip
 
     def whole(self, number: int) -> Value:
         return self.code.const(number, "i32")
 
     def kernel(self) -> Kernel:
-        code, n = self.code, self.n
+        code = self.code
         with code.block(shared=True) as entry:
             self.field.load_shared()
             self.control.load()
             self.most, self.slots, self.room = (code.load("counts", i) for i in range(3))
-            self.stepper.prepare(self.control)
+            self.stepper.prepare(self.control if self.v.adaptive else None)
+            if self.watch:
+                self.watch.prepare(code.load("counts", 3))
         with code.block() as begin:
             begin.yields = tuple(self.start())
         with code.block([v.type for v in begin.yields]) as step:
             step.yields = tuple(self.turn(list(step.params)))
         with code.block([v.type for v in begin.yields]) as finish:
-            for i, v in enumerate(finish.params[:n]):
-                code.store("last", i, v)
-            at = self.carried.index("steps", n + len(self.own))
-            for i, v in enumerate(finish.params[at : at + 4]):
-                code.store("report", i, v)
-        doc = title(self.model, self.stepper.name, "adaptive steps")
-        name = f"{self.model.name}_{self.stepper.name}_adaptive"
+            self.finish(list(finish.params))
+        pace = "adaptive" if self.v.adaptive else "fixed"
+        doc = title(self.model, self.stepper.name, f"{pace} steps")
+        name = f"{self.model.name}_{self.stepper.name}_{pace if self.v.adaptive else 'watched'}"
         return code.kernel(name, entry, begin, step, finish, carried=self.carried, doc=doc)
 
     def start(self) -> list[Value]:
@@ -81,81 +111,227 @@ class _Forward:
         mine = self.field.load_own()
         self.field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
-        h, f0 = self.control.first_step(self.field, x, self.stepper.error_order)
+        pace, f0 = self.pace.begin(t0, x)
         carry = self.stepper.begin(t0, x, f0)
-        slot = self.save_start(x) if self.v.save else self.whole(0)
-        zero = self.whole(0)
+        noted = self.stepper.noted(carry)
+        slot = self.save_now(self.whole(0), t0, [*x, *noted]) if self.v.save else self.whole(0)
+        zero, sides = self.whole(0), self.watch.start(t0, x).flat() if self.watch else []
+        edge = self.breaks.start(t0, x).flat() if self.locates else []
         status = self.checked(t0, x, code.const(True, "bool"), zero)
-        return [
-            *x, *carry, t0, h, code.const(0.0), code.const(False, "bool"), zero, zero, self.whole(2), status,
-            slot, *mine,
-        ]  # fmt: skip
+        first = self.whole(0 if f0 is None else 2)
+        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *mine]
+
+    def finish(self, carried: list[Value]) -> None:
+        """What the trajectory leaves."""
+        code = self.code
+        at = self.n + len(self.own)
+        noted = self.stepper.noted(carried[self.n : at])
+        store_rows(code, "last", self.whole(0), [*carried[: self.n], *noted])
+        size, rest = carried[at + 1], carried[at + 1 + len(self.pace.carried) :]
+        store_rows(code, "ended", self.whole(0), [carried[at], size])
+        fired = [carried[self.carried.index("fired", at)]] if self.watch else []
+        store_rows(code, "report", self.whole(0), [*rest[:5], *fired])
 
     def turn(self, carried: list[Value]) -> list[Value]:
         """One attempt, and what follows from it."""
-        code, n, control = self.code, self.n, self.control
-        x, carry = carried[:n], carried[n : n + len(self.own)]
-        t, h, log_old, again, steps, rejected, evaluations, before, slot, *mine = carried[n + len(self.own) :]
+        code, control = self.code, self.control
+        place, (steps, rejected, evaluations, before), mine = self.placed(carried)
         self.field.carry_own(mine)
-        end, tiny = control.end(t, h)
-        size = code.op("sub", end, t)
-        made = self.stepper.attempt(t, size, x, carry)
-        assert made.error is not None
-        square = control.mean_square(made.error, control.scale(x, made.x1))
-        fine = code.op("isfinite", square)
-        if made.ok is not None:
-            fine = code.op("and", fine, made.ok)
-        accept = code.op("and", fine, code.op("le", square, 1.0))
-        log_error = code.op("mul", code.op("log", square), 0.5)
-        factor = control.factor(log_error, log_old, accept, again, fine)
-        if made.ok is not None:
-            # an iteration that failed wants a smaller step, whatever the error
-            factor = code.op("select", made.ok, factor, 0.25)
-        next_h = code.op("mul", code.op("abs", size), factor)
-        # a step cut short by the end of the span says little against the one proposed before it
-        cut = code.op("and", code.op("eq", end, control.t1), code.op("not", again))
-        next_h = code.op("select", code.op("and", accept, cut), control.larger(next_h, h), next_h)
-        old = control.larger(log_error, math.log(1e-4))
+        x, t, pace = place.x, place.t, place.pace
+        target = self.watch.target(place.sides) if place.sides is not None else control.t1
+        if self.v.adaptive and self.stepper.proposes:
+            pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
+        end, still = self.pace.end(t, pace, target)
+        if self.field.checked:
+            # what does not hold at the start ends the run there
+            still = code.op("or", still, code.op("eq", before, self.whole(UNMET)))
+        made = self.stepper.attempt(t, code.op("sub", end, t), x, place.carry)
+        judged = self.pace.judge(made, pace, still, code.op("eq", end, target))
         evaluations = code.op("add", evaluations, made.cost)
+        crossing: Crossing | None = None
+        if place.edge is not None:
+            crossing = self.breaks.judge(made, end, judged, steps, place.edge)
+            judged = self.taken_back(judged, crossing, pace)
+            evaluations = code.op("add", evaluations, crossing.cost)
+        accept = judged.accept
         if self.v.tape:
-            self.keep(accept, steps, made, square)
-        if self.v.save:
-            slot = self.save_inside(accept, end, made, slot)
+            self.keep(accept, steps, made, judged.square, crossing)
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
-        pairs = zip([*made.x1, *made.taken], [*x, *made.left], strict=True)
-        chosen = [code.op("select", accept, a, b) for a, b in pairs]
-        ended = code.op("and", accept, code.op("eq", end, control.t1))
-        status, done = self.verdict(tiny, ended, steps, rejected)
-        now = code.op("select", accept, end, t)
+        stopped = endless = code.const(False, "bool")
+        if place.sides is None:
+            slot = self.save_inside(accept, end, made, place.slot) if self.v.save else place.slot
+            place = self.moved(place, made, judged, made.x1, end, slot)
+            if crossing is not None:
+                place = self.crossed(place, crossing, accept)
+        else:
+            place, stopped, endless, cost = self.watched(place, made, judged, end, steps, crossing)
+            evaluations = code.op("add", evaluations, cost)
+        if place.edge is not None:
+            here = self.breaks.field.breaks(place.t, place.x)
+            place.edge = replace(place.edge, g=here)
+        ended = code.op("eq", place.t, control.t1)
+        if place.sides is not None:
+            ended = code.op("le", control.forward(code.op("sub", control.t1, place.t)), 0.0)
+        ended = code.op("and", accept, ended)
+        status, done = self.verdict(judged, ended, steps, rejected)
+        done = code.op("or", done, stopped)
         if self.field.checked:
-            failed = self.checked(now, chosen[:n], accept, before)
-            unmet = code.op("ne", failed, self.whole(OK))
-            status, done = code.op("select", unmet, failed, status), code.op("or", done, unmet)
+            status = self.checked(place.t, place.x, accept, status, before)
+        status = code.op("select", endless, self.whole(ENDLESS), status)
+        failed = code.op("ne", status, self.whole(OK))
+        size, *rest = place.pace
+        size = code.op("select", failed, made.h, size)
+        sides = [] if place.sides is None else place.sides.flat()
+        edge = [] if place.edge is None else place.edge.flat()
         return [
-            *chosen, now, next_h, code.op("select", accept, old, log_old), code.op("not", accept), steps,
-            rejected, evaluations, status, slot, *mine, done,
+            *place.x, *place.carry, place.t, size, *rest, steps, rejected, evaluations, status, place.slot,
+            *sides, *edge, *mine, code.op("or", done, failed),
         ]  # fmt: skip
 
-    def verdict(self, tiny: Value, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
+    def proposed(self, t: Value, x: list[Value], carry: list[Value], pace: Sequence[Value]) -> Value:
+        """The method's own step, after a rejection no larger than what that left."""
+        code, (h, _, again) = self.code, pace
+        size = self.stepper.proposal(t, h, x, carry)
+        size = code.op("select", code.op("gt", size, 0.0), size, h)
+        return code.op("select", again, self.control.smaller(h, size), size)
+
+    def placed(self, carried: list[Value]) -> tuple[Place, list[Value], list[Value]]:
+        """What is carried, by name: the place, the counts, the trajectory's own weights."""
+        left = list(carried)
+
+        def take(many: int) -> list[Value]:
+            found, left[:] = left[:many], left[many:]
+            return found
+
+        x, carry, (t,), pace = take(self.n), take(len(self.own)), take(1), take(len(self.pace.carried))
+        counts, (slot,) = take(4), take(1)
+        sides = self.watch.sides(take(len(self.watch.carried))) if self.watch else None
+        edge = self.breaks.edge(take(len(self.breaks.carried))) if self.locates else None
+        return Place(x, carry, t, pace, slot, sides, edge), counts, left
+
+    def moved(
+        self, old: Place, made: Attempt, judged: Judged, x1: list[Value], t1: Value, slot: Value
+    ) -> Place:
+        """After an attempt that came to x1 at t1 if it is accepted."""
+        code, accept = self.code, judged.accept
+
+        def chosen(new: Sequence[Value], other: Sequence[Value]) -> list[Value]:
+            return [code.op("select", accept, a, b) for a, b in zip(new, other, strict=True)]
+
+        landed = self.pace.landed(t1, judged.after)
+        pace = [a if a == b else code.op("select", accept, a, b) for a, b in zip(landed, judged.after)]
+        (t,) = chosen([t1], [old.t])
+        return Place(chosen(x1, old.x), chosen(made.taken, made.left), t, pace, slot, old.sides, old.edge)
+
+    def taken_back(self, judged: Judged, crossing: Crossing, pace: Sequence[Value]) -> Judged:
+        """The verdict with steps over a break taken back."""
+        code, far = self.code, crossing.far
+        again = [crossing.chosen, pace[1], code.const(True, "bool")]
+        after = [code.op("select", far, a, b) for a, b in zip(again, judged.after, strict=True)]
+        # a step shortly before a break is followed by one of a given size
+        near = code.op("and", crossing.near, code.op("not", crossing.crossed))
+        after[0] = code.op("select", near, crossing.gap, after[0])
+        return replace(judged, accept=code.op("and", judged.accept, code.op("not", far)), after=after)
+
+    def crossed(self, place: Place, crossing: Crossing, rows: Value) -> Place:
+        """After a step over a break, in the `rows` that came to no event: a fresh start."""
+        code, control = self.code, self.control
+        rows = code.op("and", rows, crossing.crossed)
+        edge = crossing.edge
+        room = control.forward(code.op("sub", control.t1, place.t))
+        room = control.larger(room, 1e-300 if control.double else 1e-30)
+        size = control.smaller(edge.normal, room)
+        fresh = [size, code.const(0.0), code.const(False, "bool")]
+        carry = code.when(rows, lambda: self.stepper.begin(place.t, place.x, None), place.carry)
+        pace = [code.op("select", rows, a, b) for a, b in zip(fresh, place.pace, strict=True)]
+        close = code.op("and", edge.close, code.op("not", rows))
+        count = code.op("add", edge.count, code.op("from_bool", rows))
+        return replace(place, carry=list(carry), pace=pace, edge=replace(edge, close=close, count=count))
+
+    def watched(
+        self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None
+    ) -> tuple[Place, Value, Value, Value]:
+        """After an attempt, with the events of the step fired: the place, whether the run stops, or goes
+        round in circles, and what evaluations that took."""
+        code, watch, accept = self.code, self.watch, judged.accept
+        assert old.sides is not None
+        before: Sides = old.sides
+        no, n = code.const(False, "bool"), self.n
+
+        def inside() -> list[Value]:
+            dense = self.stepper.dense(made)
+            if not watch.roots:
+                slot = self.save_dense(dense, made, end, old.slot)
+                return [no, end, slot, *made.x1]
+            hit, theta, due = watch.search(made, dense, before)
+            stop = code.op("select", hit, code.op("fma", theta, made.h, made.t), end)
+            at = dense.at(code.op("select", hit, theta, 1.0))
+            x1 = [code.op("select", hit, a, b) for a, b in zip(at, made.x1)]
+            return [hit, stop, self.save_dense(dense, made, stop, old.slot), *x1, *due]
+
+        nothing = [no, end, old.slot, *made.x1, *[no] * len(watch.roots)]
+        hit, stop, slot, *rest = code.when(accept, inside, nothing)
+        x1, rooted = rest[:n], dict(zip(watch.roots, rest[n:]))
+        place = self.moved(old, made, judged, x1, stop, slot)
+        if crossing is not None:
+            place = self.crossed(place, crossing, code.op("and", accept, code.op("not", hit)))
+        sides = watch.settle(place.t, place.x, before, code.op("and", accept, code.op("not", hit)))
+        timed = dict(zip(watch.timed, watch.timed_due(place.t, sides)))
+        due = [
+            rooted[k] if k in rooted else code.op("and", accept, timed[k]) for k in range(len(watch.events))
+        ]
+        touched: Value = hit
+        for d in due:
+            touched = code.op("or", touched, d)
+
+        def fires() -> list[Value]:
+            fired = watch.fire(place.t, place.x, due, sides, steps)
+            pace, f0 = self.pace.jumped(place.t, fired.x, place.pace)
+            carry = self.stepper.begin(place.t, fired.x, f0)
+            cost = self.whole(0 if f0 is None else 2)
+            return [*fired.x, *carry, *pace, *fired.sides.flat(), fired.stopped, fired.endless, cost]
+
+        kept = [*place.x, *place.carry, *place.pace, *sides.flat(), no, no, self.whole(0)]
+        found = list(code.when(touched, fires, kept))
+        *found, stopped, endless, cost = found
+        a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
+        after = Place(
+            found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge
+        )
+        if self.v.save:
+            due_now = code.op("and", accept, self.due(slot, place.t))
+            after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]
+        cost = code.op("select", stopped, self.whole(0), cost)
+        return after, stopped, endless, cost
+
+    def verdict(self, judged: Judged, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
         """How it stands after an attempt, and whether that is the end."""
         code = self.code
         spent = code.op("ge", code.op("add", steps, rejected), self.most)
-        status = code.op("select", spent, self.whole(SPENT), self.whole(OK))
-        status = code.op("select", tiny, self.whole(TINY), status)
+        reason = code.op("select", judged.accept, self.whole(SPENT), self.whole(REFUSED))
+        status = code.op("select", spent, reason, self.whole(OK))
+        status = code.op("select", judged.broken, judged.status, status)
         status = code.op("select", ended, self.whole(OK), status)
-        return status, code.op("or", ended, code.op("or", tiny, spent))
+        return status, code.op("or", ended, code.op("or", judged.broken, spent))
 
-    def checked(self, t: Value, x: Sequence[Value], rows: Value, status: Value) -> Value:
-        """The status, or `UNMET` where at (t, x) something does not hold that must."""
+    def checked(
+        self, t: Value, x: Sequence[Value], rows: Value, status: Value, before: Value | None = None
+    ) -> Value:
+        """The status, or `UNMET` where at (t, x) something does not hold that must, or did not (`before`)."""
         code, holds = self.code, self.field.holds(t, x)
         if holds is None:
             return status
-        return code.op("select", code.op("and", rows, code.op("not", holds)), self.whole(UNMET), status)
+        unmet = code.op("and", rows, code.op("not", holds))
+        if before is not None:
+            unmet = code.op("or", unmet, code.op("eq", before, self.whole(UNMET)))
+        return code.op("select", unmet, self.whole(UNMET), status)
 
     # ------------------------------------------------------------ what is kept
 
-    def keep(self, accept: Value, steps: Value, made: Attempt, square: Value) -> None:
+    def keep(
+        self, accept: Value, steps: Value, made: Attempt, square: Value, crossing: Crossing | None
+    ) -> None:
         """A row of the tape."""
         code = self.code
 
@@ -163,42 +339,55 @@ class _Forward:
             code.store("tape_t", steps, made.t)
             code.store("tape_h", steps, made.h)
             code.store("tape_error", steps, code.op("sqrt", square))
+            if crossing is not None:
+                code.store("tape_fresh", steps, code.op("from_bool", crossing.crossed))
             store_rows(code, "tape", steps, [*made.x0, *self.stepper.kept(made)])
             return []
 
         code.when(code.op("and", accept, code.op("lt", steps, self.room)), write)
 
-    def save_start(self, x: Sequence[Value]) -> Value:
-        """The saved times at the start; the first slot after them."""
-        code, control = self.code, self.control
-
-        def due(carried: tuple[Value, ...]) -> Value:
-            return self.due(carried[0], control.t0)
+    def save_now(self, slot: Value, t: Value, x: Sequence[Value]) -> Value:
+        """Saves x at the saved times up to t; the first slot after them."""
+        code = self.code
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             store_rows(code, "saved", carried[0], x)
             return [code.op("add", carried[0], self.whole(1))]
 
-        return code.loop([self.whole(0)], due, turn)[0]
+        return code.loop([slot], lambda c: self.due(c[0], t), turn)[0]
 
     def due(self, slot: Value, t: Value) -> Value:
         """Whether the saved time of a slot has come at t; the table ends with a time that never comes."""
         time = self.code.load("times", slot)
         return self.code.op("le", time, t) if self.v.sign > 0 else self.code.op("ge", time, t)
 
+    def save_dense(self, dense: Dense, made: Attempt, stop: Value, slot: Value) -> Value:
+        """The saved times of a step that lie before `stop`; the next slot."""
+        if not self.v.save:
+            return slot
+        code, word = self.code, "lt" if self.v.sign > 0 else "gt"
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            time = code.load("times", carried[0])
+            theta = code.op("div", code.op("sub", time, made.t), made.h)
+            store_rows(code, "saved", carried[0], dense.at(theta))
+            return [code.op("add", carried[0], self.whole(1))]
+
+        return code.loop([slot], lambda c: code.op(word, code.load("times", c[0]), stop), turn)[0]
+
     def save_inside(self, accept: Value, end: Value, made: Attempt, slot: Value) -> Value:
         """The saved times of an accepted step, up to its end; the next slot."""
         code = self.code
 
         def turns() -> list[Value]:
-            dense = self.stepper.dense(made)
+            dense, last = self.stepper.dense(made), [*made.x1, *self.stepper.noted(made.taken)]
 
             def turn(carried: tuple[Value, ...]) -> list[Value]:
                 time = code.load("times", carried[0])
                 theta = code.op("div", code.op("sub", time, made.t), made.h)
                 between = dense.at(theta)
                 ended = code.op("eq", time, end)
-                values = [code.op("select", ended, a, b) for a, b in zip(made.x1, between)]
+                values = [code.op("select", ended, a, b) for a, b in zip(last, between)]
                 store_rows(code, "saved", carried[0], values)
                 return [code.op("add", carried[0], self.whole(1))]
 

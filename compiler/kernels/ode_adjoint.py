@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
-from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.kept import Recall
 from ndl.compiler.kernels.ode_fixed import TABLES
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.rows import Slots, gather, gather_start, load_rows, seeded, store_rows, title
@@ -31,7 +31,7 @@ class _Backward:
         self.model, self.stepper, self.v = model, stepper, variant
         self.code, self.field = stepper.code, stepper.field
         self.n, self.memory = self.field.size, stepper.memory
-        if self.field.nets and not isinstance(stepper, ExplicitStepper):
+        if self.field.nets and not stepper.straight:
             raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
         if variant.adaptive:
@@ -50,6 +50,8 @@ class _Backward:
             code.buffer(name, "member", "in")
         for name in ("grad_x0", "grad_weights", "grad_own"):
             code.buffer(name, "member", "out")
+        if variant.kept is None or variant.kept.width:
+            code.buffer("kept", "kept", "in")
 
     def kernel(self) -> Kernel:
         code, n = self.code, self.n
@@ -100,6 +102,7 @@ class _Backward:
         row = load_rows(code, "tape", k, n + self.stepper.width)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
+        recall = Recall(code, k, self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
         if self.v.save:
             slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
@@ -109,6 +112,7 @@ class _Backward:
         wrt = [*x, *kept[:memory], *self.shared, *mine, *coefficients]
         found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
         self.field.drivers.cotangents(dict(zip(coefficients, found[len(wrt) - len(coefficients) :])))
+        recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
         return [*found[:first], *gw, k, slot, *mine, code.op("le", k, code.const(0, "i32"))]

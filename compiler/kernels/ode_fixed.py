@@ -2,9 +2,9 @@
 
 Tables: `times` (start of each step), `sizes`, `thetas` (where in its step each saved time stands), `until`
 (how many saved times there are up to the start, then up to each step's end), `counts` (steps, saved times).
-Row r of `saved` is component r % n of saved time r // n; `tape` has the state at the start of each step and
-what the method keeps. Rows of `report` are as for adaptive steps. Where an iteration fails, or something that
-must hold does not, the state is no number from there on.
+Row r of `saved` is component r % n of saved time r // n, n counting what the method notes; `tape` has the
+state at the start of each step and what the method keeps. Rows of `report` are as for adaptive steps. Where
+an iteration fails, or something that must hold does not, the state is no number from there on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.kept import keep
 from ndl.compiler.kernels.rows import state_names, store_rows, title
 from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
 
@@ -34,6 +35,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         code.buffer("saved", "member", "out")
     if variant.tape:
         code.buffer("tape", "member", "out")
+    if variant.kept and variant.kept.width:
+        code.buffer("kept", "kept", "out")
     with code.block(shared=True) as entry:
         field.load_shared()
         steps = code.load("counts", 0)
@@ -46,7 +49,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         t0 = code.load("times", 0)
         x = numbers(code, x, field.holds(t0, x))
         carry = stepper.begin(t0, x, None)
-        slot = _save_start(code, x) if variant.save else zero(0, "i32")
+        slot = _save_start(code, [*x, *stepper.noted(carry)]) if variant.save else zero(0, "i32")
         begin.yields = (*x, *carry, zero(0, "i32"), slot, zero(0, "i32"), *mine)
     with code.block([v.type for v in begin.yields]) as step:
         x, carry = list(step.params[:n]), list(step.params[n : n + len(own)])
@@ -54,6 +57,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         field.carry_own(rest)
         t, h = code.load("times", k), code.load("sizes", k)
         made = stepper.attempt(t, h, x, carry)
+        if variant.kept and variant.kept.width:
+            keep(code, variant.kept, made.since, k)
         made.x1 = numbers(code, made.x1, made.ok)
         if field.checked:
             made.x1 = numbers(code, made.x1, field.holds(code.op("add", t, h), made.x1))
@@ -66,7 +71,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         done = code.op("ge", after, steps)
         step.yields = (*made.x1, *made.taken, after, slot, evaluations, *rest, done)
     with code.block([v.type for v in begin.yields]) as finish:
-        for i, v in enumerate(finish.params[:n]):
+        noted = stepper.noted(finish.params[n : n + len(own)])
+        for i, v in enumerate([*finish.params[:n], *noted]):
             code.store("last", i, v)
         k, _, evaluations, *_ = finish.params[n + len(own) :]
         for i, v in enumerate((k, code.const(0, "i32"), evaluations, code.const(0, "i32"))):
@@ -100,15 +106,14 @@ def _save_inside(code: Code, stepper: Stepper, step: Attempt, k: Value, slot: Va
     until = code.load("until", code.op("add", k, code.const(1, "i32")))
 
     def turns() -> list[Value]:
-        dense = stepper.dense(step)
+        dense, last = stepper.dense(step), [*step.x1, *stepper.noted(step.taken)]
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             theta = code.load("thetas", carried[0])
             ended = code.op("ge", theta, 1.0)
             between = dense.at(theta)
-            store_rows(
-                code, "saved", carried[0], [code.op("select", ended, a, b) for a, b in zip(step.x1, between)]
-            )
+            values = [code.op("select", ended, a, b) for a, b in zip(last, between)]
+            store_rows(code, "saved", carried[0], values)
             return [code.op("add", carried[0], code.const(1, "i32"))]
 
         return list(code.loop([slot], lambda c: code.op("lt", c[0], until), turn))

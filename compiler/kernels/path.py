@@ -1,182 +1,213 @@
-"""The Brownian path of `ndl.runtime.brownian` at the times of fixed steps, made where it is used.
+"""The Brownian path at the times of a kernel's steps, made where it is used.
 
-All trajectories take the same steps, so that which cells of the dyadic tree a time needs is known beforehand:
-tables say, for each time, the root cell, the leaf in it, how deep to go and from which level the way differs
-from that to the time before. The cells on the way stand in the buffer `cells`, four numbers a level and
-channel: W, H and the path's value and integral at the cell's left end. A time costs two normals for each new
-level.
+`GridPath` serves fixed steps. All trajectories take the same ones, so that which cells of the dyadic tree a
+time needs is known beforehand: tables say, for each time, the root cell, the leaf in it, how deep to go,
+from which level the way differs from that to the time before, and down to which level it is that to the next
+one. The cells that the next time starts from stand in the buffer `cells`, four numbers a level and channel;
+those below, most of them, in registers. A time costs two normals for each new level. Tables, one row for
+each time: `path_root`, `path_high` and `path_low` (the leaf's number), `path_from`, `path_keep`,
+`path_depth`, `path_theta` (place in the leaf).
 
-Tables, one row for each time: `path_root`, `path_high` and `path_low` (the leaf's number, 2 and 32 bits),
-`path_from`, `path_depth`, `path_theta` (place in the leaf); one row for each level: `path_z`, `path_n`
-(standard deviations), `path_half` (half a cell's length); `path_scale`: of W, of its integral; `path_keys`:
-two words for each channel, then the channels' numbers.
+`FreePath` gives the path at any time, from its root cell down, in registers alone: as many halvings as the
+time has binary digits, 34 at the most. It serves adaptive steps, and times inside steps.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.cells import DEPTH, ROOT, Cell, Cells, Number
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.math.random import normal_pair, philox
 
-DEPTH, LEAF = 34, 24
-REALS = ("path_theta", "path_z", "path_n", "path_half", "path_scale")
-WHOLES = ("path_root", "path_high", "path_low", "path_from", "path_depth", "path_keys")
+Place = list[Value]
+"""What a trajectory carries of where it stands on the path."""
 
 
-class Path:
-    """The path of `channels` Brownian motions."""
+class Path(ABC):
+    """A path of `channels` motions. Its values are W of each channel, then their integrals, relative to the
+    left end of the first root cell."""
 
-    def __init__(self, code: Code, channels: int) -> None:
-        self.code, self.channels = code, channels
-        for name in REALS:
-            code.buffer(name, "table", "in")
-        for name in WHOLES:
+    def __init__(self, cells: Cells) -> None:
+        self.cells, self.code, self.channels = cells, cells.code, cells.channels
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Names of a place's numbers."""
+
+    @abstractmethod
+    def start(self, t: Value) -> tuple[Place, list[Value]]:
+        """The place and the path at the start of a run."""
+
+    @abstractmethod
+    def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
+        """The place and the path at t, the end of the next step."""
+
+
+class GridPath(Path):
+    """The path at times that are known beforehand; a place is the number of its time."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("at",)
+
+    def __init__(self, cells: Cells) -> None:
+        super().__init__(cells)
+        code = self.code
+        code.buffer("path_theta", "table", "in")
+        for name in ("path_root", "path_high", "path_low", "path_from", "path_keep", "path_depth"):
             code.buffer(name, "table", "in", "i32")
         code.buffer("cells", "member", "inout")
 
-    def prepare(self) -> None:
-        """In the entry block: keys and scales."""
-        code, m = self.code, self.channels
-        self.keys = [(code.load("path_keys", 2 * c), code.load("path_keys", 2 * c + 1)) for c in range(m)]
-        self.places = [code.load("path_keys", 2 * m + c) for c in range(m)]
-        self.scales = code.load("path_scale", 0), code.load("path_scale", 1)
+    def start(self, t: Value) -> tuple[Place, list[Value]]:
+        zero = self.cells.whole(0)
+        return [zero], self.at(zero)
 
-    # ------------------------------------------------------------ at a time
+    def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
+        k = self.code.op("add", place[0], self.cells.whole(1))
+        return [k], self.at(k)
 
     def at(self, k: Value) -> list[Value]:
-        """W of each channel at time k, then its integrals, both relative to the left end of the first
-        root."""
-        code = self.code
+        """The path at time number k; the times are asked in order."""
+        code, whole = self.code, self.cells.whole
         root, depth = code.load("path_root", k), code.load("path_depth", k)
         leaf = code.load("path_high", k), code.load("path_low", k)
-        start = code.op("add", code.load("path_from", k), self.whole(1))
-
-        def more(carried: tuple[Value, ...]) -> Value:
-            return code.op("le", carried[0], depth)
+        known, wanted = code.load("path_from", k), code.load("path_keep", k)
+        new = code.op("lt", known, whole(0))
+        code.when(new, lambda: self._root(root))
+        first = code.op("select", new, whole(0), known)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            level = carried[0]
-            top = code.op("eq", level, self.whole(0))
-            code.when(top, lambda: self._root(root))
-            code.when(code.op("not", top), lambda: self._half(root, leaf, level))
-            return [code.op("add", level, self.whole(1))]
+            level, parent = carried[0], code.op("sub", carried[0], whole(1))
+            number = self._shifted(leaf, code.op("sub", whole(DEPTH), parent))
+            _, bit = self._shifted(leaf, code.op("sub", whole(DEPTH), level))
+            right = code.op("to_bool", code.op("bit_and", bit, whole(1)))
+            halves = self.cells.half(root, level, number, right, _cells(carried[1:]))
+            code.when(code.op("le", level, wanted), lambda: self._keep(level, halves))
+            return [code.op("add", level, whole(1)), *_flat(halves)]
 
-        code.loop([start], more, turn)
+        start = [code.op("add", first, whole(1)), *_flat(self._kept(first))]
+        last = code.loop(start, lambda c: code.op("le", c[0], depth), turn)[1:]
         theta = code.load("path_theta", k)
-        found = [self._inside(c, depth, theta) for c in range(self.channels)]
+        found = [self.cells.inside(cell, theta) for cell in _cells(last)]
         return [w for w, _ in found] + [i for _, i in found]
 
-    def increments(self, h: Value, before: Sequence[Value], after: Sequence[Value]) -> list[Value]:
-        """dW of each channel over a step, then dZ, the integral of W - W(start)."""
-        code, m = self.code, self.channels
-        scale, area = self.scales
-        dW = [code.op("mul", scale, code.op("sub", after[c], before[c])) for c in range(m)]
-        dZ = []
-        for c in range(m):
-            swept = code.op("mul", area, code.op("sub", after[m + c], before[m + c]))
-            dZ.append(code.op("sub", swept, code.op("mul", h, code.op("mul", scale, before[c]))))
-        return [*dW, *dZ]
-
-    def relative(self, first: Sequence[Value], now: Sequence[Value]) -> list[Value]:
-        """W(t) - W(t0) of each channel."""
-        code = self.code
-        return [
-            code.op("mul", self.scales[0], code.op("sub", now[c], first[c])) for c in range(self.channels)
-        ]
-
-    # ------------------------------------------------------------ cells
-
-    def whole(self, number: int) -> Value:
-        return self.code.const(number, "i32")
+    def _root(self, root: Value) -> list[Value]:
+        zero = self.cells.whole(0)
+        before = self._kept(zero)
+        self._keep(zero, [self.cells.following(root, cell, c) for c, cell in enumerate(before)])
+        return []
 
     def _row(self, level: Value, c: int, j: int) -> Value:
-        code = self.code
-        return code.op("add", code.op("mul", level, self.whole(4 * self.channels)), self.whole(4 * c + j))
+        code, whole = self.code, self.cells.whole
+        return code.op("add", code.op("mul", level, whole(4 * self.channels)), whole(4 * c + j))
 
-    def _cell(self, level: Value, c: int) -> list[Value]:
-        """W, H, start, integral."""
-        return [self.code.load("cells", self._row(level, c, j)) for j in range(4)]
+    def _kept(self, level: Value) -> list[Cell]:
+        rows = [[self._row(level, c, j) for j in range(4)] for c in range(self.channels)]
+        return [Cell(*(self.code.load("cells", r) for r in row)) for row in rows]
 
-    def _keep(self, level: Value, c: int, values: Sequence[Value]) -> None:
-        for j, v in enumerate(values):
-            self.code.store("cells", self._row(level, c, j), v)
-
-    def _normals(self, root: Value, level: Value, high: Value, low: Value, c: int) -> tuple[Value, Value]:
-        """The two standard normals of a cell: `BrownianPath._normals`."""
-        code = self.code
-        tag = code.op("bit_or", code.op("shl", self.places[c], self.whole(12)), high)
-        tag = code.op("bit_or", tag, code.op("shl", level, self.whole(6)))
-        return normal_pair(code, philox(code, (code.member(), tag, root, low), self.keys[c]))
-
-    def _root(self, root: Value) -> list[Value]:
-        """A root cell; its left end is the right end of the one before."""
-        code, zero = self.code, self.whole(0)
-        z_size, n_size, half = (code.load(name, zero) for name in ("path_z", "path_n", "path_half"))
-        length = code.op("mul", half, 2.0)
-        for c in range(self.channels):
-            W0, H0, start, integral = self._cell(zero, c)
-            swept = code.op("fma", W0, 0.5, code.op("add", start, H0))
-            integral = code.op("fma", length, swept, integral)
-            z, n = self._normals(root, zero, zero, zero, c)
-            # the tables have the halves' deviations: a root's own are 4 and 2 times those
-            W, H = (
-                code.op("mul", code.op("mul", z_size, 4.0), z),
-                code.op("mul", code.op("mul", n_size, 2.0), n),
-            )
-            self._keep(zero, c, (W, H, code.op("add", start, W0), integral))
+    def _keep(self, level: Value, cells: Sequence[Cell]) -> list[Value]:
+        for c, cell in enumerate(cells):
+            for j, v in enumerate(cell.values):
+                self.code.store("cells", self._row(level, c, j), v)
         return []
 
-    def _half(self, root: Value, leaf: tuple[Value, Value], level: Value) -> list[Value]:
-        """The half of the cell above that the way goes through: `BrownianPath._halve`."""
-        code = self.code
-        parent = code.op("sub", level, self.whole(1))
-        high, low = self._shifted(leaf, code.op("sub", self.whole(DEPTH), parent))
-        _, bit = self._shifted(leaf, code.op("sub", self.whole(DEPTH), level))
-        right = code.op("to_bool", code.op("bit_and", bit, self.whole(1)))
-        z_size, n_size, half = (code.load(name, parent) for name in ("path_z", "path_n", "path_half"))
-        sign = code.op("select", right, -1.0, 1.0)
-        for c in range(self.channels):
-            W, H, start, integral = self._cell(parent, c)
-            z, n = self._normals(root, level, high, low, c)
-            Z, N = code.op("mul", z_size, z), code.op("mul", n_size, n)
-            bend, rest = code.op("fma", H, 1.5, Z), code.op("fma", H, 0.25, code.op("mul", Z, -0.5))
-            half_W = code.op("mul", W, 0.5)
-            left_W, left_H = code.op("add", half_W, bend), code.op("add", rest, N)
-            swept = code.op("fma", left_W, 0.5, code.op("add", start, left_H))
-            new = (
-                code.op("fma", sign, bend, half_W),
-                code.op("fma", sign, N, rest),
-                code.op("select", right, code.op("add", start, left_W), start),
-                code.op("select", right, code.op("fma", half, swept, integral), integral),
-            )
-            self._keep(level, c, new)
-        return []
-
-    def _shifted(self, leaf: tuple[Value, Value], by: Value) -> tuple[Value, Value]:
+    def _shifted(self, leaf: Number, by: Value) -> Number:
         """A leaf's 34 bits shifted right by 0 to 34, as high and low words."""
-        code, (high, low) = self.code, leaf
-        far = code.op("ge", by, self.whole(32))
-        less = code.op("bit_and", by, self.whole(31))
-        none = code.op("eq", less, self.whole(0))
-        back = code.op("bit_and", code.op("sub", self.whole(32), less), self.whole(31))
-        moved = code.op("select", none, self.whole(0), code.op("shl", high, back))
+        code, whole, (high, low) = self.code, self.cells.whole, leaf
+        far = code.op("ge", by, whole(32))
+        less = code.op("bit_and", by, whole(31))
+        none = code.op("eq", less, whole(0))
+        back = code.op("bit_and", code.op("sub", whole(32), less), whole(31))
+        moved = code.op("select", none, whole(0), code.op("shl", high, back))
         near_low = code.op("bit_or", code.op("shr", low, less), moved)
         shifted_high = code.op("shr", high, less)
         return (
-            code.op("select", far, self.whole(0), shifted_high),
+            code.op("select", far, whole(0), shifted_high),
             code.op("select", far, shifted_high, near_low),
         )
 
-    def _inside(self, c: int, depth: Value, theta: Value) -> tuple[Value, Value]:
-        """The path at `theta` of the cell at `depth`: at its left end, or its conditional mean in a leaf."""
+
+class FreePath(Path):
+    """The path at any time; a place is the number of a root cell, and its cells."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("root", *(f"root.{v}.{c}" for c in range(self.channels) for v in ("W", "H", "start", "area")))
+
+    def start(self, t: Value) -> tuple[Place, list[Value]]:
+        root, share = self._cell_of(t)
+        place = self._first(root)
+        return place, self._down(root, share, _cells(place[1:]))
+
+    def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
+        root, share = self._cell_of(t)
+        place = self._forward(place, root)
+        return place, self._down(root, share, _cells(place[1:]))
+
+    def between(self, t: Value) -> list[Value]:
+        """The path at t, from the run's start."""
+        return self.ahead(self._first(self._cell_of(self.cells.t0)[0]), t)[1]
+
+    def _first(self, root: Value) -> Place:
+        """The root cell of the run's start."""
+        before = self.cells.none()
+        return [root, *_flat([self.cells.following(root, before, c) for c in range(self.channels)])]
+
+    def _forward(self, place: Place, root: Value) -> Place:
+        """From one root cell to a later one, through those between."""
         code = self.code
-        W, H, start, integral = self._cell(depth, c)
-        rest = code.op("sub", 1.0, theta)
-        bend = code.op("mul", code.op("mul", theta, 6.0), code.op("mul", rest, H))
-        value = code.op("add", start, code.op("fma", theta, W, bend))
-        slope = code.op("mul", H, code.op("fma", theta, -2.0, 3.0))
-        swept = code.op("mul", code.op("mul", theta, theta), code.op("fma", W, 0.5, slope))
-        area = code.op("fma", theta, start, swept)
-        return value, code.op("fma", area, 2.0**-LEAF, integral)
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            k = code.op("add", carried[0], self.cells.whole(1))
+            cells = _cells(carried[1:])
+            return [k, *_flat([self.cells.following(k, cell, c) for c, cell in enumerate(cells)])]
+
+        return list(code.loop(place, lambda c: code.op("lt", c[0], root), turn))
+
+    def _down(self, root: Value, share: Value, cells: Sequence[Cell]) -> list[Value]:
+        """The path at a share of root cells, through the halves that hold it, down to one that starts there
+        or to leaves."""
+        code, whole = self.code, self.cells.whole
+
+        def more(carried: tuple[Value, ...]) -> Value:
+            level, share = carried[:2]
+            return code.op("and", code.op("gt", share, 0.0), code.op("le", level, whole(DEPTH)))
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            level, share, high, low = carried[:4]
+            twice = code.op("mul", share, 2.0)
+            right = code.op("ge", twice, 1.0)
+            halves = self.cells.half(root, level, (high, low), right, _cells(carried[4:]))
+            bit = code.op("from_bool", right)
+            return [
+                code.op("add", level, whole(1)),
+                code.op("select", right, code.op("sub", twice, 1.0), twice),
+                code.op("bit_or", code.op("shl", high, whole(1)), code.op("shr", low, whole(31))),
+                code.op("bit_or", code.op("shl", low, whole(1)), bit),
+                *_flat(halves),
+            ]
+
+        _, share, _, _, *last = code.loop([whole(1), share, whole(0), whole(0), *_flat(cells)], more, turn)
+        found = [self.cells.inside(cell, share) for cell in _cells(last)]
+        return [w for w, _ in found] + [i for _, i in found]
+
+    def _cell_of(self, t: Value) -> tuple[Value, Value]:
+        """The number of the root cell that holds a time, and the share of it that is before:
+        `BrownianPath._cell_of`. Every operation is exact but that which makes a time of negative units."""
+        code = self.code
+        cells = code.op("mul", code.op("mul", t, self.cells.unit), 2.0**-ROOT)
+        root = code.op("floor", cells)
+        share = code.op("sub", cells, root)
+        over = code.op("ge", share, 1.0)
+        root = code.op("select", over, code.op("add", root, 1.0), root)
+        return code.op("to_i32", root), code.op("select", over, 0.0, share)
+
+
+def _flat(cells: Sequence[Cell]) -> list[Value]:
+    return [v for cell in cells for v in cell.values]
+
+
+def _cells(values: Sequence[Value]) -> list[Cell]:
+    return [Cell(*values[4 * c : 4 * c + 4]) for c in range(len(values) // 4)]

@@ -52,6 +52,7 @@ def pullback(
     """
     ends = set(wrt)
     live = set(wrt)
+    wanted = _wanted(body, seeds, ends)
     order = []
     for instr in body:
         weighted = sums is not None and instr.op in WEIGHTED
@@ -59,7 +60,7 @@ def pullback(
         # a value that is asked for hides what it was computed from
         if ends.isdisjoint(instr.results) and (weighted or needed):
             if instr.regions and instr.op != "map":
-                if code.fixed.issuperset(instr.results):
+                if code.fixed.issuperset(instr.results) or wanted.isdisjoint(instr.results):
                     continue
                 raise Unsupported("a loop inside a step has no derivative here")
             live |= set(instr.results)
@@ -69,6 +70,17 @@ def pullback(
         back.instr(instr)
     zero = code.const(0.0)
     return [back.found.get(w, zero) for w in wrt]
+
+
+def _wanted(body: Sequence[Instr], seeds: Iterable[Value], ends: set[Value]) -> set[Value]:
+    """What the seeds are computed from, the ends apart."""
+    found = set(seeds)
+    for instr in reversed(body):
+        if not found.isdisjoint(instr.results) and ends.isdisjoint(instr.results):
+            found.update(instr.args)
+            found.update(a for region in instr.regions for i in region.walk() for a in i.args)
+            found.update(y for region in instr.regions for y in region.yields)
+    return found
 
 
 class _Back:

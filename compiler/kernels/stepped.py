@@ -16,7 +16,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, each
 from ndl.compiler.kernels.slopes import Shorter, smooth_slopes, solved
 from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
 from ndl.compiler.types import Tensor
@@ -25,14 +25,15 @@ from ndl.compiler.types import Tensor
 class StepScalars(Scalars):
     """A step's graph as scalar code. Counts evaluations; a matrix is factorised once."""
 
-    def __init__(self, field: Field) -> None:
+    def __init__(self, field: Field, fuses: bool = False) -> None:
+        """`fuses`: a product and the sum that reads it are one operation, rounded once."""
         super().__init__(field.code, _no_weights, {"n": field.size})
-        self.field = field
+        self.field, self.fuses = field, fuses
         self.points: set[tuple[Value, ...]] = set()
         self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
 
     def other(self, node: Node, operands: list[Values]) -> Values:
-        if node.op in ("apply", "apply_jac"):
+        if node.op in ("apply", "apply_jac", "apply_series"):
             return self._applied(node, operands)
         if node.op == "solve":
             return self._solved(*operands)
@@ -42,10 +43,24 @@ class StepScalars(Scalars):
             return self._solved(operands[0], np.array(one, dtype=object))
         return super().other(node, operands)
 
+    def _elementwise(self, name: str, operands: Sequence[Values]) -> Values:
+        if not self.fuses or name != "add":
+            return super()._elementwise(name, operands)
+        return each(self._added, *self.spread(operands))
+
+    def _added(self, a: Value, b: Value) -> Value:
+        for term, product in ((a, b), (b, a)):
+            if product in self.code.products:
+                return self.code.op("fma", *self.code.products[product], term)
+        return self.code.op("add", a, b)
+
     def _applied(self, node: Node, operands: list[Values]) -> Values:
         if node.attr("callee") != "f" or len(operands) != 2:
             raise Unsupported(f"its step asks for `{node.attr('callee')}`")
         x, t = list(operands[0].flat), np.asarray(operands[1], object).item()
+        if node.op == "apply_series":
+            self.points.add((*x, t))
+            return self.field.series(t, x, node.attr("order"))
         if node.op == "apply":
             self.points.add((*x, t))
             return _array(self.field.rate(t, x))
@@ -87,7 +102,8 @@ class SteppedMethod(Stepper):
         ops = {node.op for node in solver.step.graph}
         self.stiff = "apply_jac" in ops
         plain = not (self.shapes or depths or "n" in solver.arguments)
-        self.short = solver.order > 4 and plain
+        self.proposes = solver.size is not None
+        self.short = plain and (solver.order > 4 or self.proposes)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each carried state."""
@@ -136,16 +152,29 @@ class SteppedMethod(Stepper):
 
     # ------------------------------------------------------------ the step
 
-    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
-        code, n = self.code, self.field.size
+    def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
+        assert self.solver.size is not None and self.control is not None
+        given = self._given(t, h, x, carry)
+        given |= {"rtol": _array(self.control.rtol), "atol": _array(self.control.atol)}
+        size: Value = StepScalars(self.field, self.proposes).call(self.solver.size, given)["size"].item()
+        return size
+
+    def _given(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> dict[str, Values]:
+        """What a step is given, by name."""
         memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
         seen = self._seen(memory)
         given = {**self._options(), "x": _array(x), "t": _scalar(t), "h": _scalar(h), "mass": self._mass()}
         given["n"] = _scalar(count)
         given |= {f"state:{name}": seen[name, 0] for name in self.shapes}
         given |= {f"prev:{name}:{k}": v for (name, k), v in self._earlier(seen, times, count, h).items()}
-        scalars = StepScalars(self.field)
-        found = scalars.call(self.function, given)
+        return given
+
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        code, n = self.code, self.field.size
+        memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
+        seen = self._seen(memory)
+        scalars = StepScalars(self.field, self.proposes)
+        found = scalars.call(self.function, self._given(t, h, x, carry))
         x1 = list(np.broadcast_to(found["x"], (n,)))
         error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None
         after = {name: list(found[f"state:{name}"].flat) for name in self.shapes}

@@ -15,13 +15,15 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.kept import NOTHING, Kept
 
 
 @dataclass(frozen=True)
 class Variant:
     """What a kernel is made for. `own` names the weights of which each trajectory has its own; `save`: values
     at times inside the span are kept, `tape`: what the derivative needs of each step; `sign` is the direction
-    of time, `vector` says that there is a tolerance for each state, `drivers` that the derivative is also by
+    of time, `vector` says that there is a tolerance for each state; `kept` are the arrays that a run leaves
+    to its adjoint, None asks the adjoint for which it reads; `drivers` says that the derivative is also by
     the coefficients of paths."""
 
     precision: str
@@ -32,6 +34,7 @@ class Variant:
     sign: float = 1.0
     vector: bool = False
     grow: float = 10.0
+    kept: Kept | None = NOTHING
     drivers: bool = False
 
 
@@ -39,7 +42,8 @@ class Variant:
 class Attempt:
     """A step tried from x0 at t by h. `taken` is carried on when it is accepted, `left` when it is not;
     `cost` counts evaluations; `ok` is false where an iteration failed. `memory` are the numbers besides the
-    state through which later steps depend on this one."""
+    state through which later steps depend on this one; what was written after the first `since` visible
+    instructions is the same code in a run and in its adjoint (None where a method does not say so)."""
 
     t: Value
     h: Value
@@ -52,6 +56,7 @@ class Attempt:
     left: list[Value] = field(default_factory=list)
     memory: list[Value] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    since: int | None = None
 
 
 class Dense(ABC):
@@ -61,7 +66,7 @@ class Dense(ABC):
 
     @abstractmethod
     def at(self, theta: Value) -> list[Value]:
-        """The state at a fraction of the step, in the open block."""
+        """The state at a fraction of the step, in the open block; forwards, what is noted after it."""
 
 
 class Stepper(ABC):
@@ -73,6 +78,14 @@ class Stepper(ABC):
     memory: int = 0
     scaled: bool = False
     """Whether the method itself looks at the tolerances."""
+    notes: int = 0
+    """Numbers that are saved besides the state."""
+    dyadic: bool = False
+    """Whether adaptive steps end at dyadic times."""
+    straight: bool = False
+    """Whether a step is straight code, of which nets have a derivative."""
+    proposes: bool = False
+    """Whether it knows beforehand how large a step the tolerances allow (`proposal`)."""
 
     def __init__(self, code: Code, field: Field) -> None:
         self.code, self.field = code, field
@@ -89,9 +102,21 @@ class Stepper(ABC):
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         """What is carried at first; `f0` is the slope there if it is known."""
 
+    def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
+        """The size of a step from (t, x) whose error is within the tolerances; h is the last one's."""
+        raise NotImplementedError(self.name)
+
     @abstractmethod
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         """Try a step."""
+
+    def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """dx/dt as the method reads it, for the choice of the first step."""
+        return self.field.rate(t, x)
+
+    def noted(self, carry: Sequence[Value]) -> list[Value]:
+        """What is saved besides the state, from what is carried."""
+        return []
 
     def kept(self, made: Attempt) -> list[Value]:
         """What `again` wants of a step besides the state at its start."""

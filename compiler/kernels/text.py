@@ -56,7 +56,7 @@ def _instr(instr: Instr) -> str:
         right = f"const {number_of(instr)!r}"
     elif instr.op in ("load", "store"):
         right = f"{instr.op} {instr.attr('buffer')}, {args}"
-    elif instr.op in ("row", "accumulate"):
+    elif instr.op in ("row", "accumulate", "keep", "recall"):
         right = f"{instr.op} {instr.attr('buffer')}[{instr.attr('at')}], {args}".rstrip(", ")
     elif instr.op in ("dense", "dense_t", "outer"):
         right = f"{instr.op} {instr.attr('matrix')}, {args}"

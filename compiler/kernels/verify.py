@@ -60,8 +60,19 @@ ARRAYS: dict[str, Callable[[Instr, list[str]], Kinds]] = {
     "dense_t": _product("rows", "columns"),
     "outer": _product("rows columns", ""),
     "accumulate": lambda instr, given: (given, []),
+    "keep": lambda instr, given: (["i32", *given[1:]], []),
+    "recall": lambda instr, given: (["i32"], [instr.results[0].type]),
 }
 """The types of operands and results that operations on arrays have."""
+
+
+PLACES = {
+    "outer": ("sum", "out"),
+    "accumulate": ("sum", "out"),
+    "keep": ("kept", "out"),
+    "recall": ("kept", "in"),
+}
+"""Kind and mode of the buffers of operations that do not read a table."""
 
 
 class _Checker:
@@ -145,17 +156,17 @@ class _Checker:
         if given != kinds:
             raise KernelError(f"`{instr.op}` takes {kinds}, not {given}")
         _same(results, instr.results, instr.op)
-        adds = instr.op in ("outer", "accumulate")
         if instr.op not in ("pack", "element", "total"):
-            name = instr.attr("buffer") if instr.op in ("row", "accumulate") else instr.attr("matrix").buffer
+            dense = instr.op in ("dense", "dense_t", "outer")
+            name = instr.attr("matrix").buffer if dense else instr.attr("buffer")
             buffer = self.kernel.buffer(name)
-            if (buffer.kind, buffer.mode) != (("sum", "out") if adds else ("table", "in")):
+            if (buffer.kind, buffer.mode) != PLACES.get(instr.op, ("table", "in")):
                 raise KernelError(f"`{instr.op}` of `{name}`: {buffer.kind} {buffer.mode}")
 
     def memory(self, instr: Instr, given: list[str]) -> None:
         buffer = self.kernel.buffer(instr.attr("buffer"))
-        if buffer.kind == "sum":
-            raise KernelError(f"`{buffer.name}` is a sum, to which values are added")
+        if buffer.kind in ("sum", "kept"):
+            raise KernelError(f"`{buffer.name}` is a {buffer.kind} buffer, which holds no values")
         if instr.op == "store" and (buffer.mode == "in" or given != ["i32", buffer.type]):
             raise KernelError(f"a store of {given} in `{buffer.name}`: {buffer.mode} {buffer.type}")
         if instr.op == "load" and (buffer.mode == "out" or given != ["i32"]):

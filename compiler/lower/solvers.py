@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ndl.compiler.check.check_solver import CALLABLES, header_word, numeric
@@ -20,6 +21,8 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.types import INTEGER, SCALAR, Tensor, tensor
 
 VECTOR, NOISE = tensor("n"), tensor("m")
+TOLERANCES = ("rtol", "atol")
+"""Of a run: a step may ask for them, with an entry for each component, and an option's default may read one."""
 
 
 class Callable(Object):
@@ -36,6 +39,13 @@ class Callable(Object):
         values = [ev.value(a, span) for a in args]
         nodes = [ev.builder.node(v) for v in values]
         return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee=self.name))
+
+    def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
+        """The coefficients of the solution through (x, t), `[order + 1, n]`."""
+        nodes = [ev.builder.node(ev.value(a, span)) for a in (x, t)]
+        type_ = tensor(order + 1, "n")
+        node = ev.builder.add("apply_series", nodes, span, type=type_, callee=self.name, order=order)
+        return Value(type_, node)
 
 
 class DiffusionAt(Object):
@@ -76,8 +86,8 @@ class StepContext:
 class StepLowering:
     """Lowers the functions of one step solver."""
 
-    def __init__(self, solver: SolverV, sink: Sink) -> None:
-        self.solver, self.decl, self.sink = solver, solver.decl, sink
+    def __init__(self, solver: SolverV, sink: Sink, options: Mapping[str, Any]) -> None:
+        self.solver, self.decl, self.sink, self.options = solver, solver.decl, sink, options
         self.builder = GraphBuilder(Graph(), Weights())
         self.inputs: dict[str, Value] = {}
         self.states = {
@@ -114,7 +124,7 @@ class StepLowering:
             return self.read(name, SCALAR)
         if name in ("dW", "dZ"):
             return self.read(name, NOISE)
-        if name in ("x", "b", "y"):
+        if name in ("x", "b", "y", *TOLERANCES):
             return self.read(name, VECTOR)
         raise fail("NDL352", f"a step for `{self.decl.kind}` has no argument `{name}`", self.decl.name_span)
 
@@ -124,13 +134,13 @@ class StepLowering:
             scope.names[name] = self.argument(name)
         for name in self.states:
             scope.names[name] = self.read(f"state:{name}", self.type(name))
-        ev = Evaluator(TypeBuilder(), self.sink)
-        for option in self.decl.options:
-            default = None if option.default is None else ev.eval(option.default, scope)
-            if isinstance(default, int) and not isinstance(default, bool):
-                scope.names[option.name] = default  # a count is fixed when compiled
-            elif isinstance(default, float):
-                scope.names[option.name] = self.read(option.name, SCALAR)
+        for name, value in self.options.items():
+            if name in step.params:
+                continue
+            if isinstance(value, int) and not isinstance(value, bool):
+                scope.names[name] = value  # a count is fixed when compiled
+            elif isinstance(value, float):
+                scope.names[name] = self.read(name, SCALAR)
         return scope
 
     def run(self, name: str, step: tree.Step, make: Any) -> Function:
@@ -158,6 +168,16 @@ class StepLowering:
 
         return self.run("step", step, make)
 
+    def size(self, step: tree.Step) -> Function | None:
+        """How far the method would go from here, where its step says so."""
+
+        def make(ev: Evaluator, scope: Scope) -> list[tuple[str, Any]]:
+            run_block(ev, step.body, scope)
+            return [("size", scope.names["size"])] if "size" in scope.names else []
+
+        function = self.run("size", step, make)
+        return function if function.outputs else None
+
     def start(self, name: str, step: tree.Step) -> Function:
         item = self.states[name]
         assert item.value is not None
@@ -176,15 +196,41 @@ class StepLowering:
         return self.run("until", step, lambda ev, scope: [("until", ev.eval(cond, scope))])
 
 
-def lower_solver(solver: SolverV, sink: Sink) -> SolverIR:
-    """Lower one solver."""
-    decl, scope = solver.decl, solver.module.scope
+def option_values(solver: SolverV, sink: Sink, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A solver's options: what is given, else the defaults, which may read the options before them. A whole
+    number is a count and stays one."""
+    ev, scope = Evaluator(TypeBuilder(), sink), solver.module.scope.child()
+    found = {}
+    for p in solver.decl.options:
+        value = None if p.default is None else ev.eval(p.default, scope)
+        if p.name in given:
+            value = _given(p.name, value, given[p.name], solver.decl.name_span)
+        found[p.name] = scope.names[p.name] = value
+    return found
+
+
+def _given(name: str, default: Any, value: Any, span: Span) -> Any:
+    """An option as it is given; for a count a whole number."""
+    if isinstance(default, int) and not isinstance(default, bool):
+        whole = isinstance(value, int | float) and value == int(value) and value >= 1
+        if not whole:
+            raise fail("NDL502", f"`{name}` must be a whole number of at least 1, not {value}", span)
+        return int(value)
+    return value
+
+
+def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = None) -> SolverIR:
+    """Lower one solver, for options as they are given."""
+    decl = solver.decl
     check = Evaluator(TypeBuilder(), sink)
+    values = option_values(solver, sink, given or {})
+    scope = solver.module.scope.child(values)
     order, embedded = numeric(check, decl.order, scope), numeric(check, decl.embedded, scope)
-    options = {}
-    for p in decl.options:
-        default = None if p.default is None else check.eval(p.default, scope)
-        options[p.name] = default if isinstance(default, WordV) else constant_of(default)
+    options = {
+        name: value if isinstance(value, WordV) else constant_of(value)
+        for name, value in values.items()
+        if name not in TOLERANCES
+    }
     words = {
         w[0]: w[1] for s in decl.body if isinstance(s, tree.Assign) and (w := header_word(s)) is not None
     }
@@ -216,12 +262,13 @@ def lower_solver(solver: SolverV, sink: Sink) -> SolverIR:
     step = next((s for s in decl.body if isinstance(s, tree.Step)), None)
     if step is None:
         return SolverIR(**common)
-    lowering = StepLowering(solver, sink)
+    lowering = StepLowering(solver, sink, values)
     until = next((s.cond for s in decl.body if isinstance(s, tree.Until)), None)
     return SolverIR(
         **common,
         arguments=step.params,
         step=lowering.step(step),
+        size=lowering.size(step),
         states={n: lowering.start(n, step) for n, item in lowering.states.items() if not is_plain_x(item)},
         until=None if until is None else lowering.until(step, until),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ndl.compiler.syntax import tree as t
@@ -17,7 +18,7 @@ class Builder(Statements, Types, Expressions):
     """Makes nodes: one method an action of the grammar."""
 
     def actions(self) -> dict[str, Callable[[Place, list[Any]], Any]]:
-        return {name[3:]: getattr(self, name) for name in NAMES}
+        return {name[3:]: getattr(self, name) for name in _methods()}
 
     def on_file(self, place: Place, c: list[Any]) -> t.File:
         items = present(c[1:])
@@ -116,10 +117,9 @@ class Builder(Statements, Types, Expressions):
         )
 
     def on_order(self, place: Place, c: list[Any]) -> tuple[t.Expr, t.Expr | None]:
-        terms = [
-            self.on_number((k.start, k.end), [k]) if k.kind == "NUMBER" else self.name(k) for k in c if k
-        ]
-        return terms[0], terms[1] if len(terms) > 1 else None
+        order, embedded = c
+        number = order.kind == "NUMBER"
+        return self.on_number((order.start, order.end), [order]) if number else self.name(order), embedded
 
     def on_solve(self, place: Place, c: list[Any]) -> t.Solve:
         target, alias, block = c
@@ -155,5 +155,6 @@ class Builder(Statements, Types, Expressions):
         return Block(None, present(c), self.span(place))
 
 
-NAMES = tuple(name for name in dir(Builder) if name.startswith("on_"))
-"""The methods for actions; to look for them takes longer than to parse a setting."""
+@cache
+def _methods() -> tuple[str, ...]:
+    return tuple(name for name in dir(Builder) if name.startswith("on_"))

@@ -16,13 +16,14 @@ from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR, SolverIR
 from ndl.compiler.lower.models import lower_model
-from ndl.compiler.lower.solvers import lower_solver
+from ndl.compiler.lower.solvers import lower_solver, option_values
 from ndl.compiler.passes.facts.derive import derive
 from ndl.compiler.passes.facts.facts import Facts
 from ndl.compiler.passes.facts.noise import noise_kind
 from ndl.compiler.passes.pipeline import Options, optimize
 from ndl.compiler.source import Span
 from ndl.host.kernels import Kernels
+from ndl.host.series import SeriesOf
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Compilation:
         self.sink, self.file = sink, file
         self.options = options or Options()
         self.models: dict[Any, Compiled] = {}
-        self.solvers: dict[int, Any] = {}
+        self.solvers: dict[Any, Any] = {}
         self.modules: list[ModuleType] = []
         self.kept: list[ModelV] = []
         self.bind: Mapping[str, Any] = {}
@@ -97,6 +98,7 @@ class Compilation:
             self.modules.append(module)
             cls = self._class(module, ir.name)
             cls.KERNELS = Kernels(optimized)
+            cls.SERIES = SeriesOf(optimized)
             self.models[key] = Compiled(ir, cls, text, optimized)
         return self.models[key]
 
@@ -131,14 +133,17 @@ class Compilation:
 
     # ------------------------------------------------------------ solvers
 
-    def solver_ir(self, solver: SolverV) -> SolverIR:
-        return lower_solver(solver, self.sink)
+    def solver_ir(self, solver: SolverV, given: Mapping[str, Any] | None = None) -> SolverIR:
+        return lower_solver(solver, self.sink, given)
 
-    def solver(self, solver: SolverV) -> Any:
-        """A `Tableau`, or a class of step solvers."""
-        key = id(solver.decl)
+    def solver(self, solver: SolverV, given: Mapping[str, Any] | None = None) -> Any:
+        """A `Tableau`, or a class of step solvers, one for each choice of its counts."""
+        given = {k: smallest(v) for k, v in (given or {}).items()}
+        values = option_values(solver, self.sink, given) if solver.decl.options else {}
+        counts = tuple((k, v) for k, v in values.items() if type(v) is int)
+        key = id(solver.decl), counts
         if key not in self.solvers:
-            ir = self.solver_ir(solver)
+            ir = self.solver_ir(solver, given)
             names = Names([])
             text = print_module([], [ir])
             module = compile_source(text, f"ndl_generated_solver_{ir.name}")
@@ -159,7 +164,7 @@ class Compilation:
         from ndl.runtime.methods import Method, Tableau
 
         solver = self.choose(method, kind)
-        made = self.solver(solver)
+        made = self.solver(solver, options)
         if isinstance(made, Tableau):
             return Method(method.name, solver.decl.kind, made, options, parts)
         own = {k: options[k] for k in list(options) if k in made.OPTIONS}
@@ -170,6 +175,13 @@ class Compilation:
             if s.decl.kind == kind:
                 return s
         return method.solvers[0]
+
+
+def smallest(value: Any) -> Any:
+    """Of an option with a value for each state, the smallest."""
+    if isinstance(value, Mapping):
+        return min(map(float, value.values()))
+    return float(value.min()) if getattr(value, "ndim", 0) else value
 
 
 def refine_noise(ir: ModelIR) -> ModelIR:

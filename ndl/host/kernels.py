@@ -9,18 +9,30 @@ from ndl.compiler.backends.llvm.printer import WIDTHS, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
-from ndl.compiler.ir.model import ModelIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, sde_fixed
+from ndl.compiler.ir.model import ModelIR, SolverIR
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.driven import NoisyStepper
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
 from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Kernel
+from ndl.compiler.kernels.kept import NOTHING, Kept, wanted
 from ndl.compiler.kernels.math import expand
-from ndl.compiler.kernels.noisy import NoisyStep
+from ndl.compiler.kernels.noisy import NoisyMethod, NoisyStep, NoisyTableau
 from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.splitting import (
+    LARGEST_EXACT,
+    ExactFlow,
+    Flow,
+    HeldFlow,
+    SplitStepper,
+    SteppedFlow,
+    exact_name,
+    exact_shares,
+)
 from ndl.compiler.kernels.stepped import SteppedMethod
 from ndl.compiler.kernels.stepper import Stepper, Variant
 from ndl.compiler.kernels.text import show
@@ -29,7 +41,7 @@ from ndl.compiler.passes.choose import choose_method
 from ndl.runtime import methods
 from ndl.runtime.kernels.choose import MANY
 from ndl.runtime.kernels.cpu_engine import Program
-from ndl.runtime.kernels.request import Made, Request, Weight
+from ndl.runtime.kernels.request import Made, Part, Request, Weight
 
 
 class Kernels:
@@ -38,14 +50,17 @@ class Kernels:
     def __init__(self, ir: ModelIR) -> None:
         self.ir = ir
         self._made: dict[Request, Made | str] = {}
+        self._kept: dict[Request, Kept] = {}
+        self._nets = False
         self._weights: tuple[tuple[str, tuple[int, ...]], ...] | str | None = None
         self._read: frozenset[str] = frozenset()
 
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         if self._weights is None:
             try:
-                field = Field(Code("f64"), self.ir, checks=True)
+                field = Field(Code("f64"), self.ir, checks=True, watches=True)
                 field.declare()
+                self._nets = field.nets
                 self._weights = tuple((w.name, w.shape) for w in field.weights.values())
                 self._read = frozenset(field.drivers.read)
             except Unsupported as reason:
@@ -65,60 +80,123 @@ class Kernels:
         return self._made[request]
 
     def _make(self, request: Request) -> Made:
-        kernel, field, width = self.kernel(request)
+        kept = self.kept(request)
+        kernel, field, width = self.kernel(request, kept)
         names = tuple(b.name for b in kernel.buffers)
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
         lanes = WIDTHS[kernel.precision]
         text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
-        return Made(program, weights, width)
+        return Made(program, weights, width, kept.width)
 
-    def kernel(self, request: Request) -> tuple[Kernel, Field, int]:
+    def kept(self, request: Request) -> Kept:
+        """The arrays of a step that a run leaves to its derivative."""
+        self.weights()
+        if not (self._nets and request.keep and (request.tape or request.backward)):
+            return NOTHING
+        backward = replace(request, backward=True, tape=False)
+        if backward not in self._kept:
+            self._kept[backward] = wanted(self.kernel(backward, None)[0])
+        return self._kept[backward]
+
+    def kernel(self, request: Request, kept: Kept | None = NOTHING) -> tuple[Kernel, Field, int]:
         """The kernel IR of a request, its weights, the tape's rows for each step. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
-            request.vector, request.grow, request.drivers,
+            request.vector, request.grow, kept, request.drivers,
         )  # fmt: skip
         code = Code(request.precision)
-        field = Field(code, self.ir, request.own, checks=True)
+        watches = not (request.noise or request.backward or request.parts)
+        more = split_fields(self.ir, request)
+        field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
         if request.drivers and request.noise:
             raise Unsupported("gradients of paths go by methods without noise")
-        if request.noise:
-            return self.noisy(field, request, variant)
-        stepper = stepper_of(code, field, request)
+        make = noisy_stepper_of if request.noise else split_stepper_of if request.parts else stepper_of
+        stepper = make(field, request)
         if request.drivers and not isinstance(stepper, ExplicitStepper):
             raise Unsupported("gradients of paths go by explicit methods alone")
         if request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
-        elif request.adaptive:
+        elif request.adaptive or request.watch:
             kernel = ode_adaptive.forward(self.ir, stepper, variant)
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
         return _named(kernel), field, field.size + stepper.width
 
-    def noisy(self, field: Field, request: Request, variant: Variant) -> tuple[Kernel, Field, int]:
-        """The same for an equation with noise."""
-        solver = request.solver
-        if not isinstance(solver, type) or solver.IR is None:
-            raise Unsupported("its method was not compiled here")
-        method = NoisyStep(field, solver.IR, dict(request.options))
-        make = sde_fixed.backward if request.backward else sde_fixed.forward
-        return _named(make(self.ir, method, variant)), field, sde_fixed.width(method)
 
-
-def stepper_of(code: Code, field: Field, request: Request) -> Stepper:
+def stepper_of(field: Field, request: Request | Part) -> Stepper:
     """The code of the method's steps. Raises `Unsupported`."""
-    t = request.solver
+    code, t = field.code, request.solver
+    assert t is not None
     if isinstance(t, type):
         if t.IR is None:
             raise Unsupported(f"`{t.NAME}` was not compiled here")
         return SteppedMethod(code, field, t.IR, dict(request.options))
-    tableau = Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
     if t.implicit:
-        return ImplicitStepper(code, field, tableau)
-    return ExplicitStepper(code, field, tableau)
+        return ImplicitStepper(code, field, tableau_of(t))
+    return ExplicitStepper(code, field, tableau_of(t))
+
+
+def noisy_stepper_of(field: Field, request: Request) -> Stepper:
+    """The same for an equation with noise."""
+    t = request.solver
+    method: NoisyMethod
+    if isinstance(t, methods.Tableau):
+        method = NoisyTableau(field, tableau_of(t))
+    elif t.IR is None:
+        raise Unsupported(f"`{t.NAME}` was not compiled here")
+    else:
+        method = NoisyStep(field, t.IR, dict(request.options))
+    grid = not (request.adaptive or request.backward)
+    return NoisyStepper(field, method, grid, request.inside)
+
+
+def split_fields(ir: ModelIR, request: Request) -> dict[str, Any]:
+    """What a splitting's field has more: terms, and the matrices of exact flows."""
+    terms = tuple(p.name for p in request.parts if p.name)
+    if not terms:
+        return {}
+    n = sum(s.size for s in ir.states)
+    exact = [p.solver is None for p in request.parts]
+    if any(exact) and n > LARGEST_EXACT:
+        raise Unsupported(f"an exponential of {n} states is too large")
+    groups = (0, 1) if request.uneven else (0,)
+    made = tuple(
+        (exact_name(request.parts[k].name, share, g), (n, n + 1))
+        for k, share in exact_shares(_split_ir(request), exact)
+        for g in groups
+    )
+    return {"terms": terms, "made": made}
+
+
+def split_stepper_of(field: Field, request: Request) -> Stepper:
+    """The steps of a splitting."""
+    flows: list[Flow] = []
+    for part in request.parts:
+        if not part.name:
+            flows.append(HeldFlow(field, part.moves, part.inside))
+        elif part.solver is None:
+            flows.append(ExactFlow(field, part.name, request.uneven))
+        else:
+            inner = stepper_of(field.part(part.name), part)
+            if isinstance(inner, ImplicitStepper):
+                raise Unsupported(f"`{inner.name}` follows a part of it")
+            flows.append(SteppedFlow(inner, part.steps))
+    return SplitStepper(field, _split_ir(request), flows)
+
+
+def _split_ir(request: Request) -> SolverIR:
+    solver = request.solver
+    if not isinstance(solver, type) or solver.IR is None:
+        raise Unsupported("its method was not compiled here")
+    return solver.IR  # type: ignore[no-any-return]
+
+
+def tableau_of(t: methods.Tableau) -> Tableau:
+    """A tableau of the runtime as kernels take it."""
+    return Tableau(t.name, t.order, t.embedded, t.c, t.A, t.b, t.b_hat, t.dense)
 
 
 def backend_choice(ir: ModelIR) -> str:
@@ -146,7 +224,8 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
         adaptive, options = made.b_hat is not None, ()
     else:
         adaptive, options = made.EMBEDDED is not None, tuple(sorted(made.OPTIONS.items()))
-    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options)
+    watch = bool(compiled.optimized.events)
+    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options, watch=watch)
     try:
         return show(Kernels(compiled.optimized).kernel(request)[0])
     except Unsupported as reason:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ndl.runtime.errors import SettingError
-from ndl.runtime.kernels import sde, triton_engine
+from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
-from ndl.runtime.sde import path_of
+from ndl.runtime.sde import noisy_problem, path_of
 from ndl.runtime.sde import stepper_of as noisy_stepper_of
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
@@ -21,8 +21,8 @@ BACKENDS = ("auto", "torch", "cpu", "triton")
 
 def by_kernel(problem: Problem) -> Solution | None:
     """The solution by a kernel, or None when the run goes by torch: by choice, because no kernel serves it,
-    or because a trajectory failed, which torch explains. Raises `SettingError` for `backend = cpu` without
-    one."""
+    or because torch must say what is wrong. Raises `SettingError` for `backend = cpu` without one,
+    `SolveFailure` where a trajectory cannot come to its end."""
     if problem.backend not in BACKENDS:
         raise SettingError(
             f"there is no backend `{problem.backend}`", help=f"the backends are {', '.join(BACKENDS)}"
@@ -41,30 +41,35 @@ def by_kernel(problem: Problem) -> Solution | None:
         return None
 
 
-def kernel_run(problem: Problem) -> KernelRun:
-    """The run by kernels. Raises `NoKernel` with the reason where there is none."""
+def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
+    """The run by kernels, for a `target` of choice. Raises `NoKernel` with the reason where there is none."""
     model, solver = problem.model, problem.method.solver
     if model.KERNELS is None:
         raise NoKernel("the model was not compiled with its kernels")
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
-    noisy = bool(model.NOISES)
     for found, why in (
         (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
-        (problem.method.kind not in ("ode", "sde"), f"`{name}` is not yet a kernel"),
-        (noisy and not fixed, "noise with adaptive steps is not yet a kernel"),
-        (model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
+        (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
+        (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
+        (problem.taped and model.BREAKS > 0 and not fixed, "gradients past a located break are torch's"),
         (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
+        (problem.taped and bool(model.EVENTS), "gradients through events are torch's"),
+        (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
+        (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
         (problem.t0 == problem.t1, "the span is empty"),
     ):
         if found:
             raise NoKernel(why)
-    if noisy:
+    if model.NOISES:
         sde.refuse(problem)
         stepper = noisy_stepper_of(problem, path_of(problem))
-        return sde.NoisyRun(problem, stepper, model.KERNELS, target_of(problem))
-    return KernelRun(problem, stepper_of(problem), model.KERNELS, target_of(problem))
+        noisy = noisy_problem(problem, stepper)
+        return sde.NoisyRun(noisy, stepper, model.KERNELS, target or target_of(problem))
+    if problem.method.kind == "split":
+        return split.split_run(problem, model.KERNELS, target or target_of(problem))
+    return KernelRun(problem, stepper_of(problem), model.KERNELS, target or target_of(problem))
 
 
 def target_of(problem: Problem) -> str:

@@ -72,21 +72,22 @@ class Compiled:
             for job in [_pool(count).submit(self._call, *arguments) for _ in range(count)]:
                 job.result()
 
-    def _addresses(self, tensors: dict[str, Tensor], portion: int = 0) -> Any:
-        """The buffers' addresses, of sums those of a portion's row."""
-        values = [
-            tensors[name][portion] if name in self.program.sums else tensors[name]
-            for name in self.program.buffers
-        ]
-        return (ctypes.c_void_p * max(len(values), 1))(*(v.data_ptr() for v in values))
+    def _addresses(self, tensors: dict[str, Tensor]) -> Any:
+        """The buffers' addresses."""
+        values = [tensors[name].data_ptr() for name in self.program.buffers]
+        return (ctypes.c_void_p * max(len(values), 1))(*values)
 
     def _portions(self, tensors: dict[str, Tensor], members: int, threads: int) -> None:
         """Portions of the trajectories, each by one thread from its first to its last: what they add up does
         not depend on who runs when."""
-        rows = max(tensors[name].shape[1] for name in self.program.sums)
+        sums = [(self.program.buffers.index(name), tensors[name]) for name in self.program.sums]
+        rows = max(t.shape[1] for _, t in sums)
+        base = self._addresses(tensors)
 
         def run(portion: int, first: int, last: int) -> None:
-            counter, addresses = ctypes.c_int64(first), self._addresses(tensors, portion)
+            counter, addresses = ctypes.c_int64(first), type(base)(*base)
+            for k, t in sums:
+                addresses[k] += portion * t.stride(0) * t.element_size()
             self._call(ctypes.addressof(addresses), ctypes.addressof(counter), members, last)
 
         work = [(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))]

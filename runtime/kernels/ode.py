@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,10 @@ import torch
 from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.cpu_engine import portions_of
 from ndl.runtime.kernels.drivers import drivers_of
+from ndl.runtime.kernels.failures import Ended, explained
 from ndl.runtime.kernels.launch import launch
+from ndl.runtime.kernels.lease import Lease
+from ndl.runtime.kernels.record import Record, saved_until
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.methods import StepSolver, Tableau
@@ -21,15 +24,22 @@ from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
 from ndl.runtime.stepping.finish import SavedInterpolant, events_of, stats_of, steps_of
 from ndl.runtime.stepping.pace import Pace
+from ndl.runtime.stepping.replay import Script
 from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import StepTable, fixed_table
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FIRST_ROOM = 256
-"""Rows of a tape whose length nobody knows yet."""
+FIRST_ROOM, FIRST_EVENTS = 256, 16
+"""Rows of a tape, and of a record of events, whose length nobody knows yet."""
 
-_rooms: dict[Any, int] = {}
+KEPT = 1 << 26
+"""Reals that a run may keep for its derivative, besides its tape: beyond, they are computed again."""
+
+UNMET = 3
+"""The status of a trajectory for which something does not hold (`ndl.compiler.kernels.control`)."""
+
+_rooms: dict[Any, tuple[int, int]] = {}
 
 
 class NoKernel(Exception):
@@ -38,18 +48,29 @@ class NoKernel(Exception):
 
 @dataclass
 class Found:
-    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps."""
+    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
+    what it keeps of them; where each trajectory goes at its own time, its last time and step `ended [2, B]`
+    and its events."""
 
     last: Tensor
     saved: Tensor
     report: Tensor
     tape: dict[str, Tensor]
+    kept: Lease | None = None
+    ended: Tensor | None = None
+    events: dict[str, Tensor] = field(default_factory=dict)
 
 
 class KernelRun:
-    """One run: the buffers of its kernels."""
+    """One run: the buffers of its kernels. With `watch` each trajectory goes at its own time even with fixed
+    steps."""
 
-    def __init__(self, problem: Problem, stepper: Stepper, source: KernelSource, target: str) -> None:
+    explains = True
+    """Whether a failure is told from what the kernel left of it; if not, torch makes the run again."""
+
+    def __init__(
+        self, problem: Problem, stepper: Stepper, source: KernelSource, target: str, watch: bool = False
+    ) -> None:
         self.p, self.stepper, self.source = problem, stepper, source
         names = source.weights()
         if isinstance(names, str):
@@ -61,37 +82,71 @@ class KernelRun:
         self.pace = Pace.of(problem, stepper)
         self.found: Found
         self.values = [value_of(problem.model, name) for name, _ in names]
+        """The weights that the kernel reads, in its order."""
         self.steps = problem.save.kind == "steps"
+        watch = watch or bool(problem.model.EVENTS)
+        self.known = self.pace.fixed and not watch
         self.like = torch.empty(0, dtype=problem.dtype, device=problem.device)
         self.tol = Tolerances.of(problem)
         if not (stepper.extrapolates or self.pace.fixed):
             self.tol = proportional(self.tol, stepper.order)
         self.request = Request(
-            solver=_solver_of(problem),
+            solver=solver_of(problem),
             adaptive=not self.pace.fixed,
             precision="f64" if problem.dtype == torch.float64 else "f32",
             own=own_names(problem.model, names) | drivers.own,
-            save=problem.save.kind == "grid" or (self.pace.fixed and self.steps),
-            tape=problem.taped or (self.steps and not self.pace.fixed),
+            save=problem.save.kind == "grid" or (self.known and self.steps),
+            tape=problem.taped or (self.steps and not self.known),
             sign=problem.sign,
             vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
             grow=stepper.grow,
             target=target,
-            options=_options_of(problem),
-            noise=bool(problem.model.NOISES),
+            options=options_of(problem),
+            keep=problem.taped and self.known and target == "cpu",
+            watch=watch,
             drivers=drivers.wanted,
         )
-        self.made = self._make(self.request)
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])
         self.table = fixed_table(alone, self.pace.step) if self.pace.step is not None else None
-        self.tables = self._fixed_tables() if self.table is not None else self._adaptive_tables()
+        self.request = self._requested(self.request)
+        self.made = self._make(self.request)
+        if self.kept_room > KEPT:
+            self.request = replace(self.request, keep=False)
+            self.made = self._make(self.request)
+        # a run whose derivative has no kernel goes by torch as a whole
+        self.back = self._make(replace(self.request, backward=True, tape=False)) if problem.taped else None
+        self.tables = self._fixed_tables() if self.known else self._adaptive_tables()
+
+    def _requested(self, request: Request) -> Request:
+        """The request with what only some kinds of run ask for."""
+        return request
+
+    def _more(self) -> dict[str, Tensor]:
+        """Buffers that only some kinds of run have."""
+        return {}
+
+    @property
+    def wide(self) -> int:
+        """Numbers that are saved of each time: n, and what the method notes."""
+        return self.p.size
 
     def _make(self, request: Request) -> Made:
         made = self.source.make(request)
         if isinstance(made, str):
             raise NoKernel(made)
         return made
+
+    @property
+    def kept_room(self) -> int:
+        """How many reals the arrays that the run keeps take, whole blocks of lanes."""
+        lanes = self.made.program.lanes
+        return (
+            self.made.kept
+            * -(-self.p.count // lanes)
+            * lanes
+            * (self.count_of_steps if self.made.kept else 0)
+        )
 
     # ------------------------------------------------------------ tables
 
@@ -107,6 +162,7 @@ class KernelRun:
         p, steps = self.p, self.count_of_steps
         starts, ends = self.table.t[:steps], self.table.end[:steps]
         sizes, times = self.table.h[:steps], self.saved_times
+        times = self._settled(times, np.append(p.t0, ends))
         until = np.searchsorted(p.sign * times, p.sign * np.append(p.t0, ends), side="right")
         step_of = np.clip(np.searchsorted(until, np.arange(len(times)), side="right") - 1, 0, steps - 1)
         theta = (times - starts[step_of]) / sizes[step_of]
@@ -119,16 +175,25 @@ class KernelRun:
             "counts": self._whole([steps, len(times)]),
         }
 
+    def _settled(self, times: Floats, ends: Floats) -> Floats:
+        """Saved times, given the start and the steps' ends."""
+        return times
+
     def _adaptive_tables(self) -> dict[str, Tensor]:
         p, tol, pace = self.p, self.tol, self.pace
         longest = pace.longest if np.isfinite(pace.longest) else np.finfo(np.float32).max
         wide = p.size if self.request.vector else 1
         rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).cpu().expand(wide)
         atol = tol.atol.to("cpu", torch.float64).expand(wide)
-        head = torch.tensor([p.t0, p.t1, longest, pace.first or 0.0], dtype=torch.float64)
+        first = pace.step or pace.first or 0.0
+        head = torch.tensor([p.t0, p.t1, longest, first], dtype=torch.float64)
         # a last saved time that never comes ends the search for due ones
         times = np.append(self.saved_times, p.sign * np.inf)
-        return {"settings": self._real(torch.cat([head, rtol, atol])), "times": self._real(times)}
+        found = {"settings": self._real(torch.cat([head, rtol, atol])), "times": self._real(times)}
+        if self.table is not None:
+            ends = self.table.end[: self.count_of_steps]
+            found["ends"] = self._real(np.append(ends, p.sign * np.inf))
+        return found
 
     @property
     def count_of_steps(self) -> int:
@@ -138,7 +203,8 @@ class KernelRun:
     @property
     def saved_times(self) -> Floats:
         """The saved times that are known beforehand."""
-        if self.table is not None and self.steps:
+        if self.known and self.steps:
+            assert self.table is not None
             return np.append(self.p.t0, self.table.end[: self.count_of_steps])
         return self.p.save.times if self.p.save.kind == "grid" else np.empty(0)
 
@@ -146,43 +212,58 @@ class KernelRun:
 
     def forward(self, x0: Tensor, values: list[Tensor]) -> Found:
         """Run the kernel; with a tape whose length was guessed too small, once more."""
-        n, b = self.p.size, self.p.count
+        n, b = self.wide, self.p.count
         new = self.like.new_empty
         slots = len(self.saved_times)
+        lease: Lease | None = None
         buffers = {
             **self.tables,
+            **self._more(),
             **packed(values, self.made.weights, b, self.like),
             **self.drivers.buffers(),
             "x0": x0.t().contiguous(),
             "last": new(n, b),
             "saved": new(max(slots, 1) * n, b),
-            "report": torch.zeros(4, b, dtype=torch.int32, device=self.p.device),
+            "report": torch.zeros(6, b, dtype=torch.int32, device=self.p.device),
         }
-        if self.pace.fixed:
+        if self.known:
             rows = self.count_of_steps * self.made.width if self.request.tape else 1
             buffers["tape"] = new(rows, b)
-            self._run(self.made, buffers)
+            lease = Lease(self.like, self.kept_room)
+            self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
-            self._with_tape(buffers, slots)
+            buffers["ended"] = new(2, b)
+            self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
         tape = {k: v for k, v in buffers.items() if k.startswith("tape")}
-        return Found(buffers["last"].t(), saved, buffers["report"], tape)
+        events = {k: v for k, v in buffers.items() if k.startswith("event_")}
+        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, buffers.get("ended"), events)
 
-    def _with_tape(self, buffers: dict[str, Tensor], slots: int) -> None:
+    def _with_room(self, buffers: dict[str, Tensor], slots: int) -> None:
+        """Run the kernel; where the room for the tape or the record of events was too small, once more."""
         p, b = self.p, self.p.count
+        tape, watch = self.request.tape, bool(p.model.EVENTS)
         key = (self.request, p.size)
-        room = _rooms.get(key, FIRST_ROOM) if self.request.tape else 1
+        room, events = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS))
         while True:
-            if self.request.tape:
+            if tape:
                 buffers["tape"] = self.like.new_empty(room * self.made.width, b)
                 for name in ("tape_t", "tape_h", "tape_error"):
                     buffers[name] = self.like.new_empty(room, b)
-            buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room])
+                if "tape_fresh" in self.made.program.buffers:
+                    buffers["tape_fresh"] = self._whole(np.zeros((room, b)))
+            if watch:
+                buffers["event_t"] = self.like.new_empty(events, b)
+                for name in ("event_step", "event_kind"):
+                    buffers[name] = self._whole(np.zeros((events, b)))
+            buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events])
             self._run(self.made, buffers)
-            longest = int(buffers["report"][0].max())
-            if longest <= room or not self.request.tape:
+            longest, most = int(buffers["report"][0].max()), int(buffers["report"][5].max())
+            if (longest <= room or not tape) and most <= events:
                 return
-            room = _rooms[key] = int(1.1 * longest) + 1
+            room = max(room, int(1.1 * longest) + 1) if tape else room
+            events = max(events, int(1.1 * most) + 1)
+            _rooms[key] = room, events
 
     def _run(self, made: Made, buffers: dict[str, Tensor]) -> None:
         launch(made.program, buffers, self.p.count)
@@ -193,19 +274,21 @@ class KernelRun:
         self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         """The cotangents of x0 `[B, n]`, of the coefficients of paths and of the weights."""
-        made = self._make(replace(self.request, backward=True, tape=False))
+        made = self.back
+        assert made is not None
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
         new = self.like.new_empty
         slots = len(self.saved_times)
         buffers = {
             **self.tables,
+            **self._more(),
             **found.tape,
             **packed(values, made.weights, b, self.like),
             **self.drivers.buffers(),
             "report": found.report,
-            "grad_last": grad_last.t().contiguous(),
-            "grad_saved": grad_saved.permute(1, 2, 0).reshape(slots * n, b).contiguous(),
+            "grad_last": grad_last[:, :n].t().contiguous(),
+            "grad_saved": grad_saved[..., :n].permute(1, 2, 0).reshape(slots * n, b).contiguous(),
             "grad_x0": new(n, b),
             "grad_weights": new(max(rows["weights"], 1), b),
             "grad_own": new(max(rows["own"], 1), b),
@@ -215,9 +298,11 @@ class KernelRun:
             buffers["grad_nets"] = self.like.new_zeros(len(portions), rows["nets"])
         if self.drivers.wanted:
             buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
-        if not self.pace.fixed:
+        if not self.known:
             buffers["counts"] = self._whole([0, slots, 0])
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
+        if found.kept is not None:
+            buffers["kept"] = found.kept.buffer
         self._run(made, buffers)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
@@ -227,7 +312,8 @@ class KernelRun:
     # ------------------------------------------------------------ the solution
 
     def solve(self) -> Solution | None:
-        """The solution, or None where some trajectory failed: torch then says where and why."""
+        """The solution, or None where torch must say what is wrong. Raises `SolveFailure` when some
+        trajectory cannot come to its end; the others do."""
         p = self.p
         if p.taped:
             last, saved = _Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
@@ -236,55 +322,112 @@ class KernelRun:
             with torch.no_grad():
                 found = self.forward(p.x0, self.values)
             last, saved = found.last, found.saved
-        if self._failed(found):
+        ended = self._ended(found)
+        if ended and not self.explains:
             return None
+        if ended:
+            whole = self._solution(found, found.last.detach(), found.saved.detach())
+            raise explained(p, self.stepper, self.tol, ended, whole)
+        if all(bool(torch.isfinite(v.detach()).all()) for v in (last, self._reached(found, saved))):
+            return self._solution(found, last, saved)
+        if self.known and self.explains:
+            # the same steps once more, each trajectory at its own time: that run knows who fails and where
+            KernelRun(p.on(gradient="none"), self.stepper, self.source, self.request.target, True).solve()
+        return None
+
+    def _ended(self, found: Found) -> Ended | None:
+        """How the trajectories ended, where that is known."""
+        if found.ended is None:
+            return None
+        many, rejected, _ = self._counts(found)
+        t, h = found.ended.cpu().numpy().astype(np.float64)
+        status = found.report[3].cpu().numpy().astype(np.int64)
+        # what does not hold at the start needs no attempt
+        attempts = np.where((status == UNMET) & (many == 0), 0, many + rejected)
+        return Ended(status, attempts, t, h, found.last)
+
+    def _solution(self, found: Found, last: Tensor, saved: Tensor) -> Solution:
+        p = self.p
         steps = _Accepted(self, found)
         many, rejected, evaluations = self._counts(found)
         record = self._saved(found, last, saved)
         interpolant: Interpolant | None = None
         if p.save.kind != "end":
             interpolant = steps if self.steps else SavedInterpolant(p, record)
+        events = events_of(p, EventWatch(p)) if not found.events else self.record(found).events(p)
         return Solution(
-            p, record, {"x": last}, np.full(p.count, p.t1), stats_of(p, many, rejected, evaluations),
-            steps_of(p, steps.table, steps.stiffness), events_of(p, EventWatch(p)), interpolant,
+            p, record, {"x": last}, self._last_t(found), stats_of(p, many, rejected, evaluations),
+            steps_of(p, steps.table, steps.stiffness), events, interpolant,
         )  # fmt: skip
 
-    def _failed(self, found: Found) -> bool:
-        broken = not all(bool(torch.isfinite(v).all()) for v in (found.last, found.saved))
-        return broken or (not self.pace.fixed and bool(found.report[3].any()))
+    def record(self, found: Found) -> Record:
+        """The events of a run."""
+        return Record.of(found.events, found.report[5].cpu().numpy().astype(np.int64))
+
+    def _last_t(self, found: Found) -> Floats:
+        """Where each trajectory ended `[B]`."""
+        if found.ended is None:
+            return np.full(self.p.count, self.p.t1)
+        t: Floats = found.ended[0].cpu().numpy().astype(np.float64)
+        # t1 may have been rounded to the run's precision
+        whole = np.asarray(self._real([self.p.t1]).cpu(), dtype=np.float64)
+        return np.where(t == whole, self.p.t1, t)
 
     def _counts(self, found: Found) -> tuple[Ints, Ints, Ints]:
         """Steps, rejected ones and evaluations of each trajectory."""
-        many, rejected, evaluations, _ = found.report.cpu().numpy().astype(np.int64)
+        many, rejected, evaluations, *_ = found.report.cpu().numpy().astype(np.int64)
         return many, rejected, evaluations
+
+    def _reached(self, found: Found, saved: Tensor) -> Tensor:
+        """The saved values that trajectories came to, and zeros."""
+        if found.ended is None or not saved.shape[1]:
+            return saved
+        slots = torch.arange(saved.shape[1], device=saved.device)[None, :, None]
+        return torch.where(slots < found.report[4][:, None, None], saved.detach(), 0.0)
 
     def _saved(self, found: Found, last: Tensor, saved: Tensor) -> Saved:
         """Times, which of them count, and values."""
         p, b = self.p, self.p.count
+        last_t = self._last_t(found)
         if p.save.kind == "end":
-            return Saved(np.full((b, 1), p.t1), np.ones((b, 1), dtype=bool), {"x": last[:, None]})
-        if self.pace.fixed or not self.steps:
-            times = np.broadcast_to(self.saved_times, (b, len(self.saved_times))).copy()
+            return Saved(last_t[:, None], np.ones((b, 1), dtype=bool), {"x": last[:, None]})
+        if self.known or not self.steps:
+            grid = self.saved_times
+            if found.ended is not None and (found.report[4] < len(grid)).any():
+                slots = found.report[4].cpu().numpy().astype(np.int64)
+                return saved_until(grid, saved, slots, last, last_t)
+            times = np.broadcast_to(grid, (b, len(grid))).copy()
             return Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
         many = found.report[0].cpu().numpy()[:, None]
         slots = np.arange(int(many.max()) + 1)[None, :]
-        tape = found.tape["tape"].reshape(-1, self.made.width, b)[: slots.size - 1, : p.size].permute(2, 0, 1)
-        values = torch.cat([tape, last[:, None]], 1)
+        tape = found.tape["tape"].reshape(-1, self.made.width, b)[: slots.size - 1].permute(2, 0, 1)
+        values = torch.cat([self._at_starts(tape), last[:, None]], 1)
         ended = torch.from_numpy(slots >= many).to(last.device)[:, :, None]
         starts = found.tape["tape_t"][: slots.size - 1].t().cpu().numpy().astype(np.float64)
-        times = np.where(slots >= many, p.t1, np.pad(starts, ((0, 0), (0, 1))))
+        times = np.where(slots >= many, last_t[:, None], np.pad(starts, ((0, 0), (0, 1))))
         return Saved(times, slots <= many, {"x": torch.where(ended, last[:, None], values)})
 
+    def _at_starts(self, tape: Tensor) -> Tensor:
+        """What is saved of the steps' starts, `[B, S, wide]`, from the rows of a tape."""
+        return tape[..., : self.p.size]
+
+    def with_tape(self, found: Found) -> Found:
+        """The run with its accepted steps; one that kept none is made again."""
+        if found.tape.get("tape_t") is not None:
+            return found
+        again = type(self)(
+            self.p.on(gradient="none"), self.stepper, self.source, self.request.target, self.request.watch
+        )
+        again.request = replace(again.request, tape=True)
+        again.made = again._make(again.request)
+        with torch.no_grad():
+            return again.forward(self.p.x0.detach(), [v.detach() for v in self.values])
+
     def step_table(self, found: Found) -> StepTable:
-        """The accepted steps; a run that kept none is made again with a tape."""
-        if self.pace.step is not None:
+        """The accepted steps of a run with a tape."""
+        if self.known:
+            assert self.pace.step is not None
             return fixed_table(self.p, self.pace.step)
-        if not found.tape:
-            again = KernelRun(self.p.on(gradient="none"), self.stepper, self.source, self.request.target)
-            again.request = replace(again.request, tape=True)
-            again.made = again._make(again.request)
-            with torch.no_grad():
-                found = again.forward(self.p.x0.detach(), [v.detach() for v in self.values])
         many = found.report[0].cpu().numpy().astype(np.int64)
         keep = np.arange(int(many.max(initial=0)))[None, :] < many[:, None]
         t, h, error = (
@@ -294,16 +437,37 @@ class KernelRun:
         ids = np.repeat(np.arange(self.p.count), many)
         starts = np.concatenate([[0], np.cumsum(many)])
         end = np.append(t[1:], self.p.t1)
-        end[starts[1:][many > 0] - 1] = self.p.t1
+        end[starts[1:][many > 0] - 1] = self._last_t(found)[many > 0]
         return StepTable(ids, t, end, h, error, np.arange(len(t)) - starts[ids], ids, starts)
 
+    def script(self, found: Found) -> Script:
+        """The run for a replay."""
+        taped = found if self.known else self.with_tape(found)
+        table = self.step_table(taped)
+        restarts = self._crossed(taped)
+        if not taped.events:
+            return Script(table, restarts=restarts, given=self.pace.fixed)
+        record = self.record(taped)
+        restarts = sorted({*restarts, *record.restarts()})
+        return Script(table, record.firings(self.p), restarts, given=self.pace.fixed)
 
-def _solver_of(problem: Problem) -> Tableau | type[StepSolver]:
+    def _crossed(self, found: Found) -> list[tuple[int, int]]:
+        """Steps over a break, after which a trajectory starts afresh: (member, steps done)."""
+        fresh = found.tape.get("tape_fresh")
+        if fresh is None:
+            return []
+        many = found.report[0].cpu().numpy()
+        flags = fresh[: int(many.max(initial=0))].t().cpu().numpy().astype(bool)
+        flags &= np.arange(flags.shape[1])[None, :] < many[:, None]
+        return [(int(m), int(k) + 1) for m, k in np.argwhere(flags)]
+
+
+def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
     solver = problem.method.solver
     return solver if isinstance(solver, Tableau) else type(solver)
 
 
-def _options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
+def options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
     """The numbers among a step solver's own options."""
     solver = problem.method.solver
     options = solver.options if isinstance(solver, StepSolver) else {}
@@ -319,24 +483,25 @@ class _Accepted:
         self.run, self.found = run, found
 
     @cached_property
-    def _table(self) -> StepTable:
-        return self.run.step_table(self.found)
+    def _script(self) -> Script:
+        return self.run.script(self.found)
 
     @cached_property
     def _replayed(self) -> Solution:
         from ndl.runtime.gradients import replayed
-        from ndl.runtime.stepping.replay import Script
 
         p = self.run.p
         with torch.set_grad_enabled(p.taped):
-            return replayed(p, self.run.stepper, Script(self._table), None, None)
+            return replayed(p, self.run.stepper, self._script, None, None)
 
     def table(self) -> StepTable:
-        return self._table
+        return self._script.table
 
     def stiffness(self) -> Tensor:
         if self.run.p.save.kind == "end" and not self.run.p.taped:
             raise AttributeError("the stages of this run were not kept; use `save = steps`")
+        if self.run.p.model.NOISES:  # not estimated
+            return torch.full((self.run.p.count, int(self._script.table.many.max(initial=0))), torch.nan)
         found = self._replayed.steps.stiffness
         return found if found.ndim == 2 else found[None]
 
@@ -355,7 +520,8 @@ class _Solve(torch.autograd.Function):
         run.found = run.forward(x0, list(values))
         ctx.run, ctx.found = run, run.found
         ctx.save_for_backward(*values)
-        return run.found.last, run.found.saved
+        # the results would hold this context, which holds the run: it would wait for the collector
+        return run.found.last.detach(), run.found.saved.detach()
 
     @staticmethod
     @once_differentiable

@@ -10,12 +10,29 @@ from ndl.runtime.methods import StepSolver, Tableau
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a splitting: a term followed by `steps` steps of a `solver`; by exponentials, which the
+    runtime makes, where that is None; or, without a `name`, the components `moves` with the others held,
+    time standing at the fraction `inside` of a step."""
+
+    name: str = ""
+    solver: Tableau | type[StepSolver] | None = None
+    options: tuple[tuple[str, float], ...] = ()
+    steps: int = 1
+    moves: tuple[bool, ...] = ()
+    inside: float = 0.0
+
+
+@dataclass(frozen=True)
 class Request:
     """A kernel for a model: the method, the direction, and what is to be kept.
 
-    `solver` is a tableau, or the class of a step solver with the values of its `options`.
-    `own` names the weights and inputs of which each trajectory has its own; `vector` says that there is a
-    tolerance for each state, `grow` how fast a step may grow; `backward` asks for the derivative.
+    `solver` is a tableau, or the class of a step solver with the values of its `options`. `own` names the
+    weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
+    state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says that a run with a
+    tape may leave arrays to it. `inside`: some saved times lie inside steps, which only noise asks for.
+    `watch` says that each trajectory goes at its own time even with fixed steps: for events, and to see where
+    one fails. `parts` are those of a splitting, `uneven` says that its last step is shorter.
     """
 
     solver: Tableau | type[StepSolver]
@@ -31,8 +48,13 @@ class Request:
     target: str = "cpu"
     options: tuple[tuple[str, float], ...] = ()
     noise: bool = False
+    keep: bool = False
+    inside: bool = False
+    watch: bool = False
     drivers: bool = False
     """Whether the derivative is also by the coefficients of paths (of those that `own` names)."""
+    parts: tuple[Part, ...] = ()
+    uneven: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,11 +78,13 @@ class Weight:
 
 @dataclass(frozen=True)
 class Made:
-    """A kernel, the weights that it reads, and how many numbers its tape has for each step."""
+    """A kernel, the weights that it reads, and how many numbers its tape has for each step, and how many it
+    keeps of arrays."""
 
     program: Program
     weights: tuple[Weight, ...]
     width: int
+    kept: int = 0
 
 
 class KernelSource(Protocol):

@@ -28,9 +28,15 @@ def packed(
     """The tables `weights [P]` and `nets [R]`, and the member buffer `own [Q, B]`."""
     shared = [v.reshape(-1) for v, w in zip(values, weights) if not w.each and not w.whole]
     whole = [v.reshape(-1) for v, w in zip(values, weights) if w.whole]
-    each = [v.reshape(count, -1).t() for v, w in zip(values, weights) if w.each]
+    each = [_spread(v, w, count) for v, w in zip(values, weights) if w.each]
     joined = {"weights": shared, "nets": whole, "own": each}
     return {k: torch.cat(v).to(like).contiguous() if v else like.new_empty(1) for k, v in joined.items()}
+
+
+def _spread(value: Tensor, w: Weight, count: int) -> Tensor:
+    """`[Q, B]`: a column for each member, all alike where they share the value."""
+    family = value.ndim > len(w.shape)
+    return value.reshape(count, -1).t() if family else value.reshape(-1, 1).expand(-1, count)
 
 
 def rows_of(weights: Sequence[Weight]) -> dict[str, int]:
@@ -56,6 +62,6 @@ def unpacked(
             found.append(None)
             continue
         rows = grads[_buffer(w)][w.offset : w.offset + w.size]
-        flat = rows.t() if w.each else rows.sum(1)
+        flat = rows.t() if w.each and value.ndim > len(w.shape) else rows.sum(1)
         found.append(flat.reshape(value.shape).to(value))
     return found

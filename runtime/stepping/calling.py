@@ -21,6 +21,12 @@ def call_step(
     return solver.step(**_arguments(solver, solver.step, offered))
 
 
+def call_size(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
+    """How large a step the tolerances allow, `[...]`."""
+    assert solver.size is not None
+    return solver.size(**_arguments(solver, solver.size, offered))
+
+
 def call_until(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
     """Whether an iteration is at its end, Bool `[...]`."""
     return solver.until(**_arguments(solver, solver.until, offered))

@@ -8,6 +8,7 @@ which gradients are computed; only the plain run of a single member may record i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +29,13 @@ from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, pick
 from ndl.runtime.stepping.trail import Piece, Trail
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ndl.runtime.solution import Solution
+
+
+SMALLER_STEP = 0.1
+"""After a step that the method had proposed, and whose values were no numbers."""
 
 
 @dataclass
@@ -119,6 +127,8 @@ class Loop:
             target = p.sign * np.minimum(p.sign * target, p.sign * self.watch.next_time(ids))
         if self.delays:
             target = self.delays.limit(self, target)
+        if self.stepper.proposes and not self.pace.fixed:
+            self._propose()
         end = self.pace.end(self, target)
         h = end - t
         if not self.pace.fixed:
@@ -142,6 +152,12 @@ class Loop:
                 return
         self._accept(step, accept, error, h, end, target)
 
+    def _propose(self) -> None:
+        """The method's own sizes, after a rejection no larger than what that left."""
+        size = self.stepper.propose(self.f, self.x, self.t, self.h, self.carry)
+        size = np.where(size > 0, size, self.h)
+        self.h = np.where(self.again, np.minimum(self.h, size), size)
+
     def _judge(self, step: Attempt) -> tuple[Floats, np.ndarray]:
         """The scaled error of each row (0 for a fixed step) and whether its values are usable."""
         self._size = step.x1.detach().abs()
@@ -151,12 +167,14 @@ class Loop:
         else:
             error = host(self.tol.norm(step.error.detach(), self.x.detach().abs(), self._size))
             fine = np.isfinite(error)
-            if self.pace.fixed:
+            if self.pace.fixed or self.stepper.proposes:
                 fine = np.isfinite(host(self._size.sum(-1)))
         if step.ok is not None:
             fine = fine & step.ok
         self._error = error
-        return (np.where(fine, 0.0, np.inf) if self.pace.fixed else error), fine
+        # a method that proposes its steps has seen to their errors
+        given = self.pace.fixed or self.stepper.proposes
+        return (np.where(fine, 0.0, np.inf) if given else error), fine
 
     # ------------------------------------------------------------ after an attempt
 
@@ -168,6 +186,8 @@ class Loop:
             self._fail("newton" if step.ok is not None and not step.ok[i] else "finite", i, h, step)
         chosen = self.breaks.chosen
         factor = self.control.rejected(np.where(fine, error, np.inf))
+        if self.stepper.proposes:
+            factor = np.full(len(fine), SMALLER_STEP)
         if step.ok is not None:
             factor = np.where(step.ok, factor, 0.25)
         self.h = np.where(bad, np.where(np.isnan(chosen), np.abs(h) * factor, chosen), self.h)
@@ -262,7 +282,7 @@ class Loop:
         if self.pace.fixed:
             return
         factor = self.control.accepted(np.where(accept, error, 1.0), self.old, self.again)
-        size = np.abs(h) * factor
+        size = np.abs(h) * (1.0 if self.stepper.proposes else factor)
         # a step cut short by the end of a stretch says little against the one proposed before it
         size = np.where(ended & ~self.again, np.maximum(size, self.h), size)
         self.h = np.where(accept, size, self.h)
@@ -361,6 +381,12 @@ class Loop:
     def fail_delay(self, row: int) -> None:
         """A delay is not above 0."""
         self._fail("delay", row, None)
+
+    def partial(self) -> Solution:
+        """The solution up to here, of all members."""
+        from ndl.runtime.stepping.postmortem import partial
+
+        return partial(self)
 
     def _fail(self, status: str, row: int, h: Floats | None, step: Attempt | None = None) -> None:
         from ndl.runtime.stepping.postmortem import failure

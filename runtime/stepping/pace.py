@@ -14,16 +14,23 @@ if TYPE_CHECKING:
     from ndl.runtime.stepping.loop import Loop
 
 
+NOTCHES = 6
+"""Binary digits of a dyadic step."""
+
+
 @dataclass(frozen=True)
 class Pace:
     """`step` is the size of fixed steps, None when the error decides; `longest` and `first` bound and
-    start the latter (options `max_h`, `first_h`)."""
+    start the latter (options `hmax`, `h0`)."""
 
     t0: float
     t1: float
     step: float | None = None
     longest: float = np.inf
     first: float | None = None
+    dyadic: bool = False
+    """Whether adaptive steps end at dyadic times: under noise, where a path at times that differ by rounding
+    differs by a thousand times as much, and so would all later steps. Such times also need fewer halvings."""
 
     @property
     def fixed(self) -> bool:
@@ -40,9 +47,10 @@ class Pace:
                 f"`{name}` does not estimate its error and needs a step",
                 help=f"write `{name}(h=0.01)` or `{name}(steps=100)`",
             )
-        longest = float(options.get("max_h") or np.inf)
-        first = options.get("first_h")
-        return Pace(t0, t1, step, longest, None if first is None else float(first))
+        longest = float(options.get("hmax") or np.inf)
+        first = options.get("h0")
+        dyadic = bool(problem.model.NOISES)
+        return Pace(t0, t1, step, longest, None if first is None else float(first), dyadic)
 
     def end(self, loop: Loop, target: Floats) -> Floats:
         """Where the next step of each running member ends; it does not pass `target [b]`."""
@@ -55,7 +63,15 @@ class Pace:
         size = np.minimum(loop.h, self.longest)
         size = np.where(2 * size > room, 0.5 * room, size)
         whole = 1.01 * np.minimum(loop.h, self.longest) >= room
-        return np.where(whole, target, t + sign * size)
+        end = t + sign * size
+        return np.where(whole, target, notch(end, size) if self.dyadic else end)
+
+
+def notch(end: Floats, size: Floats) -> Floats:
+    """The nearest multiples of 2^-NOTCHES of the powers of two below the sizes of steps."""
+    grain = np.ldexp(1.0, np.frexp(size)[1] - 1 - NOTCHES)
+    found: Floats = np.rint(end / grain) * grain
+    return found
 
 
 def fixed_step(options: dict[str, Any], t0: float, t1: float, name: str) -> float | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from ndl.runtime.failures import SolveFailure
-from ndl.runtime.problem import Floats
-from ndl.runtime.stepping.control import clock
+from ndl.runtime.methods import VectorField
+from ndl.runtime.model import Model
+from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.stepping.control import Tolerances, clock
 from ndl.runtime.stepping.stepper import Attempt, pick
 
 if TYPE_CHECKING:
+    from ndl.runtime.solution import Solution
     from ndl.runtime.stepping.loop import Loop
 
 ADVICE = {
@@ -25,8 +28,24 @@ ADVICE = {
 }
 
 
+class Standing(Protocol):
+    """Where trajectories stand: the members `ids [b]` at `x [b, n]` and `t [b]`."""
+
+    p: Problem
+    ids: Ints
+    t: Floats
+    x: torch.Tensor
+    f: VectorField
+    model: Model
+    tol: Tolerances
+
+    def partial(self) -> Any:
+        """The solution up to there, of all members."""
+        ...
+
+
 def failure(
-    loop: Loop,
+    loop: Standing,
     status: str,
     row: int,
     h: Floats | None = None,
@@ -57,12 +76,12 @@ def failure(
         values=values,
         detail=detail,
         advice=ADVICE.get(status),
-        partial=_partial(loop),
+        partial=loop.partial(),
         notes=(str(first),) if first else (),
     )
 
 
-def _culprit(loop: Loop, row: int, step: Attempt | None) -> str | None:
+def _culprit(loop: Standing, row: int, step: Attempt | None) -> str | None:
     """The state that is not finite, or changes fastest for its size."""
     at = clock(loop.t, loop.x)
     x = loop.x[row]
@@ -79,7 +98,7 @@ def _culprit(loop: Loop, row: int, step: Attempt | None) -> str | None:
     return loop.p.state_name(int(torch.argmax((rate / scale).abs())))
 
 
-def _partial(loop: Loop) -> Any:
+def partial(loop: Loop) -> Solution:
     """The solution up to here, of all members."""
     from ndl.runtime.stepping.finish import solution_of
     from ndl.runtime.stepping.loop import Outcome

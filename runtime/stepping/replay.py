@@ -234,6 +234,8 @@ class Replay:
         """theta with the derivative that keeps the guard of the first event that fired at 0."""
         first = {f.member: f.event for _, f in reversed(self.firings[k]) if f.root}
         theta = np.where(rooted, theta, 1.0)
+        if not torch.is_grad_enabled():
+            return clock(theta, like)
         base = clock(theta, like).clone().requires_grad_(True)
         x = self.stepper.interpolate(step, np.arange(len(ids)), base)
         at = _tensor(T, like) + base * _tensor(H, like)

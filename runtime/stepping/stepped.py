@@ -9,9 +9,9 @@ import torch
 from ndl.runtime.members import is_family
 from ndl.runtime.methods import StepSolver, VectorField
 from ndl.runtime.problem import Floats, Ints, Problem
-from ndl.runtime.stepping.calling import call_step
+from ndl.runtime.stepping.calling import call_size, call_step
 from ndl.runtime.stepping.consistent import slopes, smooth_slopes
-from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.control import Tolerances, clock, host
 from ndl.runtime.stepping.shorter import ended, field_at, place, remember, shorter
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time, fraction, hermite, pick
 from torch import Tensor
@@ -34,9 +34,16 @@ class SteppedSolver(Stepper):
         self.extras: dict[str, Any] = {}
         if "mass" in wanted:
             self.extras["mass"] = problem.mass()
+        self.proposes = solver.size is not None
+        if wanted & {"rtol", "atol"}:
+            tol, like = Tolerances.of(problem), problem.x0.detach()[0]
+            self.extras |= {
+                k: torch.as_tensor(getattr(tol, k)).to(like).expand_as(like) for k in ("rtol", "atol")
+            }
         self.counts = "n" in wanted
         self.dense = solver.dense
-        self.short = self.dense is None and self.order > 4 and not (self.names or self.depths or self.counts)
+        plain = not (self.names or self.depths or self.counts)
+        self.short = self.dense is None and plain and (self.order > 4 or self.proposes)
         self.joins = solver.dense is None and not (self.short and is_family(problem.model))
 
     def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
@@ -61,19 +68,8 @@ class SteppedSolver(Stepper):
         self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry, taped: bool = False
     ) -> Attempt:
         before, jacobians = f.evaluations, f.jacobians
-        at = t if isinstance(t, Tensor) else clock(t, x)
-        size = h if isinstance(h, Tensor) else clock(h, x)
-        extras = dict(self.extras)
-        for name in self.names:
-            extras[name] = carry[f"state:{name}"]
-        if self.counts:
-            extras["n"] = torch.from_numpy(carry["n"]).to(x.device)
-        if self.depths:
-            extras["prev"] = {
-                name: [self._seen(carry, name, k, size) for k in range(1, depth + 1)]
-                for name, depth in self.depths.items()
-            }
-        offered = {"f": f, "x": x, "t": at, "h": size, **extras}
+        offered = self._offered(f, x, t, h, carry)
+        at, size = offered["t"], offered["h"]
         x1, error, states = call_step(self.solver, offered)
         cost = np.full(x.shape[0], f.evaluations - before, dtype=np.int64) + carry["began"]
         carry["began"] = np.zeros_like(carry["began"])
@@ -89,6 +85,25 @@ class SteppedSolver(Stepper):
         # a method that asks for the Jacobian is meant for stiff equations
         extra = {"states": states, "h": size, "carry": carry, "stiff": f.jacobians > jacobians}
         return Attempt(x, x1, error, new, cost, extra=extra)
+
+    def _offered(self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry) -> dict[str, Any]:
+        """What a step may ask for, by name."""
+        at = t if isinstance(t, Tensor) else clock(t, x)
+        size = h if isinstance(h, Tensor) else clock(h, x)
+        extras = dict(self.extras)
+        for name in self.names:
+            extras[name] = carry[f"state:{name}"]
+        if self.counts:
+            extras["n"] = torch.from_numpy(carry["n"]).to(x.device)
+        if self.depths:
+            extras["prev"] = {
+                name: [self._seen(carry, name, k, size) for k in range(1, depth + 1)]
+                for name, depth in self.depths.items()
+            }
+        return {"f": f, "x": x, "t": at, "h": size, **extras}
+
+    def propose(self, f: VectorField, x: Tensor, t: Floats, h: Floats, carry: Carry) -> Floats:
+        return host(call_size(self.solver, self._offered(f, x, t, h, carry)))
 
     def _seen(self, carry: Carry, name: str, k: int, h: Tensor) -> Tensor:
         """`prev(name, k)`: a carried state is assigned in the step, so that one step earlier is what it was

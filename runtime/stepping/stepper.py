@@ -81,6 +81,8 @@ class Stepper(ABC):
     """Whether a step can be made again from its two ends, for continuous output: see `revisit`."""
     width: int = 2
     """Numbers of the size of x that a completed step holds."""
+    proposes: bool = False
+    """Whether it knows beforehand how large a step the tolerances allow (`propose`)."""
     joins: bool = False
     """Whether `x0`, `x1` and `stages [s, b, n]` are all that `interpolate` reads of a step."""
 
@@ -96,6 +98,10 @@ class Stepper(ABC):
     def know(self, carry: Carry, f0: Tensor, rows: np.ndarray) -> None:
         """Slopes `f0` that are known already, in some rows; a method that has no use for them passes."""
         return
+
+    def propose(self, f: VectorField, x: Tensor, t: Floats, h: Floats, carry: Carry) -> Floats:
+        """The sizes `[b]` of steps from (x, t) whose errors are within the tolerances; h are the last ones."""
+        raise NotImplementedError
 
     @abstractmethod
     def attempt(

@@ -117,5 +117,5 @@ def test_what_is_added_up_is_not_stored_in() -> None:
     made = kernel(5, 3)
     store = next(i for i in made.step.body if i.op == "store")
     made.step.body.append(type(store)("store", store.args, (), (("buffer", "grad"),)))
-    with pytest.raises(KernelError, match="is a sum"):
+    with pytest.raises(KernelError, match="is a sum buffer"):
         verify(made)

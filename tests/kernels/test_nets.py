@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.ir import Kernel
+from ndl.runtime.kernels import lease, ode
 from ndl.runtime.kernels.cpu_engine import Compiled
 from ndl.runtime.kernels.request import Request
 
@@ -146,15 +148,18 @@ def test_threads_do_not_change_gradients(method: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("method", ["rk4(steps=2)", "bosh3(rtol=1e-3)"])
+@pytest.mark.parametrize("method", ["rk4(steps=2)", "tsit5(steps=2)", "bosh3(rtol=1e-3)"])
 def test_the_interpreter_agrees(method: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every buffer that a kernel writes, forwards and backwards."""
     made: list[Kernel] = []
+    between: dict[str, np.ndarray] = {}  # what the run keeps, in an order of the interpreter's own
     build = Kernels.kernel
 
-    def noted(self: Kernels, request: Request) -> Any:
-        made.append(build(self, request)[0])
-        return build(self, request)
+    def noted(self: Kernels, request: Request, kept: Any) -> Any:
+        found = build(self, request, kept)
+        if kept is not None:
+            made.append(found[0])
+        return found
 
     def both(
         self: Compiled, tensors: dict[str, torch.Tensor], members: int, threads: int | None = None
@@ -163,10 +168,12 @@ def test_the_interpreter_agrees(method: str, precision: str, monkeypatch: pytest
         copies = {name: tensors[name].clone().numpy().reshape(-1) for name in self.program.buffers}
         for name in self.program.sums:
             copies[name] = np.zeros(tensors[name].shape[1], copies[name].dtype)
+        copies |= between
         interpret.run(kernel, copies, members)
+        between.update({name: copies[name] for name in copies if name == "kept"})
         compiled(self, tensors, members, threads)
         for b in kernel.buffers:
-            if b.mode == "out" and not b.name.startswith("tape"):
+            if b.mode == "out" and b.kind != "kept" and not b.name.startswith("tape"):
                 got = tensors[b.name].sum(0) if b.kind == "sum" else tensors[b.name].reshape(-1)
                 bound = 1e-11 if precision == "float64" else 1e-4
                 if b.name in ("last", "grad_x0", "grad_nets", "grad_weights"):
@@ -177,7 +184,30 @@ def test_the_interpreter_agrees(method: str, precision: str, monkeypatch: pytest
     monkeypatch.setattr(Kernels, "kernel", noted)
     monkeypatch.setattr(Compiled, "run", both)
     run(ndl.loads(MIXED).Mixed(), start(3, 3), "cpu", method, precision=precision)
-    assert len(made) == 2
+    assert len(made) == 2 and ("kept" in between) == ("steps" in method)
+
+
+@pytest.mark.parametrize("method", ["rk4(steps=4)", "tsit5(steps=4)"])
+def test_what_is_kept_and_what_is_computed_again(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ndl.loads(PLAIN.format(width=24, act="silu")).Node()
+    kept = run(model, start(), "cpu", method, save="every 0.3")
+    monkeypatch.setattr(ode, "KEPT", 0)
+    again = run(model, start(), "cpu", method, save="every 0.3")
+    compare(kept, again, 0, 1e-14)
+    compare(kept, run(model, start(), "torch", method, save="every 0.3"), 1e-12, 1e-9)
+
+
+def test_memory_is_lent_on() -> None:
+    """A run whose results are gone leaves its buffer to the next, without the collector's help."""
+    model = ndl.loads(PLAIN.format(width=24, act="tanh")).Node()
+    gc.disable()
+    try:
+        run(model, start(), "cpu", "rk4(steps=4)")
+        spare = dict(lease._spare)
+        run(model, start(), "cpu", "rk4(steps=4)")
+        assert spare and all(lease._spare[kind] is buffer for kind, buffer in spare.items())
+    finally:
+        gc.enable()
 
 
 def test_auto_takes_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ ADAPTIVE = [
     "dopri5(rtol=1e-7, atol=1e-8)",
     "bosh3(rtol=1e-5)",
     "dopri8(rtol=1e-9)",
+    "tsit5(rtol=1e-3, h0=0.004, hmax=0.02)",
     "heun(rtol=1e-4)",
 ]
 SAVES = ["end", "every 0.1", "every 0.0137", "steps"]
@@ -215,13 +217,15 @@ def test_a_long_tape_is_made_again(program: Any) -> None:
     assert bool(torch.isfinite(s.x.values).all())
 
 
-def test_what_a_kernel_cannot_finish_torch_explains(program: Any) -> None:
+def test_what_a_kernel_cannot_finish_is_told_as_torch_tells_it(program: Any) -> None:
     a = torch.linspace(0.1, 1.0, COUNT, dtype=torch.float64)
     with pytest.raises(NDLError, match="x") as caught:
         solved(program.Blow().bind(a=a), "tsit5(rtol=1e-6)", "auto")
     with pytest.raises(NDLError) as by_torch:
         solved(program.Blow().bind(a=a), "tsit5(rtol=1e-6)", "torch")
-    assert str(caught.value) == str(by_torch.value)
+    # of the digits of x there, none is good: it magnifies the rounding of t by 1e13
+    left, right = (re.sub("`x` = [0-9.e+]+|h = [0-9.e-]+", "", str(e.value)) for e in (caught, by_torch))
+    assert left == right
 
 
 @pytest.mark.parametrize("method", ["tsit5(rtol=1e-6)", "rk4(h=0.05)"])

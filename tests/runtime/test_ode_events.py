@@ -78,7 +78,7 @@ def test_sample_fires_at_the_data_times_and_the_start():
 
 
 def test_rising_falling_and_crossing():
-    s = solve(Waves(), span=(0, 7), method=method(DOPRI5, rtol=1e-9, atol=1e-9, max_h=0.5))
+    s = solve(Waves(), span=(0, 7), method=method(DOPRI5, rtol=1e-9, atol=1e-9, hmax=0.5))
     roots = [k * math.pi / 3 for k in range(1, 7)]
     assert s.events.t[s.events.index == 2].tolist() == pytest.approx(roots, abs=1e-12)
     assert s.events.of(0).tolist() == pytest.approx(roots[::2], abs=1e-12)

@@ -33,6 +33,8 @@ class Arrays:
         self.free: list[int] = []
         self.slot: dict[Value, int] = {}
         self.rows: dict[Value, str] = {}
+        self.elsewhere: dict[Value, str] = {}
+        self.keeps = {i.args[1]: i for i in printer.kernel.step.body if i.op == "keep"}
         self.copies: list[int] = []
         self.turned = 0
         self.texts: dict[str, str] = {}
@@ -92,7 +94,10 @@ class Arrays:
     # ------------------------------------------------------------ places
 
     def make(self, value: Value) -> str:
-        """A place for an array."""
+        """A place for an array: one that is kept is made where it is to stay."""
+        if value in self.keeps:
+            self.elsewhere[value] = self.kept(self.keeps[value])
+            return self.elsewhere[value]
         self.slot[value] = self.reserve(extent_of(value.type) or 0)
         return self.address(value)
 
@@ -117,7 +122,7 @@ class Arrays:
             )
             self.copies.append(self.slot.pop(value))
             return to
-        return f"%array.{self.slot[value]}"
+        return self.elsewhere.get(value) or f"%array.{self.slot[value]}"
 
     def release(self, instr: Instr) -> None:
         """Free the places of what is used here for the last time."""
@@ -154,6 +159,24 @@ class Arrays:
 
     def part(self, buffer: str, at: int) -> str:
         return self.p.set(f"getelementptr inbounds {self.element}, ptr %buffer.{buffer}, i64 {at}")
+
+    def kept(self, instr: Instr) -> str:
+        """Where a kept array of the block of lanes stands: step by step, block by block."""
+        width, element, lanes = instr.attr("width"), self.element, self.p.lanes
+        last = self.p.set(f"add i64 %members, {lanes - 1}")
+        blocks = self.p.set(f"udiv i64 {last}, {lanes}")
+        step = self.p.set(f"sext i32 {self.p.scalar(instr.args[0])} to i64")
+        before = self.p.set(f"mul i64 {step}, {blocks}")
+        block = self.p.set(f"add i64 {before}, {self.p.set(f'udiv i64 %base, {lanes}')}")
+        first = self.p.set(f"mul i64 {block}, {width * lanes}")
+        at = self.p.set(f"add i64 {first}, {instr.attr('at') * lanes}")
+        return self.p.set(f"getelementptr inbounds {element}, ptr %buffer.{instr.attr('buffer')}, i64 {at}")
+
+    def keep(self, instr: Instr) -> None:
+        """Nothing is left to do: see `make`."""
+
+    def recall(self, instr: Instr) -> None:
+        self.elsewhere[instr.results[0]] = self.kept(instr)
 
     def dense(self, instr: Instr) -> None:
         m, x = instr.attr("matrix"), self.address(instr.args[0])
@@ -254,6 +277,8 @@ HANDLERS: dict[str, Callable[[Arrays, Instr], None]] = {
     "dense_t": Arrays.dense,
     "outer": Arrays.outer,
     "accumulate": Arrays.accumulate,
+    "keep": Arrays.keep,
+    "recall": Arrays.recall,
 }
 
 

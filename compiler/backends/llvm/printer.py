@@ -12,6 +12,7 @@ stop.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 
@@ -34,6 +35,9 @@ INTRINSIC = {
     "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "round": "rint", "abs": "fabs",
     "maximum": "maximum", "minimum": "minimum", "fma": "fma",
 }  # fmt: skip
+
+TAKEN = ("array", "buffer", "lane", "slot")
+"""What printers number themselves."""
 
 
 def print_llvm(kernel: Kernel, lanes: int | None = None) -> str:
@@ -72,7 +76,7 @@ class Printer:
         name = self.kernel.name
         self.put_raw(
             f"define void @{name}(ptr noalias readonly %buffers, ptr %counter, i64 %members, i64 %last) "
-            "nounwind {"
+            "nounwind alignstack(64) {"  # what is spilled are vectors, which should not cross cache lines
         )
         self.open("start")
         for k, b in enumerate(self.kernel.buffers):
@@ -201,7 +205,7 @@ class Printer:
         elif instr.op == "member":
             self.define(instr.results[0], self.lane_of)
         elif instr.op == "load":
-            self.define(instr.results[0], self.load(instr))
+            self.define(instr.results[0], self.load(instr, instr.attr("buffer")))
         elif instr.op == "store":
             self.store(instr)
         elif instr.op in HANDLERS:
@@ -276,13 +280,13 @@ class Printer:
 
     # ------------------------------------------------------------ memory
 
-    def load(self, instr: Instr) -> str:
+    def load(self, instr: Instr, stem: str) -> str:
         buffer, row, value = self.kernel.buffer(instr.attr("buffer")), instr.args[0], instr.results[0]
         element = self.types[value.type]
         fixed = ", !invariant.load !0" if buffer.mode == "in" else ""
         if buffer.kind == "table" and row in self.same:
             at = self.place(buffer.name, self.set(f"sext i32 {self.scalar(row)} to i64"), element)
-            found = self.set(f"load {element}, ptr {at}{fixed}")
+            found = self.set(f"load {element}, ptr {at}{fixed}", stem)
             return found if value in self.same else self.spread(found, element)
         kind, suffix = f"<{self.lanes} x {element}>", f"v{self.lanes}{self.short[element]}"
         zero = f"{kind} zeroinitializer"
@@ -293,7 +297,7 @@ class Printer:
                 kind,
                 [("ptr", at), ("i32", "4"), (self.vector("bool"), self.mask), (kind, "zeroinitializer")],
             )
-            return self.set(call)
+            return self.set(call, stem)
         at = self.places(buffer.name, buffer.kind, row, element)
         if self.arrays.used:
             return self.arrays.gather(kind, suffix, at)
@@ -303,7 +307,7 @@ class Printer:
             kind,
             [(pointers, at), ("i32", "4"), (self.vector("bool"), self.mask), tuple(zero.rsplit(" ", 1))],  # type: ignore[list-item]
         )
-        return self.set(call)
+        return self.set(call, stem)
 
     def store(self, instr: Instr) -> None:
         buffer, (row, value) = self.kernel.buffer(instr.attr("buffer")), instr.args
@@ -431,6 +435,13 @@ class Printer:
 
     # ------------------------------------------------------------ the trajectories
 
+    def carried(self, suffix: str) -> list[str]:
+        """Fresh names for what a trajectory carries, after the user's; those of a line belong together."""
+        known = [*self.kernel.carried, *["carried"] * len(self.kernel.step.params)]
+        plain = [name.replace("'", "_dot") for name, _ in zip(known, self.kernel.step.params)]
+        stems = [re.sub(r"[^A-Za-z0-9_]", "_", name) + suffix for name in plain]
+        return [self.fresh(f"{s}_" if s in TAKEN else s) for s in stems]
+
     def even(self) -> None:
         """Blocks of lanes, each from its first turn to its last."""
         self.put("br label %next")
@@ -448,7 +459,7 @@ class Printer:
         self.put("br label %step")
         self.open("step")
         slots = len(self.lines)
-        phis = [self.fresh("carried") for _ in kinds]
+        phis = self.carried("")
         self.bind(self.kernel.step.params, phis)
         live = self.mask
         self.straight(self.kernel.step)
@@ -486,14 +497,14 @@ class Printer:
         self.put("br label %loop")
         self.open("loop")
         slots = len(self.lines)
-        carried = [self.fresh("carried") for _ in kinds]
+        carried = self.carried("_old")
         self.put(f"%idle = xor {mask} %live, {self.splat_text('true', 'i1')}")
         wanting = self.any("%idle")
         self.put(f"%refill = and i1 {wanting}, %more")
         self.put("br i1 %refill, label %take, label %check")
         new, begun, left = self.take(kinds, carried)
         self.open("check")
-        names = [self.fresh("now") for _ in kinds]
+        names = self.carried("")
         for name, kind, old, fresh in zip(names, kinds, carried, begun):
             self.put(f"{name} = phi {kind} [ {old}, %loop ], [ {fresh}, %{left} ]")
         self.put(f"%lane = phi {lanes} [ %lane.0, %loop ], [ {new}, %{left} ]")

@@ -12,6 +12,7 @@ from ndl.compiler.backends.torch.arrays import (
     docstring,
     fields_text,
     literal,
+    local_array,
     tuple_lines,
 )
 from ndl.compiler.backends.torch.body import Body, Scope
@@ -43,7 +44,7 @@ class ModelPrinter:
 
     def __init__(self, model: ModelIR, classes: Classes, variants: Mapping[str, int], file: str) -> None:
         self.model, self.classes, self.variants, self.file = model, classes, variants, file
-        self.arrays = Arrays()
+        self.arrays: Any = Arrays()
         self.scope_names = attributes()
         # constructor arguments come first, so that parameters and states keep their names
         self.members = members(model.params, model.parts, self.scope_names)
@@ -83,6 +84,13 @@ class ModelPrinter:
         methods += self._integrals()
         doc = docstring(model.doc or f"Model `{model.name}`.", model.equations)
         return class_lines(f"class {name}(Model):", doc, self._fields(), [self._setup(), *methods])
+
+    def method(self, name: str, function: Function) -> list[str]:
+        """A single method, whose constant arrays are made where they stand."""
+        self.arrays = local_array(STATE)
+        lines = self._single(name, function)
+        lines[0] = lines[0].replace("(self,", "(self: Any,")
+        return [part for line in lines for part in broken(line)]
 
     def _method(self, kind: str, name: str) -> str:
         return self.scope_names[f"{kind}_{name}"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 
+from ndl.compiler.backends.torch.arrays import docstring
 from ndl.compiler.backends.torch.models import ModelPrinter
 from ndl.compiler.backends.torch.operators import Classes
 from ndl.compiler.backends.torch.solvers import solver_lines
@@ -46,14 +47,22 @@ Value = Any
 """
 
 
+More = Callable[[Mapping[str, str], Mapping[int, str], Classes], Sequence[Sequence[str]]]
+"""Chunks of lines that follow a module's classes, from the names of models (by theirs) and of solvers (by
+identity), and from the module's name space."""
+
+
 def print_module(
     models: Sequence[ModelIR],
     solvers: Sequence[SolverIR] = (),
     operators: Sequence[Function] = (),
     file: str = "",
     doc: str = "",
+    more: More | None = None,
+    head: str = HEAD,
 ) -> str:
-    """The Python source of a module. The same input gives the same text, byte for byte."""
+    """The Python source of a module. The same input gives the same text, byte for byte. `head` holds
+    the imports that there may be."""
     classes = Classes()
     reserved = {m.name: classes.reserve(m.name) for m in models}
     variants = count_variants([*operators, *(p for m in models for p in m.parts.values())])
@@ -63,14 +72,22 @@ def print_module(
     for m in models:
         printer = ModelPrinter(m, classes, variants, file)
         chunks.append(printer.finish(printer.lines(reserved[m.name])))
-    solver_chunks = [solver_lines(s, classes.reserve(s.name)) for s in solvers]
-    from ndl.compiler.backends.torch.arrays import docstring
-
+    called = {id(s): classes.reserve(s.name) for s in solvers}
+    solver_chunks = [solver_lines(s, called[id(s)]) for s in solvers]
+    extra = [list(lines) for lines in more(reserved, called, classes)] if more is not None else []
     title = doc or (f"Compiled by ndl from {file}." if file else "Compiled by ndl.")
-    parts = ["\n".join(docstring(title)) + "\n", used_head([*classes.lines, *chunks, *solver_chunks])]
-    for chunk in [*classes.lines, *chunks, *solver_chunks]:
+    written = [*classes.lines, *chunks, *solver_chunks, *extra]
+    parts = ["\n".join(docstring(title)) + "\n", used_head(written, head)]
+    for chunk in written:
         parts.append("\n\n" + "\n".join(chunk) + "\n")
     return "\n".join(parts[:2]) + "".join(parts[2:])
+
+
+def print_method(model: ModelIR, name: str, function: Function) -> str:
+    """A function of (t, states) as a module with one method of the model, made after its class."""
+    chunk = ModelPrinter(model, Classes(), {}, "").method(name, function)
+    doc = "\n".join(docstring(f"Of `{model.name}`, compiled by ndl."))
+    return f"{doc}\n\n{used_head([chunk])}\n\n" + "\n".join(chunk) + "\n"
 
 
 def count_variants(functions: Iterable[Function]) -> dict[str, int]:
@@ -89,14 +106,14 @@ def count_variants(functions: Iterable[Function]) -> dict[str, int]:
     return {name: len(contents) for name, contents in found.items()}
 
 
-def used_head(chunks: Sequence[Sequence[str]]) -> str:
+def used_head(chunks: Sequence[Sequence[str]], head: str = HEAD) -> str:
     """The imports that the classes need, no others."""
     import re
 
     words = set(re.findall(r"\w+", "\n".join("\n".join(c) for c in chunks)))
     lines: list[str] = []
     block: list[str] = []
-    for line in HEAD.splitlines():
+    for line in head.splitlines():
         if block or line.endswith("("):
             block.append(line)
             if line == ")":

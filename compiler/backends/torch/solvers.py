@@ -120,6 +120,8 @@ def step_lines(solver: SolverIR, name: str) -> list[str]:
     started = [n for n in carried if n in solver.states]
     methods = [method_lines(solver, f"start_{n}", solver.states[n], False) for n in started]
     methods.append(method_lines(solver, "step", solver.step, True))
+    if solver.size is not None:
+        methods.append(method_lines(solver, "size", solver.size, False))
     if solver.until is not None:
         methods.append(method_lines(solver, "until", solver.until, False))
     if carried:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
-import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,9 @@ class TritonMissing(ImportError):
 
 
 def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1) -> tuple[Any, Resources]:
-    """The compiled kernel (its `asm` holds the code by kind) and what it takes. Needs no GPU."""
+    """The compiled kernel (its `asm` holds the code by kind) and what it takes. Needs no GPU.
+
+    The code holds no line numbers, and so nothing of the folder in which it was made."""
     try:
         import triton
         from triton.backends.compiler import GPUTarget
@@ -54,10 +57,23 @@ def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1)
         function = _module(print_module(kernel), Path(folder)).KERNEL
         source = ASTSource(function, _signature(kernel, function.arg_names), {"BLOCK": block})
         options = {"num_warps": warps, "enable_fp_fusion": False}
-        made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
-    registers, spills = _assembled(made.asm["ptx"], architecture)
+        with _talkative(triton.knobs) as log:
+            made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+    registers, spills = _counted(log.getvalue())
     shared = int(made.metadata.shared)
     return made, Resources(kernel.name, architecture, block, warps, registers, spills, shared)
+
+
+@contextmanager
+def _talkative(knobs: Any) -> Iterator[io.StringIO]:
+    """Triton compiles afresh and without line numbers; what its assembler says is kept, not shown. (Where
+    the assembler fails, Triton prints the whole code: the error that it raises says why.)"""
+    log = io.StringIO()
+    with knobs.compilation.scope(), knobs.nvidia.scope(), redirect_stdout(log):
+        knobs.compilation.always_compile = True
+        knobs.compilation.disable_line_info = True
+        knobs.nvidia.dump_ptxas_log = True
+        yield log
 
 
 def resources(
@@ -100,24 +116,13 @@ def _module(text: str, folder: Path) -> ModuleType:
     return module
 
 
-def _assembled(ptx: str, architecture: int) -> tuple[int, int]:
-    """Registers and spilled bytes, as the assembler that comes with Triton counts them."""
-    from triton.backends.nvidia.compiler import get_ptxas
-
-    target = re.search(r"^\.target\s+(\w+)", ptx, re.MULTILINE)
-    name = target.group(1) if target else f"sm_{architecture}"
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "kernel.ptx"
-        file.write_text(ptx, encoding="utf-8")
-        command = [get_ptxas(architecture).path, "-v", "--fmad=false", f"--gpu-name={name}", str(file)]
-        done = subprocess.run(
-            [*command, "-o", str(file.with_suffix(".o"))], capture_output=True, text=True, check=True
-        )
-    return _last(r"Used (\d+) registers", done.stderr), _last(r"(\d+) bytes spill stores", done.stderr)
-
-
-def _last(pattern: str, text: str) -> int:
-    return max((int(n) for n in re.findall(pattern, text)), default=0)
+def _counted(log: str) -> tuple[int, int]:
+    """Registers and spilled bytes of a thread, as the assembler counts them."""
+    registers = re.findall(r"Used (\d+) registers", log)
+    if not registers:
+        raise RuntimeError(f"the assembler does not say what the kernel takes:\n{log[-2000:]}")
+    spills = re.findall(r"(\d+) bytes spill stores", log)
+    return max(map(int, registers)), max(map(int, spills), default=0)
 
 
 __all__ = ["ARCHITECTURES", "Resources", "TritonMissing", "compiled", "resources", "table"]

@@ -1,7 +1,8 @@
 """Calls: functions with weights, a solver's callables, and the root of a system.
 
 `call` names a part, `apply` a callable argument of a solver step (`f`, `g`, …). Their types are
-given by the elaborator; `apply` without one maps a vector to its like.
+given by the elaborator; `apply` without one maps a vector to its like. `apply_series` has the Taylor
+coefficients 0, …, `order` of the solution through (x, t).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ndl.compiler.ops.adjoint import extents, fit, kind, op
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.table import Attributes, Op, TypeRuleError, register
 from ndl.compiler.ops.text import call, items
-from ndl.compiler.types import Tensor, Type
+from ndl.compiler.types import Dim, Tensor, Type
 
 if TYPE_CHECKING:
     from ndl.compiler.ir.graph import Graph, Node
@@ -88,6 +89,23 @@ register(
         _jacobian_rule,
         _outside,
         lambda texts, types, a: call("ops.apply_jac", str(a["callee"]), str(a["wrt"]), *texts),
+    )
+)
+
+
+def _series_rule(types: Sequence[Type], attributes: Attributes) -> Type:
+    x = types[0]
+    if not isinstance(x, Tensor):
+        raise TypeRuleError("a series is of tensors", [0])
+    return Tensor("R", (Dim.of(attributes["order"] + 1), *x.shape))
+
+
+register(
+    Op(
+        "apply_series",
+        _series_rule,
+        _outside,
+        lambda texts, types, a: call(f"{a['callee']}.series", *texts, str(a["order"])),
     )
 )
 

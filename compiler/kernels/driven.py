@@ -1,0 +1,139 @@
+"""Steps of methods for noise as the loops of kernels take them: the path of each step, and values inside
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ndl.compiler.kernels.cells import Cells
+from ndl.compiler.kernels.control import Control
+from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.noisy import Diffusion, NoisyMethod
+from ndl.compiler.kernels.path import FreePath, GridPath, Path
+from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
+
+
+class NoisyStepper(Stepper):
+    """A method on a Brownian path. Carried are the method's states, the path (W, then its integrals) at the
+    step's start, the place on it, and the path at the run's start.
+
+    A tape has, besides the state: the method's states, the increments over the step, and the path at its
+    start where values inside steps are wanted.
+    """
+
+    straight = dyadic = True
+
+    def __init__(self, field: Field, method: NoisyMethod, grid: bool, inside: bool) -> None:
+        """`grid`: the path is asked at the ends of fixed steps, in order; `inside`: some saved times lie
+        inside steps."""
+        super().__init__(field.code, field)
+        self.method, self.name, self.error_order = method, method.name, method.error_order
+        self.inside, self.notes = inside, method.components
+        self.memory = field.size * len(method.states)
+        self.cells = Cells(field.code, method.components)
+        self.free = FreePath(self.cells)
+        self.path: Path = GridPath(self.cells) if grid else self.free
+
+    def prepare(self, control: Control | None) -> None:
+        self.cells.prepare()
+
+    def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        return self.method.drift(t, x)
+
+    # ------------------------------------------------------------ what is carried
+
+    def carried(self, names: Sequence[str]) -> tuple[str, ...]:
+        m = self.notes
+        states = (f"{s}.{name}" for s in self.method.states for name in names)
+        path = (f"{name}.{c}" for name in ("W", "area") for c in range(m))
+        return (*states, *path, *(f"W0.{c}" for c in range(m)), *self.path.names)
+
+    def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
+        place, now = self.path.start(t)
+        return [*self.start(t, x), *now, *now[: self.notes], *place]
+
+    def start(self, t: Value, x: list[Value]) -> list[Value]:
+        return [v for _ in self.method.states for v in x]
+
+    def noted(self, carry: Sequence[Value]) -> list[Value]:
+        """W - W(t0)."""
+        m, now = self.notes, carry[self.memory :]
+        return self.cells.relative(now[2 * m : 3 * m], now)
+
+    # ------------------------------------------------------------ the step
+
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        m, states, path = self.notes, carry[: self.memory], carry[self.memory :]
+        now, first, place = path[: 2 * m], path[2 * m : 3 * m], path[3 * m :]
+        place, after = self.path.ahead(place, self.code.op("add", t, h))
+        noise = self.cells.increments(h, now, after)
+        made = self._made(t, h, x, states, noise)
+        made.extra |= {"now": now, "first": first}
+        made.taken, made.left = [*made.memory, *after, *first, *place], list(carry)
+        return made
+
+    def _made(
+        self, t: Value, h: Value, x: list[Value], states: Sequence[Value], noise: Sequence[Value]
+    ) -> Attempt:
+        since = len(self.code.visible())
+        found = self.method.step(t, h, x, states, noise)
+        extra = {"states": states, "noise": noise}
+        cost = self.whole(found.cost)
+        return Attempt(t, h, x, found.x, cost, found.error, memory=found.carry, extra=extra, since=since)
+
+    def kept(self, made: Attempt) -> list[Value]:
+        m, extra = self.notes, made.extra
+        noise = extra["noise"] if self.method.areas else extra["noise"][:m]
+        return [*extra["states"], *noise, *(extra["now"][:m] if self.inside else [])]
+
+    @property
+    def width(self) -> int:
+        m = self.notes
+        return self.memory + m + (m if self.method.areas else 0) + (m if self.inside else 0)
+
+    def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
+        m, zero = self.notes, self.code.const(0.0)
+        many = 2 * m if self.method.areas else m
+        states, noise = kept[: self.memory], kept[self.memory :][:many]
+        made = self._made(t, h, x, states, noise if self.method.areas else [*noise, *[zero] * m])
+        now = kept[self.memory + many :]
+        made.extra |= {"now": now, "first": now}
+        return made
+
+    def dense(self, made: Attempt) -> Dense:
+        return Bridged(self, made) if self.inside else Ends(self, made)
+
+
+class Ends(Dense):
+    """Values at the ends of steps alone."""
+
+    def __init__(self, stepper: NoisyStepper, made: Attempt) -> None:
+        noted = stepper.noted(made.taken) if made.taken else []
+        self.targets, self.values = made.x1, [*made.x1, *noted]
+
+    def at(self, theta: Value) -> list[Value]:
+        return self.values
+
+
+class Bridged(Dense):
+    """x0 + theta (x1 - x0) + g(x0) (W - W0 - theta dW), with the path asked at the time: error O(h)."""
+
+    def __init__(self, stepper: NoisyStepper, made: Attempt) -> None:
+        self.stepper, self.made = stepper, made
+        self.g: Diffusion = stepper.method.diffusion(made.t, made.x0)
+        entries = (v for row in self.g for v, _ in row)
+        self.targets = [*made.x1, *made.x0, *(v for v in entries if stepper.code.number(v) is None)]
+
+    def at(self, theta: Value) -> list[Value]:
+        code, made, s = self.stepper.code, self.made, self.stepper
+        time = code.op("add", made.t, code.op("mul", theta, made.h))
+        now = s.free.between(time)
+        gone, dW = s.cells.relative(made.extra["now"], now), made.extra["noise"]
+        bridge = [code.op("sub", w, code.op("mul", theta, d)) for w, d in zip(gone, dW)]
+        kicks = s.method.applied(self.g, bridge)
+        x = [
+            code.op("add", code.op("fma", theta, code.op("sub", b, a), a), k)
+            for a, b, k in zip(made.x0, made.x1, kicks)
+        ]
+        return [*x, *s.cells.relative(made.extra["first"], now)]

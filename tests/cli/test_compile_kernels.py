@@ -1,0 +1,166 @@
+"""`ndl compile --target cpu|triton`: modules that hold kernels and run without the compiler."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ndl as language
+from ndl.host.embed import quoted
+
+PROGRAM = '''"""Two models."""
+
+model Oscillator:
+    """A pendulum, \\\\ damped."""
+    param k = 4.0, c in 0..10 = 0.1
+    state x = 1.0, v = 0.0
+    x' = v
+    v' = -k*sin(x) - c*v
+
+model Walk:
+    param s = 0.3
+    noise W: wiener
+    state y = 1.0
+    dy = -y*dt + s*y*dW
+
+solve Oscillator:
+    span   = 0..1
+    method = tsit5(rtol=1e-7, atol=1e-9)
+    save   = every 0.5
+
+solve Walk:
+    span     = 0..1
+    method   = milstein(h=0.5)
+    save     = end
+    ensemble = 20
+    seed     = 3
+'''
+
+USE = """
+import sys
+import numpy as np
+import torch
+import made
+
+assert not [name for name in sys.modules if name.startswith("ndl.compiler")]
+k = torch.linspace(1, 4, 5, dtype=torch.float64).requires_grad_(GRADIENT)
+settings = dict(span=(0.0, 1.0), save=("every", 0.5), **({"gradient": "discrete"} if GRADIENT else {}))
+pendulum = made.solve_oscillator(k=k, c=0.1, **settings)
+found = {"x": pendulum.x.detach().numpy(), "steps": pendulum.stats.steps.numpy()}
+if GRADIENT:
+    (found["grad"],) = (g.numpy() for g in torch.autograd.grad(pendulum.x.sum(), k))
+found["y"] = made.solve_walk(span=(0.0, 1.0), ensemble=20, seed=3).final.y.detach().numpy()
+assert not [name for name in sys.modules if name.startswith("ndl.compiler")]
+np.savez("found.npz", **found)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    file = tmp_path / "two.ndl"
+    file.write_text(PROGRAM)
+    return file
+
+
+def used(folder: Path, gradient: bool, more: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+    """What a process that imports `made.py` finds."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NDL_CACHE_DIR": str(folder / "cache"), **more}
+    text = USE.replace("GRADIENT", str(gradient))
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return np.load(folder / "found.npz")
+
+
+def solved(program: Path) -> tuple[Any, torch.Tensor]:
+    """The same runs by `ndl.solve`: the pendulum's solution and the walk's last values."""
+    loaded = language.load(program)
+    k = torch.linspace(1, 4, 5, dtype=torch.float64)
+    solution = language.solve(
+        loaded.Oscillator(k=k, c=torch.full((5,), 0.1, dtype=torch.float64)),
+        span="0..1", save="every 0.5", method="tsit5(rtol=1e-7, atol=1e-9)", backend="cpu",
+    )  # fmt: skip
+    (walk,) = loaded.run("Walk")
+    return solution, walk.final.y
+
+
+def test_a_module_for_the_cpu_runs_without_the_compiler(ndl, program, tmp_path) -> None:
+    for name in ("made.py", "again.py"):
+        done = ndl("compile", program, "--target", "cpu", "--gradient", "-o", tmp_path / name)
+        assert done.code == 0, done.text
+    text = (tmp_path / "made.py").read_text()
+    assert text == (tmp_path / "again.py").read_text()
+    assert "; Oscillator by tsit5, adaptive steps" in text and ";     v' = -k*sin(x) - c*v" in text
+    found = used(tmp_path, True, {})
+    s, y = solved(program)
+    assert np.array_equal(found["x"], s.x.values.numpy()) and np.array_equal(found["y"], y.numpy())
+    k = torch.linspace(1, 4, 5, dtype=torch.float64).requires_grad_(True)
+    loaded = language.load(program)
+    s = language.solve(
+        loaded.Oscillator().bind(k=k), span="0..1", save="every 0.5", method="tsit5(rtol=1e-7, atol=1e-9)",
+        gradient="discrete", backend="torch",
+    )  # fmt: skip
+    (wanted,) = torch.autograd.grad(s.x.sum(), k)
+    np.testing.assert_allclose(found["grad"], wanted, rtol=1e-9)
+
+
+def test_a_module_for_triton_runs_without_the_compiler(ndl, program, tmp_path) -> None:
+    pytest.importorskip("triton")
+    done = ndl("compile", program, "--target", "triton", "-o", tmp_path / "made.py")
+    assert done.code == 0, done.text
+    text = (tmp_path / "made.py").read_text()
+    assert "@triton.jit" in text and "import triton.language as tl" in text
+    found = used(tmp_path, False, {"TRITON_INTERPRET": "1"})
+    s, y = solved(program)
+    assert np.array_equal(found["steps"], s.stats.steps)
+    np.testing.assert_allclose(found["x"], s.x.values, rtol=1e-10)
+    np.testing.assert_allclose(found["y"], y, rtol=1e-12)
+
+
+def test_imports_and_the_docstring(ndl, program) -> None:
+    text = ndl("compile", program, "--target", "triton", "--model", "Oscillator", "--method", "rk4").out
+    module = ast.parse(text)
+    names = {n.module for n in ast.walk(module) if isinstance(n, ast.ImportFrom)}
+    names |= {a.name for n in ast.walk(module) if isinstance(n, ast.Import) for a in n.names}
+    assert {n.split(".")[0] for n in names if n} <= {"__future__", "typing", "math", "torch", "ndl"}
+    assert all(n.startswith("ndl.runtime") for n in names if n and n.startswith("ndl"))
+    (function,) = (n for n in module.body if isinstance(n, ast.FunctionDef))
+    doc = ast.get_docstring(function) or ""
+    assert function.name == "solve" and "v' = -k*sin(x) - c*v" in doc and "fixed steps" in doc
+
+
+def test_what_cannot_be_embedded_is_refused_with_the_reason(ndl, program, tmp_path) -> None:
+    for arguments, why in (
+        (["--target", "cpu", "--model", "Oscillator", "--method", "bdf"], "has no kernel"),
+        (["--target", "cpu", "--model", "Wakl"], "no model called `Wakl`"),
+        (["--target", "cpu", "--method", "rk5"], "rk5"),
+        (["--gradient"], "go with --target cpu|triton"),
+    ):
+        done = ndl("compile", program, *arguments)
+        assert done.code != 0 and why in done.text, (arguments, done.text)
+        assert "NDL901" not in done.text
+
+
+def test_without_triton_the_module_names_the_extra(ndl, program, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)
+    done = ndl("compile", program, "--target", "triton", "--model", "Oscillator", "-o", tmp_path / "made.py")
+    assert done.code == 0, done.text
+    names: dict[str, object] = {"__name__": "made"}
+    exec(compile((tmp_path / "made.py").read_text(), "made.py", "exec"), names)
+    with pytest.raises(Exception, match=r"pip install ndl-lang\[triton\]"):
+        names["solve"](span=(0.0, 1.0))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("text", ["", 'a"""b"', "\\n\\", '"', "x\n\ny\\\n", "'''\""])
+def test_texts_as_literals(text: str) -> None:
+    assert ast.literal_eval(quoted(text)) == text

@@ -1,0 +1,96 @@
+"""Splittings by kernels against torch's: values, gradients, and the closed form of linear parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ndl.compiler.diagnostics import NDLError
+
+import ndl
+
+SOURCE = """
+model Rotor:
+    param k = 1.0
+    state x = 1.0
+    state y = 0.2
+    term spin = [-k*y, k*x]
+    term stretch = [0.3*x + 0.2*y, -0.5*y + 0.1]
+    term push = [0.0, sin(x) + 0.1*cos(t)]
+    x', y' = spin + stretch + push
+
+model Linear:
+    param k = 1.0
+    state x = 1.0
+    state y = 0.2
+    term spin = [-k*y, k*x]
+    term stretch = [-0.5*k*x, -0.5*k*y]
+    x', y' = spin + stretch
+
+model Pendulum:
+    param k = 1.0
+    state q = 1.2
+    state q' = 0.0
+    q'' = -k*sin(q) + 0.1*cos(t)
+"""
+COUNT = 20
+CASES = [
+    ("Rotor", "lie(spin: exact, stretch: rk4, push: euler, h=0.1)", (0, 1), "every 0.25"),
+    ("Rotor", "strang(push: heun(steps=3), spin: exact, stretch: exact, h=0.15)", (0, 1), "every 0.25"),
+    ("Rotor", "strang(stretch: rosenbrock23, push, spin, steps=7)", (1, 0), "end"),
+    ("Pendulum", "leapfrog(h=0.05)", (0, 1), "every 0.13"),
+    ("Pendulum", "yoshida4(h=0.1)", (0.5, 2), "end"),
+]
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def solved(program: Any, name: str, method: str, backend: str, own: bool, **settings: Any) -> tuple[Any, Any]:
+    """A run of members with values of k of their own, or of one k and starts of their own."""
+    k = torch.linspace(0.5, 1.5, COUNT, dtype=torch.float64) if own else torch.tensor(0.8).double()
+    start = torch.linspace(0.1, 1.0, COUNT, dtype=torch.float64)
+    leaves = (k.requires_grad_(True), start.requires_grad_(True))
+    first = "q" if name == "Pendulum" else "x"
+    made = getattr(program, name)().bind(**{"k": k, first: start})
+    return ndl.solve(made, method=method, backend=backend, gradient="discrete", **settings), leaves
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shared", "own"])
+@pytest.mark.parametrize(("name", "method", "span", "save"), CASES)
+def test_values_and_gradients(
+    program: Any, name: str, method: str, span: tuple, save: str, own: bool
+) -> None:
+    found = []
+    for backend in ("torch", "cpu"):
+        s, leaves = solved(program, name, method, backend, own, span=span, save=save)
+        loss = sum(s[n].values.square().sum() + s.final[n].sum() for n in s.names())
+        found.append((s, torch.autograd.grad(loss, leaves)))
+    (a, grads_a), (b, grads_b) = found
+    assert a.stats.steps.tolist() == b.stats.steps.tolist()
+    for n in a.names():
+        torch.testing.assert_close(a[n].values, b[n].values, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(a.final[n], b.final[n], rtol=1e-12, atol=1e-12)
+    for g, h in zip(grads_a, grads_b):
+        torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)
+
+
+def test_exact_parts_that_commute_are_the_solution(program: Any) -> None:
+    """A rotation by k t and a decay by exp(-k t/2), with a shorter last step, and its derivative by k."""
+    k = torch.linspace(0.5, 1.5, COUNT, dtype=torch.float64).requires_grad_(True)
+    s = ndl.solve(
+        program.Linear().bind(k=k), span=(0, 1), method="strang(spin: exact, stretch: exact, h=0.3)",
+        save="end", backend="cpu", gradient="discrete",
+    )  # fmt: skip
+    x = torch.exp(-k / 2) * (torch.cos(k) - 0.2 * torch.sin(k))
+    torch.testing.assert_close(s.final.x, x, rtol=0, atol=1e-14)
+    (found,), (wanted,) = (torch.autograd.grad(v.sum(), k) for v in (s.final.x, x))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
+
+
+def test_what_goes_by_torch_says_why(program: Any) -> None:
+    with pytest.raises(NDLError, match="`kvaerno5` follows a part"):
+        solved(program, "Linear", "lie(spin: kvaerno5, stretch: rk4, h=0.1)", "cpu", True, span=(0, 1))
