@@ -4,9 +4,11 @@ grid of times that events may cut.
 Tables: `settings` (see `control`; for a grid `first` is its step), `times` (saved times), `ends` (see
 `pace`), `counts` (most steps, saved times, rows of the tape, of the record of events). Row r of `saved` is
 component r % n of saved time r // n. With a tape, `tape_t`, `tape_h` and `tape_error` have a row for each
-accepted step and `tape` the state at its start and what the method keeps (`tape_fresh`: whether it crosses a break); steps beyond the tape are counted,
-not kept. Rows of `report`: accepted steps, rejected ones, evaluations, how it ended, saved times, events.
-Rows of `ended`: the time, and the size of the last attempt where the run could not go on."""
+accepted step (`tape_fresh`: whether it crosses a break) and `tape` the state at its start and what the method
+keeps; steps beyond the tape are counted, not kept. Rows of `report`: accepted steps, rejected ones,
+evaluations, how it ended, saved times, events. Rows of `ended`: the time, and the size of the last attempt
+where the run could not go on.
+"""
 
 from __future__ import annotations
 
@@ -279,9 +281,7 @@ class _Forward:
         found = list(code.when(touched, fires, kept))
         *found, stopped, endless, cost = found
         a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
-        after = Place(
-            found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge
-        )
+        after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
             after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]

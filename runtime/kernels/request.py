@@ -16,7 +16,8 @@ class Request:
     `solver` is a tableau, or the class of a step solver with the values of its `options`. `own` names the
     weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
     state, `grow` how fast a step may grow; `backward` asks for the derivative. `watch` says that each
-    trajectory goes at its own time even with fixed steps: for events, and to see where one fails."""
+    trajectory goes at its own time even with fixed steps: for events, and to see where one fails.
+    """
 
     solver: Tableau | type[StepSolver]
     adaptive: bool
