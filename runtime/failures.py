@@ -35,7 +35,8 @@ class SolveFailure(RunError):
     `status` is a key of STATUSES; `member` is None without an ensemble; `time` and `last_step` say where the
     run stood; `state` names the state whose error or size gave way; `values` are the states there; `partial`
     is the solution up to there, when any of it was kept. `failed` lists all members that failed where the
-    others went on (runs by kernels)."""
+    others went on (runs by kernels).
+    """
 
     default_code = "NDL650"
 

@@ -1,8 +1,8 @@
 """Discontinuities of the rates as scalar code: located without being asked, and stepped onto.
 
-The counterpart of `ndl.runtime.breaks`, whose rules it must reproduce. A trajectory carries the break functions
-at the start of its step, the longest step that may cross (`permit`), the size to return to (`normal`), whether
-it is close to a break, and how many it has crossed.
+The counterpart of `ndl.runtime.breaks`, whose rules it must reproduce. A trajectory carries the break
+functions at the start of its step, the longest step that may cross (`permit`), the size to return to
+(`normal`), whether it is close to a break, and how many it has crossed.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class Breaks:
     def _measure(
         self, made: Attempt, dense: Dense, end: Value, here: Sequence[Value], floor: Value, edge: Edge
     ) -> list[Value]:
-        """Of a step that came close to a break: `permit`, `close`, the size of the next step, evaluations. How
-        far the break still is, is told by extrapolation."""
+        """Of a step that came close to a break: `permit`, `close`, the size of the next step, evaluations.
+        How far the break still is, is told by extrapolation."""
         code, control = self.code, self.control
         t, h, size = made.t, made.h, code.op("abs", made.h)
         beyond = code.const(1 + 3 * MARGIN)

@@ -5,12 +5,14 @@ The counterpart of `ndl.runtime.events`, whose rules it must reproduce. What a t
 each root event may fire (`armed`) and which way it is to pass next (`turn`, for `crossing`), whether the step
 is the first after an event (`early`), how many events there were without progress in t, since when, the
 firings of each timed event, and all firings. Firing number r stands in row r of `event_t`, `event_step`
-(accepted steps before it) and `event_kind`; those beyond the room for them are counted, not kept."""
+(accepted steps before it) and `event_kind`; those beyond the room for them are counted, not kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
@@ -147,10 +149,9 @@ class Watch:
                 x, at = dense.at(theta), code.op("fma", theta, h, t)
                 return self.signed(place, self.field.guard(self.roots[place], at, x), sides)
 
-            ends = low, high, code.op("maximum", start, SMALL[code.precision]), value
-            first, after = code.when(
-                passed, lambda: list(locate(code, along, *ends, tight)), [high, high]  # noqa: B023
-            )
+            start = code.op("maximum", start, SMALL[code.precision])
+            narrow = partial(locate, code, along, low, high, start, value, tight)
+            first, after = code.when(passed, narrow, [high, high])
             before.append(first)
             sooner = code.op("and", passed, code.op("lt", after, best))
             best, hit = code.op("select", sooner, after, best), code.op("or", hit, passed)
@@ -165,8 +166,8 @@ class Watch:
         return code.op("fma", code.op("div", code.op("abs", t), size), unit, unit)
 
     def samples(self, made: Attempt, dense: Dense, sides: Sides) -> list[list[Value]]:
-        """Of each root event: whether its guard passes from > 0 to <= 0, between which samples, and its values at
-        the later one and at the earlier one."""
+        """Of each root event: whether its guard passes from > 0 to <= 0, between which samples, and its
+        values at the later one and at the earlier one."""
         code, many = self.code, len(self.roots)
         no, one = code.const(False, "bool"), code.const(1.0)
         t, h, x0 = made.t, made.h, made.x0

@@ -296,9 +296,7 @@ class _Forward:
         found = list(code.when(touched, fires, kept))
         *found, stopped, endless, cost = found
         a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
-        after = Place(
-            found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge
-        )
+        after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
             after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]

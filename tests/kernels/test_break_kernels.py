@@ -1,0 +1,83 @@
+"""Discontinuities located in kernels: against a closed form and torch's runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ndl.compiler.diagnostics import NDLError
+
+import ndl
+
+SOURCE = """
+model Kinked:
+    param c = 1.25
+    state x = 0.0
+    x' = if t < 1/c then c else -2*x
+
+model Relay:
+    param c = 1.0
+    state x = 0.0
+    x' = (if x < 1 then c else 0.1)*(1 + 0.5*cos(x))
+
+model Kicked:
+    param c = 2.0
+    state x = 1.0
+    state v = 0.0
+    x' = v
+    v' = -c*x - 0.3*abs(v)*v - max(x - 0.2, 0)
+    when falling(v): x <- x + 0.3
+"""
+
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def spread() -> torch.Tensor:
+    return torch.linspace(0.8, 2, COUNT, dtype=torch.float64)
+
+
+def solved(program: Any, model: str, method: str, backend: str, **settings: Any) -> Any:
+    made = getattr(program, model)().bind(c=spread())
+    return ndl.solve(
+        made, method=method, backend=backend, **{"span": (0, 2), "save": "every 0.125", **settings}
+    )
+
+
+@pytest.mark.parametrize("model", ["Kinked", "Relay", "Kicked"])
+def test_the_same_steps_as_torch(program: Any, model: str) -> None:
+    a, b = (solved(program, model, "tsit5(rtol=1e-8)", backend) for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert torch.equal(a.events.index, b.events.index)
+    torch.testing.assert_close(a.x.values, b.x.values, rtol=1e-10, atol=1e-10)
+
+
+def test_against_a_closed_form(program: Any) -> None:
+    """x = exp(-2 (t - 1/c)) from t = 1/c on; few steps show that the break was found."""
+    s = solved(program, "Kinked", "tsit5(rtol=1e-8)", "cpu")
+    exact = torch.exp(-2 * (2 - 1 / spread()))
+    torch.testing.assert_close(s.final.x, exact, rtol=1e-7, atol=0)
+    assert int((s.stats.steps + s.stats.rejected).max()) < 90
+    back = solved(program, "Kinked", "tsit5(rtol=1e-8)", "cpu", span=(2, 0))
+    torch.testing.assert_close(
+        back.stats.rejected,
+        solved(program, "Kinked", "tsit5(rtol=1e-8)", "torch", span=(2, 0)).stats.rejected,
+    )
+
+
+def test_steps_and_continuous_output_of_an_implicit_method(program: Any) -> None:
+    a, b = (solved(program, "Kinked", "rosenbrock23(rtol=1e-4)", k, save="steps") for k in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps)
+    torch.testing.assert_close(a.steps.t, b.steps.t, rtol=1e-7, atol=1e-9, equal_nan=True)
+    times = torch.linspace(0, 2, 9, dtype=torch.float64)
+    torch.testing.assert_close(a.x(times), b.x(times), rtol=1e-6, atol=1e-7)
+
+
+def test_gradients_go_by_torch(program: Any) -> None:
+    with pytest.raises(NDLError, match="gradients past a located break are torch's"):
+        solved(program, "Relay", "tsit5(rtol=1e-6)", "cpu", gradient="discrete")
