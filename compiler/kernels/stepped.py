@@ -30,6 +30,7 @@ class StepScalars(Scalars):
         super().__init__(field.code, _no_weights, {"n": field.size})
         self.field, self.fuses = field, fuses
         self.points: set[tuple[Value, ...]] = set()
+        self.series: list[Value] = []
         self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
 
     def other(self, node: Node, operands: list[Values]) -> Values:
@@ -60,7 +61,9 @@ class StepScalars(Scalars):
         x, t = list(operands[0].flat), np.asarray(operands[1], object).item()
         if node.op == "apply_series":
             self.points.add((*x, t))
-            return self.field.series(t, x, node.attr("order"))
+            found = self.field.series(t, x, node.attr("order"))
+            self.series += list(found.flat)
+            return found
         if node.op == "apply":
             self.points.add((*x, t))
             return _array(self.field.rate(t, x))
@@ -183,7 +186,7 @@ class SteppedMethod(Stepper):
         shifts = [past[name, k - 1] if k > 1 else (t if name == "t" else h) for name, k in self.times]
         taken = [*kept, *shifts, code.op("add", count, 1.0), h]
         cost = self.whole(len(scalars.points))
-        extra = {"carry": carry}
+        extra = {"carry": carry, "series": scalars.series}
         return Attempt(t, h, x, x1, cost, error, None, taken, list(carry), kept, extra)
 
     def _seen(self, memory: list[Value]) -> dict[tuple[str, int], Values]:
@@ -240,8 +243,13 @@ class SteppedMethod(Stepper):
     def dense(self, made: Attempt) -> Dense:
         code, t, h = self.code, made.t, made.h
         if self.short:
+            # a series depends on the start of the step alone: inside it, its coefficients are at hand
+            known = {*made.x0, *made.x1}
+            more = [
+                v for v in dict.fromkeys(made.extra["series"]) if v not in known and code.number(v) is None
+            ]
             return Shorter(
-                self.field, made, lambda h: self.attempt(t, h, made.x0, self.begin(t, made.x0, None)).x1
+                self.field, made, lambda h: self.attempt(t, h, made.x0, self.begin(t, made.x0, None)).x1, more
             )
         last, end = made.extra["carry"][-1], code.op("add", t, h)
         if self.stiff:

@@ -71,7 +71,8 @@ def test_values_and_steps(program: Any, method: str, fixed: bool, make: Any) -> 
     for save in ("end", "every 0.137"):
         a, b = (solved(make(program)[0], method, backend, save=save) for backend in ("torch", "cpu"))
         assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
-        assert torch.equal(a.stats.evaluations, b.stats.evaluations)
+        if save == "end":  # torch looks at the slopes at both ends of a step inside which values are saved
+            assert torch.equal(a.stats.evaluations, b.stats.evaluations)
         for name in a.names():
             scale = max(float(a[name].values.abs().max()), 1)
             assert float((a[name].values - b[name].values).abs().max()) <= (1e-12 if fixed else 1e-10) * scale
@@ -105,7 +106,11 @@ def test_gradients(program: Any, make: Any, method: str, save: str) -> None:
 def test_gradients_against_finite_differences(program: Any, backend: str) -> None:
     def loss(w: torch.Tensor) -> torch.Tensor:
         s = solved(
-            program.Driven().bind(w=w), "taylor(rtol=1e-10)", backend, gradient="discrete", save="every 0.3"
+            program.Driven().bind(w=w),
+            "taylor(rtol=1e-9, order=9)",
+            backend,
+            gradient="discrete",
+            save="every 0.3",
         )
         return s.q.values.square().sum()
 
