@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
-from ndl.runtime.kernels.cpu_engine import portions_of
-from ndl.runtime.kernels.launch import launch
+from ndl.runtime.kernels.launch import launch, portions
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.methods import StepSolver, Tableau
@@ -203,11 +202,11 @@ class KernelRun:
             "grad_own": new(max(rows["own"], 1), b),
         }
         if rows["nets"]:
-            portions = portions_of(b, made.program.lanes, rows["nets"])
-            buffers["grad_nets"] = self.like.new_zeros(len(portions), rows["nets"])
+            many = portions(made.program, b, rows["nets"])
+            buffers["grad_nets"] = self.like.new_zeros(many, rows["nets"])
         if not self.pace.fixed:
             buffers["counts"] = self._whole([0, slots, 0])
-        buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
+        buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         self._run(made, buffers)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
