@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Block, Instr, KernelError, Value, array_type, extent_of
+from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value, array_type, extent_of
 
 Place = Callable[..., Sequence[Value]]
 """Scalar code for one place of a map: elements to the results' elements."""
@@ -129,3 +129,9 @@ def needed(body: Sequence[Instr], wanted: Sequence[Value]) -> set[Value]:
         if any(r in used for r in instr.results):
             used |= set(instr.args)
     return used
+
+
+def has_arrays(kernel: Kernel) -> bool:
+    """Whether some value is an array."""
+    instrs = (i for _, block in kernel.blocks() for i in block.walk())
+    return any(extent_of(v.type) is not None for i in instrs for v in i.results)

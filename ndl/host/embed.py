@@ -7,6 +7,7 @@ methods asked for, where every trajectory has parameters of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,9 @@ KERNEL_HEAD = (
 
 ARGUMENTS = ("model", "span", "save", "rtol", "atol", "h", "method", "ensemble", "seed", "gradient", "device")
 """What a model's function takes besides values."""
+
+OWN = 16
+"""Numbers up to which a parameter is one of each trajectory's own; larger ones all share."""
 
 DEFAULT_STEP = 0.01
 """The step with which kernels of fixed steps are made; it is not part of them."""
@@ -224,7 +228,7 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
     own = {
         name: model.weight_value(name).detach()[None]
         for name, _ in names
-        if name in shapes and name not in inputs
+        if name in shapes and name not in inputs and math.prod(shapes[name]) <= OWN
     }
     problem = Problem.make(
         model.bind(**inputs, **own),

@@ -11,6 +11,7 @@ from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR, SolverIR
 from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
+from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
@@ -239,16 +240,8 @@ def llvm_text(kernel: Kernel, lanes: int) -> str:
 
 
 def triton_text(kernel: Kernel) -> str:
-    """A kernel as a Triton module. Raises `Unsupported` for arrays, which that printer does not know."""
-    if has_arrays(kernel):
-        raise Unsupported("nets are not yet printed for Triton")
+    """A kernel as a Triton module. Raises `Unsupported` for arrays that are too wide for it."""
     return print_module(kernel)
-
-
-def has_arrays(kernel: Kernel) -> bool:
-    """Whether some value is an array."""
-    instrs = (i for _, block in kernel.blocks() for i in block.walk())
-    return any(v.type.startswith("array") for i in instrs for v in i.results)
 
 
 def _named(kernel: Kernel) -> Kernel:

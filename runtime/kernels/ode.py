@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
-from ndl.runtime.kernels.cpu_engine import portions_of
 from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import Ended, explained
-from ndl.runtime.kernels.launch import launch
+from ndl.runtime.kernels.launch import launch, portions
 from ndl.runtime.kernels.lease import Lease
 from ndl.runtime.kernels.record import Record, saved_until
 from ndl.runtime.kernels.request import KernelSource, Made, Request
@@ -294,13 +293,13 @@ class KernelRun:
             "grad_own": new(max(rows["own"], 1), b),
         }
         if rows["nets"]:
-            portions = portions_of(b, made.program.lanes, rows["nets"])
-            buffers["grad_nets"] = self.like.new_zeros(len(portions), rows["nets"])
+            many = portions(made.program, b, rows["nets"])
+            buffers["grad_nets"] = self.like.new_zeros(many, rows["nets"])
         if self.drivers.wanted:
             buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
         if not self.known:
             buffers["counts"] = self._whole([0, slots, 0])
-        buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1)
+        buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         if found.kept is not None:
             buffers["kept"] = found.kept.buffer
         self._run(made, buffers)

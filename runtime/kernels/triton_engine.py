@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.kernels.files import digest, folder, kept
-from ndl.runtime.kernels.tiles import Tile, chosen, magnitude
+from ndl.runtime.kernels.tiles import CANDIDATES, Tile, chosen, magnitude
 from torch import Tensor
 
 REALS = {"f64": torch.float64, "f32": torch.float32}
@@ -35,6 +35,7 @@ class TritonKernel:
     def __init__(self, text: str) -> None:
         self.id = digest(text)
         self.module = load(text)
+        self.candidates = tuple(Tile(*t) for t in getattr(self.module, "TILES", ())) or CANDIDATES
         self._tiles: dict[str, Tile] = {}
 
     def run(self, count: int, buffers: Mapping[str, Tensor], tile: Tile | None = None) -> None:
@@ -47,7 +48,7 @@ class TritonKernel:
                 self._launch(count, buffers, tile or self._tile(count, buffers, device), device)
         else:
             with np.errstate(all="ignore"):
-                self._launch(count, buffers, tile or Tile(32, 1), device)
+                self._launch(count, buffers, tile or self.candidates[0], device)
 
     def _launch(self, count: int, buffers: Mapping[str, Tensor], tile: Tile, device: torch.device) -> None:
         more = {} if self.module.EVEN else {"programs": _programs(device)}
@@ -82,10 +83,10 @@ class TritonKernel:
     def _tile(self, count: int, buffers: Mapping[str, Tensor], device: torch.device) -> Tile:
         key = f"{torch.cuda.get_device_name(device)}, {magnitude(count)} digits"
         if interpreted():
-            return Tile(32, 1)
+            return self.candidates[0]
         if key not in self._tiles:
             time = self._timer(count, buffers, device)
-            self._tiles[key] = chosen(folder() / "triton" / f"{self.id}.json", key, time)
+            self._tiles[key] = chosen(folder() / "triton" / f"{self.id}.json", key, time, self.candidates)
         return self._tiles[key]
 
     def _timer(

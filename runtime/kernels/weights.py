@@ -30,7 +30,8 @@ def packed(
     whole = [v.reshape(-1) for v, w in zip(values, weights) if w.whole]
     each = [_spread(v, w, count) for v, w in zip(values, weights) if w.each]
     joined = {"weights": shared, "nets": whole, "own": each}
-    return {k: torch.cat(v).to(like).contiguous() if v else like.new_empty(1) for k, v in joined.items()}
+    none = like.new_empty(count)  # a member's column may be empty, a buffer may not
+    return {k: torch.cat(v).to(like).contiguous() if v else none for k, v in joined.items()}
 
 
 def _spread(value: Tensor, w: Weight, count: int) -> Tensor:

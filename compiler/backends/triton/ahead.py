@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ndl.compiler.backends.triton.module import print_module
+from ndl.compiler.backends.triton.module import OPTIONS, print_module
 from ndl.compiler.kernels.ir import Kernel
 
 ARCHITECTURES = (80, 90)
@@ -56,7 +56,7 @@ def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1)
     with tempfile.TemporaryDirectory() as folder:
         function = _module(print_module(kernel), Path(folder)).KERNEL
         source = ASTSource(function, _signature(kernel, function.arg_names), {"BLOCK": block})
-        options = {"num_warps": warps, "enable_fp_fusion": False}
+        options = {"num_warps": warps, **OPTIONS}
         with _talkative(triton.knobs) as log:
             made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, spills = _counted(log.getvalue())
@@ -102,7 +102,8 @@ def _signature(kernel: Kernel, names: Sequence[str]) -> dict[str, str]:
     real = {"f64": "*fp64", "f32": "*fp32"}[kernel.precision]
     pointers = [real if b.type == "real" else "*i32" for b in kernel.buffers]
     queue = [] if kernel.even else ["*i32"]
-    return dict(zip(names, ["i32", *queue, *pointers, "constexpr"], strict=True))
+    portion = ["i32"] if any(b.kind == "sum" for b in kernel.buffers) else []
+    return dict(zip(names, ["i32", *queue, *pointers, *portion, "constexpr"], strict=True))
 
 
 def _module(text: str, folder: Path) -> ModuleType:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from ndl.compiler.backends.triton.arrays import HANDLERS, Arrays
 from ndl.compiler.backends.triton.values import Values
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
 
@@ -22,6 +23,7 @@ class Body:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.values = Values(kernel)
+        self.arrays = Arrays(self)
         self.lines: list[str] = []
         self.depth = 1
         self.mask = "live"
@@ -80,6 +82,8 @@ class Body:
             self.load(instr)
         elif instr.op == "store":
             self.store(instr)
+        elif instr.op in HANDLERS:
+            self.arrays.instr(instr)
         else:
             self.pure(instr)
 

@@ -7,24 +7,28 @@ store its results and take the next ones, until none are left.
 
 from __future__ import annotations
 
+from ndl.compiler.backends.triton.arrays import TILES
 from ndl.compiler.backends.triton.body import PAD, Body
 from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
 from ndl.compiler.backends.triton.names import Names, ascii_name
+from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.ir import Kernel, KernelError, Value
 
 EVEN_LAUNCH = """\
     if count > 0:
-        {kernel}[(triton.cdiv(count, BLOCK),)](
-            count, {buffers}, BLOCK=BLOCK, num_warps=num_warps, enable_fp_fusion=False
+        {kernel}[({most},)](
+            count, {buffers}{more}, BLOCK=BLOCK, num_warps=num_warps, {options}
         )
 """
-"""Products and sums are fused where the kernel says so, so that backends agree."""
+OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
+"""Products and sums are fused where the kernel says so, so that backends agree. A thread may have all the
+registers that there are: left alone, the assembler prefers spilling a few to having more than 128."""
 
 LAUNCH = """\
     if count > 0:
         queue = torch.zeros(1, dtype=torch.int32, device={first}.device)
-        {kernel}[(min(triton.cdiv(count, BLOCK), programs),)](
-            count, queue, {buffers}, BLOCK=BLOCK, num_warps=num_warps, enable_fp_fusion=False
+        {kernel}[(min({most}, programs),)](
+            count, queue, {buffers}{more}, BLOCK=BLOCK, num_warps=num_warps, {options}
         )
 """
 
@@ -53,6 +57,7 @@ class _Module:
         self.values = self.body.values
         self.name = ascii_name(kernel.name) + "_kernel"
         self.buffers = list(map(Names().kept, (b.name for b in kernel.buffers)))
+        self.sums = [given for b, given in zip(kernel.buffers, self.buffers) if b.kind == "sum"]
         self.pointers = [self.body.pointer(b.name) for b in kernel.buffers]
         if not kernel.buffers:
             raise KernelError(f"`{kernel.name}` has no buffers: nothing comes of it")
@@ -70,14 +75,18 @@ class _Module:
 
     def function(self) -> str:
         queue = [] if self.kernel.even else ["queue_ptr"]
-        arguments = ", ".join(["count", *queue, *self.pointers, "BLOCK: tl.constexpr"])
+        portion = ["portion"] if self.sums else []
+        arguments = ", ".join(["count", *queue, *self.pointers, *portion, "BLOCK: tl.constexpr"])
         self.body.line("lanes = tl.arange(0, BLOCK)")
         self.body.line("stride = count.to(tl.int64)")
         self.body.block(self.kernel.entry)
         if any(v in self.values.varying for i in self.kernel.entry.body for v in i.results):
             raise KernelError(f"`entry` of `{self.kernel.name}` holds what trajectories do not share")
         self.even() if self.kernel.even else self.refilled()
+        for line in self.body.arrays.after:
+            self.body.line(line)
         constants = [f"{PAD}{name} = {made}" for made, name in self.values.constants.items()]
+        constants += [f"{PAD}{line}" for line in self.body.arrays.before]
         head = f'@triton.jit(do_not_specialize=["count"])\ndef {self.name}({arguments}):'
         return "\n".join([head, *constants, *self.body.lines]) + "\n"
 
@@ -95,9 +104,19 @@ class _Module:
         return k.step.params
 
     def even(self) -> None:
-        """One tile: begin, steps while some lane wants one, finish."""
+        """Tiles from begin to finish: one a program, more where programs have sums of their own."""
+        if not self.sums:
+            self.one_tile("tl.program_id(0)")
+            return
+        self.body.line("tile = tl.program_id(0)")
+        with self.body.indented("while tile * BLOCK < count:"):
+            self.one_tile("tile")
+            self.body.line("tile += tl.num_programs(0)")
+
+    def one_tile(self, number: str) -> None:
+        """Begin, steps while some lane wants one, finish."""
         k, body = self.kernel, self.body
-        body.line("m = tl.program_id(0) * BLOCK + lanes")
+        body.line(f"m = {number} * BLOCK + lanes")
         body.line("live = m < count")
         body.block(k.begin)
         carried = self.carried()
@@ -149,17 +168,29 @@ class _Module:
     def launch(self) -> str:
         programs = "" if self.kernel.even else "programs=4096, "
         pattern = EVEN_LAUNCH if self.kernel.even else LAUNCH
-        filled = pattern.format(kernel=self.name, buffers=", ".join(self.buffers), first=self.buffers[0])
-        head = f"def launch(count, {', '.join(self.buffers)}, *, {programs}BLOCK=32, num_warps=1):"
+        options = ", ".join(f"{k}={v}" for k, v in OPTIONS.items())
+        most = ["triton.cdiv(count, BLOCK)", *(f"{s}.shape[0]" for s in self.sums)]
+        filled = pattern.format(
+            kernel=self.name,
+            buffers=", ".join(self.buffers),
+            first=self.buffers[0],
+            more=f", {self.sums[0]}.shape[1]" if self.sums else "",
+            most=f"min({', '.join(most)})" if self.sums else most[0],
+            options=options,
+        )
+        tile = f"BLOCK=32, num_warps={TILES[0][1] if has_arrays(self.kernel) else 1}"
+        head = f"def launch(count, {', '.join(self.buffers)}, *, {programs}{tile}):"
         return f"{head}\n{_doc('Run `count` trajectories over these buffers.', 1)}\n{filled}"
 
     def about(self) -> str:
         rows = [f"{PAD}{(b.name, b.kind, b.mode, b.type)!r},".replace("'", '"') for b in self.kernel.buffers]
+        tiles = [f"TILES = {TILES!r}"] if has_arrays(self.kernel) else []
         return "\n".join(
             [
                 f'PRECISION = "{self.kernel.precision}"',
                 f"EVEN = {self.kernel.even}",
                 f"KERNEL = {self.name}",
+                *tiles,
                 "BUFFERS = (",
                 *rows,
                 ")",

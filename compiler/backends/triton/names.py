@@ -7,8 +7,8 @@ from ndl.compiler.backends.torch.names import identifier, words
 
 TAKEN = words(
     """
-    BLOCK BUFFERS EVEN KERNEL PRECISION busy count done ended first float fresh lanes launch live m
-    num_warps programs queue queue_ptr rank stride tl torch triton
+    BLOCK BUFFERS EVEN KERNEL PRECISION TILES tile busy count done ended first float fresh lanes launch live m
+    num_warps portion programs queue queue_ptr rank stride tl torch triton
     """
 )
 """What every module says itself."""

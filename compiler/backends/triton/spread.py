@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
+from ndl.compiler.kernels.verify import ARRAYS
 
 
 def varying(kernel: Kernel) -> set[Value]:
@@ -38,12 +39,16 @@ class _Finder:
 
     def block(self, block: Block) -> None:
         for instr in block.body:
+            if instr.op == "map":
+                self.found.update(instr.regions[0].params)
             for region in instr.regions:
                 self.block(region)
             if instr.op == "while":
                 self.loop(instr)
             elif instr.op == "when":
                 self.when(instr)
+            elif instr.op in ARRAYS or instr.op == "map":
+                self.found.update(instr.results)
             elif self.differs(instr):
                 self.found.update(instr.results)
 
