@@ -15,7 +15,7 @@ from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
 
 
 class NoisyStepper(Stepper):
-    """A method on a Brownian path. Carried are the method's states, the path (W, then its integrals) at the
+    """A method on a Brownian path. Carried are what the method carries, the path (W, then its integrals) at the
     step's start, the place on it, and the path at the run's start.
 
     A tape has, besides the state: the method's states, the increments over the step, and the path at its
@@ -30,7 +30,7 @@ class NoisyStepper(Stepper):
         super().__init__(field.code, field)
         self.method, self.name, self.error_order = method, method.name, method.error_order
         self.inside, self.notes = inside, method.components
-        self.memory = field.size * len(method.states)
+        self.memory = method.memory
         self.cells = Cells(field.code, method.components)
         self.free = FreePath(self.cells)
         self.path: Path = GridPath(self.cells) if grid else self.free
@@ -45,16 +45,15 @@ class NoisyStepper(Stepper):
 
     def carried(self, names: Sequence[str]) -> tuple[str, ...]:
         m = self.notes
-        states = (f"{s}.{name}" for s in self.method.states for name in names)
         path = (f"{name}.{c}" for name in ("W", "area") for c in range(m))
-        return (*states, *path, *(f"W0.{c}" for c in range(m)), *self.path.names)
+        return (*self.method.names(names), *path, *(f"W0.{c}" for c in range(m)), *self.path.names)
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         place, now = self.path.start(t)
         return [*self.start(t, x), *now, *now[: self.notes], *place]
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
-        return [v for _ in self.method.states for v in x]
+        return self.method.start(t, x)
 
     def noted(self, carry: Sequence[Value]) -> list[Value]:
         """W - W(t0)."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ndl.compiler.ir.graph import Node
-from ndl.compiler.ir.model import SolverIR
+from ndl.compiler.ir.graph import Function, Node
+from ndl.compiler.ir.model import ModelIR, SolverIR
 from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -21,26 +21,38 @@ from ndl.compiler.kernels.stepper import moved
 Diffusion = list[list[tuple[Value, int]]]
 """For each state, entries of g and the noise that each belongs to."""
 
+Point = tuple[str, Value, tuple[Value, ...]]
+"""`f` or `g`, a time and a state."""
+
 
 class NoisyMethod(ABC):
     """One step of a method: the new state and what it carries on. `calculus` is the reading that it wants,
-    `states` names what is carried, `areas` says that it looks at dZ."""
+    `memory` counts the numbers that it carries, `areas` says that it looks at dZ."""
 
     name: str
     calculus: str
     error_order: float
-    states: Sequence[str] = ()
+    memory: int = 0
     areas: bool = False
 
     def __init__(self, field: Field) -> None:
         self.field = field
         self.components = sum(n.size for n in field.model.noises)
+        self.columns = _columns(field.model)
+
+    def start(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        """What is carried at first."""
+        return []
 
     @abstractmethod
     def step(
         self, t: Value, h: Value, x: Sequence[Value], carry: Sequence[Value], noise: Sequence[Value]
     ) -> NoisyResult:
         """A step; `noise` is dW, then dZ."""
+
+    def names(self, states: Sequence[str]) -> list[str]:
+        """Names of what is carried, given those of the model's states."""
+        return []
 
     def drift(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """The drift in the calculus of the method (`ndl.runtime.diffusion.NoisyField`)."""
@@ -60,18 +72,17 @@ class NoisyMethod(ABC):
         model = self.field.model
         assert model.diffusion is not None
         found = self.field.evaluate(model.diffusion, t, x)
-        places, noises = _offsets(model.states), _offsets(model.noises)
-        rows: Diffusion = [[] for _ in x]
+        places = _offsets(model.states)
+        rows: list[list[Value]] = [[] for _ in x]
         for name, value in found.items():
-            state, _, noise = name.rpartition(",")
-            mine, columns = places[state], noises[noise]
-            if model.noise_kind == "diagonal":
-                for r, g in zip(mine, np.asarray(value, object).flat):
-                    rows[r].append((g, r))
-                continue
-            for r, row in zip(mine, np.asarray(value, object).reshape(len(mine), len(columns))):
-                rows[r] += list(zip(row, columns))
-        return rows
+            mine = places[name.rpartition(",")[0]]
+            for r, row in zip(mine, np.asarray(value, object).reshape(len(mine), -1)):
+                rows[r] += list(row)
+        return [list(zip(row, columns)) for row, columns in zip(rows, self.columns)]
+
+    def rates(self, callee: str, t: Value, x: Sequence[Value]) -> list[Value]:
+        """f or the entries of g."""
+        return self.drift(t, x) if callee == "f" else [v for row in self.diffusion(t, x) for v, _ in row]
 
     def applied(self, g: Diffusion, v: Sequence[Value]) -> list[Value]:
         """g @ v."""
@@ -81,7 +92,7 @@ class NoisyMethod(ABC):
 
 @dataclass
 class NoisyResult:
-    """What a step gives: the state, the carried states, the error if there is an estimate, evaluations."""
+    """What a step gives: the state, what is carried, the error if there is an estimate, evaluations."""
 
     x: list[Value]
     carry: list[Value]
@@ -90,7 +101,8 @@ class NoisyResult:
 
 
 class NoisyStep(NoisyMethod):
-    """A step of a solver written in the language."""
+    """A step of a solver written in the language. Carried are its states; and the rates at one of them, where a
+    step ends with what the next one begins with and the rates are nets, so that it is worth the memory."""
 
     def __init__(self, field: Field, solver: SolverIR, options: Mapping[str, float]) -> None:
         super().__init__(field)
@@ -106,6 +118,29 @@ class NoisyStep(NoisyMethod):
         if any(name in solver.states for name in self.states):
             raise Unsupported(f"`{solver.name}` starts from more than the initial state")
         self.areas = "dZ" in names
+        self.repeated = repeated(solver.step, self.states) if field.nets else {}
+        entries = sum(map(len, self.columns))
+        many = {"f": field.size, "g": entries}
+        self.memory = len(self.states) * field.size + sum(many[callee] for callee in self.repeated)
+
+    def start(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        carry = [v for _ in self.states for v in x]
+        return [*carry, *(v for callee in self.repeated for v in self.rates(callee, t, x))]
+
+    def names(self, states: Sequence[str]) -> list[str]:
+        found = [f"{s}.{name}" for s in self.states for name in states]
+        return [*found, *(f"rate.{i}" for i in range(self.memory - len(found)))]
+
+    def _known(
+        self, t: Value, states: Mapping[str, Sequence[Value]], values: Sequence[Value]
+    ) -> dict[Point, list[Value]]:
+        """The carried rates by where they are."""
+        found, at = {}, 0
+        for callee, name in self.repeated.items():
+            count = self.field.size if callee == "f" else sum(map(len, self.columns))
+            found[callee, t, tuple(states[name])] = list(values[at : at + count])
+            at += count
+        return found
 
     def step(
         self, t: Value, h: Value, x: Sequence[Value], carry: Sequence[Value], noise: Sequence[Value]
@@ -114,15 +149,18 @@ class NoisyStep(NoisyMethod):
         given: dict[str, Values] = {k: _scalar(self.field.code.const(v)) for k, v in self.options.items()}
         given |= {"x": _array(x), "t": _scalar(t), "h": _scalar(h)}
         given |= {"dW": _array(noise[:m]), "dZ": _array(noise[m:])}
-        for i, name in enumerate(self.states):
-            given[f"state:{name}"] = _array(carry[i * n : (i + 1) * n])
-        scalars = _Steps(self)
+        states = {name: carry[i * n : (i + 1) * n] for i, name in enumerate(self.states)}
+        given |= {f"state:{name}": _array(values) for name, values in states.items()}
+        scalars = _Steps(self, self._known(t, states, carry[len(states) * n :]))
         found = scalars.call(self.function, given)
 
         def values(name: str) -> list[Value]:
             return list(np.broadcast_to(found[name], (n,)))
 
         after = [v for name in self.states for v in values(f"state:{name}")]
+        end = self.field.code.op("add", t, h)
+        for callee, name in self.repeated.items():
+            after += scalars.rates(callee, end, values(f"state:{name}"))
         error = values("error") if "error" in found else None
         return NoisyResult(values("x"), after, error, scalars.cost)
 
@@ -152,9 +190,9 @@ class NoisyTableau(NoisyMethod):
 class _Steps(Scalars):
     """A step's graph with f, g and the derivative of g(x, t) @ v; `cost` counts evaluations."""
 
-    def __init__(self, method: NoisyMethod) -> None:
+    def __init__(self, method: NoisyMethod, known: dict[Point, list[Value]]) -> None:
         super().__init__(method.field.code, _no_weights, {"n": method.field.size, "m": method.components})
-        self.method, self.cost = method, 0
+        self.method, self.known, self.cost = method, known, 0
 
     def other(self, node: Node, operands: list[Values]) -> Values:
         if node.op == "apply":
@@ -170,10 +208,51 @@ class _Steps(Scalars):
         x, t = list(operands[0].flat), np.asarray(operands[1], object).item()
         self.cost += 1
         if callee == "f":
-            return self.method.drift(t, x)
+            return self.rates("f", t, x)
         if callee == "g":
-            return self.method.applied(self.method.diffusion(t, x), list(operands[2].flat))
+            entries = iter(self.rates("g", t, x))
+            g = [[(next(entries), c) for c in row] for row in self.method.columns]
+            return self.method.applied(g, list(operands[2].flat))
         raise Unsupported(f"its step asks for `{callee}`")
+
+    def rates(self, callee: str, t: Value, x: Sequence[Value]) -> list[Value]:
+        """f or the entries of g at a point, once."""
+        point = callee, t, tuple(x)
+        if point not in self.known:
+            self.known[point] = self.method.rates(callee, t, x)
+        return self.known[point]
+
+
+def repeated(step: Function, states: Sequence[str]) -> dict[str, str]:
+    """The rates (`f`, `g`) that a step asks for both at a carried state, at its start, and at the new value of
+    that, at its end: by the state's name."""
+    inputs = {n.attr("name"): n.id for n in step.inputs}
+    outputs = {name: n.id for name, n in step.outputs}
+    t, h = inputs["t"], inputs["h"]
+    ends = {n.id for n in step.graph if n.op == "add" and set(n.inputs) == {t, h}}
+    asked = {
+        (n.attr("callee"), n.inputs[0], n.inputs[1] if n.inputs[1] == t else "end")
+        for n in step.graph
+        if n.op == "apply" and (n.inputs[1] == t or n.inputs[1] in ends)
+    }
+    return {
+        callee: name
+        for name in states
+        for callee in ("f", "g")
+        if (callee, inputs.get(f"state:{name}"), t) in asked
+        and (callee, outputs[f"state:{name}"], "end") in asked
+    }
+
+
+def _columns(model: ModelIR) -> list[list[int]]:
+    """Of each state, the noises of its entries of g."""
+    places, noises = _offsets(model.states), _offsets(model.noises)
+    rows: list[list[int]] = [[] for r in places.values() for _ in r]
+    for name, _ in model.diffusion.outputs if model.diffusion is not None else ():
+        state, _, noise = name.rpartition(",")
+        for r in places[state]:
+            rows[r] += [r] if model.noise_kind == "diagonal" else list(noises[noise])
+    return rows
 
 
 def _offsets(items: Sequence[Any]) -> dict[str, range]:

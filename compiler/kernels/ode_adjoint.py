@@ -130,7 +130,8 @@ class _Backward:
             x = load_rows(code, "tape", zero, n + self.stepper.width)[:n]
             first = self.stepper.start(self.start_of(zero)[0], x)
             seeds = seeded(code, zip(first, gm, strict=True))
-            found = pullback(code, code.visible(), seeds, [*x, *self.shared, *mine])
+            wrt = [*x, *self.shared, *mine]
+            found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
             gx = [code.op("add", a, b) for a, b in zip(gx, found)]
             gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
         store_rows(code, "grad_x0", zero, gx)

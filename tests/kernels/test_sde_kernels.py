@@ -253,3 +253,32 @@ model Bounded:
 def test_what_goes_by_torch_says_why(program: Any) -> None:
     with pytest.raises(NDLError, match="noise"):
         solved(program, "General", "milstein(h=0.1)", "cpu", span=(0, 1), save="end")
+
+
+def test_nets() -> None:
+    """Drift and diffusion by nets, whose rates reversible Heun carries from step to step."""
+    made = ndl.loads("""
+model Neural:
+    calculus stratonovich
+    state x: R[3] = [0.1, -0.2, 0.3]
+    noise W: wiener[3]
+    net f: R[3] -> R[3] = MLP(width=20, depth=1)
+    net g: R[3] -> R[3] = MLP(width=20, depth=1)
+    dx = f(x)*dt + 0.3*sigmoid(g(x))*dW
+""")
+    model = made.Neural(seed=2)
+    found = []
+    for backend in ("torch", "cpu"):
+        x = torch.linspace(-1, 1, 60, dtype=torch.float64).reshape(20, 3).requires_grad_(True)
+        s = ndl.solve(
+            model.bind(x=x), span=(0, 1), method="reversible_heun(h=0.125)", save="every 0.25", seed=1,
+            gradient="discrete", backend=backend,
+        )  # fmt: skip
+        weights = [p for p in model.parameters() if p.requires_grad]
+        loss = s.x.values.square().sum() + s.final.x.sin().sum()
+        found.append((s, torch.autograd.grad(loss, [x, *weights])))
+    (a, grads_a), (b, grads_b) = found
+    torch.testing.assert_close(a.x.values, b.x.values, rtol=0, atol=1e-11)
+    assert len(grads_a) > 4
+    for g, h in zip(grads_a, grads_b):
+        torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,82 @@
+"""The path that kernels make: moments, covariances and conditionals of bridges, within 4.5 deviations; and one
+path for fixed and adaptive steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import ndl
+
+SOURCE = """
+model Motion:
+    state x = 0.0
+    noise W: wiener
+    dx = dW
+
+model Integral:
+    state q = 0.0
+    state p = 0.0
+    noise W: wiener
+    dq = p*dt
+    dp = dW
+"""
+MANY = 40_000
+ROOT = MANY**-0.5
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def run(program: Any, name: str, method: str, save: str, span: tuple = (0, 1), count: int = MANY) -> Any:
+    return ndl.solve(
+        getattr(program, name)(), span=span, method=method, save=save, backend="cpu", ensemble=count, seed=2
+    )
+
+
+def near_zero(values: torch.Tensor, deviation: float) -> None:
+    """The mean of values whose mean is 0 and whose standard deviation is known."""
+    assert abs(float(values.mean())) < 4.5 * ROOT * deviation
+
+
+def test_bridges_inside_a_step(program: Any) -> None:
+    """W at 0.3 and 0.7 of a step, given both of its ends: mean t W(1), variance t (1 - t), covariance
+    s (1 - t), and independence of W(1)."""
+    W = run(program, "Motion", "euler_maruyama(h=1)", "[0.3, 0.7, 1.0]").W.values.reshape(MANY, 3)
+    s, t, end = W[:, 0], W[:, 1], W[:, 2]
+    a, b = s - 0.3 * end, t - 0.7 * end
+    for bridge in (a, b):
+        near_zero(bridge, 0.21**0.5)
+        near_zero(bridge.square() - 0.21, 0.21 * 2**0.5)
+        near_zero(bridge * end, 0.21**0.5)
+        near_zero(bridge**4 - 3 * 0.21**2, 96**0.5 * 0.21**2)
+    near_zero(a * b - 0.3 * 0.3, (0.21 * 0.21 + 0.09**2) ** 0.5)
+
+
+@pytest.mark.parametrize("method", ["sra1(h=1)", "sra1(h=0.3)", "sra1(rtol=1e-1, atol=1e-1)"])
+def test_the_integral_of_the_path(program: Any, method: str) -> None:
+    """SRA1 has q(1), the integral of W, exactly in steps of any size: variance 1/3, covariance with W 1/2,
+    and given W(1) the mean W(1)/2 and the variance 1/12."""
+    s = run(program, "Integral", method, "end")
+    q, W = s.final.q, s.final.W
+    near_zero(q.square() - 1 / 3, 2**0.5 / 3)
+    near_zero(q * W - 1 / 2, (1 / 3 + 1 / 4) ** 0.5)
+    near_zero(q - W / 2, 12**-0.5)
+    near_zero((q - W / 2) * W, 12**-0.5)
+    near_zero((q - W / 2).square() - 1 / 12, 2**0.5 / 12)
+
+
+def test_one_path_and_its_integral(program: Any) -> None:
+    """Of fixed and of adaptive steps, over several root cells and from a time that is no binary fraction."""
+    span = (-1030.3, 1029.1)
+    found = [
+        run(program, "Integral", method, "end", span, 16).final
+        for method in ("sra1(h=3.7)", "sra1(steps=900)", "sra1(rtol=1e-2, atol=1e-2)")
+    ]
+    for other in found[1:]:
+        torch.testing.assert_close(other.W, found[0].W, rtol=0, atol=1e-11)
+        torch.testing.assert_close(other.q, found[0].q, rtol=1e-11, atol=1e-8)
