@@ -122,8 +122,8 @@ def backend_choice(ir: ModelIR) -> str:
     if ir.events or (ir.breaks is not None and not ir.noises):
         what = "its events" if ir.events else "its discontinuities, where they are located,"
         return (
-            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through {what} "
-            "and for fewer trajectories, where compiling costs more than it brings"
+            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through "
+            f"{what} and for fewer trajectories, where compiling costs more than it brings"
         )
     return (
         f"one kernel for a whole solve of {MANY} trajectories or more (with noise, for fixed steps); "
