@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
@@ -60,6 +61,14 @@ class Fired:
     endless: Value
 
 
+def unwatched(model: ModelIR) -> str:
+    """Why kernels do not have the events of a model; empty when they do."""
+    kinds = {e.kind for e in model.events} & {"sample", "poisson"}
+    if model.events and model.noises:
+        return "it has noise and events"
+    return f"it has events of the kind `{min(kinds)}`" if kinds else ""
+
+
 class Watch:
     """The events of a model. Raises `Unsupported` for those that kernels do not have."""
 
@@ -68,9 +77,9 @@ class Watch:
         self.field, self.control = field, control
         self.events = field.model.events
         kinds = [e.kind for e in self.events]
-        for kind in ("sample", "poisson"):
-            if kind in kinds:
-                raise Unsupported(f"it has events of the kind `{kind}`")
+        reason = unwatched(field.model)
+        if reason:
+            raise Unsupported(reason)
         self.roots = [k for k, kind in enumerate(kinds) if kind != "every"]
         self.crossings = [k for k, kind in enumerate(kinds) if kind == "crossing"]
         self.timed = [k for k, kind in enumerate(kinds) if kind == "every"]

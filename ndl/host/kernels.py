@@ -14,6 +14,7 @@ from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
+from ndl.compiler.kernels.events import unwatched
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
@@ -203,8 +204,15 @@ def tableau_of(t: methods.Tableau) -> Tableau:
 def backend_choice(ir: ModelIR) -> str:
     """What runs a model's solves, and why."""
     found = Kernels(ir).weights()
-    if isinstance(found, str):
-        return f"torch, since no kernel serves it: {found}"
+    reason = found if isinstance(found, str) else unwatched(ir)
+    if reason:
+        return f"torch, since no kernel serves it: {reason}"
+    if ir.events or (ir.breaks is not None and not ir.noises):
+        what = "its events" if ir.events else "its discontinuities, where they are located,"
+        return (
+            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through "
+            f"{what} and for fewer trajectories, where compiling costs more than it brings"
+        )
     return (
         f"one kernel for a whole solve of {MANY} trajectories or more (with noise, for fixed steps); "
         "torch for fewer, where compiling costs more than it brings"
