@@ -127,7 +127,9 @@ class Expansion:
         if all(p is None for p, o in zip(parts, operands) if self.moves(o)):
             return None
         if node.op in ("add", "sub"):
-            return self._sum(node.op, operands, [p if self.moves(o) else None for p, o in zip(parts, operands)])
+            return self._sum(
+                node.op, operands, [p if self.moves(o) else None for p, o in zip(parts, operands)]
+            )
         if node.op == "div":
             return self.times(parts[0], self.over(1.0, parts[1], node))
         joined = lookup(node.op).linear and node.op in ("stack", "concat")
@@ -182,9 +184,7 @@ class Expansion:
         graph: Any = self.source
         partials = rule(graph, node, operands, number(graph, 1.0, node))
         pairs = [
-            (self.of(x), self.of(d))
-            for x, d in zip(operands, partials)
-            if d is not None and self.moves(x)
+            (self.of(x), self.of(d)) for x, d in zip(operands, partials) if d is not None and self.moves(x)
         ]
 
         def make(k: int) -> Coefficient:

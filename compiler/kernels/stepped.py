@@ -245,7 +245,9 @@ class SteppedMethod(Stepper):
         if self.short:
             # a series depends on the start of the step alone: inside it, its coefficients are at hand
             known = {*made.x0, *made.x1}
-            more = [v for v in dict.fromkeys(made.extra["series"]) if v not in known and code.number(v) is None]
+            more = [
+                v for v in dict.fromkeys(made.extra["series"]) if v not in known and code.number(v) is None
+            ]
             return Shorter(
                 self.field, made, lambda h: self.attempt(t, h, made.x0, self.begin(t, made.x0, None)).x1, more
             )

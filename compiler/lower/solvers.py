@@ -22,7 +22,7 @@ from ndl.compiler.types import INTEGER, SCALAR, Tensor, tensor
 
 VECTOR, NOISE = tensor("n"), tensor("m")
 TOLERANCES = ("rtol", "atol")
-"""Of a run: a step may ask for them, with an entry for each component, and an option's default may read one."""
+"""Of a run: a step may ask for them, an entry for each component; an option's default may read one."""
 
 
 class Callable(Object):
@@ -39,7 +39,6 @@ class Callable(Object):
         values = [ev.value(a, span) for a in args]
         nodes = [ev.builder.node(v) for v in values]
         return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee=self.name))
-
 
     def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
         """The coefficients of the solution through (x, t), `[order + 1, n]`."""

@@ -13,9 +13,7 @@ from ndl.compiler.types import Tensor
 LARGEST = 4096
 """Entries of an array beyond which it is better computed than stored."""
 
-KEPT = frozenset(
-    {"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "root", "path"}
-)
+KEPT = frozenset({"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "root", "path"})
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
 

@@ -29,7 +29,6 @@ from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, pick
 from ndl.runtime.stepping.trail import Piece, Trail
 from torch import Tensor
 
-
 SMALLER_STEP = 0.1
 """After a step that the method had proposed, and whose values were no numbers."""
 

@@ -37,7 +37,9 @@ class SteppedSolver(Stepper):
         self.proposes = solver.size is not None
         if wanted & {"rtol", "atol"}:
             tol, like = Tolerances.of(problem), problem.x0.detach()[0]
-            self.extras |= {k: torch.as_tensor(getattr(tol, k)).to(like).expand_as(like) for k in ("rtol", "atol")}
+            self.extras |= {
+                k: torch.as_tensor(getattr(tol, k)).to(like).expand_as(like) for k in ("rtol", "atol")
+            }
         self.counts = "n" in wanted
         self.dense = solver.dense
         plain = not (self.names or self.depths or self.counts)

@@ -64,7 +64,9 @@ def solved(made: Any, method: str, backend: str, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("make", [lorenz, driven])
-@pytest.mark.parametrize(("method", "fixed"), [("taylor(order=6, h=0.05)", True), ("taylor(rtol=1e-8)", False)])
+@pytest.mark.parametrize(
+    ("method", "fixed"), [("taylor(order=6, h=0.05)", True), ("taylor(rtol=1e-8)", False)]
+)
 def test_values_and_steps(program: Any, method: str, fixed: bool, make: Any) -> None:
     for save in ("end", "every 0.137"):
         a, b = (solved(make(program)[0], method, backend, save=save) for backend in ("torch", "cpu"))
@@ -103,7 +105,13 @@ def test_gradients(program: Any, make: Any, method: str, save: str) -> None:
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 def test_gradients_against_finite_differences(program: Any, backend: str) -> None:
     def loss(w: torch.Tensor) -> torch.Tensor:
-        s = solved(program.Driven().bind(w=w), "taylor(rtol=1e-9, order=9)", backend, gradient="discrete", save="every 0.3")
+        s = solved(
+            program.Driven().bind(w=w),
+            "taylor(rtol=1e-9, order=9)",
+            backend,
+            gradient="discrete",
+            save="every 0.3",
+        )
         return s.q.values.square().sum()
 
     w = 1 + torch.rand(3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from helpers import final, model, numbers, slope, solve, turning
+from ndl.compiler.backends.torch.module import compile_source
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
@@ -42,7 +44,9 @@ model Steps:
 """
 
 
-@pytest.mark.parametrize(("order", "counts"), [(1, (256, 384, 512)), (2, (64, 96, 128)), (4, (32, 48, 64)), (9, (8, 12, 16))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("order", "counts"), [(1, (256, 384, 512)), (2, (64, 96, 128)), (4, (32, 48, 64)), (9, (8, 12, 16))]
+)
 def test_fixed_steps_have_the_order_that_is_asked_for(order: int, counts: tuple[int, ...]) -> None:
     runs = [solve(model("Turning"), f"taylor(order={order}, steps={n})", "0..3", save="end") for n in counts]
     errors = [np.abs(final(s, "u", "v", "w") - turning(3)).max() for s in runs]
@@ -52,7 +56,9 @@ def test_fixed_steps_have_the_order_that_is_asked_for(order: int, counts: tuple[
 @pytest.mark.parametrize("order", [3, 6])
 def test_error_and_continuous_output_have_their_orders(order: int) -> None:
     counts = (12, 16, 24)
-    runs = [solve(model("Turning"), f"taylor(order={order}, steps={n}, rtol=0, atol=1)", "0..3") for n in counts]
+    runs = [
+        solve(model("Turning"), f"taylor(order={order}, steps={n}, rtol=0, atol=1)", "0..3") for n in counts
+    ]
     estimates = [numbers(s.steps.error)[len(s.steps.t) // 2 :].max() for s in runs]
     assert -slope(counts, estimates) == pytest.approx(order, abs=0.35)
     t = np.linspace(0, 3, 101)
@@ -63,7 +69,9 @@ def test_error_and_continuous_output_have_their_orders(order: int) -> None:
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10, 1e-13])
 def test_errors_are_of_the_size_of_the_tolerance(tolerance: float) -> None:
     method = f"taylor(rtol={tolerance}, atol={tolerance})"
-    error = np.abs(final(solve(model("Turning"), method, "0..3", save="end"), "u", "v", "w") - turning(3)).max()
+    error = np.abs(
+        final(solve(model("Turning"), method, "0..3", save="end"), "u", "v", "w") - turning(3)
+    ).max()
     assert error < 10 * tolerance
     s = solve(model("Oscillator", TEXT), method, "0..20", save="every 0.7")
     assert np.abs(numbers(s.x) - np.cos(numbers(s.t))).max() < 50 * tolerance
@@ -73,7 +81,8 @@ def test_errors_are_of_the_size_of_the_tolerance(tolerance: float) -> None:
 
 def test_the_order_follows_from_the_tolerance() -> None:
     few, many = (
-        solve(model("Oscillator", TEXT), f"taylor(rtol={r}, atol={r})", "0..20", save="end") for r in (1e-5, 1e-14)
+        solve(model("Oscillator", TEXT), f"taylor(rtol={r}, atol={r})", "0..20", save="end")
+        for r in (1e-5, 1e-14)
     )
     assert int(many.stats.steps) < 1.2 * int(few.stats.steps)
     assert int(few.stats.rejected) == int(many.stats.rejected) == 0
@@ -91,7 +100,11 @@ def test_backwards_in_time() -> None:
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("Fixed", "it has algebraic equations"), ("Driven", "it follows a path in time"), ("Delayed", "no continuous output")],
+    [
+        ("Fixed", "it has algebraic equations"),
+        ("Driven", "it follows a path in time"),
+        ("Delayed", "no continuous output"),
+    ],
 )
 def test_what_has_no_series_is_refused(name: str, why: str) -> None:
     program = ndl.loads(TEXT)
@@ -127,3 +140,41 @@ model Turning:
     runs = [solve(model("Turning", text), f"two(steps={n})", "0..3", save="end") for n in counts]
     errors = [np.abs(final(s, "u", "v", "w") - turning(3)).max() for s in runs]
     assert -slope(counts, errors) == pytest.approx(3, abs=0.2)
+
+
+def test_a_count_among_the_options_is_what_is_given() -> None:
+    text = """
+solver pieces(; k = 1) for ode order 1:
+    step(f, x, t, h):
+        for i in 1..k:
+            x = x + h/k*f(x, t)
+        return x
+
+model Decay:
+    state x = 1.0
+    x' = -x
+"""
+    for k in (1, 4):
+        s = solve(model("Decay", text), f"pieces(k={k}, steps=5)", "0..1", save="end")
+        assert numbers(s.final.x) == pytest.approx((1 - 0.2 / k) ** (5 * k), rel=1e-12)
+
+
+def test_an_exported_module_has_the_series_of_its_methods() -> None:
+    text = """
+model Kepler:
+    state q: R[2] = [0.4, 0]
+    state p: R[2] = [0, 2]
+    q' = p
+    p' = -q/norm(q)^3
+
+solve Kepler:
+    span = 0..1
+    method = taylor
+"""
+    source = ndl.loads(text).python_source()
+    module = compile_source(source, "exported_kepler")
+    x = torch.tensor([0.4, 0.0, 0.0, 2.0], dtype=torch.float64)
+    row = module.Kepler().series(torch.tensor(0.0), x, 11)
+    assert row.shape == (12, 4) and torch.equal(row[0], x)
+    torch.testing.assert_close(row[1], module.Kepler().vector_field(torch.tensor(0.0), x))
+    assert "ndl.compiler" not in source

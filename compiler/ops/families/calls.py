@@ -93,7 +93,6 @@ register(
 )
 
 
-
 def _series_rule(types: Sequence[Type], attributes: Attributes) -> Type:
     x = types[0]
     if not isinstance(x, Tensor):
