@@ -172,8 +172,8 @@ class VectorField:
         return self.function(t, x)
 
     def series(self, x: Tensor, t: Tensor, order: int) -> Tensor:
-        """Coefficients 0, …, order of the Taylor series of the solution through x at t, `[..., order + 1, n]`.
-        The last ones are remembered: a method asks for them first for its step's size."""
+        """Taylor coefficients 0, …, order of the solution through x at t, `[..., order + 1, n]`;
+        the last ones are remembered, since a method asks for them first for its step's size."""
         if self.expand is None:
             raise SettingError("the model does not know the Taylor series of its solution")
         self.evaluations += 1

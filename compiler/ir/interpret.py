@@ -71,7 +71,8 @@ class Interpreter:
         if node.op == "apply":
             return self.callables[attrs["callee"]](*operands)
         if node.op == "apply_series":
-            return self.callables[attrs["callee"]].series(*operands, attrs["order"])
+            callee: Any = self.callables[attrs["callee"]]
+            return callee.series(*operands, attrs["order"])
         if node.op == "apply_jac":
             return slope(self.callables[attrs["callee"]], attrs["wrt"], operands)
         return lookup(node.op).reference(*operands, **attrs)

@@ -152,6 +152,8 @@ class ModelIR:
                 not a formula
     correction  (t, states) -> what the Itô drift has more than the Stratonovich one, one output for each
                 state; None where it is 0 or not a formula
+    series      order -> (t, states) -> the Taylor coefficients 0, …, order of the solution, `[order + 1, n]`,
+                for a module that is to have them
     sparsity    the places (row, column) where that matrix is not structurally 0
     equations   the equations as text, one for each state or constraint, for docstrings
     """
@@ -185,6 +187,7 @@ class ModelIR:
     jacobian: Function | None = None
     sparsity: tuple[tuple[int, int], ...] | None = None
     correction: Function | None = None
+    series: Mapping[int, Function] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

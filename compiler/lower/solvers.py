@@ -22,7 +22,7 @@ from ndl.compiler.types import INTEGER, SCALAR, Tensor, tensor
 
 VECTOR, NOISE = tensor("n"), tensor("m")
 TOLERANCES = ("rtol", "atol")
-"""Of a run: a step may ask for them, with an entry for each component, and an option's default may read one."""
+"""Of a run: a step may ask for them, an entry for each component; an option's default may read one."""
 
 
 class Callable(Object):

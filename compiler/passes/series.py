@@ -34,6 +34,7 @@ def series_function(model: ModelIR, order: int) -> Function:
     inputs = tuple(target.copy(node) for node in drift.inputs)
     expansion = Expansion(drift.graph, target)
     states: dict[str, Series] = {}
+    one = number(target.graph, 1.0)
 
     def state(name: str, start: Node) -> Series:
         def make(k: int) -> Coefficient:
@@ -47,7 +48,6 @@ def series_function(model: ModelIR, order: int) -> Function:
     for old, new in zip(drift.inputs, inputs):
         name = old.attr("name")
         if name == "t":
-            one = number(target.graph, 1.0)
             expansion.leaves[old.id] = Series(lambda k, t=new: t if k == 0 else one if k == 1 else None)  # type: ignore[misc]
         elif name in rates:
             states[name] = expansion.leaves[old.id] = state(name, new)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.backends.torch.module import print_module
 from ndl.compiler.check.values import OperatorV, SolverV
 from ndl.compiler.ir.graph import Function
-from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.ir.model import ModelIR, SolverIR
+from ndl.compiler.ir.series import NoSeries
 from ndl.compiler.ir.text import print_function
+from ndl.compiler.passes.series import series_function
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
 
@@ -22,8 +27,22 @@ def python_source(program: Program) -> str:
     models = [host.compilation.model(m).optimized for m in program._model_values().values()]
     solvers = [host.compilation.solver_ir(s) for s in used_solvers(program)]
     return print_module(
-        models, solvers, file=program.path.name, doc=program.checked.module.files[0].doc or ""
+        [with_series(m, solvers) for m in models],
+        solvers,
+        file=program.path.name,
+        doc=program.checked.module.files[0].doc or "",
     )
+
+
+def with_series(model: ModelIR, solvers: Sequence[SolverIR]) -> ModelIR:
+    """The model with the Taylor series that the solvers ask for, where it has them."""
+    found = {}
+    for solver in solvers:
+        for node in solver.step.graph if solver.step is not None else ():
+            if node.op == "apply_series":
+                with suppress(NoSeries):
+                    found[node.attr("order")] = series_function(model, node.attr("order"))
+    return replace(model, series=found)
 
 
 def used_solvers(program: Program) -> list[SolverV]:

@@ -100,7 +100,7 @@ class Stepper(ABC):
         return
 
     def propose(self, f: VectorField, x: Tensor, t: Floats, h: Floats, carry: Carry) -> Floats:
-        """The sizes `[b]` of steps from (x, t) whose errors are within the tolerances; h are the last ones."""
+        """The sizes `[b]` of steps from (x, t) that the tolerances allow; h are the last ones."""
         raise NotImplementedError
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Taylor coefficients of graphs against mpmath's: every op that has a derivative, alone and in compositions."""
+"""Taylor coefficients of graphs against mpmath's: every op that has a derivative, and compositions."""
 
 from __future__ import annotations
 

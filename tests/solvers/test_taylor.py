@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from helpers import final, model, numbers, slope, solve, turning
+from ndl.compiler.backends.torch.module import compile_source
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
@@ -42,7 +44,9 @@ model Steps:
 """
 
 
-@pytest.mark.parametrize(("order", "counts"), [(1, (256, 384, 512)), (2, (64, 96, 128)), (4, (32, 48, 64)), (9, (8, 12, 16))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("order", "counts"), [(1, (256, 384, 512)), (2, (64, 96, 128)), (4, (32, 48, 64)), (9, (8, 12, 16))]
+)
 def test_fixed_steps_have_the_order_that_is_asked_for(order: int, counts: tuple[int, ...]) -> None:
     runs = [solve(model("Turning"), f"taylor(order={order}, steps={n})", "0..3", save="end") for n in counts]
     errors = [np.abs(final(s, "u", "v", "w") - turning(3)).max() for s in runs]
@@ -136,3 +140,41 @@ model Turning:
     runs = [solve(model("Turning", text), f"two(steps={n})", "0..3", save="end") for n in counts]
     errors = [np.abs(final(s, "u", "v", "w") - turning(3)).max() for s in runs]
     assert -slope(counts, errors) == pytest.approx(3, abs=0.2)
+
+
+def test_a_count_among_the_options_is_what_is_given() -> None:
+    text = """
+solver pieces(; k = 1) for ode order 1:
+    step(f, x, t, h):
+        for i in 1..k:
+            x = x + h/k*f(x, t)
+        return x
+
+model Decay:
+    state x = 1.0
+    x' = -x
+"""
+    for k in (1, 4):
+        s = solve(model("Decay", text), f"pieces(k={k}, steps=5)", "0..1", save="end")
+        assert numbers(s.final.x) == pytest.approx((1 - 0.2 / k) ** (5 * k), rel=1e-12)
+
+
+def test_an_exported_module_has_the_series_of_its_methods() -> None:
+    text = """
+model Kepler:
+    state q: R[2] = [0.4, 0]
+    state p: R[2] = [0, 2]
+    q' = p
+    p' = -q/norm(q)^3
+
+solve Kepler:
+    span = 0..1
+    method = taylor
+"""
+    source = ndl.loads(text).python_source()
+    module = compile_source(source, "exported_kepler")
+    x = torch.tensor([0.4, 0.0, 0.0, 2.0], dtype=torch.float64)
+    row = module.Kepler().series(torch.tensor(0.0), x, 11)
+    assert row.shape == (12, 4) and torch.equal(row[0], x)
+    torch.testing.assert_close(row[1], module.Kepler().vector_field(torch.tensor(0.0), x))
+    assert "ndl.compiler" not in source

@@ -63,6 +63,7 @@ class ModelPrinter:
         if model.drift is not None:
             methods.append(self._packed("vector_field", model.drift, model.states))
             methods += self._jacobian()
+            methods += [self._single(f"series_{order}", f) for order, f in model.series.items()]
         if model.diffusion is not None:
             methods.append(self._diffusion(model.diffusion))
         if model.correction is not None:
