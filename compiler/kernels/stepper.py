@@ -21,7 +21,8 @@ from ndl.compiler.kernels.ir import Value
 class Variant:
     """What a kernel is made for. `own` names the weights of which each trajectory has its own; `save`: values
     at times inside the span are kept, `tape`: what the derivative needs of each step; `sign` is the direction
-    of time, `vector` says that there is a tolerance for each state."""
+    of time, `vector` says that there is a tolerance for each state, `undone` that steps are undone on the way
+    back, which starts from what is carried at the end."""
 
     precision: str
     adaptive: bool
@@ -31,6 +32,7 @@ class Variant:
     sign: float = 1.0
     vector: bool = False
     grow: float = 10.0
+    undone: bool = False
 
 
 @dataclass

@@ -88,7 +88,7 @@ class KernelRun:
         """The request with what only some kinds of run ask for."""
         return request
 
-    def _more(self) -> dict[str, Tensor]:
+    def _more(self, backward: bool = False) -> dict[str, Tensor]:
         """Buffers that only some kinds of run have."""
         return {}
 
@@ -176,11 +176,14 @@ class KernelRun:
         if self.pace.fixed:
             rows = self.count_of_steps * self.made.width if self.request.tape else 1
             buffers["tape"] = new(rows, b)
+            if self.request.undone:
+                buffers["carry"] = new(max(self.made.memory, 1), b)
             self._run(self.made, buffers)
         else:
             self._with_tape(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
-        tape = {k: v for k, v in buffers.items() if k.startswith("tape")}
+        kept = ("last", "carry", "x0") if self.request.undone else ()
+        tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in kept}
         return Found(buffers["last"].t(), saved, buffers["report"], tape)
 
     def _with_tape(self, buffers: dict[str, Tensor], slots: int) -> None:
@@ -216,7 +219,7 @@ class KernelRun:
         slots = len(self.saved_times)
         buffers = {
             **self.tables,
-            **self._more(),
+            **self._more(backward=True),
             **found.tape,
             **packed(values, made.weights, b, self.like),
             "report": found.report,

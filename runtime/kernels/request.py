@@ -50,6 +50,7 @@ class Request:
     inside: bool = False
     parts: tuple[Part, ...] = ()
     uneven: bool = False
+    undone: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,13 @@ class Weight:
 
 @dataclass(frozen=True)
 class Made:
-    """A kernel, the weights that it reads, and how many numbers its tape has for each step."""
+    """A kernel, the weights that it reads, how many numbers its tape has for each step, and how many are
+    carried from step to step besides the state."""
 
     program: Program
     weights: tuple[Weight, ...]
     width: int
+    memory: int = 0
 
 
 class KernelSource(Protocol):
