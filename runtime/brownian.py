@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,12 @@ class BrownianPath:
         self._origin_cell = int(self._cell_of(np.array([self.t0]))[0][0])
         self._origin: tuple[Tensor, Tensor] | None = None
         self._roots: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+
+    def of(self, count: int) -> BrownianPath:
+        """The path of the first `count` members alone."""
+        found = copy(self)
+        found.members, found._origin, found._roots = self.members[:count], None, {}
+        return found
 
     # ------------------------------------------------------------ asking
 

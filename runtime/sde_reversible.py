@@ -20,7 +20,7 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Events, Solution, Steps
 from ndl.runtime.stepping.finish import SavedInterpolant, stats_of
-from ndl.runtime.stepping.noise import NoiseStepper
+from ndl.runtime.stepping.noise import NoiseStepper, PathReader
 from ndl.runtime.stepping.pace import fixed_end
 from ndl.runtime.stepping.stepper import Carry
 from torch import Tensor
@@ -70,25 +70,7 @@ class ReversibleRun:
         field = problem.field()
         assert isinstance(field, NoisyField)
         self.f = field
-        self._check()
-
-    def _check(self) -> None:
-        """The first step must be undone by the step back."""
-        solver = self.stepper.method
-        symmetric = isinstance(solver, StepSolver) and not solver.PREVIOUS and "dZ" not in solver.ARGUMENTS
-        if symmetric and len(self.grid) > 1:
-            with torch.no_grad():
-                x, carry = self.begin(self.p.x0)
-                x1, carry1, _ = self.step(0, x, carry, False)
-                back, _ = self.undo(0, x1, carry1)
-                gap = (back - x).abs().amax()
-                size = x.abs().amax() + x1.abs().amax()
-                symmetric = bool(gap <= 1e4 * torch.finfo(x.dtype).eps * (size + 1e-300))
-        if not symmetric:
-            raise SettingError(
-                f"a step of `{self.p.method.name}` cannot be undone, as `gradient = {self.p.gradient}` asks",
-                help="use the method `reversible_heun`, or `gradient = discrete`",
-            )
+        refuse_irreversible(problem, stepper)
 
     def begin(self, x0: Tensor) -> tuple[Tensor, Carry]:
         x = x0.contiguous()
@@ -127,6 +109,30 @@ class ReversibleRun:
     def parts(self, carry: Carry) -> list[str]:
         """The names of carried tensors that depend on the state."""
         return [name for name in carry if name.startswith("state:")]
+
+
+def refuse_irreversible(problem: Problem, stepper: NoiseStepper) -> None:
+    """Raise `SettingError` where a first step of the first member is not undone by the step back."""
+    solver, reader = stepper.method, stepper.reader
+    assert reader.step is not None
+    symmetric = isinstance(solver, StepSolver) and not solver.PREVIOUS and "dZ" not in solver.ARGUMENTS
+    t = np.array([problem.t0])
+    end = fixed_end(t, problem.t0, problem.t1, reader.step)
+    if symmetric and problem.t0 != problem.t1:
+        with torch.no_grad():
+            # of one member, asked for at two times: the whole path would cost as much as a run
+            alone = NoiseStepper(solver, PathReader(reader.path.of(1), problem.t0, problem.t1, None))
+            f, x = problem.field(np.zeros(1, dtype=np.int64)), problem.x0[:1].contiguous()
+            there = alone.attempt(f, x, t, end - t, Carry(alone.begin(f, x, t), end=end))
+            back = alone.attempt(f, there.x1, end, t - end, Carry(there.carry, end=t)).x1
+            size = x.abs().amax() + there.x1.abs().amax()
+            gap = (back - x).abs().amax()
+            symmetric = bool(gap <= 1e4 * torch.finfo(x.dtype).eps * (size + 1e-300))
+    if not symmetric:
+        raise SettingError(
+            f"a step of `{problem.method.name}` cannot be undone, as `gradient = {problem.gradient}` asks",
+            help="use the method `reversible_heun`, or `gradient = discrete`",
+        )
 
 
 def grid_of(problem: Problem, step: float) -> Floats:

@@ -15,8 +15,8 @@ from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
 
 
 class NoisyStepper(Stepper):
-    """A method on a Brownian path. Carried are what the method carries, the path (W, then its integrals) at the
-    step's start, the place on it, and the path at the run's start.
+    """A method on a Brownian path. Carried are what the method carries, the path (W, then its integrals) at
+    the step's start, the place on it, and the path at the run's start.
 
     A tape has, besides the state: the method's states, the increments over the step, and the path at its
     start where values inside steps are wanted.

@@ -101,8 +101,9 @@ class NoisyResult:
 
 
 class NoisyStep(NoisyMethod):
-    """A step of a solver written in the language. Carried are its states; and the rates at one of them, where a
-    step ends with what the next one begins with and the rates are nets, so that it is worth the memory."""
+    """A step of a solver written in the language. Carried are its states; and the rates at one of them,
+    where a step ends with what the next one begins with and the rates are nets, so that it is worth the
+    memory."""
 
     def __init__(self, field: Field, solver: SolverIR, options: Mapping[str, float]) -> None:
         super().__init__(field)
@@ -224,8 +225,8 @@ class _Steps(Scalars):
 
 
 def repeated(step: Function, states: Sequence[str]) -> dict[str, str]:
-    """The rates (`f`, `g`) that a step asks for both at a carried state, at its start, and at the new value of
-    that, at its end: by the state's name."""
+    """The rates (`f`, `g`) that a step asks for both at a carried state, at its start, and at the new value
+    of that, at its end: by the state's name."""
     inputs = {n.attr("name"): n.id for n in step.inputs}
     outputs = {name: n.id for name, n in step.outputs}
     t, h = inputs["t"], inputs["h"]

@@ -23,10 +23,15 @@ from ndl.compiler.kernels.stepper import Stepper, Variant
 
 def backward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
     """The adjoint kernel."""
-    return _Backward(model, stepper, variant).kernel()
+    return Backward(model, stepper, variant).kernel()
 
 
-class _Backward:
+class Backward:
+    """Writes the kernel. Where a step started is on the tape; see `undo` for a way without."""
+
+    SOURCES: tuple[str, ...] = ("tape",)
+    """What the run has left."""
+
     def __init__(self, model: ModelIR, stepper: Stepper, variant: Variant) -> None:
         self.model, self.stepper, self.v = model, stepper, variant
         self.code, self.field = stepper.code, stepper.field
@@ -46,7 +51,7 @@ class _Backward:
         else:
             for name, type in TABLES:
                 code.buffer(name, "table", "in", type)
-        for name in ("tape", "grad_last", *(["grad_saved"] if variant.save else [])):
+        for name in (*self.SOURCES, "grad_last", *(["grad_saved"] if variant.save else [])):
             code.buffer(name, "member", "in")
         for name in ("grad_x0", "grad_weights", "grad_own"):
             code.buffer(name, "member", "out")
@@ -66,7 +71,9 @@ class _Backward:
             start = [code.load("grad_last", i) for i in range(n)]
             nothing = [code.const(0.0)] * (self.count - n)
             many = code.load("report", 0) if self.v.adaptive else steps
-            begin.yields = (*start, *nothing, many, slots, *mine)
+            more = self.more()
+            self.many = len(more)
+            begin.yields = (*start, *nothing, many, slots, *more, *mine)
         types = [v.type for v in begin.yields]
         with code.block(types) as step:
             step.yields = tuple(self.turn(list(step.params)))
@@ -76,6 +83,18 @@ class _Backward:
         name = f"{self.model.name}_{self.stepper.name}_{pace}_adjoint"
         doc = title(self.model, self.stepper.name, f"adjoint of {pace} steps")
         return code.kernel(name, entry, begin, step, finish, even=not self.v.adaptive, doc=doc)
+
+    def more(self) -> list[Value]:
+        """What is carried besides."""
+        return []
+
+    def row(self, k: Value, t: Value, h: Value, more: list[Value]) -> tuple[list[Value], list[Value]]:
+        """The state at the start of step k with what the method has kept of it, and what is carried on."""
+        return load_rows(self.code, "tape", k, self.n + self.stepper.width), []
+
+    def first(self) -> list[Value]:
+        """The state at the start of the run."""
+        return load_rows(self.code, "tape", self.code.const(0, "i32"), self.n + self.stepper.width)[: self.n]
 
     def prepare(self) -> None:
         """Tolerances, for methods that iterate."""
@@ -95,11 +114,12 @@ class _Backward:
         """One step."""
         code, n, memory = self.code, self.n, self.memory
         gx, gm, gw = carried[:n], carried[n : n + memory], carried[n + memory : self.count]
-        k, slot, *mine = carried[self.count :]
+        k, slot, *rest = carried[self.count :]
+        behind, mine = rest[: self.many], rest[self.many :]
         self.field.carry_own(mine)
         k = code.op("sub", k, code.const(1, "i32"))
         t, h = self.start_of(k)
-        row = load_rows(code, "tape", k, n + self.stepper.width)
+        row, behind = self.row(k, t, h, behind)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
         recall = Recall(code, k, self.v.kept, made.since)
@@ -115,19 +135,20 @@ class _Backward:
         recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
-        return [*found[:first], *gw, k, slot, *mine, code.op("le", k, code.const(0, "i32"))]
+        return [*found[:first], *gw, k, slot, *behind, *mine, code.op("le", k, code.const(0, "i32"))]
 
     def end(self, carried: list[Value]) -> None:
         """The cotangents of the start."""
         code, n, memory = self.code, self.n, self.memory
         gx, gm, gw = carried[:n], carried[n : n + memory], carried[n + memory : self.count]
-        _, slot, *mine = carried[self.count :]
+        _, slot, *rest = carried[self.count :]
+        mine = rest[self.many :]
         zero = code.const(0, "i32")
         if self.v.save:
             gx = gather_start(code, slot, gx)
         if memory:
             self.field.carry_own(mine)
-            x = load_rows(code, "tape", zero, n + self.stepper.width)[:n]
+            x = self.first()
             first = self.stepper.start(self.start_of(zero)[0], x)
             seeds = seeded(code, zip(first, gm, strict=True))
             wrt = [*x, *self.shared, *mine]

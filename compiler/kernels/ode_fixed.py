@@ -37,6 +37,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         code.buffer("tape", "member", "out")
     if variant.kept and variant.kept.width:
         code.buffer("kept", "kept", "out")
+    if variant.undone:
+        code.buffer("carry", "member", "out")
     with code.block(shared=True) as entry:
         field.load_shared()
         steps = code.load("counts", 0)
@@ -74,6 +76,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         noted = stepper.noted(finish.params[n : n + len(own)])
         for i, v in enumerate([*finish.params[:n], *noted]):
             code.store("last", i, v)
+        if variant.undone:
+            store_rows(code, "carry", code.const(0, "i32"), finish.params[n : n + stepper.memory])
         k, _, evaluations, *_ = finish.params[n + len(own) :]
         for i, v in enumerate((k, code.const(0, "i32"), evaluations, code.const(0, "i32"))):
             code.store("report", i, v)

@@ -24,7 +24,8 @@ class Variant:
     at times inside the span are kept, `tape`: what the derivative needs of each step; `sign` is the direction
     of time, `vector` says that there is a tolerance for each state; `kept` are the arrays that a run leaves
     to its adjoint, None asks the adjoint for which it reads; `drivers` says that the derivative is also by
-    the coefficients of paths."""
+    the coefficients of paths, `undone` that steps are undone on the way back, which starts from what is
+    carried at the end."""
 
     precision: str
     adaptive: bool
@@ -36,6 +37,7 @@ class Variant:
     grow: float = 10.0
     kept: Kept | None = NOTHING
     drivers: bool = False
+    undone: bool = False
 
 
 @dataclass

@@ -10,7 +10,7 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR, SolverIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
@@ -83,14 +83,14 @@ class Kernels:
 
     def _make(self, request: Request) -> Made:
         kept = self.kept(request)
-        kernel, field, width = self.kernel(request, kept)
+        kernel, field, stepper = self.kernel(request, kept)
         names = tuple(b.name for b in kernel.buffers)
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
         lanes = WIDTHS[kernel.precision]
         text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
-        return Made(program, weights, width, kept.width)
+        return Made(program, weights, field.size + stepper.width, kept.width, stepper.memory)
 
     def kept(self, request: Request) -> Kept:
         """The arrays of a step that a run leaves to its derivative."""
@@ -102,11 +102,11 @@ class Kernels:
             self._kept[backward] = wanted(self.kernel(backward, None)[0])
         return self._kept[backward]
 
-    def kernel(self, request: Request, kept: Kept | None = NOTHING) -> tuple[Kernel, Field, int]:
-        """The kernel IR of a request, its weights, the tape's rows for each step. Raises `Unsupported`."""
+    def kernel(self, request: Request, kept: Kept | None = NOTHING) -> tuple[Kernel, Field, Stepper]:
+        """The kernel IR of a request, its weights, and the steps. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
-            request.vector, request.grow, kept, request.drivers,
+            request.vector, request.grow, kept, request.drivers, request.undone,
         )  # fmt: skip
         code = Code(request.precision)
         watches = not (request.noise or request.backward or request.parts)
@@ -119,13 +119,15 @@ class Kernels:
         stepper = make(field, request)
         if request.drivers and not isinstance(stepper, ExplicitStepper):
             raise Unsupported("gradients of paths go by explicit methods alone")
-        if request.backward:
+        if request.backward and request.undone:
+            kernel = undo.backward(self.ir, stepper, variant)
+        elif request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive or request.watch:
             kernel = ode_adaptive.forward(self.ir, stepper, variant)
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
-        return _named(kernel), field, field.size + stepper.width
+        return _named(kernel), field, stepper
 
 
 def stepper_of(field: Field, request: Request | Part) -> Stepper:
@@ -151,7 +153,7 @@ def noisy_stepper_of(field: Field, request: Request) -> Stepper:
         raise Unsupported(f"`{t.NAME}` was not compiled here")
     else:
         method = NoisyStep(field, t.IR, dict(request.options))
-    grid = not (request.adaptive or request.backward)
+    grid = not request.adaptive and (request.undone or not request.backward)
     return NoisyStepper(field, method, grid, request.inside)
 
 
@@ -214,7 +216,7 @@ def backend_choice(ir: ModelIR) -> str:
             f"{what} and for fewer trajectories, where compiling costs more than it brings"
         )
     return (
-        f"one kernel for a whole solve of {MANY} trajectories or more (with noise, for fixed steps); "
+        f"one kernel for a whole solve of {MANY} trajectories or more; "
         "torch for fewer, where compiling costs more than it brings"
     )
 

@@ -49,7 +49,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
     for found, why in (
-        (problem.gradient not in ("none", "discrete"), f"`gradient = {problem.gradient}` is torch's"),
+        (not has_kernel(problem, fixed), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
         (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
@@ -70,6 +70,13 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
     if problem.method.kind == "split":
         return split.split_run(problem, model.KERNELS, target or target_of(problem))
     return KernelRun(problem, stepper_of(problem), model.KERNELS, target or target_of(problem))
+
+
+def has_kernel(problem: Problem, fixed: bool) -> bool:
+    """Whether there is a kernel for the gradient that a run wants: for noise and fixed steps, also by undoing
+    the steps."""
+    undone = problem.gradient in ("reversible", "adjoint") and bool(problem.model.NOISES) and fixed
+    return problem.gradient in ("none", "discrete") or undone
 
 
 def target_of(problem: Problem) -> str:

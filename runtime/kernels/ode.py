@@ -121,7 +121,7 @@ class KernelRun:
         """The request with what only some kinds of run ask for."""
         return request
 
-    def _more(self) -> dict[str, Tensor]:
+    def _more(self, backward: bool = False) -> dict[str, Tensor]:
         """Buffers that only some kinds of run have."""
         return {}
 
@@ -229,12 +229,15 @@ class KernelRun:
             rows = self.count_of_steps * self.made.width if self.request.tape else 1
             buffers["tape"] = new(rows, b)
             lease = Lease(self.like, self.kept_room)
+            if self.request.undone:
+                buffers["carry"] = new(max(self.made.memory, 1), b)
             self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
             buffers["ended"] = new(2, b)
             self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
-        tape = {k: v for k, v in buffers.items() if k.startswith("tape")}
+        over = ("last", "carry", "x0") if self.request.undone else ()
+        tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in over}
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
         return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, buffers.get("ended"), events)
 
@@ -281,7 +284,7 @@ class KernelRun:
         slots = len(self.saved_times)
         buffers = {
             **self.tables,
-            **self._more(),
+            **self._more(backward=True),
             **found.tape,
             **packed(values, made.weights, b, self.like),
             **self.drivers.buffers(),

@@ -55,6 +55,7 @@ class Request:
     """Whether the derivative is also by the coefficients of paths (of those that `own` names)."""
     parts: tuple[Part, ...] = ()
     uneven: bool = False
+    undone: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ class Weight:
 
 @dataclass(frozen=True)
 class Made:
-    """A kernel, the weights that it reads, and how many numbers its tape has for each step, and how many it
-    keeps of arrays."""
+    """A kernel, the weights that it reads, how many numbers its tape has for each step, how many it keeps of
+    arrays, and how many are carried from step to step besides the state."""
 
     program: Program
     weights: tuple[Weight, ...]
     width: int
     kept: int = 0
+    memory: int = 0
 
 
 class KernelSource(Protocol):

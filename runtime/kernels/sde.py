@@ -15,8 +15,10 @@ from ndl.runtime.kernels.request import Request
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats, Ints
 from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
+from ndl.runtime.sde_reversible import refuse_irreversible
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.finish import SavedInterpolant
+from ndl.runtime.stepping.noise import NoiseStepper
 from torch import Tensor
 
 LEVELS = DEPTH + 1
@@ -63,7 +65,14 @@ class NoisyRun(KernelRun):
         inside = request.save or self.steps
         if self.table is not None:
             ends = self._ends()
+            self._refuse_roots(ends)
             inside = not bool(np.isin(self._settled(self.saved_times, ends), ends).all())
+        if self.p.gradient in ("reversible", "adjoint"):
+            if inside:
+                raise NoKernel("it saves values inside steps that are undone")
+            assert isinstance(self.stepper, NoiseStepper)
+            refuse_irreversible(self.p, self.stepper)
+            request = replace(request, tape=False, undone=True)
         return replace(request, noise=True, inside=inside)
 
     def _at_starts(self, tape: Tensor) -> Tensor:
@@ -71,6 +80,14 @@ class NoisyRun(KernelRun):
         now = tape[..., -self.components :]
         scale = 2.0 ** (self.path.exponent // 2)
         return torch.cat([tape[..., : self.p.size], scale * (now - now[:, :1])], -1)
+
+    def _refuse_roots(self, ends: Floats) -> None:
+        """Fixed steps go from root cell to root cell of the path, and back in one alone."""
+        roots = np.diff(self.path._cell_of(ends)[0])
+        if (roots > 1).any():
+            raise NoKernel("its steps are longer than a root cell of the path")
+        if self.p.gradient in ("reversible", "adjoint") and roots.any():
+            raise NoKernel("its steps are undone over several root cells of the path")
 
     def _ends(self) -> Floats:
         """The ends of fixed steps, the start first."""
@@ -84,12 +101,15 @@ class NoisyRun(KernelRun):
         size = ends[place] - ends[place - 1]
         return np.where(np.abs(times - ends[near]) <= 1e-9 * size, ends[near], times)
 
-    def _more(self) -> dict[str, Tensor]:
+    def _more(self, backward: bool = False) -> dict[str, Tensor]:
         tables = cell_tables(self.path, self.like)
         if self.table is None:
             return tables
         cells = self.like.new_zeros(LEVELS * 4 * self.components, self.p.count)
-        return {**tables, **grid_tables(self.path, self._ends(), self.like), "cells": cells}
+        times = self._ends()
+        if backward and self.request.undone:
+            times = times[::-1]
+        return {**tables, **grid_tables(self.path, times, self.like), "cells": cells}
 
 
 def refuse(problem: Any) -> None:
@@ -117,10 +137,10 @@ def cell_tables(path: BrownianPath, like: Tensor) -> dict[str, Tensor]:
 
 
 def grid_tables(path: BrownianPath, times: Floats, like: Tensor) -> dict[str, Tensor]:
-    """The tables of `ndl.compiler.kernels.path.GridPath` for sorted times."""
+    """The tables of `ndl.compiler.kernels.path.GridPath` for times in the order of asking, from root cell to
+    root cell rising."""
     root, leaf, theta = path._cell_of(times)
-    if (np.diff(root) > 1).any():
-        raise NoKernel("its steps are longer than a root cell of the path")
+    assert (np.isin(np.diff(root), (0, 1))).all()
     low = _zeros_below(leaf)
     depth = np.where(theta > 0, DEPTH, DEPTH - np.minimum(low, DEPTH))
     shared = np.full(len(times), -1)

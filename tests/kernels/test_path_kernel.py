@@ -1,5 +1,5 @@
-"""The path that kernels make: moments, covariances and conditionals of bridges, within 4.5 deviations; and one
-path for fixed and adaptive steps."""
+"""The path that kernels make: moments, covariances and conditionals of bridges, within 4.5 deviations; and
+one path for fixed and adaptive steps."""
 
 from __future__ import annotations
 

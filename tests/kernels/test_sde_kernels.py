@@ -87,6 +87,32 @@ def test_values_and_gradients(
     assert float((grad_a - grad_b).abs().max()) <= 1e-9 * float(grad_a.abs().max())
 
 
+@pytest.mark.parametrize(("name", "save"), [("General", "every 0.25"), ("Diagonal", "end")])
+def test_steps_undone_on_the_way_back(program: Any, name: str, save: str) -> None:
+    """`gradient = reversible` keeps no tape; its gradients are those of what was computed."""
+    grads = []
+    for backend, gradient in (("torch", "discrete"), ("cpu", "reversible"), ("cpu", "adjoint")):
+        s, leaf = solved(
+            program, name, "reversible_heun(h=0.05)", backend, span=(0, 1), save=save, gradient=gradient
+        )
+        loss = sum(s[n].values.square().sum() + s.final[n].sin().sum() for n in s.names() if n in "qp")
+        grads.append(torch.autograd.grad(loss, leaf)[0])
+    for found in grads[1:]:
+        torch.testing.assert_close(found, grads[0], rtol=1e-9, atol=1e-9)
+
+
+def test_what_cannot_be_undone_is_refused(program: Any) -> None:
+    for method, span, save, why in (
+        ("heun(h=0.1)", (0, 1), "end", "cannot be undone"),
+        ("reversible_heun(h=0.1)", (0, 1), "every 0.03", "inside steps"),
+        ("reversible_heun(h=0.1)", (-1, 1), "end", "several root cells"),
+        ("sri(rtol=1e-3)", (0, 1), "end", "is torch's"),
+    ):
+        with pytest.raises(NDLError, match=why):
+            solved(program, "General" if "h=" in method else "Scalar", method, "cpu", span=span, save=save,
+                   gradient="reversible")  # fmt: skip
+
+
 def test_a_gradient_against_finite_differences(program: Any) -> None:
     def final(s: torch.Tensor) -> torch.Tensor:
         made = program.Scalar().bind(s=s)
@@ -256,7 +282,8 @@ def test_what_goes_by_torch_says_why(program: Any) -> None:
 
 
 def test_nets() -> None:
-    """Drift and diffusion by nets, whose rates reversible Heun carries from step to step."""
+    """Drift and diffusion by nets, whose rates reversible Heun carries from step to step, with a tape and
+    without."""
     made = ndl.loads("""
 model Neural:
     calculus stratonovich
@@ -268,17 +295,18 @@ model Neural:
 """)
     model = made.Neural(seed=2)
     found = []
-    for backend in ("torch", "cpu"):
+    for backend, gradient in (("torch", "discrete"), ("cpu", "discrete"), ("cpu", "reversible")):
         x = torch.linspace(-1, 1, 60, dtype=torch.float64).reshape(20, 3).requires_grad_(True)
         s = ndl.solve(
             model.bind(x=x), span=(0, 1), method="reversible_heun(h=0.125)", save="every 0.25", seed=1,
-            gradient="discrete", backend=backend,
+            gradient=gradient, backend=backend,
         )  # fmt: skip
         weights = [p for p in model.parameters() if p.requires_grad]
         loss = s.x.values.square().sum() + s.final.x.sin().sum()
         found.append((s, torch.autograd.grad(loss, [x, *weights])))
-    (a, grads_a), (b, grads_b) = found
-    torch.testing.assert_close(a.x.values, b.x.values, rtol=0, atol=1e-11)
+    (a, grads_a), *others = found
     assert len(grads_a) > 4
-    for g, h in zip(grads_a, grads_b):
-        torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)
+    for b, grads_b in others:
+        torch.testing.assert_close(a.x.values, b.x.values, rtol=0, atol=1e-12)
+        for g, h in zip(grads_a, grads_b):
+            torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)
