@@ -183,7 +183,9 @@ def _make(run: Run, method: Method, options: Options, where: Span) -> None:
         request = _request(run.compiled, method, options, source)
         wanted = [request]
         if options.gradient:
-            wanted += [replace(request, tape=True), replace(request, backward=True)]
+            keep = not (request.adaptive or request.watch) and request.target == "cpu"
+            taped = replace(request, keep=keep)
+            wanted += [replace(taped, tape=True), replace(taped, backward=True)]
         for r in wanted:
             made = source.make(r)
             if isinstance(made, str):
@@ -208,6 +210,9 @@ class _Recorder:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         return self.source.weights()
 
+    def paths(self) -> tuple[tuple[str, bool], ...]:
+        return self.source.paths()
+
     def make(self, request: Request) -> Made | str:
         self.request = request
         return self.source.make(request)
@@ -218,6 +223,8 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
     names = source.weights()
     if isinstance(names, str):
         raise NoKernel(names)
+    if source.paths():
+        raise NoKernel("it is driven by a path in time")
     solver = method.solver
     embedded = solver.b_hat if not isinstance(solver, StepSolver) else solver.EMBEDDED
     fixed = {"h", "steps"} & method.options.keys() or embedded is None or compiled.ir.noises
@@ -279,7 +286,9 @@ class _Printer:
             lines += ["            Made(", f"                Program({of}),", "                ("]
             fields = [(w.name, w.shape, w.each, w.offset, w.whole) for w in made.weights]
             lines += [f"                    Weight({', '.join(map(code, f))})," for f in fields]
-            lines += ["                ),", f"                {made.width},", "            ),", "        ),"]
+            lines += ["                ),", f"                {made.width},"]
+            lines += [f"                {n}," for n in (made.kept, made.memory)]
+            lines += ["            ),", "        ),"]
         return [*lines, "    ),", ")"]
 
     def request(self, r: Request) -> str:

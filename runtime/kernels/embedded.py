@@ -28,6 +28,10 @@ class Embedded:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         return self.names
 
+    def paths(self) -> tuple[tuple[str, bool], ...]:
+        """None: models that paths drive are not embedded."""
+        return ()
+
     def make(self, request: Request) -> Made | str:
         """The first kernel that serves. One that saves serves a run that does not, and one for which each
         trajectory has its own value of a weight one in which they share it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -334,7 +335,8 @@ class KernelRun:
             return self._solution(found, last, saved)
         if self.known and self.explains:
             # the same steps once more, each trajectory at its own time: that run knows who fails and where
-            KernelRun(p.on(gradient="none"), self.stepper, self.source, self.request.target, True).solve()
+            with suppress(NoKernel):
+                KernelRun(p.on(gradient="none"), self.stepper, self.source, self.request.target, True).solve()
         return None
 
     def _ended(self, found: Found) -> Ended | None:
