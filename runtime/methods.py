@@ -175,7 +175,10 @@ class VectorField:
         """Taylor coefficients 0, …, order of the solution through x at t, `[..., order + 1, n]`;
         the last ones are remembered, since a method asks for them first for its step's size."""
         if self.expand is None:
-            raise SettingError("the model does not know the Taylor series of its solution")
+            raise SettingError(
+                "the Taylor series of this equation, which is not the model's own, is not known",
+                help="use `gradient = discrete`, or another method",
+            )
         self.evaluations += 1
         key = (x, order, torch.is_grad_enabled())
         if self._expanded and all(a is b for a, b in zip(self._expanded, key)):

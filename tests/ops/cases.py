@@ -219,6 +219,6 @@ CASES: list[Case] = [
     case("cholesky", spd(3), symmetric=True),
 ]
 
-OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "root", "training"}
+OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "apply_series", "root", "training"}
 OUTSIDE |= {"batch_mean", "batch_sum", "batch_var"}
 """Ops whose meaning is in their surroundings; they are tested in tests/ir and tests/backends."""
