@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -154,5 +155,6 @@ def test_a_solution_that_ends_is_reported_as_by_torch(program: Any) -> None:
     for backend in ("auto", "torch"):
         with pytest.raises(NDLError, match="x") as caught:
             solved(program.Blow().bind(a=a), "taylor(rtol=1e-6)", backend)
-        errors.append(str(caught.value))
+        # of the digits of x there, none is good: it magnifies the rounding of t by 1e13
+        errors.append(re.sub("`x` = [0-9.e+]+|h = [0-9.e-]+", "", str(caught.value)))
     assert errors[0] == errors[1]
