@@ -30,7 +30,7 @@ from ndl.host.overrides import read
 from ndl.runtime.errors import RunError
 from ndl.runtime.kernels.choose import kernel_run
 from ndl.runtime.kernels.ode import NoKernel
-from ndl.runtime.kernels.request import Made, Request
+from ndl.runtime.kernels.request import Made, PathUse, Request
 from ndl.runtime.methods import Method, StepSolver
 from ndl.runtime.problem import Problem
 
@@ -91,6 +91,10 @@ class Run:
         found = Kernels(self.compiled.optimized).weights()
         assert not isinstance(found, str)
         return found
+
+    @property
+    def paths(self) -> tuple[PathUse, ...]:
+        return Kernels(self.compiled.optimized).paths()
 
 
 def kernel_source(program: Program, options: Options) -> str:
@@ -208,6 +212,9 @@ class _Recorder:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         return self.source.weights()
 
+    def paths(self) -> tuple[PathUse, ...]:
+        return self.source.paths()
+
     def make(self, request: Request) -> Made | str:
         self.request = request
         return self.source.make(request)
@@ -280,7 +287,8 @@ class _Printer:
             fields = [(w.name, w.shape, w.each, w.offset, w.whole) for w in made.weights]
             lines += [f"                    Weight({', '.join(map(code, f))})," for f in fields]
             lines += ["                ),", f"                {made.width},", "            ),", "        ),"]
-        return [*lines, "    ),", ")"]
+        on_time = tuple((use.name, use.read) for use in run.paths)
+        return [*lines, "    ),", *([f"    {code(on_time)},"] if on_time else []), ")"]
 
     def request(self, r: Request) -> str:
         """A request as code: what differs from its defaults."""
