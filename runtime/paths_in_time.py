@@ -67,7 +67,7 @@ class PiecewiseCubic:
         else:
             local = c[piece]
         rank = local.ndim - u.ndim - 1
-        u = u.reshape(*u.shape, *(1,) * rank)
+        u = u.reshape((*u.shape, *(1,) * rank))
         c0, c1, c2, c3 = local.unbind(-1 - rank)
         if order == 0:
             return c0 + u * (c1 + u * (c2 + u * c3))

@@ -30,7 +30,7 @@ from ndl.host.overrides import read
 from ndl.runtime.errors import RunError
 from ndl.runtime.kernels.choose import kernel_run
 from ndl.runtime.kernels.ode import NoKernel
-from ndl.runtime.kernels.request import Made, Request
+from ndl.runtime.kernels.request import Made, PathUse, Request
 from ndl.runtime.methods import Method, StepSolver
 from ndl.runtime.problem import Problem
 
@@ -91,6 +91,10 @@ class Run:
         found = Kernels(self.compiled.optimized).weights()
         assert not isinstance(found, str)
         return found
+
+    @property
+    def paths(self) -> tuple[PathUse, ...]:
+        return Kernels(self.compiled.optimized).paths()
 
 
 def kernel_source(program: Program, options: Options) -> str:
@@ -210,7 +214,7 @@ class _Recorder:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         return self.source.weights()
 
-    def paths(self) -> tuple[tuple[str, bool], ...]:
+    def paths(self) -> tuple[PathUse, ...]:
         return self.source.paths()
 
     def make(self, request: Request) -> Made | str:
@@ -223,8 +227,6 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
     names = source.weights()
     if isinstance(names, str):
         raise NoKernel(names)
-    if source.paths():
-        raise NoKernel("it is driven by a path in time")
     solver = method.solver
     embedded = solver.b_hat if not isinstance(solver, StepSolver) else solver.EMBEDDED
     fixed = {"h", "steps"} & method.options.keys() or embedded is None or compiled.ir.noises
@@ -289,7 +291,8 @@ class _Printer:
             lines += ["                ),", f"                {made.width},"]
             lines += [f"                {n}," for n in (made.kept, made.memory)]
             lines += ["            ),", "        ),"]
-        return [*lines, "    ),", ")"]
+        on_time = tuple((use.name, use.read) for use in run.paths)
+        return [*lines, "    ),", *([f"    {code(on_time)},"] if on_time else []), ")"]
 
     def request(self, r: Request) -> str:
         """A request as code: what differs from its defaults."""

@@ -43,7 +43,7 @@ from ndl.compiler.passes.choose import choose_method
 from ndl.runtime import methods
 from ndl.runtime.kernels.choose import MANY
 from ndl.runtime.kernels.cpu_engine import Program
-from ndl.runtime.kernels.request import Made, Part, Request, Weight
+from ndl.runtime.kernels.request import Made, Part, PathUse, Request, Weight
 
 
 class Kernels:
@@ -69,9 +69,9 @@ class Kernels:
                 self._weights = str(reason)
         return self._weights
 
-    def paths(self) -> tuple[tuple[str, bool], ...]:
-        self.weights()
-        return tuple((i.name, i.name in self._read) for i in self.ir.inputs if i.on_time)
+    def paths(self) -> tuple[PathUse, ...]:
+        self.weights()  # which finds out what the equations read
+        return tuple(PathUse(i.name, i.name in self._read) for i in self.ir.inputs if i.on_time)
 
     def make(self, request: Request) -> Made | str:
         if request not in self._made:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from ndl.runtime.kernels.request import PathUse
 from ndl.runtime.paths_in_time import PiecewiseCubic
 from ndl.runtime.problem import Problem
 from torch import Tensor
@@ -34,8 +35,8 @@ class Drivers:
         }
 
 
-def drivers_of(problem: Problem, paths: Sequence[tuple[str, bool]]) -> Drivers | str:
-    """The paths of a run, by name and whether the equations read them; or why a kernel cannot follow one."""
+def drivers_of(problem: Problem, paths: Sequence[PathUse]) -> Drivers | str:
+    """The paths of a run, or why a kernel cannot follow one."""
     p = problem
     own: set[str] = set()
     each: list[Tensor] = []
@@ -43,10 +44,11 @@ def drivers_of(problem: Problem, paths: Sequence[tuple[str, bool]]) -> Drivers |
     knots: list[Tensor] = []
     pieces: list[int] = []
     wanted = False
-    for name, read in paths:
-        if not read:
+    for use in paths:
+        if not use.read:
             pieces += [0, 0, 0]
             continue
+        name = use.name
         path = _piecewise(p, name)
         if isinstance(path, str):
             return path
@@ -55,7 +57,7 @@ def drivers_of(problem: Problem, paths: Sequence[tuple[str, bool]]) -> Drivers |
         numbers = knots_of(path, p.dtype)
         pieces += [sum(len(k) for k in knots), len(path.ts) - 1]
         knots.append(numbers)
-        if path.family or learns:
+        if path.family or learns or use.each:
             own.add(name)
             wanted |= learns
             many = c if path.family else c.expand(p.count, *c.shape)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from ndl.runtime.kernels.request import Made, Request
+from ndl.runtime.kernels.request import Made, PathUse, Request
 from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
 from ndl.runtime.solution import Solution
@@ -20,17 +20,18 @@ from ndl.runtime.solve import solve
 @dataclass(frozen=True)
 class Embedded:
     """The kernels of one model, as `ndl.runtime.kernels.request.KernelSource`: each with the request that it
-    answers. `names` are the weights and inputs that the equations read, with their shapes."""
+    answers. `names` are the weights and inputs that the equations read, with their shapes; `on_time` the
+    inputs on time, and whether the equations read them."""
 
     names: tuple[tuple[str, tuple[int, ...]], ...]
     kernels: tuple[tuple[Request, Made], ...]
+    on_time: tuple[tuple[str, bool], ...] = ()
 
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         return self.names
 
-    def paths(self) -> tuple[tuple[str, bool], ...]:
-        """None: models that paths drive are not embedded."""
-        return ()
+    def paths(self) -> tuple[PathUse, ...]:
+        return tuple(PathUse(name, read, each=True) for name, read in self.on_time)
 
     def make(self, request: Request) -> Made | str:
         """The first kernel that serves. One that saves serves a run that does not, and one for which each
@@ -55,6 +56,7 @@ def _described(r: Request) -> str:
         *(["backwards in time"] if r.sign < 0 else []),
         *(["with a tolerance for each state"] if r.vector else []),
         *(["with options " + ", ".join(f"{k} = {v:g}" for k, v in r.options)] if r.options else []),
+        *(["with gradients by its paths"] if r.drivers else []),
         *(["that keeps its steps"] if r.tape else ["(its derivative)"] if r.backward else []),
     ]
     return " ".join(words)

@@ -89,6 +89,16 @@ class Made:
     memory: int = 0
 
 
+@dataclass(frozen=True)
+class PathUse:
+    """An input on time: whether the equations read it, and whether the kernels want one for each trajectory
+    even where all share it."""
+
+    name: str
+    read: bool
+    each: bool = False
+
+
 class KernelSource(Protocol):
     """Makes the kernels of one model."""
 
@@ -100,6 +110,6 @@ class KernelSource(Protocol):
         """Names and shapes of the weights and inputs that the equations read, or why there is no kernel."""
         ...
 
-    def paths(self) -> tuple[tuple[str, bool], ...]:
-        """The inputs on time, and whether the equations read them; known once `weights` was asked for."""
+    def paths(self) -> tuple[PathUse, ...]:
+        """The inputs on time, in order."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ndl.runtime.paths_in_time import spline
 
 import ndl as language
 from ndl.host.embed import quoted
@@ -61,6 +63,14 @@ if GRADIENT:
 found["y"] = made.solve_walk(span=(0.0, 1.0), ensemble=20, seed=3).final.y.detach().numpy()
 assert not [name for name in sys.modules if name.startswith("ndl.compiler")]
 np.savez("found.npz", **found)
+"""
+
+
+DRIVEN = """
+model Driven:
+    input X: R on time
+    state z = 1.0
+    dz = z*dX - 0.1*z*dt
 """
 
 
@@ -125,6 +135,26 @@ def test_a_module_for_triton_runs_without_the_compiler(ndl, program, tmp_path) -
     assert np.array_equal(found["steps"], s.stats.steps)
     np.testing.assert_allclose(found["x"], s.x.values, rtol=1e-10)
     np.testing.assert_allclose(found["y"], y, rtol=1e-12)
+
+
+def test_a_module_follows_paths(ndl, tmp_path) -> None:
+    """A path of each trajectory, and one for all."""
+    file = tmp_path / "driven.ndl"
+    file.write_text(DRIVEN)
+    done = ndl("compile", file, "--target", "cpu", "--method", "rk4(h=0.125)", "-o", tmp_path / "driven.py")
+    assert done.code == 0, done.text
+    spec = importlib.util.spec_from_file_location("driven", tmp_path / "driven.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    ts = torch.linspace(0, 1, 7, dtype=torch.float64)
+    xs = torch.stack([torch.sin(k * ts) for k in range(1, 6)])
+    z, model = torch.linspace(0.5, 1.5, 5, dtype=torch.float64), language.load(file).Driven()
+    for X in (spline(ts, xs, family=True), spline(ts, xs[0])):
+        got = made.solve(X=X, z=z, span=(0.0, 1.0)).final.z
+        method = "rk4(h=0.125)"
+        wanted = language.solve(model.bind(X=X, z=z), span=(0, 1), method=method, backend="torch").final.z
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_imports_and_the_docstring(ndl, program) -> None:

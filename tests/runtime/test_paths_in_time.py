@@ -22,7 +22,7 @@ def test_a_natural_spline_is_scipys() -> None:
     for order in range(4):
         np.testing.assert_allclose(mine(AT, order), theirs(AT.numpy(), order), rtol=1e-11, atol=1e-11)
     assert mine(AT.reshape(1, 41)).shape == (1, 41, 2) and mine(AT[0]).shape == (2,)
-    assert spline(TS, XS[:, 0])(AT).shape == (41,)
+    assert spline(TS, XS[:, 0])(AT).shape == (41,) and spline(TS, XS[:, 0])(AT[0]).shape == ()
     assert torch.equal(mine.derivative(AT), mine(AT, 1))
 
 
@@ -94,3 +94,14 @@ def test_bad_knots_are_refused(ts: list[float], xs: list[float], words: str) -> 
     for make in (linear, spline, hermite):
         with pytest.raises(DataError, match=words):
             make(ts, xs)
+
+
+def test_a_time_within_rounding_of_a_knot_is_the_knot() -> None:
+    """Where the next piece begins; a billionth before it the last one still counts."""
+    X = linear(TS, XS)
+    for k in (1, 3, 4):
+        after = (XS[k + 1] - XS[k]) / (TS[k + 1] - TS[k])
+        before = (XS[k] - XS[k - 1]) / (TS[k] - TS[k - 1])
+        torch.testing.assert_close(X(TS[k] * (1 - 2e-16), 1), after)
+        torch.testing.assert_close(X(TS[k].float(), 1), after)
+        torch.testing.assert_close(X(TS[k] - 1e-9, 1), before)
