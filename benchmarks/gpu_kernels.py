@@ -172,10 +172,14 @@ class Worker:
             self.process.start()
             theirs.close()
         self.pipe.send(case)
-        if self.pipe.poll(self.seconds):
-            return list(self.pipe.recv())
-        self.stop()
-        return [LATE] * 5
+        late = not self.pipe.poll(self.seconds)
+        try:
+            return [LATE] * 5 if late else list(self.pipe.recv())
+        except EOFError:
+            raise RuntimeError(f"{case} could not be compiled") from None
+        finally:
+            if late:
+                self.stop()
 
     def stop(self) -> None:
         if self.process is not None:

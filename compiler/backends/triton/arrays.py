@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 WIDEST = 128
 """Elements of an array beyond which a tile takes more than a program has."""
 
-TILES = ((32, 4), (16, 4), (64, 4), (64, 8))
-"""Trajectories and warps of a program, for the choice of the fastest; the first without a choice."""
+TILES = ((16, 8),)
+"""Trajectories and warps of a program: the tile that spills least. Others are not tried, since these kernels
+take long to compile."""
 
 
 def padded(extent: int) -> int:

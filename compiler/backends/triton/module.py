@@ -178,7 +178,8 @@ class _Module:
             most=f"min({', '.join(most)})" if self.sums else most[0],
             options=options,
         )
-        tile = f"BLOCK=32, num_warps={TILES[0][1] if has_arrays(self.kernel) else 1}"
+        block, warps = TILES[0] if has_arrays(self.kernel) else (32, 1)
+        tile = f"BLOCK={block}, num_warps={warps}"
         head = f"def launch(count, {', '.join(self.buffers)}, *, {programs}{tile}):"
         return f"{head}\n{_doc('Run `count` trajectories over these buffers.', 1)}\n{filled}"
 

@@ -1,0 +1,55 @@
+"""The page of what kernels take of GPUs has every method of the library, and its numbers are the compiler's."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHECKED = (
+    ("Lorenz", "tsit5", "f64", "solve"),
+    ("Lorenz", "rk4", "f32", "adjoint"),
+    ("Robertson", "rosenbrock23", "f32", "solve"),
+    ("Drifting", "euler_heun", "f32", "solve"),
+)
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[tuple[str, ...], tuple[str, ...]], str]:
+    """The module that writes the table, the table, and the whole page."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import gpu_kernels
+
+    text = gpu_kernels.PAGE.read_text(encoding="utf-8")
+    return gpu_kernels, gpu_kernels.table(text), text
+
+
+def test_every_method_has_a_row(page) -> None:
+    module, table, text = page
+    wanted = {c.key for c in module.cases() if c.system != "Chain"}
+    assert len(wanted) > 100 and wanted <= set(table)
+    assert {k for k in table if k[0] == "Chain"} and set(table) <= {c.key for c in module.cases()}
+    assert module.written(text, table) == text
+
+
+def test_small_systems_do_not_spill(page) -> None:
+    """But for derivatives of stiff methods in double precision, which the page names."""
+    _, table, text = page
+    spilled = {k for k, row in table.items() if k[0] != "Chain" and (row[1], row[3]) != ("0", "0")}
+    assert all(k[2] == "f64" and k[3] == "adjoint" for k in spilled), spilled
+    assert all(f"`{k[1]}`" in text.partition("<!-- kernels: begin -->")[0] for k in spilled)
+
+
+@pytest.mark.parametrize("key", CHECKED, ids="-".join)
+def test_the_numbers_are_the_compilers(key, page, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    module, table, text = page
+    registers, spills, shared = module.row(module.Case(*key), (90,))
+    said = table[key]
+    assert (spills, shared) == (0, 0) and (said[3], said[4]) == ("0", "0")
+    if f"Triton {version('triton').rpartition('.')[0]}" in text:
+        assert abs(registers - int(said[2])) <= 8, (registers, said)
