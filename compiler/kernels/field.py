@@ -242,6 +242,27 @@ class Field:
                 raise Unsupported(str(reason)) from None
         return self.evaluate(self._series[order], t, x)["series"]
 
+    def probed(self, function: Function) -> dict[str, Any]:
+        """What a function gives, as numbers where that is known beforehand and None elsewhere."""
+        probe = Code(self.code.precision)
+        probe.buffer("nets", "table", "in")
+
+        def weight(name: str, shape: tuple[int, ...]) -> Values:
+            w = self.weights[name]
+            if w.whole:
+                return Held(shape, "nets", w.offset, lambda: _unreachable(name))
+            out = np.empty(w.size, dtype=object)
+            out[:] = [probe.value("real") for _ in range(w.size)]
+            return out.reshape(shape)
+
+        with probe.block(["real"] * (self.size + 1)) as block:
+            scalars = DrivenScalars(probe, weight, Drivers(probe, self.model.inputs, self.own))
+            t, *x = block.params
+            found = scalars.call(function, self.arguments(t, x, scalars))
+            values = dict(zip(found, scalars.spread(list(found.values()))))
+        numbers = np.frompyfunc(probe.number, 1, 1)
+        return {k: np.asarray(numbers(np.asarray(v, object)), object) for k, v in values.items()}
+
     def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """dx/dt, `n` values."""
         function = self.model.drift if self.term is None else self.model.terms[self.term]

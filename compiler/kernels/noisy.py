@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
-from ndl.compiler.ir.model import ModelIR, SolverIR
+from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -38,7 +38,8 @@ class NoisyMethod(ABC):
     def __init__(self, field: Field) -> None:
         self.field = field
         self.components = sum(n.size for n in field.model.noises)
-        self.columns = _columns(field.model)
+        self.entries = _entries(field)
+        self.columns = [[c for _, c in row] for row in self.entries]
 
     def start(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """What is carried at first."""
@@ -78,7 +79,7 @@ class NoisyMethod(ABC):
             mine = places[name.rpartition(",")[0]]
             for r, row in zip(mine, np.asarray(value, object).reshape(len(mine), -1)):
                 rows[r] += list(row)
-        return [list(zip(row, columns)) for row, columns in zip(rows, self.columns)]
+        return [[(row[j], c) for j, c in entries] for row, entries in zip(rows, self.entries)]
 
     def rates(self, callee: str, t: Value, x: Sequence[Value]) -> list[Value]:
         """f or the entries of g."""
@@ -245,15 +246,18 @@ def repeated(step: Function, states: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _columns(model: ModelIR) -> list[list[int]]:
-    """Of each state, the noises of its entries of g."""
+def _entries(field: Field) -> list[list[tuple[int, int]]]:
+    """Of each state, the entries of g that are not always 0: the number of each in its row, and its noise."""
+    model = field.model
+    assert model.diffusion is not None
     places, noises = _offsets(model.states), _offsets(model.noises)
-    rows: list[list[int]] = [[] for r in places.values() for _ in r]
-    for name, _ in model.diffusion.outputs if model.diffusion is not None else ():
+    rows: list[list[tuple[int, bool]]] = [[] for r in places.values() for _ in r]
+    for name, values in field.probed(model.diffusion).items():
         state, _, noise = name.rpartition(",")
-        for r in places[state]:
-            rows[r] += [r] if model.noise_kind == "diagonal" else list(noises[noise])
-    return rows
+        for r, row in zip(places[state], values.reshape(len(places[state]), -1)):
+            columns = [r] if model.noise_kind == "diagonal" else list(noises[noise])
+            rows[r] += [(c, number == 0) for c, number in zip(columns, row)]
+    return [[(j, c) for j, (c, zero) in enumerate(row) if not zero] for row in rows]
 
 
 def _offsets(items: Sequence[Any]) -> dict[str, range]:

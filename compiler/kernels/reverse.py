@@ -51,7 +51,7 @@ def pullback(
     `Unsupported` for loops whose results are not taken as constants.
     """
     ends = set(wrt)
-    live = set(wrt)
+    live = {w for w in wrt if code.number(w) is None}
     wanted = _wanted(body, seeds, ends)
     order = []
     for instr in body:

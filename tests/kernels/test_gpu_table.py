@@ -1,4 +1,4 @@
-"""The page of what kernels take of GPUs has every method of the library, and its numbers are the compiler's."""
+"""The page of what kernels take of GPUs: every method of the library, and the compiler's numbers."""
 
 from __future__ import annotations
 
