@@ -343,8 +343,11 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> torch.Size:
 def members(values: Mapping[str, tuple[Tensor, int]]) -> tuple[int, ...]:
     """The common leading axes of tensors given with their ranks per sample."""
     shapes = {name: tuple(v.shape[: v.ndim - rank]) for name, (v, rank) in values.items()}
+    wide = {shape for shape in shapes.values() if shape}
+    if len(wide) <= 1:
+        return next(iter(wide), ())
     try:
-        return tuple(broadcast_shapes(*shapes.values()))
+        return tuple(broadcast_shapes(*wide))
     except RuntimeError:
         listed = ", ".join(f"`{n}` {list(s)}" for n, s in shapes.items() if s)
         raise ValueError(f"members differ in number: {listed}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from ndl.runtime.kernels.request import PathUse
 from ndl.runtime.paths_in_time import PiecewiseCubic
@@ -78,7 +79,9 @@ def drivers_of(problem: Problem, paths: Sequence[PathUse]) -> Drivers | str:
 
 
 def _joined(parts: Sequence[Tensor], none: Tensor) -> Tensor:
-    return torch.cat(list(parts)).contiguous() if parts else none
+    if len(parts) == 1:
+        return parts[0].contiguous()
+    return torch.cat(list(parts)) if parts else none
 
 
 def _piecewise(p: Problem, name: str) -> PiecewiseCubic | str:
@@ -101,9 +104,9 @@ def _constant(p: Problem, name: str, value: Tensor) -> PiecewiseCubic:
 
 
 def knots_of(path: PiecewiseCubic, dtype: torch.dtype) -> Tensor:
-    """A path's part of the table `knots`."""
-    ts = path.ts.detach().cpu().to(torch.float64)
-    edges = path.edges(dtype).detach().cpu().to(torch.float64)
-    edges[0], edges[-1] = -torch.inf, torch.inf
+    """A path's part of the table `knots`, on the CPU."""
+    ts = path.ts.detach().to("cpu", torch.float64).numpy()
+    edges = path.edges(dtype).detach().to("cpu", torch.float64).numpy().copy()
+    edges[0], edges[-1] = -np.inf, np.inf
     pace = (len(ts) - 1) / (ts[-1] - ts[0])
-    return torch.cat([ts[:1], pace[None], edges, ts]).to(dtype)
+    return torch.from_numpy(np.concatenate([ts[:1], [pace], edges, ts])).to(dtype)

@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 import torch
 from ndl.compiler.diagnostics import NDLError
-from ndl.compiler.ir.model import InputSpec
 from ndl.compiler.kernels import interpret
-from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.drivers import Drivers
-from ndl.compiler.kernels.ir import Kernel
-from ndl.compiler.kernels.verify import verify
-from ndl.compiler.types import Dim, Tensor
 from ndl.runtime.kernels import drivers as runtime_drivers
 from ndl.runtime.kernels.cpu_engine import Program, load
 from ndl.runtime.paths_in_time import PiecewiseCubic, hermite, linear, path, spline
+from samples import evaluator
 
 import ndl
 from ndl.host.kernels import llvm_text
@@ -81,29 +76,6 @@ def compare(
 
 
 # ---------------------------------------------------------------- the pieces
-
-
-def evaluator(own: bool) -> Kernel:
-    """Derivatives of order 0 to 4 of a path of two channels at a time of each trajectory."""
-    code = Code("f64")
-    for name, mode in (("at", "in"), ("out", "out")):
-        code.buffer(name, "member", mode)
-    spec = InputSpec("X", Tensor("R", (Dim.of(2),), "time"), True)
-    drivers = Drivers(code, [spec], frozenset({"X"} if own else ()))
-    drivers.read["X"] = (2,)
-    with code.block(shared=True) as entry:
-        drivers.prepare()
-    with code.block() as begin:
-        begin.yields = (code.const(0, "i32"),)
-    with code.block(["i32"]) as step:
-        t = code.load("at", 0)
-        found = [v for order in range(5) for v in drivers.at("X", (2,), order, t)]
-        for i, v in enumerate(found):
-            code.store("out", i, v)
-        step.yields = (step.params[0], code.op("ge", step.params[0], code.const(0, "i32")))
-    with code.block(["i32"]) as finish:
-        pass
-    return verify(code.kernel("evaluated", entry, begin, step, finish))
 
 
 @pytest.mark.parametrize("knots", ["even", "uneven"])

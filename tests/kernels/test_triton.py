@@ -20,7 +20,7 @@ from ndl.compiler.kernels.interpret import run
 from ndl.compiler.kernels.ir import KernelError
 from ndl.compiler.kernels.ops import TABLE
 from ndl.runtime.kernels import files, tiles, triton_engine
-from triton_cases import Case, Elementwise, collatz, fibonacci, lorenz, nested, one_turn
+from triton_cases import Case, Elementwise, collatz, driven, fibonacci, lorenz, nested, one_turn
 
 EXACT = {"f64": 1e-14, "f32": 2e-6}
 PRECISIONS = ("f64", "f32")
@@ -38,6 +38,7 @@ def cases() -> dict[str, Case]:
         made[f"lorenz-{p}"] = lorenz(p)
     for count in (0, 1, 8):
         made[f"batch-{count}"] = collatz("f64", count)
+    made["a-path-each"], made["a-path-for-all"] = driven(True), driven(False)
     return made
 
 

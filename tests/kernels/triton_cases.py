@@ -10,6 +10,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Block, Kernel, Value
 from ndl.compiler.kernels.ops import TABLE
 from ndl.compiler.kernels.verify import verify
+from samples import evaluator
 
 REAL = {"f64": np.float64, "f32": np.float32}
 
@@ -238,6 +239,25 @@ def nested(precision: str) -> Case:
 def _stored(code: Code, value: Value) -> Sequence[Value]:
     code.store("out", 0, value)
     return ()
+
+
+# ---------------------------------------------------------------- a path in time
+
+
+def driven(own: bool, count: int = 11) -> Case:
+    """A path at a time of each trajectory, its pieces looked for by bisection."""
+    random = np.random.default_rng(2)
+    ts = np.array([0.0, 0.3, 0.5, 1.1, 1.4, 2.0])
+    edges = np.concatenate([[-np.inf], ts[1:-1], [np.inf]])
+    rows = 4 * 2 * (len(ts) - 1)
+    buffers = {
+        "at": np.linspace(-0.1, 2.1, count),
+        "pieces": np.array([0, len(ts) - 1, 0], np.int32),
+        "knots": np.concatenate([[0.0, (len(ts) - 1) / 2.0], edges, ts]),
+        "drivers" if own else "shared_drivers": random.normal(size=rows * count if own else rows),
+        "out": np.zeros(10 * count),
+    }
+    return Case(evaluator(own), buffers, count)
 
 
 # ---------------------------------------------------------------- an adaptive solve
