@@ -47,9 +47,7 @@ class _Finder:
                 self.loop(instr)
             elif instr.op == "when":
                 self.when(instr)
-            elif instr.op in ARRAYS or instr.op == "map":
-                self.found.update(instr.results)
-            elif self.differs(instr):
+            elif instr.op in ARRAYS or instr.op == "map" or self.differs(instr):
                 self.found.update(instr.results)
 
     def loop(self, instr: Instr) -> None:
