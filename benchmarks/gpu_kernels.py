@@ -54,10 +54,12 @@ SYSTEMS = {
     "Drifting": """model Drifting:
     param k = 1.0, s = 0.3
     state x = 1.0, y = 0.0, z = 0.0
-    noise W: wiener(3)
-    dx = k*(y - x)*dt + s*dW[0]
-    dy = (x*z - y)*dt + s*dW[1]
-    dz = -x*y*dt + s*dW[2]
+    noise U: wiener
+    noise V: wiener
+    noise W: wiener
+    dx = k*(y - x)*dt + s*dU
+    dy = (x*z - y)*dt + s*dV
+    dz = -x*y*dt + s*dW
 """,
 }
 """Three states, three stiff ones, sixteen; three with noise."""
