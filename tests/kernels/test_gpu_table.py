@@ -37,12 +37,12 @@ def test_every_method_for_ordinary_equations_has_its_rows(page) -> None:
 
 
 def test_small_systems_do_not_spill(page) -> None:
-    """But for what the page says: some derivatives, and solves with noise, in double precision."""
+    """But for what the page says: some derivatives in double precision."""
     _, table, text = page
     spilled = {k for k, row in table.items() if k[0] != "Chain" and (row[1], row[3]) != ("0", "0")}
-    assert all(k[2] == "f64" and (k[3] == "adjoint" or k[0] == "Drifting") for k in spilled), spilled
+    assert all(k[2] == "f64" and k[3] == "adjoint" for k in spilled), spilled
     before = text.partition("<!-- kernels: begin -->")[0]
-    assert all(f"`{k[1]}`" in before for k in spilled if k[0] != "Drifting")
+    assert all(f"`{k[1]}`" in before for k in spilled)
 
 
 @pytest.mark.parametrize("key", CHECKED, ids="-".join)
