@@ -80,7 +80,8 @@ class Problem:
 def works(quick: bool = False, backends: Sequence[str | None] = (None,)) -> list[Work]:
     p = Problem(members=500) if quick else Problem()
     contestants = [
-        *_ndl(p, backends),
+        *_ndl(p, backends, "tsit5"),
+        *_ndl(p, backends, "taylor"),
         Contestant("torchdiffeq, dopri5", USUAL, lambda: _torchdiffeq(p)),
         Contestant("torchode, tsit5", PEER, lambda: _torchode(p)),
         Contestant("diffrax, tsit5", PEER, lambda: _diffrax(p, everywhere=False)),
@@ -94,12 +95,12 @@ def works(quick: bool = False, backends: Sequence[str | None] = (None,)) -> list
     return [Work(title, contestants, p.error, "median over members of |x(10) − reference|", 1e-2)]
 
 
-def _ndl(p: Problem, backends: Sequence[str | None]) -> list[Contestant]:
+def _ndl(p: Problem, backends: Sequence[str | None], method: str) -> list[Contestant]:
     import torch
 
     import ndl
 
-    how = f"tsit5(rtol={p.rtol}, atol={p.atol})"
+    how = f"{method}(rtol={p.rtol}, atol={p.atol})"
 
     def call(model: Any, settings: dict[str, Any]) -> Any:
         s = ndl.solve(model, span=(0.0, p.t1), method=how, save="end", gradient="none", **settings)
@@ -108,7 +109,7 @@ def _ndl(p: Problem, backends: Sequence[str | None]) -> list[Contestant]:
     def made(model: Any) -> Any:
         return model(sigma=p.sigma, beta=p.beta, rho=torch.from_numpy(p.rho))
 
-    return by_ndl(PROGRAM, backends, call, made, "NDL, tsit5")
+    return by_ndl(PROGRAM, backends, call, made, f"NDL, {method}")
 
 
 def _torch_rates(p: Problem) -> Any:

@@ -421,6 +421,14 @@ class Elaboration:
             return None
         found = resolve_type(self.ev, tree.TypeName(law.span, "R", law.dims), self.scope, self.generic)
         for a in law.args:
+            if law.name == "wiener" and a.name != "cov":
+                self.ev.error(
+                    "NDL416",
+                    f"`wiener` takes its covariance `cov=…`, not `{a.span.text}`",
+                    a.span,
+                    help="its number of components stands in brackets: `wiener[2]`",
+                )
+                return None
             self.ev.eval(a.value, self.scope)
         return found if isinstance(found, Tensor) else None
 
@@ -718,6 +726,10 @@ class Elaboration:
                     span,
                 )
             return value
+        for at in s.at:
+            index, extent = self.ev.known(self.ev.eval(at, self.scope)), noise.extents[0] if noise.rank else 0
+            if is_number(index) and not -extent <= index < extent:
+                return self.ev.error("NDL332", f"the index {index} is outside `{s.name}`: {noise}", at.span)
         noise_shape = () if s.at else noise.shape
         if noise_shape and noise_shape != state.shape:
             return self.ev.error(

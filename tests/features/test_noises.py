@@ -63,6 +63,16 @@ def test_what_waits_is_named() -> None:
     assert shape.code == "NDL305"
 
 
+def test_components_of_a_noise() -> None:
+    body = '    state x = 0.0\n    dx = -x*dt + {}\n\ntest "t":\n'
+    body += "    s = solve(M, span=0..1, method=euler_maruyama(h=0.1))\n"
+    size = refused("model M:\n    noise W: wiener(2)\n" + body.format("dW[0]"))
+    assert (size.code, size.span.text) == ("NDL416", "2") and "`wiener[2]`" in (size.help or "")
+    for law, k in (("wiener", 0), ("wiener[2]", 2)):
+        outside = refused(f"model M:\n    noise W: {law}\n" + body.format(f"dW[{k}]"))
+        assert (outside.code, outside.span.text) == ("NDL332", str(k))
+
+
 PROCESS = """
 model CIR:
     param kappa = 2.0, theta = 0.5, nu = 0.3
