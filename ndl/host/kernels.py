@@ -95,8 +95,8 @@ class Kernels:
     def kept(self, request: Request) -> Kept:
         """The arrays of a step that a run leaves to its derivative."""
         self.weights()
-        if not (self._nets and request.keep and (request.tape or request.backward)):
-            return NOTHING
+        if not (self._nets and request.keep and (request.tape or request.backward)) or request.undone:
+            return NOTHING  # a run that is undone leaves nothing but its end
         backward = replace(request, backward=True, tape=False)
         if backward not in self._kept:
             self._kept[backward] = wanted(self.kernel(backward, None)[0])
