@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ensembles import COUNT, driven, gradient, lorenz, solved
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
@@ -55,7 +56,6 @@ model Jump:
     x' = if t < 0.5 then 1 else -1
 """
 
-COUNT = 20
 FIXED = [
     "rk4(h=0.01)",
     "tsit5(h=0.02)",
@@ -78,25 +78,6 @@ SAVES = ["end", "every 0.1", "every 0.0137", "steps"]
 @pytest.fixture(scope="module")
 def program() -> Any:
     return ndl.loads(SOURCE)
-
-
-def lorenz(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
-    rho = torch.linspace(0, 28, COUNT, dtype=torch.float64).requires_grad_(grad)
-    sigma = torch.tensor(10.0, dtype=torch.float64, requires_grad=grad)
-    x = torch.linspace(0.9, 1.1, COUNT, dtype=torch.float64).requires_grad_(grad)
-    return program.Lorenz().bind(rho=rho, sigma=sigma, x=x), [rho, sigma, x]
-
-
-def driven(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
-    w = (
-        1 + torch.rand(COUNT, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    ).requires_grad_(grad)
-    p = torch.tensor([0.0, -0.2], dtype=torch.float64, requires_grad=grad)
-    return program.Driven().bind(w=w, p=p), [w, p]
-
-
-def solved(made: Any, method: str, backend: str, **settings: Any) -> Any:
-    return ndl.solve(made, method=method, backend=backend, **{"span": (0, 2), "save": "end", **settings})
 
 
 def close(a: torch.Tensor, b: torch.Tensor, rtol: float = 1e-10) -> None:
@@ -136,15 +117,6 @@ def test_continuous_output_and_steps(program: Any, method: str) -> None:
     close(a.steps.stiffness, b.steps.stiffness, 1e-5)
     few = solved(driven(program)[0], method, "cpu")
     close(few.steps.h, a.steps.h, 1e-7)
-
-
-def gradient(program: Any, make: Any, method: str, backend: str, **settings: Any) -> tuple[torch.Tensor, ...]:
-    made, leaves = make(program, True)
-    s = solved(made, method, backend, gradient="discrete", **settings)
-    values = torch.cat([s[n].values.flatten() for n in s.names()])
-    final = torch.cat([s.final[n].flatten() for n in s.names()])
-    weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
-    return torch.autograd.grad((values * weight).sum() + final.square().sum(), leaves)
 
 
 @pytest.mark.parametrize("make", [lorenz, driven])

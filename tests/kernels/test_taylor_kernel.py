@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from ensembles import COUNT, driven, gradient, lorenz, solved
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
@@ -38,30 +39,10 @@ model Blow:
     x' = a*x^2
 """
 
-COUNT = 20
-
 
 @pytest.fixture(scope="module")
 def program() -> Any:
     return ndl.loads(SOURCE)
-
-
-def lorenz(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
-    rho = torch.linspace(0, 28, COUNT, dtype=torch.float64).requires_grad_(grad)
-    sigma = torch.tensor(10.0, dtype=torch.float64, requires_grad=grad)
-    x = torch.linspace(0.9, 1.1, COUNT, dtype=torch.float64).requires_grad_(grad)
-    return program.Lorenz().bind(rho=rho, sigma=sigma, x=x), [rho, sigma, x]
-
-
-def driven(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
-    w = 1 + torch.rand(COUNT, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    w.requires_grad_(grad)
-    p = torch.tensor([0.0, -0.2], dtype=torch.float64, requires_grad=grad)
-    return program.Driven().bind(w=w, p=p), [w, p]
-
-
-def solved(made: Any, method: str, backend: str, **settings: Any) -> Any:
-    return ndl.solve(made, method=method, backend=backend, **{"span": (0, 2), "save": "end", **settings})
 
 
 @pytest.mark.parametrize("make", [lorenz, driven])
@@ -77,15 +58,6 @@ def test_values_and_steps(program: Any, method: str, fixed: bool, make: Any) -> 
         for name in a.names():
             scale = max(float(a[name].values.abs().max()), 1)
             assert float((a[name].values - b[name].values).abs().max()) <= (1e-12 if fixed else 1e-10) * scale
-
-
-def gradient(program: Any, make: Any, method: str, backend: str, **settings: Any) -> tuple[torch.Tensor, ...]:
-    made, leaves = make(program, True)
-    s = solved(made, method, backend, gradient="discrete", **settings)
-    values = torch.cat([s[n].values.flatten() for n in s.names()])
-    final = torch.cat([s.final[n].flatten() for n in s.names()])
-    weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
-    return torch.autograd.grad((values * weight).sum() + final.square().sum(), leaves)
 
 
 @pytest.mark.parametrize(
