@@ -60,6 +60,20 @@ class NoisyStepper(Stepper):
         m, now = self.notes, carry[self.memory :]
         return self.cells.relative(now[2 * m : 3 * m], now)
 
+    # ------------------------------------------------------------ checkpoints
+
+    @property
+    def holds(self) -> int:
+        return self.memory
+
+    def held(self, carry: Sequence[Value]) -> list[Value]:
+        return list(carry[: self.memory])
+
+    def resumed(self, k: Value, t: Value, x: list[Value], held: list[Value]) -> list[Value]:
+        """The path is made again; what it was at the run's start, no derivative asks."""
+        place, now = self.path.resumed(k, t)
+        return [*held, *now, *now[: self.notes], *place]
+
     # ------------------------------------------------------------ the step
 
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:

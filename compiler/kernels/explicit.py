@@ -80,6 +80,12 @@ class ExplicitStepper(Stepper):
             return [known]
         return [*(f0 if f0 is not None else self.field.rate(t, x)), known]
 
+    def held(self, carry: Sequence[Value]) -> list[Value]:
+        return []
+
+    def resumed(self, k: Value, t: Value, x: list[Value], held: list[Value]) -> list[Value]:
+        return self.begin(t, x, None)
+
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         *first, known = carry
         made = self._stages(t, h, x, first or None)

@@ -48,7 +48,7 @@ class ImplicitStepper(Stepper):
     """Steps of a lower triangular tableau. Carried are the slope at the start, where the last stage of the
     step before has it, the Jacobian's entries, whether they still serve, and whether they are from here."""
 
-    scaled = True
+    scaled = renews = True
 
     def __init__(self, code: Code, field: Field, tableau: Tableau) -> None:
         super().__init__(code, field)
@@ -91,6 +91,27 @@ class ImplicitStepper(Stepper):
         no = self.flag(False)
         return [*self.start(t, x), no, *[self.code.const(0.0)] * len(self.places), no, no]
 
+    # ------------------------------------------------------------ checkpoints
+
+    @property
+    def holds(self) -> int:
+        return self.memory + len(self.places) + 1
+
+    def held(self, carry: Sequence[Value]) -> list[Value]:
+        m, good = self.memory, carry[-2]
+        return [*carry[:m], *carry[m + 1 : -2], self.code.op("select", good, 1.0, 0.0)]
+
+    def resumed(self, k: Value, t: Value, x: list[Value], held: list[Value]) -> list[Value]:
+        m, no = self.memory, self.flag(False)
+        return [*held[:m], no, *held[m:-1], self.code.op("gt", held[-1], 0.5), no]
+
+    def renewed(self, carry: list[Value], fresh: Value) -> list[Value]:
+        return [*carry[:-2], self.code.op("not", fresh), self.flag(False)]
+
+    def freshened(self, made: Attempt) -> Value:
+        here: Value = made.extra["here"]
+        return here
+
     # ------------------------------------------------------------ the step
 
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
@@ -112,7 +133,7 @@ class ImplicitStepper(Stepper):
         made.taken = [*made.memory, last, *new, keeps, self.flag(False)]
         # after a failure with an old Jacobian, a new one is tried
         made.left = [*f0, self.flag(True), *new, code.op("or", made.ok, here), here]
-        made.extra["f0"] = f0
+        made.extra |= {"f0": f0, "here": here}
         return made
 
     def _iterated(

@@ -5,7 +5,8 @@ Tables: `settings` (see `control`; for a grid `first` is its step), `times` (sav
 `pace`), `counts` (most steps, saved times, rows of the tape, of the record of events). Row r of `saved` is
 component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
 `tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
-(`tape_fresh`: whether it crosses a break); steps beyond the tape are counted, not kept. Rows of `report`:
+(`tape_fresh`: whether it crosses a break); steps beyond the tape are counted, not kept. A run with
+checkpoints (`trail`) leaves times and sizes alone, and `tape_new`: see `stretches`. Rows of `report`:
 accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
 the size of the last attempt where the run could not go on.
 """
@@ -76,6 +77,11 @@ class _Forward:
                 code.buffer(name, "member", "out")
             if self.locates:
                 code.buffer("tape_fresh", "member", "out", "i32")
+        if variant.trail:
+            for name in ("tape_t", "tape_h"):
+                code.buffer(name, "member", "out")
+            if stepper.renews:
+                code.buffer("tape_new", "member", "out", "i32")
         names = state_names(model)
         self.own = stepper.carried(names)
         self.carried = (
@@ -154,7 +160,7 @@ class _Forward:
             judged = self.taken_back(judged, crossing, pace)
             evaluations = code.op("add", evaluations, crossing.cost)
         accept = judged.accept
-        if self.v.tape:
+        if self.v.tape or self.v.trail:
             self.keep(accept, steps, made, judged.square, crossing)
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
@@ -336,6 +342,10 @@ class _Forward:
         def write() -> list[Value]:
             code.store("tape_t", steps, made.t)
             code.store("tape_h", steps, made.h)
+            if self.v.trail:
+                if self.stepper.renews:
+                    code.store("tape_new", steps, code.op("from_bool", self.stepper.freshened(made)))
+                return []
             code.store("tape_error", steps, code.op("sqrt", square))
             if crossing is not None:
                 code.store("tape_fresh", steps, code.op("from_bool", crossing.crossed))

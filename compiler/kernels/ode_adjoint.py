@@ -7,6 +7,7 @@ and sizes of fixed steps are tables, those of adaptive ones stand on the tape.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ndl.compiler.ir.model import ModelIR
@@ -36,6 +37,7 @@ class Backward:
         self.model, self.stepper, self.v = model, stepper, variant
         self.code, self.field = stepper.code, stepper.field
         self.n, self.memory = self.field.size, stepper.memory
+        self.even = not variant.adaptive
         if self.field.nets and not stepper.straight:
             raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
@@ -62,18 +64,16 @@ class Backward:
         code, n = self.code, self.n
         with code.block(shared=True) as entry:
             self.field.load_shared()
-            steps, slots = code.load("counts", 0), code.load("counts", 1)
+            self.steps, self.slots = code.load("counts", 0), code.load("counts", 1)
             self.prepare()
         self.shared = self.field.flat_weights(False)
         with code.block() as begin:
             mine = self.field.load_own()
             self.count = n + self.memory + len(self.shared) + len(mine)
-            start = [code.load("grad_last", i) for i in range(n)]
-            nothing = [code.const(0.0)] * (self.count - n)
-            many = code.load("report", 0) if self.v.adaptive else steps
+            start = self.begin(mine)
             more = self.more()
             self.many = len(more)
-            begin.yields = (*start, *nothing, many, slots, *more, *mine)
+            begin.yields = (*start, *more, *mine)
         types = [v.type for v in begin.yields]
         with code.block(types) as step:
             step.yields = tuple(self.turn(list(step.params)))
@@ -82,7 +82,22 @@ class Backward:
         pace = "adaptive" if self.v.adaptive else "fixed"
         name = f"{self.model.name}_{self.stepper.name}_{pace}_adjoint"
         doc = title(self.model, self.stepper.name, f"adjoint of {pace} steps")
-        return code.kernel(name, entry, begin, step, finish, even=not self.v.adaptive, doc=doc)
+        return code.kernel(name, entry, begin, step, finish, even=self.even, doc=doc)
+
+    def begin(self, mine: Sequence[Value]) -> list[Value]:
+        """The cotangents at the end, the number of steps and of saved times."""
+        code, n = self.code, self.n
+        many = code.load("report", 0) if self.v.adaptive else self.steps
+        nothing = [code.const(0.0)] * (self.count - n)
+        return [*(code.load("grad_last", i) for i in range(n)), *nothing, many, self.slots]
+
+    def place(self, k: Value) -> Value:
+        """Where step k stands on the tape."""
+        return k
+
+    def done(self, k: Value) -> Value:
+        """Whether step k was the last one."""
+        return self.code.op("le", k, self.code.const(0, "i32"))
 
     def more(self) -> list[Value]:
         """What is carried besides."""
@@ -90,20 +105,15 @@ class Backward:
 
     def row(self, k: Value, t: Value, h: Value, more: list[Value]) -> tuple[list[Value], list[Value]]:
         """The state at the start of step k with what the method has kept of it, and what is carried on."""
-        return load_rows(self.code, "tape", k, self.n + self.stepper.width), []
+        return load_rows(self.code, "tape", self.place(k), self.n + self.stepper.width), []
 
     def first(self) -> list[Value]:
         """The state at the start of the run."""
         return load_rows(self.code, "tape", self.code.const(0, "i32"), self.n + self.stepper.width)[: self.n]
 
     def prepare(self) -> None:
-        """Tolerances, for methods that iterate."""
-        control = None
-        if self.v.adaptive and self.stepper.scaled:
-            k = self.stepper.error_order + 1
-            control = Control(self.code, self.n, k, self.v.grow, self.v.sign, self.v.vector)
-            control.load()
-        self.stepper.prepare(control)
+        """What the method wants of the entry block."""
+        prepare(self.stepper, self.v, self.n)
 
     def start_of(self, k: Value) -> tuple[Value, Value]:
         """Time and size of step k."""
@@ -122,7 +132,7 @@ class Backward:
         row, behind = self.row(k, t, h, behind)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
-        recall = Recall(code, k, self.v.kept, made.since)
+        recall = Recall(code, self.place(k), self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
         if self.v.save:
             slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
@@ -135,7 +145,7 @@ class Backward:
         recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
-        return [*found[:first], *gw, k, slot, *behind, *mine, code.op("le", k, code.const(0, "i32"))]
+        return [*found[:first], *gw, k, slot, *behind, *mine, self.done(k)]
 
     def end(self, carried: list[Value]) -> None:
         """The cotangents of the start."""
@@ -158,6 +168,16 @@ class Backward:
         store_rows(code, "grad_x0", zero, gx)
         store_rows(code, "grad_weights", zero, gw[: len(self.shared)])
         store_rows(code, "grad_own", zero, gw[len(self.shared) :])
+
+
+def prepare(stepper: Stepper, variant: Variant, n: int) -> None:
+    """Prepare a method that takes steps again: with tolerances, where it iterates."""
+    control = None
+    if variant.adaptive and stepper.scaled:
+        k = stepper.error_order + 1
+        control = Control(stepper.code, n, k, variant.grow, variant.sign, variant.vector)
+        control.load()
+    stepper.prepare(control)
 
 
 @dataclass

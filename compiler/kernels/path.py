@@ -41,6 +41,10 @@ class Path(ABC):
         """The place and the path at the start of a run."""
 
     @abstractmethod
+    def resumed(self, k: Value, t: Value) -> tuple[Place, list[Value]]:
+        """The place and the path at t, the start of step k, from which the steps go on."""
+
+    @abstractmethod
     def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
         """The place and the path at t, the end of the next step."""
 
@@ -71,12 +75,33 @@ class GridPath(Path):
     def at(self, k: Value) -> list[Value]:
         """The path at time number k; the times are asked in order."""
         code, whole = self.code, self.cells.whole
-        root, depth = code.load("path_root", k), code.load("path_depth", k)
-        leaf = code.load("path_high", k), code.load("path_low", k)
-        known, wanted = code.load("path_from", k), code.load("path_keep", k)
+        root, known = code.load("path_root", k), code.load("path_from", k)
         new = code.op("lt", known, whole(0))
         code.when(new, lambda: self._root(root))
-        first = code.op("select", new, whole(0), known)
+        return self._down(k, code.op("select", new, whole(0), known))
+
+    def resumed(self, k: Value, t: Value) -> tuple[Place, list[Value]]:
+        """Down from the root cell, which follows from the first one."""
+        code, whole = self.code, self.cells.whole
+        first, root = code.load("path_root", whole(0)), code.load("path_root", k)
+        before = self.cells.none()
+        cells = [self.cells.following(first, before, c) for c in range(self.channels)]
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            r = code.op("add", carried[0], whole(1))
+            old = _cells(carried[1:])
+            return [r, *_flat([self.cells.following(r, cell, c) for c, cell in enumerate(old)])]
+
+        found = code.loop([first, *_flat(cells)], lambda c: code.op("lt", c[0], root), turn)
+        self._keep(whole(0), _cells(found[1:]))
+        return [k], self._down(k, whole(0))
+
+    def _down(self, k: Value, first: Value) -> list[Value]:
+        """The path at time number k, from the kept cells of level `first` down."""
+        code, whole = self.code, self.cells.whole
+        root, depth = code.load("path_root", k), code.load("path_depth", k)
+        leaf = code.load("path_high", k), code.load("path_low", k)
+        wanted = code.load("path_keep", k)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             level, parent = carried[0], code.op("sub", carried[0], whole(1))
@@ -141,6 +166,9 @@ class FreePath(Path):
         place = self._first(root)
         return place, self._down(root, share, _cells(place[1:]))
 
+    def resumed(self, k: Value, t: Value) -> tuple[Place, list[Value]]:
+        return self.ahead(self._first(self._cell_of(self.cells.t0)[0]), t)
+
     def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
         root, share = self._cell_of(t)
         place = self._forward(place, root)
@@ -148,7 +176,7 @@ class FreePath(Path):
 
     def between(self, t: Value) -> list[Value]:
         """The path at t, from the run's start."""
-        return self.ahead(self._first(self._cell_of(self.cells.t0)[0]), t)[1]
+        return self.resumed(self.cells.whole(0), t)[1]
 
     def _first(self, root: Value) -> Place:
         """The root cell of the run's start."""

@@ -153,6 +153,10 @@ class SteppedMethod(Stepper):
         times = [t if name == "t" else zero for name, _ in self.times]
         return [*self.start(t, x), *times, zero, zero]
 
+    @property
+    def holds(self) -> int:
+        return self.width
+
     # ------------------------------------------------------------ the step
 
     def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:

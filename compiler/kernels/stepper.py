@@ -25,7 +25,7 @@ class Variant:
     of time, `vector` says that there is a tolerance for each state; `kept` are the arrays that a run leaves
     to its adjoint, None asks the adjoint for which it reads; `drivers` says that the derivative is also by
     the coefficients of paths, `undone` that steps are undone on the way back, which starts from what is
-    carried at the end."""
+    carried at the end. `trail`: of adaptive steps, what it takes to take them again from a checkpoint."""
 
     precision: str
     adaptive: bool
@@ -38,6 +38,7 @@ class Variant:
     kept: Kept | None = NOTHING
     drivers: bool = False
     undone: bool = False
+    trail: bool = False
 
 
 @dataclass
@@ -88,6 +89,8 @@ class Stepper(ABC):
     """Whether a step is straight code, of which nets have a derivative."""
     proposes: bool = False
     """Whether it knows beforehand how large a step the tolerances allow (`proposal`)."""
+    renews: bool = False
+    """Whether rejected attempts may change what the accepted one starts from (`renewed`)."""
 
     def __init__(self, code: Code, field: Field) -> None:
         self.code, self.field = code, field
@@ -136,6 +139,28 @@ class Stepper(ABC):
     def start(self, t: Value, x: list[Value]) -> list[Value]:
         """The memory at the start of a run."""
         return []
+
+    def held(self, carry: Sequence[Value]) -> list[Value]:
+        """What a checkpoint has of what is carried, as reals."""
+        return list(carry)
+
+    def resumed(self, k: Value, t: Value, x: list[Value], held: list[Value]) -> list[Value]:
+        """What is carried at the start (t, x) of step k, from a checkpoint there."""
+        return held
+
+    @property
+    def holds(self) -> int:
+        """How many numbers `held` gives."""
+        return 0
+
+    def renewed(self, carry: list[Value], fresh: Value) -> list[Value]:
+        """What is carried, with what the attempts before the accepted one made of it; `fresh` is what
+        `freshened` said of that."""
+        return carry
+
+    def freshened(self, made: Attempt) -> Value:
+        """Whether an accepted step, or an attempt before it, renewed what is carried."""
+        return self.flag(False)
 
     @abstractmethod
     def dense(self, made: Attempt) -> Dense:

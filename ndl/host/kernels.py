@@ -10,7 +10,7 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR, SolverIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, undo
+from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, stretches, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
@@ -90,7 +90,8 @@ class Kernels:
         text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
-        return Made(program, weights, field.size + stepper.width, kept.width, stepper.memory)
+        n = field.size
+        return Made(program, weights, n + stepper.width, kept.width, stepper.memory, n + stepper.holds)
 
     def kept(self, request: Request) -> Kept:
         """The arrays of a step that a run leaves to its derivative."""
@@ -106,10 +107,10 @@ class Kernels:
         """The kernel IR of a request, its weights, and the steps. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
-            request.vector, request.grow, kept, request.drivers, request.undone,
+            request.vector, request.grow, kept, request.drivers, request.undone, request.trail,
         )  # fmt: skip
         code = Code(request.precision)
-        watches = not (request.noise or request.backward or request.parts)
+        watches = not (request.noise or request.backward or request.stretch or request.parts)
         more = split_fields(self.ir, request)
         field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
@@ -121,6 +122,9 @@ class Kernels:
             raise Unsupported("gradients of paths go by explicit methods alone")
         if request.backward and request.undone:
             kernel = undo.backward(self.ir, stepper, variant)
+        elif request.stretch:
+            make_stretch = stretches.backward if request.backward else stretches.forward
+            kernel = make_stretch(self.ir, stepper, variant)
         elif request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive or request.watch:

@@ -7,6 +7,7 @@ from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
+from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.sde import noisy_problem, path_of
 from ndl.runtime.sde import stepper_of as noisy_stepper_of
 from ndl.runtime.solution import Solution
@@ -76,7 +77,7 @@ def has_kernel(problem: Problem, fixed: bool) -> bool:
     """Whether there is a kernel for the gradient that a run wants: for noise and fixed steps, also by undoing
     the steps."""
     undone = problem.gradient in ("reversible", "adjoint") and bool(problem.model.NOISES) and fixed
-    return problem.gradient in ("none", "discrete") or undone
+    return problem.gradient in ("none", "discrete") or checkpoints_of(problem.gradient) is not None or undone
 
 
 def target_of(problem: Problem) -> str:

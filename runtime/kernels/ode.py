@@ -16,9 +16,11 @@ from ndl.runtime.kernels.launch import launch, portions
 from ndl.runtime.kernels.lease import Lease
 from ndl.runtime.kernels.record import Record, saved_until
 from ndl.runtime.kernels.request import KernelSource, Made, Request
+from ndl.runtime.kernels.stretches import Stretches, cotangents
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
@@ -86,6 +88,8 @@ class KernelRun:
         self.steps = problem.save.kind == "steps"
         watch = watch or bool(problem.model.EVENTS)
         self.known = self.pace.fixed and not watch
+        self.checkpoints = checkpoints_of(problem.gradient)
+        whole = problem.taped and self.checkpoints is None
         self.like = torch.empty(0, dtype=problem.dtype, device=problem.device)
         self.tol = Tolerances.of(problem)
         if not (stepper.extrapolates or self.pace.fixed):
@@ -96,15 +100,16 @@ class KernelRun:
             precision="f64" if problem.dtype == torch.float64 else "f32",
             own=own_names(problem.model, names) | drivers.own,
             save=problem.save.kind == "grid" or (self.known and self.steps),
-            tape=problem.taped or (self.steps and not self.known),
+            tape=whole or (self.steps and not self.known),
             sign=problem.sign,
             vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
             grow=stepper.grow,
             target=target,
             options=options_of(problem),
-            keep=problem.taped and self.known and target == "cpu",
+            keep=whole and self.known and target == "cpu",
             watch=watch,
             drivers=drivers.wanted,
+            trail=self.checkpoints is not None and not self.known,
         )
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])
@@ -115,7 +120,8 @@ class KernelRun:
             self.request = replace(self.request, keep=False)
             self.made = self._make(self.request)
         # a run whose derivative has no kernel goes by torch as a whole
-        self.back = self._make(replace(self.request, backward=True, tape=False)) if problem.taped else None
+        self.back = self._make(replace(self.request, backward=True, tape=False)) if whole else None
+        self.stretches = self._stretches() if self.checkpoints is not None else None
         self.tables = self._fixed_tables() if self.known else self._adaptive_tables()
 
     def _requested(self, request: Request) -> Request:
@@ -136,6 +142,11 @@ class KernelRun:
         if isinstance(made, str):
             raise NoKernel(made)
         return made
+
+    def _stretches(self) -> Stretches:
+        again = replace(self.request, stretch=True, trail=False, save=False)
+        back = replace(self.request, stretch=True, trail=False, backward=True)
+        return Stretches(self._make(again), self._make(back))
 
     @property
     def kept_room(self) -> int:
@@ -237,7 +248,7 @@ class KernelRun:
             buffers["ended"] = new(2, b)
             self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
-        over = ("last", "carry", "x0") if self.request.undone else ()
+        over = ("last", "carry", "x0") if self.request.undone else ("x0",) if self.stretches else ()
         tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in over}
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
         return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, buffers.get("ended"), events)
@@ -245,16 +256,19 @@ class KernelRun:
     def _with_room(self, buffers: dict[str, Tensor], slots: int) -> None:
         """Run the kernel; where the room for the tape or the record of events was too small, once more."""
         p, b = self.p, self.p.count
-        tape, watch = self.request.tape, bool(p.model.EVENTS)
+        taped, watch = self.request.tape, bool(p.model.EVENTS)
+        tape = taped or self.request.trail
         key = (self.request, p.size)
         room, events = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS))
         while True:
-            if tape:
+            if taped:
                 buffers["tape"] = self.like.new_empty(room * self.made.width, b)
-                for name in ("tape_t", "tape_h", "tape_error"):
+            if tape:
+                for name in ("tape_t", "tape_h", *(["tape_error"] if taped else [])):
                     buffers[name] = self.like.new_empty(room, b)
-                if "tape_fresh" in self.made.program.buffers:
-                    buffers["tape_fresh"] = self._whole(np.zeros((room, b)))
+            for name in ("tape_fresh", "tape_new"):
+                if name in self.made.program.buffers:
+                    buffers[name] = self._whole(np.zeros((room, b)))
             if watch:
                 buffers["event_t"] = self.like.new_empty(events, b)
                 for name in ("event_step", "event_kind"):
@@ -277,7 +291,7 @@ class KernelRun:
         self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         """The cotangents of x0 `[B, n]`, of the coefficients of paths and of the weights."""
-        made = self.back
+        made = self.back if self.stretches is None else self.stretches.back
         assert made is not None
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
@@ -306,11 +320,24 @@ class KernelRun:
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         if found.kept is not None:
             buffers["kept"] = found.kept.buffer
-        self._run(made, buffers)
+        if self.stretches is None:
+            self._run(made, buffers)
+        else:
+            buffers["grads"] = cotangents(grad_last, made, rows, n)
+            self._by_stretches(self.stretches, buffers)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
         grads = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), grads
+
+    def _by_stretches(self, stretches: Stretches, buffers: dict[str, Tensor]) -> None:
+        """The way back without a tape."""
+        assert self.checkpoints is not None
+        steps = self.count_of_steps if self.known else int(buffers["report"][0].max())
+        size, flags = self.like.element_size(), 4 * ("tape_new" in buffers)
+        trail = 0 if self.known else 2 * size + flags
+        plan = stretches.plan(steps, self.checkpoints, self.p.count, trail, size)
+        stretches.run(plan, steps, len(self.saved_times), buffers, self._run)
 
     # ------------------------------------------------------------ the solution
 
@@ -417,7 +444,7 @@ class KernelRun:
 
     def with_tape(self, found: Found) -> Found:
         """The run with its accepted steps; one that kept none is made again."""
-        if found.tape.get("tape_t") is not None:
+        if found.tape.get("tape_error") is not None:
             return found
         again = type(self)(
             self.p.on(gradient="none"), self.stepper, self.source, self.request.target, self.request.watch

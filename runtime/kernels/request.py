@@ -56,6 +56,10 @@ class Request:
     parts: tuple[Part, ...] = ()
     uneven: bool = False
     undone: bool = False
+    trail: bool = False
+    """Adaptive steps leave their times and sizes, from which they can be taken again."""
+    stretch: bool = False
+    """Not a whole run, but a stretch of one taken again from a checkpoint, or its derivative."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,14 @@ class Weight:
 @dataclass(frozen=True)
 class Made:
     """A kernel, the weights that it reads, how many numbers its tape has for each step, how many it keeps of
-    arrays, and how many are carried from step to step besides the state."""
+    arrays, how many are carried from step to step besides the state, and how many a checkpoint has."""
 
     program: Program
     weights: tuple[Weight, ...]
     width: int
     kept: int = 0
     memory: int = 0
+    held: int = 0
 
 
 @dataclass(frozen=True)
