@@ -1,7 +1,8 @@
 """Gradients of a run: what each route records, and how.
 
 `discrete` differentiates what was computed: the accepted steps are found without a tape and taken again with
-one. `checkpoint(n)` keeps the states at the ends of n stretches and takes each stretch again on the way back.
+one. `checkpoint(n)` keeps the states at the ends of n stretches and takes each stretch again on the way back
+(`checkpoint(memory=…)`: as few stretches as fit; kernels keep n states, see `kernels.stretches`).
 `adjoint` solves the continuous adjoint equation. `reversible` belongs to reversible methods.
 """
 
@@ -16,6 +17,7 @@ from ndl.runtime import at_once
 from ndl.runtime.errors import SettingError
 from ndl.runtime.events import EventWatch
 from ndl.runtime.problem import Problem
+from ndl.runtime.recompute import Checkpoints, checkpoints_of, stretches_for
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.delays import settled
@@ -34,12 +36,13 @@ from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.replay import Replay, Script, State, Taken, gather
 from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import Piece, TrailInterpolant, fixed_table
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
 def solve_with_gradient(problem: Problem, stepper: Stepper) -> Solution:
     """Solve by the route that `problem.gradient` names. Raises `SettingError` where it cannot."""
-    route, stretches = route_of(problem.gradient)
+    route, asked = route_of(problem.gradient)
     if route == "adjoint":
         from ndl.runtime.adjoint import solve_adjoint
 
@@ -63,7 +66,7 @@ def solve_with_gradient(problem: Problem, stepper: Stepper) -> Solution:
         loop.trail.complete = complete
         return solution_of(problem, stepper, loop.run())
     script, outcome = script_of(problem, stepper)
-    return replayed(problem, stepper, script, outcome, stretches)
+    return replayed(problem, stepper, script, outcome, asked)
 
 
 def alone(problem: Problem, stepper: Stepper) -> bool:
@@ -73,17 +76,17 @@ def alone(problem: Problem, stepper: Stepper) -> bool:
     return problem.count == 1 and isinstance(stepper, ExplicitRK) and not model.EVENTS and not model.BREAKS
 
 
-def route_of(gradient: Any) -> tuple[str, int | None]:
-    """The route and, for checkpoints, how many stretches."""
+def route_of(gradient: Any) -> tuple[str, Checkpoints | None]:
+    """The route and, for checkpoints, how many."""
     if gradient in ("discrete", "adjoint", "reversible"):
         return gradient, None
-    if isinstance(gradient, tuple) and len(gradient) == 2 and gradient[0] == "checkpoint":
-        if int(gradient[1]) < 1:
-            raise SettingError("`checkpoint(n)` needs n of at least 1")
-        return "checkpoint", int(gradient[1])
-    raise SettingError(
-        f"`gradient` is discrete, checkpoint(n), adjoint, reversible or none, not `{gradient}`"
-    )
+    found = checkpoints_of(gradient)
+    if found is None:
+        raise SettingError(
+            f"`gradient` is discrete, checkpoint(n), checkpoint(memory=bytes), adjoint, reversible or none, "
+            f"not `{gradient}`"
+        )
+    return "checkpoint", found
 
 
 def script_of(problem: Problem, stepper: Stepper) -> tuple[Script, Outcome | None]:
@@ -100,19 +103,20 @@ def script_of(problem: Problem, stepper: Stepper) -> tuple[Script, Outcome | Non
 
 
 def replayed(
-    problem: Problem, stepper: Stepper, script: Script, outcome: Outcome | None, stretches: int | None
+    problem: Problem, stepper: Stepper, script: Script, outcome: Outcome | None, asked: Checkpoints | None
 ) -> Solution:
     """The solution whose values carry their gradients."""
-    keep = stretches is None
+    keep = asked is None
     replay = Replay(problem, stepper, script, keep)
     steps = int(script.table.many.max(initial=0))
     state, first = replay.begin()
     parts = [first]
-    if stretches is None:
+    if asked is None:
         state, taken = replay.stretch(state, 0, steps)
         parts.append(taken)
-    else:
-        bounds = np.linspace(0, steps, min(stretches, max(steps, 1)) + 1).round().astype(int)
+    elif steps:
+        bounds = np.linspace(0, steps, min(_stretches(asked, replay, state, steps), steps) + 1)
+        bounds = bounds.round().astype(int)
         for a, b in pairwise(bounds):
             state, taken = _checkpointed(replay, state, int(a), int(b))
             parts.append(taken)
@@ -146,6 +150,26 @@ def replayed(
         ),
         events_of(problem, watch, times), interpolant,
     )  # fmt: skip
+
+
+def _stretches(asked: Checkpoints, replay: Replay, state: State, steps: int) -> int:
+    """How many stretches, of about equal lengths."""
+    if asked.memory is None:
+        assert asked.states is not None
+        return asked.states
+    kept: dict[int, int] = {}
+
+    def count(x: Tensor) -> Tensor:
+        if not x.is_leaf:  # weights are there anyway
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
+        replay.stretch(state, 0, 1)
+    replay.evaluations = 0
+    end = (state.x, *(v for v in state.carry.values() if isinstance(v, Tensor)))
+    size = sum(v.numel() * v.element_size() for v in end)
+    return stretches_for(steps, asked.memory, size, sum(kept.values()))
 
 
 def _checkpointed(replay: Replay, state: State, first: int, last: int) -> tuple[State, Taken]:

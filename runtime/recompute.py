@@ -1,9 +1,9 @@
-"""Checkpoints of a run: what `gradient = checkpoint(…)` asks for, and the order in which stretches are taken again.
+"""Checkpoints of a run: what `gradient = checkpoint(…)` asks for, and the order in which steps are repeated.
 
 A run of L stretches with s states kept, the start one of them, is reversed with the fewest stretches taken
-again by the binomial schedule: A. Griewank, A. Walther 2000, "Algorithm 799: revolve", ACM Trans. Math. Softw.
-26, 19–45. With beta(s, r) = (s + r)! / (s! r!) at least L > beta(s, r - 1), none is taken more often than r
-times, and all of them together r L - beta(s + 1, r - 1) times besides the one for the tape.
+again by the binomial schedule: A. Griewank, A. Walther 2000, "Algorithm 799: revolve", ACM Trans. Math.
+Softw. 26, 19–45. With beta(s, r) = (s + r)! / (s! r!) and the least r for which beta(s, r) >= L, none is
+taken again more than r times, and all together r L - beta(s + 1, r - 1) times, besides that for the tape.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from math import comb
 from typing import Any
 
 from ndl.runtime.errors import SettingError
+from ndl.runtime.memory import amount
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,12 @@ class Checkpoints:
 
 
 def checkpoints_of(gradient: Any) -> Checkpoints | None:
-    """What `gradient` says of checkpoints: `("checkpoint", n)`, `("checkpoint", {"memory": bytes})` or
-    `Checkpoints` itself; None for another route. Raises `SettingError` for what makes no sense."""
-    if isinstance(gradient, Checkpoints):
-        found = gradient
-    elif isinstance(gradient, tuple) and len(gradient) == 2 and gradient[0] == "checkpoint":
-        given = gradient[1]
-        found = Checkpoints(**given) if isinstance(given, dict) else Checkpoints(int(given))
-    else:
+    """What `gradient` says of checkpoints, `("checkpoint", n)` or `("checkpoint", Checkpoints(memory=…))`;
+    None for another route. Raises `SettingError` for what makes no sense."""
+    if not (isinstance(gradient, tuple) and len(gradient) == 2 and gradient[0] == "checkpoint"):
         return None
-    if (found.states is None) == (found.memory is None):
-        raise SettingError("`checkpoint` takes a number of states, or `memory` in bytes")
+    given = gradient[1]
+    found = given if isinstance(given, Checkpoints) else Checkpoints(int(given))
     if found.states is not None and found.states < 1:
         raise SettingError("`checkpoint(n)` needs n of at least 1")
     if found.memory is not None and not found.memory > 0:
@@ -118,6 +114,28 @@ def plan(steps: int, rooms: int, state: int = 1, row: int = 1) -> Plan | None:
         if best is None or again < best[0]:
             best = again, Plan(places, rows)
     return best[1] if best is not None else None
+
+
+def stretches_for(steps: int, memory: float, state: float, row: float) -> int:
+    """The fewest stretches, each taken again once, whose ends (`state` bytes) and longest tape (`row` bytes a
+    step) fit into `memory`. Raises `SettingError` where none do."""
+
+    def size(stretches: int) -> float:
+        return stretches * state + -(-steps // stretches) * row
+
+    fine = (k for k in range(1, steps + 1) if size(k) <= memory)
+    found = next(fine, None)
+    if found is None:
+        raise too_little(memory, min(map(size, range(1, steps + 1))))
+    return found
+
+
+def too_little(memory: float, least: float) -> SettingError:
+    """The error for a memory in which no way back fits."""
+    return SettingError(
+        f"`checkpoint(memory={memory:g})` is too little: the way back takes {amount(least)} at the least",
+        help=f"write `checkpoint(memory={float(f'{1.05 * least:.1e}'):g})`",
+    )
 
 
 def _candidates(most: int) -> list[int]:

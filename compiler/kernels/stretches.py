@@ -89,7 +89,9 @@ class _Again:
         """The state and what the method carries at the first step: of the run, or from a checkpoint."""
         code, n, stepper = self.code, self.n, self.stepper
         fresh = code.op("lt", self.source, self.whole(0))
-        held = load_rows(code, "states", code.op("select", fresh, self.whole(0), self.source), n + stepper.holds)
+        held = load_rows(
+            code, "states", code.op("select", fresh, self.whole(0), self.source), n + stepper.holds
+        )
         x = [code.op("select", fresh, code.load("x0", i), v) for i, v in enumerate(held[:n])]
         # one that has ended before is nowhere: it stands at its start
         at = self.first

@@ -46,6 +46,7 @@ from ndl.host.compiled import Compilation
 from ndl.host.families import check_family, uncounted
 from ndl.host.names import stmt_name
 from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, TrainingObject
+from ndl.runtime.recompute import Checkpoints
 from ndl.runtime.weights import Extern
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -477,8 +478,14 @@ class Host:
         if value is None:
             return "discrete" if self.differentiating else "none"
         if isinstance(value, WordV):
-            return (value.name, int(self.number(value.args[0]))) if value.args else value.name
-        raise fail("NDL515", "`gradient` is discrete, checkpoint(n), adjoint, reversible or none", Span())
+            if value.name == "checkpoint" and set(value.options) == {"memory"} and not value.args:
+                return value.name, Checkpoints(memory=float(self.number(value.options["memory"])))
+            if value.name == "checkpoint" and len(value.args) == 1 and not value.options:
+                return value.name, int(self.number(value.args[0]))
+            if value.name != "checkpoint" and not value.args and not value.options:
+                return value.name
+        routes = "discrete, checkpoint(n), checkpoint(memory=bytes), adjoint, reversible or none"
+        raise fail("NDL515", f"`gradient` is {routes}", Span())
 
     def word(self, value: Any, default: str) -> str:
         return value.name if isinstance(value, WordV) else default if value is None else str(value)

@@ -1,7 +1,8 @@
 """Kernels on the CPU: LLVM IR to machine code, kept on disk by content, called by threads.
 
 The cache holds object files under a name made of the text, the processor and the compiler's version; they are
-written beside their place and moved there, so that any number of processes may share it. Its folder is
+written beside their place and moved there, so that any number of processes may share it. One that is damaged is
+compiled again. Its folder is
 `$NDL_CACHE_DIR`, else `$XDG_CACHE_HOME/ndl`, else `~/.cache/ndl`; a folder that cannot be written is done
 without.
 """
@@ -22,6 +23,9 @@ import torch
 from ndl.runtime.atomic import replacing
 from ndl.runtime.kernels.files import folder
 from torch import Tensor
+
+SEAL = 32
+"""Bytes before a kept object file."""
 
 LEAST = 64
 """Trajectories below which a second thread costs more than it brings."""
@@ -139,17 +143,25 @@ def _load(program: Program, key: str) -> Compiled:
     if code is None:
         code = compile_object(program)
         with contextlib.suppress(OSError), replacing(file) as temporary:
-            temporary.write_bytes(code)
+            temporary.write_bytes(_seal(code) + code)
     engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return Compiled(program, engine, engine.get_function_address(program.symbol))
 
 
 def _read(file: Path) -> bytes | None:
+    """The object file that is kept; None where there is none, or a damaged one, which a loader would crash on."""
     try:
-        return file.read_bytes()
+        whole = file.read_bytes()
     except OSError:
         return None
+    seal, code = whole[:SEAL], whole[SEAL:]
+    return code if _seal(code) == seal else None
+
+
+def _seal(code: bytes) -> bytes:
+    """What stands before an object file: a digest by which damage is seen."""
+    return hashlib.sha256(code).digest()
 
 
 def compile_object(program: Program) -> bytes:

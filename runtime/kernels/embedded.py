@@ -57,6 +57,7 @@ def _described(r: Request) -> str:
         *(["with a tolerance for each state"] if r.vector else []),
         *(["with options " + ", ".join(f"{k} = {v:g}" for k, v in r.options)] if r.options else []),
         *(["with gradients by its paths"] if r.drivers else []),
+        *(["for `checkpoint`"] if r.stretch or r.trail else []),
         *(["that keeps its steps"] if r.tape else ["(its derivative)"] if r.backward else []),
     ]
     return " ".join(words)

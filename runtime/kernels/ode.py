@@ -18,9 +18,10 @@ from ndl.runtime.kernels.record import Record, saved_until
 from ndl.runtime.kernels.request import KernelSource, Made, Request
 from ndl.runtime.kernels.stretches import Stretches, cotangents
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
+from ndl.runtime.memory import refuse_tape
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
-from ndl.runtime.recompute import checkpoints_of
+from ndl.runtime.recompute import Plan, checkpoints_of
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
@@ -61,6 +62,7 @@ class Found:
     kept: Lease | None = None
     ended: Tensor | None = None
     events: dict[str, Tensor] = field(default_factory=dict)
+    plan: Plan | None = None
 
 
 class KernelRun:
@@ -239,7 +241,7 @@ class KernelRun:
         }
         if self.known:
             rows = self.count_of_steps * self.made.width if self.request.tape else 1
-            buffers["tape"] = new(rows, b)
+            buffers["tape"] = self._tape(rows)
             lease = Lease(self.like, self.kept_room)
             if self.request.undone:
                 buffers["carry"] = new(max(self.made.memory, 1), b)
@@ -251,7 +253,9 @@ class KernelRun:
         over = ("last", "carry", "x0") if self.request.undone else ("x0",) if self.stretches else ()
         tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in over}
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
-        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, buffers.get("ended"), events)
+        plan = self._plan(buffers["report"]) if self.stretches is not None else None
+        ended = buffers.get("ended")
+        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, plan)
 
     def _with_room(self, buffers: dict[str, Tensor], slots: int) -> None:
         """Run the kernel; where the room for the tape or the record of events was too small, once more."""
@@ -262,7 +266,7 @@ class KernelRun:
         room, events = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS))
         while True:
             if taped:
-                buffers["tape"] = self.like.new_empty(room * self.made.width, b)
+                buffers["tape"] = self._tape(room * self.made.width)
             if tape:
                 for name in ("tape_t", "tape_h", *(["tape_error"] if taped else [])):
                     buffers[name] = self.like.new_empty(room, b)
@@ -281,6 +285,12 @@ class KernelRun:
             room = max(room, int(1.1 * longest) + 1) if tape else room
             events = max(events, int(1.1 * most) + 1)
             _rooms[key] = room, events
+
+    def _tape(self, rows: int) -> Tensor:
+        """Room for the steps of all trajectories. Raises `SettingError` where there is none."""
+        if rows > 1:
+            refuse_tape(rows * self.p.count * self.like.element_size(), self.p.device)
+        return self.like.new_empty(rows, self.p.count)
 
     def _run(self, made: Made, buffers: dict[str, Tensor]) -> None:
         launch(made.program, buffers, self.p.count)
@@ -324,20 +334,23 @@ class KernelRun:
             self._run(made, buffers)
         else:
             buffers["grads"] = cotangents(grad_last, made, rows, n)
-            self._by_stretches(self.stretches, buffers)
+            assert found.plan is not None
+            self.stretches.run(found.plan, self._most(found.report), slots, buffers, self._run)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
         grads = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), grads
 
-    def _by_stretches(self, stretches: Stretches, buffers: dict[str, Tensor]) -> None:
-        """The way back without a tape."""
-        assert self.checkpoints is not None
-        steps = self.count_of_steps if self.known else int(buffers["report"][0].max())
-        size, flags = self.like.element_size(), 4 * ("tape_new" in buffers)
-        trail = 0 if self.known else 2 * size + flags
-        plan = stretches.plan(steps, self.checkpoints, self.p.count, trail, size)
-        stretches.run(plan, steps, len(self.saved_times), buffers, self._run)
+    def _plan(self, report: Tensor) -> Plan:
+        """What is kept on the way back of a run without a tape."""
+        assert self.stretches is not None and self.checkpoints is not None
+        size = self.like.element_size()
+        trail = 0 if self.known else 2 * size + 4 * ("tape_new" in self.made.program.buffers)
+        return self.stretches.plan(self._most(report), self.checkpoints, self.p.count, trail, size)
+
+    def _most(self, report: Tensor) -> int:
+        """The steps of the trajectory that took most."""
+        return self.count_of_steps if self.known else max(int(report[0].max()), 1)
 
     # ------------------------------------------------------------ the solution
 

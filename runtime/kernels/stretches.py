@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels.request import Made
-from ndl.runtime.recompute import Checkpoints, Plan, plan, schedule
+from ndl.runtime.recompute import Checkpoints, Plan, plan, schedule, too_little
 from torch import Tensor
 
 Launch = Callable[[Made, dict[str, Tensor]], None]
@@ -39,11 +38,7 @@ class Stretches:
         rooms = int((asked.memory - known) // (size * count))
         found = plan(steps, rooms, state, row)
         if found is None:
-            least = known + row * size * count
-            raise SettingError(
-                f"`checkpoint(memory={asked.memory:g})` is too little: {count} trajectories of {steps} steps "
-                f"need {least:.3g} bytes at the least"
-            )
+            raise too_little(asked.memory, known + row * size * count)
         return found
 
     def run(self, made: Plan, steps: int, slots: int, buffers: dict[str, Tensor], launch: Launch) -> None:

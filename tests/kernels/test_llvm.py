@@ -134,6 +134,25 @@ def test_a_kernel_is_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch:
     assert list((tmp_path / "cpu").iterdir()) == [file]
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "foreign"])
+def test_a_damaged_file_is_compiled_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NDL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cpu_engine, "_loaded", {})
+    given = buffers(5)
+    wanted = run(rotation(), 4, given, 5)["last"]
+    (file,) = (tmp_path / "cpu").iterdir()
+    whole = file.read_bytes()
+    broken = bytearray(whole)
+    broken[len(whole) // 2] ^= 255
+    found = {"empty": b"", "cut": whole[: len(whole) // 2], "changed": bytes(broken), "foreign": b"\x7fELF" * 99}
+    file.write_bytes(found[damage])
+    monkeypatch.setattr(cpu_engine, "_loaded", {})
+    np.testing.assert_array_equal(run(rotation(), 4, given, 5)["last"], wanted)
+    assert file.read_bytes() == whole, "the file is whole again"
+
+
 def test_many_at_once_share_a_cache(tmp_path: Path) -> None:
     """Processes that compile the same kernel at the same time leave one whole file."""
     code = "from test_llvm import *\ngiven = buffers(5); print(run(rotation(), 4, given, 5)['last'].sum())\n"
