@@ -65,8 +65,7 @@ class GridPath(Path):
         code.buffer("cells", "member", "inout")
 
     def start(self, t: Value) -> tuple[Place, list[Value]]:
-        zero = self.cells.whole(0)
-        return [zero], self.at(zero)
+        return self.resumed(self.cells.whole(0), t)
 
     def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
         k = self.code.op("add", place[0], self.cells.whole(1))

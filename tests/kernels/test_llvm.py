@@ -146,7 +146,12 @@ def test_a_damaged_file_is_compiled_again(
     whole = file.read_bytes()
     broken = bytearray(whole)
     broken[len(whole) // 2] ^= 255
-    found = {"empty": b"", "cut": whole[: len(whole) // 2], "changed": bytes(broken), "foreign": b"\x7fELF" * 99}
+    found = {
+        "empty": b"",
+        "cut": whole[: len(whole) // 2],
+        "changed": bytes(broken),
+        "foreign": b"\x7fELF" * 99,
+    }
     file.write_bytes(found[damage])
     monkeypatch.setattr(cpu_engine, "_loaded", {})
     np.testing.assert_array_equal(run(rotation(), 4, given, 5)["last"], wanted)
