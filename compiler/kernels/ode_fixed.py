@@ -3,8 +3,9 @@
 Tables: `times` (start of each step), `sizes`, `thetas` (where in its step each saved time stands), `until`
 (how many saved times there are up to the start, then up to each step's end), `counts` (steps, saved times).
 Row r of `saved` is component r % n of saved time r // n, n counting what the method notes; `tape` has the
-state at the start of each step and what the method keeps. Rows of `report` are as for adaptive steps. Where
-an iteration fails, or something that must hold does not, the state is no number from there on.
+state at the start of each step and what the method keeps; with `trail` there are checkpoints instead (see
+`stretches`). Rows of `report` are as for adaptive steps. Where an iteration fails, or something that must
+hold does not, the state is no number from there on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.kept import keep
-from ndl.compiler.kernels.rows import state_names, store_rows, title
+from ndl.compiler.kernels.rows import MARKS, checkpoint, state_names, store_rows, title
 from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
 
 TABLES = (("times", "real"), ("sizes", "real"), ("thetas", "real"), ("until", "i32"), ("counts", "i32"))
@@ -39,6 +40,10 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         code.buffer("kept", "kept", "out")
     if variant.undone:
         code.buffer("carry", "member", "out")
+    if variant.trail:
+        code.buffer("states", "member", "out")
+        for name in MARKS:
+            code.buffer(name, "table", "in", "i32")
     with code.block(shared=True) as entry:
         field.load_shared()
         steps = code.load("counts", 0)
@@ -52,11 +57,15 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         x = numbers(code, x, field.holds(t0, x))
         carry = stepper.begin(t0, x, None)
         slot = _save_start(code, [*x, *stepper.noted(carry)]) if variant.save else zero(0, "i32")
-        begin.yields = (*x, *carry, zero(0, "i32"), slot, zero(0, "i32"), *mine)
+        marks = [zero(0, "i32")] if variant.trail else []
+        begin.yields = (*x, *carry, zero(0, "i32"), slot, zero(0, "i32"), *marks, *mine)
     with code.block([v.type for v in begin.yields]) as step:
         x, carry = list(step.params[:n]), list(step.params[n : n + len(own)])
         k, slot, evaluations, *rest = step.params[n + len(own) :]
+        marks, rest = rest[: len(marks)], rest[len(marks) :]
         field.carry_own(rest)
+        if variant.trail:
+            marks = [checkpoint(code, k, marks[0], [*x, *stepper.held(carry)])]
         t, h = code.load("times", k), code.load("sizes", k)
         made = stepper.attempt(t, h, x, carry)
         if variant.kept and variant.kept.width:
@@ -71,7 +80,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
         after = code.op("add", k, code.const(1, "i32"))
         evaluations = code.op("add", evaluations, made.cost)
         done = code.op("ge", after, steps)
-        step.yields = (*made.x1, *made.taken, after, slot, evaluations, *rest, done)
+        step.yields = (*made.x1, *made.taken, after, slot, evaluations, *marks, *rest, done)
     with code.block([v.type for v in begin.yields]) as finish:
         noted = stepper.noted(finish.params[n : n + len(own)])
         for i, v in enumerate([*finish.params[:n], *noted]):
@@ -83,7 +92,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
             code.store("report", i, v)
     return code.kernel(
         f"{model.name}_{stepper.name}_fixed", entry, begin, step, finish, even=True,
-        carried=(*names, *own, "k", "slot", "evaluations", *field.carried),
+        carried=(*names, *own, "k", "slot", "evaluations", *["mark"] * variant.trail, *field.carried),
         doc=title(model, stepper.name, "fixed steps"),
     )  # fmt: skip
 

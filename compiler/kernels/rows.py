@@ -45,6 +45,21 @@ def load_rows(code: Code, buffer: str, k: Value, n: int) -> list[Value]:
     return [code.load(buffer, _row(code, k, n, i)) for i in range(n)]
 
 
+MARKS = ("marks", "places")
+"""Tables that say before which steps a checkpoint is written, and where; they end with one that never comes."""
+
+
+def checkpoint(code: Code, k: Value, mark: Value, values: Sequence[Value]) -> Value:
+    """Write a checkpoint of `values` where one is due before step k; the number of the next one."""
+    due = code.op("eq", code.load("marks", mark), k)
+
+    def write() -> list[Value]:
+        store_rows(code, "states", code.load("places", mark), values)
+        return [code.op("add", mark, code.const(1, "i32"))]
+
+    return code.when(due, write, [mark])[0]
+
+
 def gather(
     code: Code, dense: Dense, x1: Sequence[Value], slot: Value, slots: Slots
 ) -> tuple[Value, dict[Value, Value]]:

@@ -25,7 +25,7 @@ class Variant:
     of time, `vector` says that there is a tolerance for each state; `kept` are the arrays that a run leaves
     to its adjoint, None asks the adjoint for which it reads; `drivers` says that the derivative is also by
     the coefficients of paths, `undone` that steps are undone on the way back, which starts from what is
-    carried at the end. `trail`: of adaptive steps, what it takes to take them again from a checkpoint."""
+    carried at the end. `trail`: the run leaves what it takes to take steps again from checkpoints."""
 
     precision: str
     adaptive: bool

@@ -1,9 +1,9 @@
 """Stretches of a run: taken again from a checkpoint, and their derivatives.
 
-A run with checkpoints leaves the times and sizes of its accepted steps, and no states. On the way back the
-runtime has stretches of steps taken again from a checkpoint, some of which leave checkpoints themselves; the
-last steps of a stretch leave rows of a tape, and these are differentiated. All trajectories take step k
-together; those that have fewer steps wait.
+A run with checkpoints leaves the times and sizes of its accepted steps, and where these were known beforehand
+the first checkpoints. On the way back the runtime has stretches of steps taken again from a checkpoint, some
+of which leave checkpoints themselves; the last steps of a stretch leave rows of a tape, and these are
+differentiated. All trajectories take step k together; those that have fewer steps wait.
 
 Table `stretch`: the first step and the one after the last, where the checkpoint of the first stands (-1: the
 run starts there), the first step on the tape. Before step `marks[i]`, checkpoint `places[i]` is written; the
@@ -20,7 +20,7 @@ from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.kept import keep
 from ndl.compiler.kernels.ode_adjoint import Backward, prepare
 from ndl.compiler.kernels.ode_fixed import TABLES
-from ndl.compiler.kernels.rows import load_rows, state_names, store_rows, title
+from ndl.compiler.kernels.rows import MARKS, checkpoint, load_rows, state_names, store_rows, title
 from ndl.compiler.kernels.stepper import Stepper, Variant
 
 
@@ -51,7 +51,7 @@ class _Again:
         else:
             for name, type in TABLES:
                 code.buffer(name, "table", "in", type)
-        for name in ("stretch", "marks", "places"):
+        for name in ("stretch", *MARKS):
             code.buffer(name, "table", "in", "i32")
         code.buffer("x0", "member", "in")
         code.buffer("states", "member", "inout")
@@ -107,14 +107,7 @@ class _Again:
             carried[:n], carried[n : n + own], carried[n + own : n + own + 2], carried[n + own + 2 :]
         )  # fmt: skip
         self.field.carry_own(mine)
-        due = code.op("eq", code.load("marks", mark), k)
-
-        def write() -> list[Value]:
-            place = code.load("places", mark)
-            store_rows(code, "states", place, [*x, *self.stepper.held(carry)])
-            return [code.op("add", mark, self.whole(1))]
-
-        (after,) = code.when(due, write, [mark])
+        after = checkpoint(code, k, mark, [*x, *self.stepper.held(carry)])
         if self.v.adaptive:
             live = code.op("lt", k, code.load("report", 0))
             moved = code.when(live, lambda: self.step(k, x, carry), [*x, *carry])

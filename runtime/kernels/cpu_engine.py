@@ -1,10 +1,9 @@
 """Kernels on the CPU: LLVM IR to machine code, kept on disk by content, called by threads.
 
 The cache holds object files under a name made of the text, the processor and the compiler's version; they are
-written beside their place and moved there, so that any number of processes may share it. One that is damaged is
-compiled again. Its folder is
-`$NDL_CACHE_DIR`, else `$XDG_CACHE_HOME/ndl`, else `~/.cache/ndl`; a folder that cannot be written is done
-without.
+written beside their place and moved there, so that any number of processes may share it. One
+that is damaged is compiled again. Its folder is `$NDL_CACHE_DIR`, else `$XDG_CACHE_HOME/ndl`, else
+`~/.cache/ndl`; a folder that cannot be written is done without.
 """
 
 from __future__ import annotations
@@ -150,7 +149,7 @@ def _load(program: Program, key: str) -> Compiled:
 
 
 def _read(file: Path) -> bytes | None:
-    """The object file that is kept; None where there is none, or a damaged one, which a loader would crash on."""
+    """The object file that is kept; None where there is none, or a damaged one, on which a loader crashes."""
     try:
         whole = file.read_bytes()
     except OSError:

@@ -111,7 +111,7 @@ class KernelRun:
             keep=whole and self.known and target == "cpu",
             watch=watch,
             drivers=drivers.wanted,
-            trail=self.checkpoints is not None and not self.known,
+            trail=self.checkpoints is not None,
         )
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])
@@ -229,6 +229,7 @@ class KernelRun:
         new = self.like.new_empty
         slots = len(self.saved_times)
         lease: Lease | None = None
+        plan: Plan | None = None
         buffers = {
             **self.tables,
             **self._more(),
@@ -245,15 +246,19 @@ class KernelRun:
             lease = Lease(self.like, self.kept_room)
             if self.request.undone:
                 buffers["carry"] = new(max(self.made.memory, 1), b)
+            if self.stretches is not None:
+                plan = self._plan(buffers["report"])
+                buffers |= self.stretches.marks(plan, self.count_of_steps, buffers["x0"])
             self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
             buffers["ended"] = new(2, b)
             self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
-        over = ("last", "carry", "x0") if self.request.undone else ("x0",) if self.stretches else ()
+        over = ("last", "carry", "x0") if self.request.undone else ("x0", "states") if self.stretches else ()
         tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in over}
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
-        plan = self._plan(buffers["report"]) if self.stretches is not None else None
+        if self.stretches is not None and plan is None:
+            plan = self._plan(buffers["report"])
         ended = buffers.get("ended")
         return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, plan)
 
@@ -307,6 +312,7 @@ class KernelRun:
         rows = rows_of(made.weights)
         new = self.like.new_empty
         slots = len(self.saved_times)
+        states = found.tape.pop("states", None)  # a second way back finds other checkpoints there
         buffers = {
             **self.tables,
             **self._more(backward=True),
@@ -335,7 +341,7 @@ class KernelRun:
         else:
             buffers["grads"] = cotangents(grad_last, made, rows, n)
             assert found.plan is not None
-            self.stretches.run(found.plan, self._most(found.report), slots, buffers, self._run)
+            self.stretches.run(found.plan, self._most(found.report), slots, buffers, self._run, states)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
         grads = unpacked(of, values, made.weights, wanted)

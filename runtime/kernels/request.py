@@ -57,7 +57,7 @@ class Request:
     uneven: bool = False
     undone: bool = False
     trail: bool = False
-    """Adaptive steps leave their times and sizes, from which they can be taken again."""
+    """The run leaves what steps are taken again from: times and sizes of adaptive ones, else checkpoints."""
     stretch: bool = False
     """Not a whole run, but a stretch of one taken again from a checkpoint, or its derivative."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ndl.runtime.kernels.request import Made
-from ndl.runtime.recompute import Checkpoints, Plan, plan, schedule, too_little
+from ndl.runtime.recompute import Checkpoints, Plan, Stretch, plan, schedule, too_little
 from torch import Tensor
 
 Launch = Callable[[Made, dict[str, Tensor]], None]
@@ -41,26 +41,46 @@ class Stretches:
             raise too_little(asked.memory, known + row * size * count)
         return found
 
-    def run(self, made: Plan, steps: int, slots: int, buffers: dict[str, Tensor], launch: Launch) -> None:
-        """From the cotangents `grads [G, B]` of the end to those of the start, in place."""
+    def marks(self, made: Plan, steps: int, x0: Tensor) -> dict[str, Tensor]:
+        """What a run of fixed steps takes to write the checkpoints from which the way back begins."""
+        stretch = next(schedule(-(-steps // made.rows), made.places))
+        return {**_marked(stretch, made.rows, x0.device), "states": self._states(made, x0)}
+
+    def _states(self, made: Plan, x0: Tensor) -> Tensor:
+        return x0.new_empty(max(made.places, 1) * self.again.held, x0.shape[1])
+
+    def run(
+        self, made: Plan, steps: int, slots: int, buffers: dict[str, Tensor], launch: Launch,
+        states: Tensor | None = None,
+    ) -> None:  # fmt: skip
+        """From the cotangents `grads [G, B]` of the end to those of the start, in place. `states` are the
+        checkpoints that the run has written, which others will take the place of."""
         x0 = buffers["x0"]
-        count, device = x0.shape[1], x0.device
-        rows = min(made.rows, steps)
-        buffers["states"] = x0.new_empty(max(made.places, 1) * self.again.held, count)
-        buffers["tape"] = x0.new_empty(rows * self.again.width, count)
+        count, device, rows = x0.shape[1], x0.device, made.rows
+        buffers["states"] = self._states(made, x0) if states is None else states
+        buffers["tape"] = x0.new_empty(min(rows, steps) * self.again.width, count)
         buffers["due"] = torch.full((1, count), slots, dtype=torch.int32, device=device)
-
-        def table(*values: int) -> Tensor:
-            return torch.from_numpy(np.array(values, dtype=np.int32)).to(device)
-
-        for s in schedule(-(-steps // rows), made.places):
-            first, taped, end = s.first * rows, s.last * rows, min((s.last + 1) * rows, steps)
-            buffers["stretch"] = table(first, end, s.source, taped)
-            buffers["marks"] = table(*(at * rows for at, _ in s.marks), -1)
-            buffers["places"] = table(*(place for _, place in s.marks), -1)
+        for number, s in enumerate(schedule(-(-steps // rows), made.places)):
+            if number == 0 and states is not None and s.marks:
+                s = Stretch(*s.marks[-1], (), s.last)
+            taped, end = s.last * rows, min((s.last + 1) * rows, steps)
+            buffers |= _marked(s, rows, device)
+            buffers["stretch"] = _table(device, s.first * rows, end, s.source, taped)
             launch(self.again, buffers)
-            buffers["stretch"] = table(taped, end)
+            buffers["stretch"] = _table(device, taped, end)
             launch(self.back, buffers)
+
+
+def _marked(stretch: Stretch, rows: int, device: torch.device) -> dict[str, Tensor]:
+    """The tables `marks` and `places` of a stretch of stretches of `rows` steps."""
+    return {
+        "marks": _table(device, *(at * rows for at, _ in stretch.marks), -1),
+        "places": _table(device, *(place for _, place in stretch.marks), -1),
+    }
+
+
+def _table(device: torch.device, *values: int) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.int32)).to(device)
 
 
 def cotangents(grad_last: Tensor, made: Made, rows: Mapping[str, int], n: int) -> Tensor:
