@@ -46,7 +46,7 @@ def load_rows(code: Code, buffer: str, k: Value, n: int) -> list[Value]:
 
 
 MARKS = ("marks", "places")
-"""Tables that say before which steps a checkpoint is written, and where; they end with one that never comes."""
+"""Before which steps a checkpoint is written, and where; the tables end with a step that never comes."""
 
 
 def checkpoint(code: Code, k: Value, mark: Value, values: Sequence[Value]) -> Value:
