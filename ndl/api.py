@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.source import Source
+from ndl.runtime.opaque import opaque
 
 if TYPE_CHECKING:
     from ndl.runtime.history import TrainResult
@@ -74,6 +75,7 @@ def _load(
     )
 
 
+@opaque
 def solve(
     model: Model | type[Model],
     *,

@@ -9,11 +9,14 @@ from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels.choose import by_kernel
 from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
+from ndl.runtime.opaque import opaque
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.earlier import refuse_exact
+from ndl.runtime.surroundings import exact_arithmetic, refuse_surroundings
 
 
+@opaque
 def solve(
     model: Model,
     *,
@@ -36,6 +39,7 @@ def solve(
     'torch', 'cpu' (a kernel) or 'auto'.
     Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
     """
+    refuse_surroundings()
     problem = Problem.make(
         model,
         span=span,
@@ -50,7 +54,8 @@ def solve(
         data_times=data_times,
         backend=backend,
     )
-    return dispatch(problem)
+    with exact_arithmetic(problem.device):
+        return dispatch(problem)
 
 
 def dispatch(problem: Problem) -> Solution:

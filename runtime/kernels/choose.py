@@ -13,6 +13,7 @@ from ndl.runtime.sde import stepper_of as noisy_stepper_of
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.pace import fixed_step
+from ndl.runtime.surroundings import transforms
 
 MANY = 16
 """Members from which `auto` takes a kernel: below that, a compilation costs more than it brings."""
@@ -60,6 +61,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
         (problem.t0 == problem.t1, "the span is empty"),
+        (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
     ):
         if found:
             raise NoKernel(why)

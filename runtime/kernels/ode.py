@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.errors import SettingError
 from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import Ended, explained
@@ -31,7 +32,6 @@ from ndl.runtime.stepping.replay import Script
 from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import StepTable, fixed_table
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 FIRST_ROOM, FIRST_EVENTS = 256, 16
 """Rows of a tape, and of a record of events, whose length nobody knows yet."""
@@ -569,14 +569,33 @@ class _Solve(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         run.found = run.forward(x0, list(values))
         ctx.run, ctx.found = run, run.found
-        ctx.save_for_backward(*values)
+        ctx.save_for_backward(x0, drivers, *values)
         # the results would hold this context, which holds the run: it would wait for the collector
         return run.found.last.detach(), run.found.saved.detach()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_last: Tensor, grad_saved: Tensor) -> tuple[Any, ...]:
         wanted = list(ctx.needs_input_grad[3:])
-        values = list(ctx.saved_tensors)
-        grad_x0, grad_drivers, grads = ctx.run.backward(ctx.found, values, grad_last, grad_saved, wanted)
-        return None, grad_x0, grad_drivers, *grads
+        x0, drivers, *values = ctx.saved_tensors
+        with torch.no_grad():
+            found = ctx.run.backward(ctx.found, values, grad_last, grad_saved, wanted)
+        grad_x0, grad_drivers, grads = found
+        made = (grad_x0, grad_drivers, *grads)
+        if torch.is_grad_enabled():
+            made = _Once.apply(len(made), *made, grad_last, grad_saved, x0, drivers, *values)  # type: ignore[no-untyped-call]
+        return None, *made
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that have none themselves: the first `count` of the tensors, as functions of the others."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tuple(None if t is None else t.clone() for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise SettingError(
+            "the gradient of a run by a kernel has no gradient itself",
+            help="write `backend = torch` for second derivatives",
+        )

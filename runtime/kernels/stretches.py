@@ -60,6 +60,9 @@ class Stretches:
         buffers["states"] = self._states(made, x0) if states is None else states
         buffers["tape"] = x0.new_empty(min(rows, steps) * self.again.width, count)
         buffers["due"] = torch.full((1, count), slots, dtype=torch.int32, device=device)
+        # whether a kernel adds to sums or writes them anew is its printer's business
+        sums = [buffers[name] for name in self.back.program.buffers if name == "grad_nets"]
+        totals = [torch.zeros_like(s) for s in sums]
         for number, s in enumerate(schedule(-(-steps // rows), made.places)):
             if number == 0 and states is not None and s.marks:
                 s = Stretch(*s.marks[-1], (), s.last)
@@ -69,6 +72,11 @@ class Stretches:
             launch(self.again, buffers)
             buffers["stretch"] = _table(device, taped, end)
             launch(self.back, buffers)
+            for total, part in zip(totals, sums):
+                total += part
+                part.zero_()
+        for total, part in zip(totals, sums):
+            part.copy_(total)
 
 
 def _marked(stretch: Stretch, rows: int, device: torch.device) -> dict[str, Tensor]:
