@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ndl.compiler.diagnostics import NDLError
@@ -288,6 +293,23 @@ def test_the_interpreter_agrees(name: str, method: str, monkeypatch: pytest.Monk
     wanted = run(program, name, method, "discrete", **given)[1]
     monkeypatch.setattr(Compiled, "run", interpreted)
     close(run(program, name, method, "checkpoint(2)", **given)[1], wanted, 1e-11)
+
+
+def test_triton_agrees(tmp_path: Path) -> None:
+    """Its kernels, interpreted by a process of their own, take several stretches."""
+    here, file = Path(__file__).parent, tmp_path / "found.npz"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
+    done = subprocess.run(
+        [sys.executable, here / "triton_checkpoints_worker.py", file], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = np.load(file)
+    keys = [key for key in found.files if "/triton/" in key]
+    assert len(keys) > 10
+    for key in keys:
+        wanted = found[key.replace("/triton/", "/cpu/")]
+        bound = 1e-12 * float(np.abs(wanted).max())
+        np.testing.assert_allclose(found[key], wanted, rtol=0, atol=bound, err_msg=key)
 
 
 # ---------------------------------------------------------------- memory
