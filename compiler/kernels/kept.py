@@ -69,8 +69,9 @@ class Recall:
 
 def wanted(kernel: Kernel) -> Kept:
     """What an adjoint in which every array is recalled reads."""
-    extents = {i.attr("at"): extent_of(i.results[0].type) or 0 for i in kernel.step.body if i.op == "recall"}
-    counts = {i.attr("width") for i in kernel.step.body if i.op == "recall"}
+    recalls = [i for i in kernel.step.walk() if i.op == "recall"]
+    extents = {i.attr("at"): extent_of(i.results[0].type) or 0 for i in recalls}
+    counts = {i.attr("width") for i in recalls}
     offsets, width = [], 0
     for number in sorted(extents):
         offsets.append((number, width))

@@ -122,12 +122,13 @@ class _Again:
         t, h = start_of(self, k)
         if self.v.adaptive and stepper.renews:
             carry = stepper.renewed(carry, code.op("to_bool", code.load("tape_new", k)))
-        made = stepper.attempt(t, h, x, carry)
         row = code.op("sub", k, self.taped)
         on_tape = code.op("ge", row, self.whole(0))
+        place = code.op("select", on_tape, row, self.whole(0))
+        made = stepper.attempt(t, h, x, carry)
         if self.v.kept and self.v.kept.width:
             # what comes before the tape is written over
-            keep(code, self.v.kept, made.since, code.op("select", on_tape, row, self.whole(0)))
+            keep(code, self.v.kept, made.since, place)
 
         def write() -> list[Value]:
             store_rows(code, "tape", row, [*made.x0, *stepper.kept(made)])

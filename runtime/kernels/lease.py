@@ -6,6 +6,9 @@ import threading
 
 from torch import Tensor
 
+KEPT = 1 << 26
+"""Reals that a run may keep for its derivative, besides its tape: beyond, they are computed again."""
+
 _spare: dict[object, Tensor] = {}
 _lock = threading.Lock()
 

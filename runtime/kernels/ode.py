@@ -14,15 +14,15 @@ from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import Ended, explained
 from ndl.runtime.kernels.launch import launch, portions
-from ndl.runtime.kernels.lease import Lease
+from ndl.runtime.kernels.lease import KEPT, Lease
 from ndl.runtime.kernels.record import Record, saved_until
 from ndl.runtime.kernels.request import KernelSource, Made, Request
-from ndl.runtime.kernels.stretches import Stretches, cotangents
+from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.memory import refuse_tape
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
-from ndl.runtime.recompute import Plan, checkpoints_of
+from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
@@ -35,9 +35,6 @@ from torch import Tensor
 
 FIRST_ROOM, FIRST_EVENTS = 256, 16
 """Rows of a tape, and of a record of events, whose length nobody knows yet."""
-
-KEPT = 1 << 26
-"""Reals that a run may keep for its derivative, besides its tape: beyond, they are computed again."""
 
 UNMET = 3
 """The status of a trajectory for which something does not hold (`ndl.compiler.kernels.control`)."""
@@ -62,7 +59,7 @@ class Found:
     kept: Lease | None = None
     ended: Tensor | None = None
     events: dict[str, Tensor] = field(default_factory=dict)
-    plan: Plan | None = None
+    way: Way | None = None
 
 
 class KernelRun:
@@ -123,7 +120,7 @@ class KernelRun:
             self.made = self._make(self.request)
         # a run whose derivative has no kernel goes by torch as a whole
         self.back = self._make(replace(self.request, backward=True, tape=False)) if whole else None
-        self.stretches = self._stretches() if self.checkpoints is not None else None
+        self.stretches = self._stretches(target) if self.checkpoints is not None else []
         self.tables = self._fixed_tables() if self.known else self._adaptive_tables()
 
     def _requested(self, request: Request) -> Request:
@@ -145,10 +142,16 @@ class KernelRun:
             raise NoKernel(made)
         return made
 
-    def _stretches(self) -> Stretches:
-        again = replace(self.request, stretch=True, trail=False, save=False)
-        back = replace(self.request, stretch=True, trail=False, backward=True)
-        return Stretches(self._make(again), self._make(back))
+    def _stretches(self, target: str) -> list[Stretches]:
+        """The kernels for a way back without a tape. Arrays of nets are kept where the memory is given."""
+        assert self.checkpoints is not None
+        keeps = [False, True] if self.checkpoints.memory is not None and target == "cpu" else [False]
+        found = []
+        for keep in keeps:
+            request = replace(self.request, stretch=True, trail=False, keep=keep)
+            again, back = replace(request, tape=True), replace(request, backward=True)
+            found.append(Stretches(self._make(again), self._make(back)))
+        return [s for s in found if s is found[0] or s.again.kept]
 
     @property
     def kept_room(self) -> int:
@@ -229,7 +232,7 @@ class KernelRun:
         new = self.like.new_empty
         slots = len(self.saved_times)
         lease: Lease | None = None
-        plan: Plan | None = None
+        way: Way | None = None
         buffers = {
             **self.tables,
             **self._more(),
@@ -246,9 +249,9 @@ class KernelRun:
             lease = Lease(self.like, self.kept_room)
             if self.request.undone:
                 buffers["carry"] = new(max(self.made.memory, 1), b)
-            if self.stretches is not None:
-                plan = self._plan(buffers["report"])
-                buffers |= self.stretches.marks(plan, self.count_of_steps, buffers["x0"])
+            if self.stretches:
+                way = self._way(buffers["report"])
+                buffers |= way.marks(buffers["x0"])
             self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
             buffers["ended"] = new(2, b)
@@ -257,10 +260,10 @@ class KernelRun:
         over = ("last", "carry", "x0") if self.request.undone else ("x0", "states") if self.stretches else ()
         tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in over}
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
-        if self.stretches is not None and plan is None:
-            plan = self._plan(buffers["report"])
+        if self.stretches and way is None:
+            way = self._way(buffers["report"])
         ended = buffers.get("ended")
-        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, plan)
+        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, way)
 
     def _with_room(self, buffers: dict[str, Tensor], slots: int) -> None:
         """Run the kernel; where the room for the tape or the record of events was too small, once more."""
@@ -306,7 +309,7 @@ class KernelRun:
         self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         """The cotangents of x0 `[B, n]`, of the coefficients of paths and of the weights."""
-        made = self.back if self.stretches is None else self.stretches.back
+        made = self.back if found.way is None else found.way.kernels.back
         assert made is not None
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
@@ -336,27 +339,23 @@ class KernelRun:
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         if found.kept is not None:
             buffers["kept"] = found.kept.buffer
-        if self.stretches is None:
+        if found.way is None:
             self._run(made, buffers)
         else:
             buffers["grads"] = cotangents(grad_last, made, rows, n)
-            assert found.plan is not None
-            self.stretches.run(found.plan, self._most(found.report), slots, buffers, self._run, states)
+            found.way.run(slots, buffers, self._run, states)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
         grads = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), grads
 
-    def _plan(self, report: Tensor) -> Plan:
+    def _way(self, report: Tensor) -> Way:
         """What is kept on the way back of a run without a tape."""
-        assert self.stretches is not None and self.checkpoints is not None
+        assert self.checkpoints is not None
         size = self.like.element_size()
+        steps = self.count_of_steps if self.known else max(int(report[0].max()), 1)
         trail = 0 if self.known else 2 * size + 4 * ("tape_new" in self.made.program.buffers)
-        return self.stretches.plan(self._most(report), self.checkpoints, self.p.count, trail, size)
-
-    def _most(self, report: Tensor) -> int:
-        """The steps of the trajectory that took most."""
-        return self.count_of_steps if self.known else max(int(report[0].max()), 1)
+        return Way.of(self.stretches, self.checkpoints, Bill(steps, self.p.count, size, trail))
 
     # ------------------------------------------------------------ the solution
 

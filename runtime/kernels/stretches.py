@@ -6,13 +6,14 @@ The kernels are those of `ndl.compiler.kernels.stretches`, the order of stretche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ndl.runtime.kernels.lease import KEPT, Lease
 from ndl.runtime.kernels.request import Made
-from ndl.runtime.recompute import Checkpoints, Plan, Stretch, plan, schedule, too_little
+from ndl.runtime.recompute import Checkpoints, Plan, Stretch, cost, plan, schedule, too_little
 from torch import Tensor
 
 Launch = Callable[[Made, dict[str, Tensor]], None]
@@ -20,48 +21,92 @@ Launch = Callable[[Made, dict[str, Tensor]], None]
 
 @dataclass(frozen=True)
 class Stretches:
-    """Kernels that take a stretch again, and back."""
+    """Kernels that take a stretch again, and back. Where the first leaves arrays to the second (`Made.kept`),
+    their layers are not computed a third time."""
 
     again: Made
     back: Made
 
-    def plan(self, steps: int, asked: Checkpoints, count: int, trail: int, size: int) -> Plan:
-        """What to keep of `steps` steps of `count` trajectories. `trail` bytes a step and trajectory are for
-        its time and size, `size` is that of a number. Raises `SettingError` where the memory is too small."""
+    def kept(self, count: int, rows: int) -> int:
+        """How many reals the arrays of `rows` steps are, in whole blocks of lanes."""
+        lanes = self.again.program.lanes
+        return self.again.kept * -(-count // lanes) * lanes * rows
+
+    def states(self, plan: Plan, x0: Tensor) -> Tensor:
+        """Room for the checkpoints of a plan."""
+        return x0.new_empty(max(plan.places, 1) * self.again.held, x0.shape[1])
+
+
+@dataclass(frozen=True)
+class Bill:
+    """A run to be gone back: its `steps`, how many trajectories, bytes of a number and, for each step and
+    trajectory, of what is known of that."""
+
+    steps: int
+    count: int
+    size: int
+    trail: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way back of a run: by which kernels, and what they keep."""
+
+    kernels: Stretches
+    plan: Plan
+    steps: int
+
+    @staticmethod
+    def of(choices: Sequence[Stretches], asked: Checkpoints, bill: Bill) -> Way:
+        """The way that computes least. Raises `SettingError` where the memory is too small."""
         if asked.states is not None:
-            found = plan(steps, asked.states)
+            found = plan(bill.steps, asked.states)
             assert found is not None
-            return found
+            return Way(choices[0], found, bill.steps)
         assert asked.memory is not None
-        state, row = self.again.held, self.again.width
-        known = steps * trail * count
-        rooms = int((asked.memory - known) // (size * count))
-        found = plan(steps, rooms, state, row)
-        if found is None:
-            raise too_little(asked.memory, known + row * size * count)
-        return found
+        known = bill.steps * bill.trail * bill.count
+        rooms = int((asked.memory - known) // (bill.size * bill.count))
+        ways = []
+        for kernels in choices:
+            kept = -(-kernels.kept(bill.count, 1) // bill.count)
+            found = plan(bill.steps, rooms, kernels.again.held, kernels.again.width + kept)
+            if found is not None and kernels.kept(bill.count, found.rows) <= KEPT:
+                ways.append(Way(kernels, found, bill.steps))
+        if not ways:
+            least = known + choices[0].again.width * bill.size * bill.count
+            raise too_little(asked.memory, least)
+        return min(ways, key=lambda way: way.effort)
 
-    def marks(self, made: Plan, steps: int, x0: Tensor) -> dict[str, Tensor]:
+    @property
+    def effort(self) -> int:
+        """How many steps are computed again, those of the adjoint counted where it computes them too; to
+        begin a stretch is like a step more."""
+        rows, steps = self.plan.rows, self.steps
+        length = -(-steps // rows)
+        again = cost(length, self.plan.places + 1) * rows + length
+        return again if self.kernels.again.kept else again + steps
+
+    def marks(self, x0: Tensor) -> dict[str, Tensor]:
         """What a run of fixed steps takes to write the checkpoints from which the way back begins."""
-        stretch = next(schedule(-(-steps // made.rows), made.places))
-        return {**_marked(stretch, made.rows, x0.device), "states": self._states(made, x0)}
-
-    def _states(self, made: Plan, x0: Tensor) -> Tensor:
-        return x0.new_empty(max(made.places, 1) * self.again.held, x0.shape[1])
+        stretch = next(schedule(-(-self.steps // self.plan.rows), self.plan.places))
+        tables = _marked(stretch, self.plan.rows, x0.device)
+        return {**tables, "states": self.kernels.states(self.plan, x0)}
 
     def run(
-        self, made: Plan, steps: int, slots: int, buffers: dict[str, Tensor], launch: Launch,
-        states: Tensor | None = None,
-    ) -> None:  # fmt: skip
+        self, slots: int, buffers: dict[str, Tensor], launch: Launch, states: Tensor | None = None
+    ) -> None:
         """From the cotangents `grads [G, B]` of the end to those of the start, in place. `states` are the
         checkpoints that the run has written, which others will take the place of."""
+        made, steps, again, back = self.plan, self.steps, self.kernels.again, self.kernels.back
+        lease = Lease(buffers["x0"], self.kernels.kept(buffers["x0"].shape[1], made.rows))
+        buffers["kept"] = lease.buffer
         x0 = buffers["x0"]
         count, device, rows = x0.shape[1], x0.device, made.rows
-        buffers["states"] = self._states(made, x0) if states is None else states
-        buffers["tape"] = x0.new_empty(min(rows, steps) * self.again.width, count)
+        buffers["states"] = self.kernels.states(made, x0) if states is None else states
+        buffers["tape"] = x0.new_empty(min(rows, steps) * again.width, count)
         buffers["due"] = torch.full((1, count), slots, dtype=torch.int32, device=device)
         # whether a kernel adds to sums or writes them anew is its printer's business
-        sums = [buffers[name] for name in self.back.program.buffers if name == "grad_nets"]
+        sums = [buffers[name] for name in back.program.buffers if name == "grad_nets"]
         totals = [torch.zeros_like(s) for s in sums]
         for number, s in enumerate(schedule(-(-steps // rows), made.places)):
             if number == 0 and states is not None and s.marks:
@@ -69,9 +114,9 @@ class Stretches:
             taped, end = s.last * rows, min((s.last + 1) * rows, steps)
             buffers |= _marked(s, rows, device)
             buffers["stretch"] = _table(device, s.first * rows, end, s.source, taped)
-            launch(self.again, buffers)
+            launch(again, buffers)
             buffers["stretch"] = _table(device, taped, end)
-            launch(self.back, buffers)
+            launch(back, buffers)
             for total, part in zip(totals, sums):
                 total += part
                 part.zero_()

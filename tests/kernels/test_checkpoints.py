@@ -136,6 +136,7 @@ class Rooms:
 
     states: int = 0
     rows: int = 0
+    kept: int = 0
     launches: int = 0
 
 
@@ -143,23 +144,22 @@ class Rooms:
 def rooms(monkeypatch: pytest.MonkeyPatch) -> Rooms:
     """What the last way back had."""
     found = Rooms()
-    plain = stretches.Stretches.run
+    plain = stretches.Way.run
 
-    def noted(
-        self: Any, plan: Any, steps: int, slots: int, buffers: dict[str, Tensor], launch: Any, *more: Any
-    ) -> None:
+    def noted(way: Any, slots: int, buffers: dict[str, Tensor], launch: Any, *more: Any) -> None:
         def counted(made: Any, given: dict[str, Tensor]) -> None:
             launch(made, given)
-            count = given["x0"].shape[1]
-            assert given["tape"].numel() % (self.again.width * count) == 0
-            found.states = given["states"].numel() // (self.again.held * count) if plan.places else 0
-            found.rows = given["tape"].numel() // (self.again.width * count)
+            again, count = way.kernels.again, given["x0"].shape[1]
+            assert given["tape"].numel() % (again.width * count) == 0
+            found.states = given["states"].numel() // (again.held * count) if way.plan.places else 0
+            found.rows = given["tape"].numel() // (again.width * count)
+            found.kept = again.kept
             found.launches += 1
 
         found.launches = 0
-        plain(self, plan, steps, slots, buffers, counted, *more)
+        plain(way, slots, buffers, counted, *more)
 
-    monkeypatch.setattr(stretches.Stretches, "run", noted)
+    monkeypatch.setattr(stretches.Way, "run", noted)
     return found
 
 
@@ -319,11 +319,23 @@ def test_triton_agrees(tmp_path: Path) -> None:
 def test_a_budget_in_bytes(program: Any, name: str, method: str, rooms: Rooms) -> None:
     s, wanted = run(program, name, method, "discrete")
     steps, launches = int(s.stats.steps.max()), []
+    kept = []
     for bytes_ in (9_000 if "h=" in method else 50_000, 70_000, 10_000_000):
         close(run(program, name, method, f"checkpoint(memory={bytes_})")[1], wanted, 1e-12)
         launches.append(rooms.launches)
+        kept.append(rooms.kept > 0)
+    assert [kept[0], kept[-1]] == [False, name == "Node"], "layers are kept where there is room"
     assert launches == sorted(launches, reverse=True) and launches[0] > 2
     assert launches[-1] == 2 and rooms.rows == steps, "what fits is taken once"
+
+
+@pytest.mark.parametrize("save", ["end", "every 0.3"])
+def test_layers_kept_over_several_stretches(program: Any, save: str, rooms: Rooms) -> None:
+    """Of adaptive steps, too: those of trajectories that have ended are blank."""
+    s, wanted = run(program, "Node", "bosh3(rtol=1e-7)", "discrete", save=save)
+    assert len(set(s.stats.steps.tolist())) > 1
+    close(run(program, "Node", "bosh3(rtol=1e-7)", "checkpoint(memory=2e5)", save=save)[1], wanted, 1e-12)
+    assert rooms.kept > 0 and rooms.launches > 2 and rooms.rows < int(s.stats.steps.max())
 
 
 def test_a_budget_that_is_too_small(program: Any) -> None:

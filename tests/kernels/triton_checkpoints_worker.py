@@ -1,5 +1,7 @@
-"""Gradients by checkpoints from Triton kernels, interpreted: `python triton_checkpoints_worker.py FILE` writes
-`NAME/BACKEND/K`."""
+"""Gradients by checkpoints from Triton kernels, interpreted.
+
+`python triton_checkpoints_worker.py FILE` writes values and gradients, `NAME/BACKEND/K`.
+"""
 
 from __future__ import annotations
 

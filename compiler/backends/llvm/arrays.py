@@ -34,7 +34,7 @@ class Arrays:
         self.slot: dict[Value, int] = {}
         self.rows: dict[Value, str] = {}
         self.elsewhere: dict[Value, str] = {}
-        self.keeps = {i.args[1]: i for i in printer.kernel.step.body if i.op == "keep"}
+        self.keeps = {i.args[1]: i for i in printer.kernel.step.walk() if i.op == "keep"}
         self.copies: list[int] = []
         self.turned = 0
         self.texts: dict[str, str] = {}
