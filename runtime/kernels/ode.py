@@ -114,11 +114,14 @@ class KernelRun:
         alone = problem.on(x0=problem.x0[:1])
         self.table = fixed_table(alone, self.pace.step) if self.pace.step is not None else None
         self.request = self._requested(self.request)
+        if self.checkpoints is not None and self.checkpoints.memory is not None and self.known:
+            self._take_whole(self.checkpoints.memory)
         self.made = self._make(self.request)
         if self.kept_room > KEPT:
             self.request = replace(self.request, keep=False)
             self.made = self._make(self.request)
         # a run whose derivative has no kernel goes by torch as a whole
+        whole = problem.taped and self.checkpoints is None
         self.back = self._make(replace(self.request, backward=True, tape=False)) if whole else None
         self.stretches = self._stretches(target) if self.checkpoints is not None else []
         self.tables = self._fixed_tables() if self.known else self._adaptive_tables()
@@ -126,6 +129,16 @@ class KernelRun:
     def _requested(self, request: Request) -> Request:
         """The request with what only some kinds of run ask for."""
         return request
+
+    def _take_whole(self, memory: float) -> None:
+        """Do without checkpoints where the tape of fixed steps fits into so many bytes."""
+        for keep in (True, False) if self.request.target == "cpu" else (False,):
+            request = replace(self.request, tape=True, trail=False, keep=keep)
+            self.made = self._make(request)
+            reals = self.count_of_steps * self.made.width * self.p.count + self.kept_room
+            if reals * self.like.element_size() <= memory:
+                self.request, self.checkpoints = request, None
+                return
 
     def _more(self, backward: bool = False) -> dict[str, Tensor]:
         """Buffers that only some kinds of run have."""
