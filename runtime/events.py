@@ -248,7 +248,7 @@ class EventWatch:
                 if not now.any():
                     continue
                 turns = self._fired[k, ids].copy()
-                self._log(k, ids, now, t, steps)
+                self._log(k, ids, now, t, steps, due[k])
                 if event.stop:
                     self.stopped[ids[now]] = k
                     going = going & ~now
@@ -290,11 +290,12 @@ class EventWatch:
         self.run[anew] = 0
         self.since[anew] = t[rows & moved]
 
-    def _log(self, k: int, ids: Ints, rows: np.ndarray, t: Floats, steps: Ints) -> None:
+    def _log(self, k: int, ids: Ints, rows: np.ndarray, t: Floats, steps: Ints, due: np.ndarray) -> None:
         self.run[ids[rows]] += 1
         for i in np.nonzero(rows)[0]:
             turn = int(self._fired[k, ids[i]])
-            root = k in self.roots and not self._leapt[k, ids[i]]
+            # an event that a reset set off comes when that did
+            root = k in self.roots and bool(due[i]) and not self._leapt[k, ids[i]]
             self.firings.append(Firing(int(ids[i]), int(steps[i]), float(t[i]), k, root, turn))
         self._fired[k, ids[rows]] += 1
 

@@ -5,7 +5,8 @@ The counterpart of `ndl.runtime.events`, whose rules it must reproduce. What a t
 each root event may fire (`armed`) and which way it is to pass next (`turn`, for `crossing`), whether the step
 is the first after an event (`early`), how many events there were without progress in t, since when, the
 firings of each timed event, and all firings. Firing number r stands in row r of `event_t`, `event_step`
-(accepted steps before it) and `event_kind`; those beyond the room for them are counted, not kept.
+(accepted steps before it) and `event_kind`, with a tape also the state before it in `event_x`; those beyond
+the room for them are counted, not kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.roots import locate
+from ndl.compiler.kernels.rows import store_rows
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt, Dense
 
@@ -72,9 +74,10 @@ def unwatched(model: ModelIR) -> str:
 class Watch:
     """The events of a model. Raises `Unsupported` for those that kernels do not have."""
 
-    def __init__(self, field: Field, control: Control) -> None:
+    def __init__(self, field: Field, control: Control, taped: bool = False) -> None:
+        """`taped`: the state before each firing is kept, in `event_x`."""
         self.code: Code = field.code
-        self.field, self.control = field, control
+        self.field, self.control, self.taped = field, control, taped
         self.events = field.model.events
         kinds = [e.kind for e in self.events]
         reason = unwatched(field.model)
@@ -87,6 +90,8 @@ class Watch:
             self.code.buffer("event_t", "member", "out")
             for name in ("event_step", "event_kind"):
                 self.code.buffer(name, "member", "out", "i32")
+            if taped:
+                self.code.buffer("event_x", "member", "out")
 
     def __bool__(self) -> bool:
         return bool(self.events)
@@ -306,7 +311,7 @@ class Watch:
         event = self.events[k]
 
         def happens() -> list[Value]:
-            after = self._logged(k, t, sides, steps)
+            after = self._logged(k, t, x, sides, steps)
             if not event.resets:
                 return [*x, *g, *pending, *after.flat()]
             new = self.field.reset(k, t, x)
@@ -323,7 +328,7 @@ class Watch:
         parts = found[:n], found[n : n + roots], found[n + roots : n + roots + many]
         return list(parts[0]), list(parts[1]), list(parts[2]), self.sides(found[n + roots + many :])
 
-    def _logged(self, k: int, t: Value, sides: Sides, steps: Value) -> Sides:
+    def _logged(self, k: int, t: Value, x: Sequence[Value], sides: Sides, steps: Value) -> Sides:
         """A row of the record."""
         code, one = self.code, self._whole(1)
 
@@ -331,6 +336,8 @@ class Watch:
             code.store("event_t", sides.fired, t)
             code.store("event_step", sides.fired, steps)
             code.store("event_kind", sides.fired, self._whole(k))
+            if self.taped:
+                store_rows(code, "event_x", sides.fired, x)
             return []
 
         code.when(code.op("lt", sides.fired, self.room), write)

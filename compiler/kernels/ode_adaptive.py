@@ -5,7 +5,7 @@ Tables: `settings` (see `control`; for a grid `first` is its step), `times` (sav
 `pace`), `counts` (most steps, saved times, rows of the tape, of the record of events). Row r of `saved` is
 component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
 `tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
-(`tape_fresh`: whether it crosses a break); steps beyond the tape are counted, not kept. Rows of `report`:
+(where it ends, see `endings`); steps beyond the tape are counted, not kept. Rows of `report`:
 accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
 the size of the last attempt where the run could not go on.
 """
@@ -19,6 +19,7 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Control
+from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
@@ -60,7 +61,7 @@ class _Forward:
         paces = ProposedPace if stepper.proposes else ErrorPace
         pace = paces if variant.adaptive else GridPace
         self.pace: Pace = pace(code, stepper.slope, self.control, order)
-        self.watch = Watch(self.field, self.control)
+        self.watch = Watch(self.field, self.control, variant.tape)
         self.breaks = Breaks(stepper, self.control)
         self.locates = variant.adaptive and bool(self.breaks)
         code.buffer("counts", "table", "in", "i32")
@@ -74,6 +75,8 @@ class _Forward:
         if variant.tape:
             for name in ("tape", "tape_t", "tape_h", "tape_error"):
                 code.buffer(name, "member", "out")
+            if self.locates or self.watch:
+                code.buffer("tape_kind", "member", "out", "i32")
             if self.locates:
                 code.buffer("tape_fresh", "member", "out", "i32")
         names = state_names(model)
@@ -155,7 +158,8 @@ class _Forward:
             evaluations = code.op("add", evaluations, crossing.cost)
         accept = judged.accept
         if self.v.tape:
-            self.keep(accept, steps, made, judged.square, crossing)
+            self.keep(accept, steps, made, judged.square)
+        row, roots, timed = steps, list[tuple[int, Value]](), list[Value]()
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
         stopped = endless = code.const(False, "bool")
@@ -165,7 +169,8 @@ class _Forward:
             if crossing is not None:
                 place = self.crossed(place, crossing, accept)
         else:
-            place, stopped, endless, cost = self.watched(place, made, judged, end, steps, crossing)
+            fired = self.watched(place, made, judged, end, steps, crossing)
+            place, stopped, endless, cost, roots, timed = fired
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
             here = self.breaks.field.breaks(place.t, place.x)
@@ -173,6 +178,8 @@ class _Forward:
         ended = code.op("eq", place.t, control.t1)
         if place.sides is not None:
             ended = code.op("le", control.forward(code.op("sub", control.t1, place.t)), 0.0)
+        if self.v.tape and (self.locates or self.watch):
+            self.keep_end(accept, row, self.is_given(place.t, timed), roots, crossing)
         ended = code.op("and", accept, ended)
         status, done = self.verdict(judged, ended, steps, rejected)
         done = code.op("or", done, stopped)
@@ -251,9 +258,10 @@ class _Forward:
 
     def watched(
         self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None
-    ) -> tuple[Place, Value, Value, Value]:
+    ) -> tuple[Place, Value, Value, Value, list[tuple[int, Value]], list[Value]]:
         """After an attempt, with the events of the step fired: the place, whether the run stops, or goes
-        round in circles, and what evaluations that took."""
+        round in circles, what evaluations that took, the root events at which the step ended with their
+        flags, and the flags of timed ones."""
         code, watch, accept = self.code, self.watch, judged.accept
         assert old.sides is not None
         before: Sides = old.sides
@@ -301,7 +309,8 @@ class _Forward:
             due_now = code.op("and", accept, self.due(slot, place.t))
             after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]
         cost = code.op("select", stopped, self.whole(0), cost)
-        return after, stopped, endless, cost
+        roots = [(k, due[k]) for k in watch.roots]
+        return after, stopped, endless, cost, roots, [due[k] for k in watch.timed]
 
     def verdict(self, judged: Judged, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
         """How it stands after an attempt, and whether that is the end."""
@@ -327,9 +336,7 @@ class _Forward:
 
     # ------------------------------------------------------------ what is kept
 
-    def keep(
-        self, accept: Value, steps: Value, made: Attempt, square: Value, crossing: Crossing | None
-    ) -> None:
+    def keep(self, accept: Value, steps: Value, made: Attempt, square: Value) -> None:
         """A row of the tape."""
         code = self.code
 
@@ -337,12 +344,42 @@ class _Forward:
             code.store("tape_t", steps, made.t)
             code.store("tape_h", steps, made.h)
             code.store("tape_error", steps, code.op("sqrt", square))
-            if crossing is not None:
-                code.store("tape_fresh", steps, code.op("from_bool", crossing.crossed))
             store_rows(code, "tape", steps, [*made.x0, *self.stepper.kept(made)])
             return []
 
         code.when(code.op("and", accept, code.op("lt", steps, self.room)), write)
+
+    def is_given(self, t: Value, timed: Sequence[Value]) -> Value:
+        """Whether a step that no root event ended came to a time that does not depend on the state."""
+        code = self.code
+        if not self.v.adaptive:
+            return code.const(True, "bool")
+        found = code.op("eq", t, self.control.t1)
+        for flag in timed:
+            found = code.op("or", found, flag)
+        return found
+
+    def keep_end(
+        self, accept: Value, row: Value, given: Value, roots: Sequence[tuple[int, Value]],
+        crossing: Crossing | None,
+    ) -> None:  # fmt: skip
+        """How an accepted step ended: see `endings`."""
+        code = self.code
+        kind = kind_of(code, given, roots)
+        some = code.const(0, "i32")
+        if crossing is not None:
+            clear = crossing.crossed
+            for _, flag in roots:
+                clear = code.op("and", clear, code.op("not", flag))
+            some = bits_of(code, [code.op("and", clear, flag) for flag in crossing.across])
+
+        def write() -> list[Value]:
+            code.store("tape_kind", row, kind)
+            if crossing is not None:
+                code.store("tape_fresh", row, some)
+            return []
+
+        code.when(code.op("and", accept, code.op("lt", row, self.room)), write)
 
     def save_now(self, slot: Value, t: Value, x: Sequence[Value]) -> Value:
         """Saves x at the saved times up to t; the first slot after them."""

@@ -31,6 +31,8 @@ class Backward:
 
     SOURCES: tuple[str, ...] = ("tape",)
     """What the run has left."""
+    APART = False
+    """Whether each trajectory has steps of its own even where their size is fixed."""
 
     def __init__(self, model: ModelIR, stepper: Stepper, variant: Variant) -> None:
         self.model, self.stepper, self.v = model, stepper, variant
@@ -39,7 +41,8 @@ class Backward:
         if self.field.nets and not stepper.straight:
             raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
-        if variant.adaptive:
+        self.apart = variant.adaptive or self.APART
+        if self.apart:
             code.buffer("counts", "table", "in", "i32")
             code.buffer("report", "member", "in", "i32")
             code.buffer("tape_t", "member", "in")
@@ -70,10 +73,10 @@ class Backward:
             self.count = n + self.memory + len(self.shared) + len(mine)
             start = [code.load("grad_last", i) for i in range(n)]
             nothing = [code.const(0.0)] * (self.count - n)
-            many = code.load("report", 0) if self.v.adaptive else steps
+            many = code.load("report", 0) if self.apart else steps
             more = self.more()
             self.many = len(more)
-            begin.yields = (*start, *nothing, many, slots, *more, *mine)
+            begin.yields = (*start, *nothing, many, self.slots(slots), *more, *mine)
         types = [v.type for v in begin.yields]
         with code.block(types) as step:
             step.yields = tuple(self.turn(list(step.params)))
@@ -82,11 +85,15 @@ class Backward:
         pace = "adaptive" if self.v.adaptive else "fixed"
         name = f"{self.model.name}_{self.stepper.name}_{pace}_adjoint"
         doc = title(self.model, self.stepper.name, f"adjoint of {pace} steps")
-        return code.kernel(name, entry, begin, step, finish, even=not self.v.adaptive, doc=doc)
+        return code.kernel(name, entry, begin, step, finish, even=not self.apart, doc=doc)
 
     def more(self) -> list[Value]:
         """What is carried besides."""
         return []
+
+    def slots(self, all: Value) -> Value:
+        """How many of all saved times the run came to."""
+        return all
 
     def row(self, k: Value, t: Value, h: Value, more: list[Value]) -> tuple[list[Value], list[Value]]:
         """The state at the start of step k with what the method has kept of it, and what is carried on."""
@@ -107,7 +114,7 @@ class Backward:
 
     def start_of(self, k: Value) -> tuple[Value, Value]:
         """Time and size of step k."""
-        names = ("tape_t", "tape_h") if self.v.adaptive else ("times", "sizes")
+        names = ("tape_t", "tape_h") if self.apart else ("times", "sizes")
         return self.code.load(names[0], k), self.code.load(names[1], k)
 
     def turn(self, carried: list[Value]) -> list[Value]:
@@ -125,7 +132,7 @@ class Backward:
         recall = Recall(code, k, self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
         if self.v.save:
-            slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
+            slots: Slots = Times(code, self.v.sign, t, h) if self.apart else _Places(code, k)
             slot, more = gather(code, self.stepper.dense(made), made.x1, slot, slots)
             seeds = seeded(code, [*seeds.items(), *more.items()])
         coefficients = list(self.field.drivers.loaded) if self.v.drivers else []
@@ -175,7 +182,7 @@ class _Places:
 
 
 @dataclass
-class _Times:
+class Times:
     """Which saved times belong to a step that starts at t, and where in it they stand."""
 
     code: Code

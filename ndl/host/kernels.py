@@ -10,7 +10,7 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR, SolverIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, undo
+from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_fixed, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
@@ -109,7 +109,7 @@ class Kernels:
             request.vector, request.grow, kept, request.drivers, request.undone,
         )  # fmt: skip
         code = Code(request.precision)
-        watches = not (request.noise or request.backward or request.parts)
+        watches = not (request.noise or request.parts)
         more = split_fields(self.ir, request)
         field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
@@ -121,6 +121,8 @@ class Kernels:
             raise Unsupported("gradients of paths go by explicit methods alone")
         if request.backward and request.undone:
             kernel = undo.backward(self.ir, stepper, variant)
+        elif request.backward and (self.ir.events or self._located(request)):
+            kernel = event_adjoint.backward(self.ir, stepper, variant)
         elif request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive or request.watch:
@@ -128,6 +130,10 @@ class Kernels:
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
         return _named(kernel), field, stepper
+
+    def _located(self, request: Request) -> bool:
+        """Whether discontinuities are located."""
+        return request.adaptive and self.ir.breaks is not None
 
 
 def stepper_of(field: Field, request: Request | Part) -> Stepper:
@@ -209,12 +215,6 @@ def backend_choice(ir: ModelIR) -> str:
     reason = found if isinstance(found, str) else unwatched(ir)
     if reason:
         return f"torch, since no kernel serves it: {reason}"
-    if ir.events or (ir.breaks is not None and not ir.noises):
-        what = "its events" if ir.events else "its discontinuities, where they are located,"
-        return (
-            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through "
-            f"{what} and for fewer trajectories, where compiling costs more than it brings"
-        )
     return (
         f"one kernel for a whole solve of {MANY} trajectories or more; "
         "torch for fewer, where compiling costs more than it brings"

@@ -48,14 +48,13 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         raise NoKernel("the model was not compiled with its kernels")
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
+    own_steps = not fixed or bool(model.EVENTS)
     for found, why in (
         (not has_kernel(problem, fixed), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
         (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
-        (problem.taped and model.BREAKS > 0 and not fixed, "gradients past a located break are torch's"),
-        (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
-        (problem.taped and bool(model.EVENTS), "gradients through events are torch's"),
+        (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
         (problem.t0 == problem.t1, "the span is empty"),
