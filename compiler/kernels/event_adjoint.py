@@ -46,6 +46,8 @@ class EventBackward(Backward):
         self.breaks = self.field.break_count if variant.adaptive else 0
         if variant.drivers:
             raise Unsupported("gradients of paths past events and breaks are torch's")
+        if stepper.looks_back:
+            raise Unsupported(f"`{stepper.name}` looks at earlier times, which events and breaks shift")
         if self.breaks > MOST_BREAKS:
             raise Unsupported(f"its rates have more than {MOST_BREAKS} discontinuities")
         code.buffer("ended", "member", "in")

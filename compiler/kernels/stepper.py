@@ -86,6 +86,8 @@ class Stepper(ABC):
     """Whether adaptive steps end at dyadic times."""
     straight: bool = False
     """Whether a step is straight code, of which nets have a derivative."""
+    looks_back: bool = False
+    """Whether a step depends on the times or sizes of earlier ones."""
     proposes: bool = False
     """Whether it knows beforehand how large a step the tolerances allow (`proposal`)."""
 

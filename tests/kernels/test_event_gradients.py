@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels.interpret import run
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.passes import simplify
@@ -17,6 +18,8 @@ import ndl
 from ndl.host.kernels import Kernels
 
 SOURCE = """
+use std.nets: MLP
+
 model Ball:
     param g = 9.81
     param e = 0.8
@@ -91,6 +94,28 @@ model Kicked:
     x' = v
     v' = -c*x - e*abs(v)*v - max(x - 0.2, 0)
     when falling(v): x <- x + e
+
+model Learnt:
+    net f: R[3] -> R[3] = MLP(width=16, depth=1)
+    net g: R[3] -> R[3] = MLP(width=16, depth=1)
+    state x: R[3] = [1.0, 0.3, -0.2]
+    x' = 0.3*f(x) - x
+    when falling(x[0] - 0.6 + 0.1*g(x)[1]): x <- x + [0.8, 0.1, 0.2] + 0.1*g(x)
+
+solver lagged for ode order 1:
+    state k = x
+    step(f, x, t, h):
+        k = 0.6*x + 0.4*k
+        return x + h*f(k, t)
+
+solver two_step for ode order 2:
+    state slope = 0*x
+    step(f, x, t, h, n):
+        r = if n == 0 then 0 else h/prev(h)
+        now = f(x, t)
+        x1 = x + h*((1 + r/2)*now - r/2*prev(slope))
+        slope = now
+        return x1
 """
 
 COUNT = 3
@@ -170,6 +195,7 @@ def alike(a: list[torch.Tensor], b: list[torch.Tensor], tolerance: float = 1e-9)
         ("Touch", "rodas5(rtol=1e-5)", {}),
         ("Turned", "trapezoidal(h=0.1)", {}),
         ("Dosed", "taylor(rtol=1e-8)", {}),
+        ("Turned", "lagged(h=0.05)", {}),
     ],
 )
 def test_the_same_as_torch(program: Any, model: str, method: str, settings: dict[str, Any]) -> None:
@@ -225,3 +251,27 @@ def test_the_kernel_interpreter_gives_the_same(program: Any, monkeypatch: pytest
     monkeypatch.setattr(ode.KernelRun, "_run", interpreted)
     for model, found in zip(("Touch", "Kicked"), wanted):
         alike(gradient(program, model, "heun(rtol=1e-2)", "cpu", span=(0, 2)), found)
+
+
+def test_nets_in_rates_guards_and_resets(program: Any) -> None:
+    random = torch.Generator().manual_seed(1)
+    start = torch.rand(20, 3, dtype=torch.float64, generator=random) + torch.tensor([0.7, 0.0, 0.0])
+    found = []
+    for backend in ("torch", "cpu"):
+        x = start.clone().requires_grad_()
+        made = program.Learnt().bind(x=x)
+        settings = {"span": (0, 2), "save": "every 0.3", "gradient": "discrete"}
+        s = ndl.solve(made, method="tsit5(rtol=1e-5)", backend=backend, **settings)
+        loss = s.x.values.square().sum() + torch.nansum(s.events.t**2)
+        found.append(list(torch.autograd.grad(loss, [x, *made.parameters()])))
+    alike(*found)
+
+
+def test_what_still_goes_by_torch(program: Any) -> None:
+    for method, settings, why in (
+        ("two_step(h=0.1)", {}, "`two_step` looks at earlier times"),
+        (ADAPTIVE, {"save": "steps"}, "its gradients are of every step"),
+        (ADAPTIVE, {"gradient": "adjoint"}, "`gradient = adjoint` is torch's"),
+    ):
+        with pytest.raises(NDLError, match=why):
+            solved(program, "Ball", leaves_of("Ball"), method, "cpu", **settings)

@@ -1,0 +1,64 @@
+"""Events and breaks in Triton kernels, with gradients: under Triton's interpreter against the CPU's kernels,
+and compiled ahead of time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ndl.compiler.backends.triton.ahead import compiled
+from ndl.compiler.kernels.ir import Kernel
+from ndl.runtime.kernels.request import Request
+from test_event_gradients import SOURCE, gradient
+
+import ndl
+from ndl.host.kernels import Kernels
+
+pytest.importorskip("triton")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a process that interprets finds."""
+    folder, here = tmp_path_factory.mktemp("events"), Path(__file__).parent
+    more = {"NDL_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
+    done = subprocess.run(
+        [sys.executable, here / "triton_events_worker.py", folder],
+        env={**os.environ, **more}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return np.load(folder / "events.npz")
+
+
+@pytest.mark.parametrize("model", ["Touch", "Kicked"])
+def test_gradients_are_those_of_the_cpu(model: str, found: Any) -> None:
+    keys = [k for k in found.files if k.startswith(f"{model}/triton/")]
+    assert len(keys) == 3
+    for key in keys:
+        wanted = found[key.replace("/triton/", "/cpu/")]
+        assert float(np.abs(wanted).max()) > 1e-3
+        np.testing.assert_allclose(found[key], wanted, rtol=1e-9, atol=1e-9 * float(np.abs(wanted).max()))
+
+
+def test_the_adjoint_compiles_ahead_of_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that a run asks for."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    asked: list[Kernel] = []
+    real = Kernels.kernel
+
+    def noted(self: Kernels, request: Request, *more: Any) -> Any:
+        made = real(self, request, *more)
+        asked.extend([made[0]] if request.backward else [])
+        return made
+
+    monkeypatch.setattr(Kernels, "kernel", noted)
+    gradient(ndl.loads(SOURCE), "Kicked", "tsit5(rtol=1e-3)", "cpu", span=(0, 1))
+    (kernel,) = asked
+    for architecture in (80, 90):
+        _, taken = compiled(kernel, architecture)
+        assert taken.spills == 0 and 16 < taken.registers <= 255, taken
