@@ -119,7 +119,7 @@ solver two_step for ode order 2:
 """
 
 COUNT = 3
-ADAPTIVE = "tsit5(rtol=1e-7)"
+ADAPTIVE = "tsit5(rtol=1e-5)"
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +178,12 @@ def alike(a: list[torch.Tensor], b: list[torch.Tensor], tolerance: float = 1e-9)
     ("model", "method", "settings"),
     [
         ("Ball", ADAPTIVE, {}),
-        ("Ball", "heun(rtol=1e-4)", {}),
-        ("Ball", "rk4(h=0.07)", {"save": "end"}),
+        ("Ball", "heun(rtol=1e-3)", {}),
+        ("Ball", "rk4(h=0.15)", {"save": "end"}),
         ("Touch", ADAPTIVE, {}),
-        ("Touch", "dopri8(rtol=1e-7)", {"save": "end"}),
-        ("Waves", "dopri5(rtol=1e-7, hmax=0.2)", {}),
-        ("Waves", "midpoint(h=0.06)", {}),
+        ("Touch", "dopri8(rtol=1e-5)", {"save": "end"}),
+        ("Waves", "dopri5(rtol=1e-5, hmax=0.3)", {}),
+        ("Waves", "midpoint(h=0.1)", {}),
         ("Dosed", ADAPTIVE, {}),
         ("Waves", ADAPTIVE, {"span": (2, 0), "save": "every 0.3"}),
         ("Dosed", "bosh3(h=0.1)", {}),
@@ -191,11 +191,11 @@ def alike(a: list[torch.Tensor], b: list[torch.Tensor], tolerance: float = 1e-9)
         ("Kinked", ADAPTIVE, {}),
         ("Relay", ADAPTIVE, {}),
         ("Kicked", ADAPTIVE, {}),
-        ("Ball", "rosenbrock23(rtol=1e-4)", {}),
-        ("Touch", "rodas5(rtol=1e-5)", {}),
+        ("Ball", "rosenbrock23(rtol=1e-3)", {}),
+        ("Touch", "rodas5(rtol=1e-4)", {}),
         ("Turned", "trapezoidal(h=0.1)", {}),
-        ("Dosed", "taylor(rtol=1e-8)", {}),
-        ("Turned", "lagged(h=0.05)", {}),
+        ("Dosed", "taylor(rtol=1e-6)", {}),
+        ("Turned", "lagged(h=0.1)", {}),
     ],
 )
 def test_the_same_as_torch(program: Any, model: str, method: str, settings: dict[str, Any]) -> None:
@@ -220,17 +220,17 @@ def central(program: Any, model: str, method: str) -> None:
 def test_central_differences(program: Any, model: str) -> None:
     """With fixed steps the derivative is that of what is computed; breaks are located with adaptive ones."""
     breaks = model in ("Kinked", "Relay", "Kicked")
-    central(program, model, "tsit5(rtol=1e-11, atol=1e-12)" if breaks else "rk4(h=0.05)")
+    central(program, model, "tsit5(rtol=1e-11, atol=1e-12)" if breaks else "rk4(h=0.1)")
 
 
 def test_implicit_stages(program: Any) -> None:
     """Torch corrects each stage once more, by up to what Newton's iteration left."""
-    alike(*(gradient(program, "Dosed", "kvaerno5(rtol=1e-6)", backend) for backend in ("torch", "cpu")), 2e-6)
+    alike(*(gradient(program, "Dosed", "kvaerno5(rtol=1e-4)", backend) for backend in ("torch", "cpu")), 2e-6)
 
 
 @pytest.mark.parametrize(
     ("model", "methods"),
-    [("Ball", ["rosenbrock23(h=0.05)", "trapezoidal(h=0.05)"]), ("Dosed", ["sdirk(h=0.1)"])],
+    [("Ball", ["rosenbrock23(h=0.1)"]), ("Dosed", ["sdirk(h=0.15)"])],
 )
 def test_central_differences_of_stiff_methods(program: Any, model: str, methods: list[str]) -> None:
     for method in methods:
