@@ -43,7 +43,10 @@ class EventBackward(Backward):
         code = self.code
         self.events = model.events
         self.roots = [k for k, e in enumerate(self.events) if e.kind != "every"]
-        self.breaks = self.field.break_count if variant.adaptive else 0
+        self.breaks = self.field.break_count if variant.adaptive and not model.noises else 0
+        self.shifts = bool(self.roots or self.breaks)
+        if self.roots and model.noises:
+            raise Unsupported("gradients through events under noise that it finds itself are torch's")
         if variant.drivers:
             raise Unsupported("gradients of paths past events and breaks are torch's")
         if stepper.looks_back:
@@ -91,20 +94,23 @@ class EventBackward(Backward):
         kind = code.load("tape_kind", k)
         given = code.op("eq", kind, self.whole(GIVEN))
         gs = code.op("select", given, 0.0, gs)
-        seeds = seeded(code, [*zip(made.x1, gx, strict=True), (t, gs)])
+        seeds = seeded(code, [*zip(made.x1, gx, strict=True), *([(t, gs)] if self.shifts else [])])
+        times = [t, h] if self.shifts else []
         if self.roots or self.v.save:
             dense = self.stepper.dense(made)
         if self.roots:
             seeds = self._rooted(made, dense, end, kind, gx, gs, seeds, weights)
         seeds = seeded(code, [*seeds.items(), *zip(made.memory, gm, strict=True)])
         if self.v.save:
-            slot, saved = gather(code, dense, made.x1, slot, Times(code, self.v.sign, t, h), [t, h])
+            slot, saved = gather(code, dense, made.x1, slot, Times(code, self.v.sign, t, h), times)
             seeds = seeded(code, [*seeds.items(), *saved.items()])
-        wrt = [*x, *kept[:memory], *weights, t, h]
-        *found, gt, gh = pullback(code, code.visible(), seeds, wrt, self.field.sums())
-        gx, gm = found[:n], found[n : n + memory]
-        gw = [code.op("add", a, b) for a, b in zip(gw, found[n + memory :], strict=True)]
-        gs = code.op("sub", gt, code.op("select", given, gh, 0.0))
+        wrt = [*x, *kept[:memory], *weights, *times]
+        found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
+        gx, gm, more = found[:n], found[n : n + memory], found[n + memory : n + memory + len(gw)]
+        gw = [code.op("add", a, b) for a, b in zip(gw, more, strict=True)]
+        gs = code.const(0.0)
+        if self.shifts:
+            gs = code.op("sub", found[-2], code.op("select", given, found[-1], 0.0))
         if memory:
             gx, gm, gw, gs = self._afresh(k, fired, t, x, gx, gm, gw, gs, weights)
         if self.breaks:

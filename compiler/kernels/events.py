@@ -66,8 +66,6 @@ class Fired:
 def unwatched(model: ModelIR) -> str:
     """Why kernels do not have the events of a model; empty when they do."""
     kinds = {e.kind for e in model.events} & {"sample", "poisson"}
-    if model.events and model.noises:
-        return "it has noise and events"
     return f"it has events of the kind `{min(kinds)}`" if kinds else ""
 
 
@@ -150,12 +148,18 @@ class Watch:
 
     # ------------------------------------------------------------ where roots are
 
-    def search(self, made: Attempt, dense: Dense, sides: Sides) -> tuple[Value, Value, list[Value]]:
+    def search(
+        self, made: Attempt, dense: Dense, sides: Sides, leaf: Value | None = None
+    ) -> tuple[Value, Value, list[Value]]:
         """Whether some root event happens in the step, the fraction of the step at which the first one has
-        happened, and which events of `roots` fire there."""
+        happened, and which events of `roots` fire there. `leaf` is the time in which a path under noise is
+        smooth."""
         code, t, h = self.code, made.t, made.h
         found = self.samples(made, dense, sides)
-        tight = self.tight(t, h)
+        tight, coarse = self.tight(t, h), None
+        if leaf is not None:
+            size = code.op("maximum", code.op("abs", h), SMALL[code.precision])
+            coarse = code.op("div", leaf, size)
         hit, best, before = code.const(False, "bool"), code.const(2.0), []
         for place, (passed, low, high, value, start) in enumerate(found):
 
@@ -164,7 +168,7 @@ class Watch:
                 return self.signed(place, self.field.guard(self.roots[place], at, x), sides)
 
             start = code.op("maximum", start, SMALL[code.precision])
-            narrow = partial(locate, code, along, low, high, start, value, tight)
+            narrow = partial(locate, code, along, low, high, start, value, tight, coarse)
             first, after = code.when(passed, narrow, [high, high])
             before.append(first)
             sooner = code.op("and", passed, code.op("lt", after, best))

@@ -148,7 +148,11 @@ class _Forward:
         if self.field.checked:
             # what does not hold at the start ends the run there
             still = code.op("or", still, code.op("eq", before, self.whole(UNMET)))
-        made = self.stepper.attempt(t, code.op("sub", end, t), x, place.carry)
+        h = code.op("sub", end, t)
+        aim = self.pace.aim(t, h, end, pace)
+        if aim is not None:
+            self.stepper.aim(aim)
+        made = self.stepper.attempt(t, h, x, place.carry)
         judged = self.pace.judge(made, pace, still, code.op("eq", end, target))
         evaluations = code.op("add", evaluations, made.cost)
         crossing: Crossing | None = None
@@ -272,8 +276,10 @@ class _Forward:
             if not watch.roots:
                 slot = self.save_dense(dense, made, end, old.slot)
                 return [no, end, slot, *made.x1]
-            hit, theta, due = watch.search(made, dense, before)
-            stop = code.op("select", hit, code.op("fma", theta, made.h, made.t), end)
+            hit, theta, due = watch.search(made, dense, before, self.stepper.leaf())
+            # rounded twice, as the times are at which a path is asked
+            there = code.op("add", made.t, code.op("mul", theta, made.h))
+            stop = code.op("select", hit, there, end)
             at = dense.at(code.op("select", hit, theta, 1.0))
             x1 = [code.op("select", hit, a, b) for a, b in zip(at, made.x1)]
             return [hit, stop, self.save_dense(dense, made, stop, old.slot), *x1, *due]
@@ -296,7 +302,7 @@ class _Forward:
         def fires() -> list[Value]:
             fired = watch.fire(place.t, place.x, due, sides, steps)
             pace, f0 = self.pace.jumped(place.t, fired.x, place.pace)
-            carry = self.stepper.begin(place.t, fired.x, f0)
+            carry = self.stepper.restart(place.t, fired.x, f0, made, hit)
             cost = self.whole(0 if f0 is None else 2)
             return [*fired.x, *carry, *pace, *fired.sides.flat(), fired.stopped, fired.endless, cost]
 
@@ -307,7 +313,8 @@ class _Forward:
         after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
-            after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]
+            values = [*after.x, *self.stepper.noted(after.carry)]
+            after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, values)], [slot])[0]
         cost = code.op("select", stopped, self.whole(0), cost)
         roots = [(k, due[k]) for k in watch.roots]
         return after, stopped, endless, cost, roots, [due[k] for k in watch.timed]

@@ -106,6 +106,20 @@ class Stepper(ABC):
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         """What is carried at first; `f0` is the slope there if it is known."""
 
+    def restart(
+        self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
+    ) -> list[Value]:
+        """What is carried after a jump to x at t, where an accepted step ended, or an event inside it (`cut`)."""
+        return self.begin(t, x, f0)
+
+    def leaf(self) -> Value | None:
+        """The time in which continuous output is smooth, where it is rough."""
+        return None
+
+    def aim(self, end: Value) -> None:
+        """Where the step that is tried next ends, if that is not t + h, rounded."""
+        return
+
     def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
         """The size of a step from (t, x) whose error is within the tolerances; h is the last one's."""
         raise NotImplementedError(self.name)

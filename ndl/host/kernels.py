@@ -109,7 +109,7 @@ class Kernels:
             request.vector, request.grow, kept, request.drivers, request.undone,
         )  # fmt: skip
         code = Code(request.precision)
-        watches = not (request.noise or request.parts)
+        watches = not request.parts
         more = split_fields(self.ir, request)
         field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
@@ -159,7 +159,7 @@ def noisy_stepper_of(field: Field, request: Request) -> Stepper:
         raise Unsupported(f"`{t.NAME}` was not compiled here")
     else:
         method = NoisyStep(field, t.IR, dict(request.options))
-    grid = not request.adaptive and (request.undone or not request.backward)
+    grid = not (request.adaptive or request.watch) and (request.undone or not request.backward)
     return NoisyStepper(field, method, grid, request.inside)
 
 

@@ -48,6 +48,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         raise NoKernel("the model was not compiled with its kernels")
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
+    undone = problem.gradient in ("reversible", "adjoint")
     own_steps = not fixed or bool(model.EVENTS)
     for found, why in (
         (not has_kernel(problem, fixed), f"`gradient = {problem.gradient}` is torch's"),
@@ -56,7 +57,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
-        (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
+        (undone and bool(model.EVENTS), "its steps are undone past events"),
         (problem.t0 == problem.t1, "the span is empty"),
     ):
         if found:
