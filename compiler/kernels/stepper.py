@@ -109,7 +109,7 @@ class Stepper(ABC):
     def restart(
         self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
     ) -> list[Value]:
-        """What is carried after a jump to x at t, where an accepted step ended, or an event inside it (`cut`)."""
+        """What is carried after a jump to x at t, where an accepted step ended or an event has `cut` it."""
         return self.begin(t, x, f0)
 
     def leaf(self) -> Value | None:

@@ -56,6 +56,10 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
         (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
+        (
+            problem.method.kind == "split" and problem.taped and model.BREAKS > 0 and not fixed,
+            "gradients of splittings past a located break are torch's",
+        ),
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (undone and bool(model.EVENTS), "its steps are undone past events"),
         (problem.t0 == problem.t1, "the span is empty"),

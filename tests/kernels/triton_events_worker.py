@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy as np
+import test_noisy_events as noisy
 import torch
 from test_event_gradients import SOURCE, gradient
 
@@ -28,6 +29,12 @@ def main(folder: Path) -> None:
         for backend in ("triton", "cpu"):
             parts = gradient(program, model, METHOD, backend, span=SPAN, save="every 0.4")
             found |= {f"{model}/{backend}/{k}": part.numpy() for k, part in enumerate(parts)}
+    program = ndl.loads(noisy.SOURCE)
+    for backend in ("triton", "cpu"):
+        value, grads = noisy.gradient(
+            program, "euler_maruyama(h=0.25)", backend, 2, span=(0, 0.3125), save="end"
+        )
+        found |= {f"noisy/{backend}/{k}": part.numpy() for k, part in enumerate((value, *grads))}
     np.savez(folder / "events.npz", **found)
 
 
