@@ -217,9 +217,9 @@ def backend_choice(ir: ModelIR) -> str:
         return f"torch, since no kernel serves it: {reason}"
     if ir.noises and any(e.kind != "every" for e in ir.events):
         return (
-            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through its "
-            "events, which happen on a rough path, and for fewer trajectories, where compiling costs more than "
-            "it brings"
+            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through "
+            "its events, which happen on a rough path, and for fewer trajectories, where compiling costs "
+            "more than it brings"
         )
     return (
         f"one kernel for a whole solve of {MANY} trajectories or more; "
