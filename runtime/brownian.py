@@ -330,3 +330,8 @@ def _exponent(span: float) -> int:
     if 2.0**-8 <= span <= 2.0**20 or span == 0:
         return 0
     return 2 * (math.frexp(span)[1] // 2)
+
+
+def leaf_of(t0: float, t1: float) -> float:
+    """The length of a leaf of the paths of a run from t0 to t1, in its own unit of time."""
+    return 2.0 ** (_exponent(abs(float(t1) - float(t0))) - LEAF)

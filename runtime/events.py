@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ndl.runtime.brownian import leaf_of
 from ndl.runtime.chance import at_firing
 from ndl.runtime.jumps import JumpTimes
 from ndl.runtime.model import Model
@@ -53,6 +54,8 @@ class EventWatch:
         self.kinds = [e.kind for e in events]
         self.roots = [k for k, kind in enumerate(self.kinds) if kind in ("falling", "rising", "crossing")]
         self.timed = [k for k, kind in enumerate(self.kinds) if kind in ("every", "sample", "poisson")]
+        # under noise, the time in which the path is smooth
+        self.leaf = leaf_of(problem.t0, problem.t1) if problem.model.NOISES else 0.0
         self.turn = np.ones((len(events), count))
         self.armed = np.zeros((len(events), count), dtype=bool)
         self.early = np.zeros(count, dtype=bool)
@@ -160,6 +163,7 @@ class EventWatch:
         found: list[tuple[int, np.ndarray, Floats]] = []
         edges = np.concatenate([[0.0], grid])
         tight = 1e-15 + 1e-15 * np.abs(t) / np.maximum(np.abs(h), 1e-300)
+        coarse = self.leaf / np.maximum(np.abs(h), 1e-300) if self.leaf else np.inf
         for place, k in enumerate(self.roots):
             u, armed = g[place] * self.turn[k, ids], self.armed[k, ids]
             if extra:
@@ -179,7 +183,7 @@ class EventWatch:
             start = np.maximum(along(low), 1e-300)
             value = u[where, np.arange(b)]
             before, after = locate(
-                along, low, edges[where + 1], start, value, np.where(passed, tight, np.inf)
+                along, low, edges[where + 1], start, value, np.where(passed, tight, np.inf), coarse
             )
             found.append((k, passed, before))
             best = np.where(passed, np.minimum(best, after), best)
@@ -248,7 +252,7 @@ class EventWatch:
                 if not now.any():
                     continue
                 turns = self._fired[k, ids].copy()
-                self._log(k, ids, now, t, steps)
+                self._log(k, ids, now, t, steps, due[k])
                 if event.stop:
                     self.stopped[ids[now]] = k
                     going = going & ~now
@@ -290,11 +294,12 @@ class EventWatch:
         self.run[anew] = 0
         self.since[anew] = t[rows & moved]
 
-    def _log(self, k: int, ids: Ints, rows: np.ndarray, t: Floats, steps: Ints) -> None:
+    def _log(self, k: int, ids: Ints, rows: np.ndarray, t: Floats, steps: Ints, due: np.ndarray) -> None:
         self.run[ids[rows]] += 1
         for i in np.nonzero(rows)[0]:
             turn = int(self._fired[k, ids[i]])
-            root = k in self.roots and not self._leapt[k, ids[i]]
+            # an event that a reset set off comes when that did
+            root = k in self.roots and bool(due[i]) and not self._leapt[k, ids[i]]
             self.firings.append(Firing(int(ids[i]), int(steps[i]), float(t[i]), k, root, turn))
         self._fired[k, ids[rows]] += 1
 

@@ -22,9 +22,13 @@ def first_passage(u: Floats, armed: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def locate(
-    u: Callable[[Floats], Floats], low: Floats, high: Floats, u_low: Floats, u_high: Floats, width: Floats
-) -> tuple[Floats, Floats]:
+    u: Callable[[Floats], Floats], low: Floats, high: Floats, u_low: Floats, u_high: Floats, width: Floats,
+    coarse: Floats | float = np.inf,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Brackets `low < high` `[b]` with u(low) > 0 >= u(high), narrowed to at most `width [b]`.
+
+    Brackets wider than `coarse [b]` are halved: where u is as rough as a Brownian path, a point that followed
+    from its values would hang on their last digits, and with it which of many roots is found.
 
     Returns the ends (before, after) of the last bracket. A member whose bracket is narrow enough stays as
     it is, so that each is located as it would be alone.
@@ -44,7 +48,8 @@ def locate(
         fc = np.where(open_, np.where(same, fa, fb), fc)
         b, fb = np.where(open_ & ~same, a, b), np.where(open_ & ~same, fa, fb)
         a, fa = np.where(open_, point, a), np.where(open_, value, fa)
-        share = np.where(open_, _share(a, b, c, fa, fb, fc, width), share)
+        wide = np.abs(b - a) > coarse
+        share = np.where(open_, np.where(wide, 0.5, _share(a, b, c, fa, fb, fc, width)), share)
     # a point where u is exactly 0 is the root, and the end after it
     before = np.where(fa > 0, a, b)
     return before, np.where(fa > 0, b, a)

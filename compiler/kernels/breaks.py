@@ -47,7 +47,8 @@ class Edge:
 @dataclass(frozen=True)
 class Crossing:
     """An attempt as breaks see it: taken back (`far`) with the size `chosen` for the next, allowed to cross
-    (`crossed`), or ending shortly before a break (`near`), with the size `gap` for the next."""
+    (`crossed`) the breaks `across`, or ending shortly before a break (`near`), with the size `gap` for the
+    next."""
 
     edge: Edge
     far: Value
@@ -56,6 +57,7 @@ class Crossing:
     near: Value
     gap: Value
     cost: Value
+    across: list[Value]
 
 
 class Breaks:
@@ -118,7 +120,7 @@ class Breaks:
         wanted = code.op("or", far, near)
         permit, normal, close, chosen, gap, cost = code.when(wanted, look, kept)
         edge = replace(edge, permit=permit, normal=normal, close=close)
-        return Crossing(edge, far, chosen, crossed, near, gap, cost)
+        return Crossing(edge, far, chosen, crossed, near, gap, cost, cross)
 
     def _back(
         self, made: Attempt, dense: Dense, judged: Judged, cross: Sequence[Value], g1: Sequence[Value],

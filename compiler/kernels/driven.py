@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ndl.compiler.kernels.cells import Cells
+from ndl.compiler.kernels.cells import LEAF, Cells
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -34,6 +34,7 @@ class NoisyStepper(Stepper):
         self.cells = Cells(field.code, method.components)
         self.free = FreePath(self.cells)
         self.path: Path = GridPath(self.cells) if grid else self.free
+        self._aim: Value | None = None
 
     def prepare(self, control: Control | None) -> None:
         self.cells.prepare()
@@ -54,6 +55,26 @@ class NoisyStepper(Stepper):
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
         return self.method.start(t, x)
+
+    def restart(
+        self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
+    ) -> list[Value]:
+        """The path goes on; it is asked anew where an event has cut the step short."""
+        m, (old, new) = self.notes, (v[self.memory :] for v in (made.left, made.taken))
+
+        def again() -> list[Value]:
+            place, now = self.path.ahead(old[3 * m :], t)
+            return [*now, *place]
+
+        ahead = [*new[: 2 * m], *new[3 * m :]]
+        found = self.code.when(cut, again, ahead)
+        return [*self.start(t, x), *found[: 2 * m], *new[2 * m : 3 * m], *found[2 * m :]]
+
+    def leaf(self) -> Value:
+        return self.code.op("div", 2.0**-LEAF, self.cells.unit)
+
+    def aim(self, end: Value) -> None:
+        self._aim = end
 
     def noted(self, carry: Sequence[Value]) -> list[Value]:
         """W - W(t0)."""
@@ -79,7 +100,8 @@ class NoisyStepper(Stepper):
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         m, states, path = self.notes, carry[: self.memory], carry[self.memory :]
         now, first, place = path[: 2 * m], path[2 * m : 3 * m], path[3 * m :]
-        place, after = self.path.ahead(place, self.code.op("add", t, h))
+        end = self.code.op("add", t, h) if self._aim is None else self._aim
+        place, after = self.path.ahead(place, end)
         noise = self.cells.increments(h, now, after)
         made = self._made(t, h, x, states, noise)
         made.extra |= {"now": now, "first": first}

@@ -5,7 +5,8 @@ The counterpart of `ndl.runtime.events`, whose rules it must reproduce. What a t
 each root event may fire (`armed`) and which way it is to pass next (`turn`, for `crossing`), whether the step
 is the first after an event (`early`), how many events there were without progress in t, since when, the
 firings of each timed event, and all firings. Firing number r stands in row r of `event_t`, `event_step`
-(accepted steps before it) and `event_kind`; those beyond the room for them are counted, not kept.
+(accepted steps before it) and `event_kind`, with a tape also the state before it in `event_x`; those beyond
+the room for them are counted, not kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.roots import locate
+from ndl.compiler.kernels.rows import store_rows
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt, Dense
 
@@ -64,17 +66,16 @@ class Fired:
 def unwatched(model: ModelIR) -> str:
     """Why kernels do not have the events of a model; empty when they do."""
     kinds = {e.kind for e in model.events} & {"sample", "poisson"}
-    if model.events and model.noises:
-        return "it has noise and events"
     return f"it has events of the kind `{min(kinds)}`" if kinds else ""
 
 
 class Watch:
     """The events of a model. Raises `Unsupported` for those that kernels do not have."""
 
-    def __init__(self, field: Field, control: Control) -> None:
+    def __init__(self, field: Field, control: Control, taped: bool = False) -> None:
+        """`taped`: the state before each firing is kept, in `event_x`."""
         self.code: Code = field.code
-        self.field, self.control = field, control
+        self.field, self.control, self.taped = field, control, taped
         self.events = field.model.events
         kinds = [e.kind for e in self.events]
         reason = unwatched(field.model)
@@ -87,6 +88,8 @@ class Watch:
             self.code.buffer("event_t", "member", "out")
             for name in ("event_step", "event_kind"):
                 self.code.buffer(name, "member", "out", "i32")
+            if taped:
+                self.code.buffer("event_x", "member", "out")
 
     def __bool__(self) -> bool:
         return bool(self.events)
@@ -145,12 +148,18 @@ class Watch:
 
     # ------------------------------------------------------------ where roots are
 
-    def search(self, made: Attempt, dense: Dense, sides: Sides) -> tuple[Value, Value, list[Value]]:
+    def search(
+        self, made: Attempt, dense: Dense, sides: Sides, leaf: Value | None = None
+    ) -> tuple[Value, Value, list[Value]]:
         """Whether some root event happens in the step, the fraction of the step at which the first one has
-        happened, and which events of `roots` fire there."""
+        happened, and which events of `roots` fire there. `leaf` is the time in which a path under noise is
+        smooth."""
         code, t, h = self.code, made.t, made.h
         found = self.samples(made, dense, sides)
-        tight = self.tight(t, h)
+        tight, coarse = self.tight(t, h), None
+        if leaf is not None:
+            size = code.op("maximum", code.op("abs", h), SMALL[code.precision])
+            coarse = code.op("div", leaf, size)
         hit, best, before = code.const(False, "bool"), code.const(2.0), []
         for place, (passed, low, high, value, start) in enumerate(found):
 
@@ -159,7 +168,7 @@ class Watch:
                 return self.signed(place, self.field.guard(self.roots[place], at, x), sides)
 
             start = code.op("maximum", start, SMALL[code.precision])
-            narrow = partial(locate, code, along, low, high, start, value, tight)
+            narrow = partial(locate, code, along, low, high, start, value, tight, coarse)
             first, after = code.when(passed, narrow, [high, high])
             before.append(first)
             sooner = code.op("and", passed, code.op("lt", after, best))
@@ -306,7 +315,7 @@ class Watch:
         event = self.events[k]
 
         def happens() -> list[Value]:
-            after = self._logged(k, t, sides, steps)
+            after = self._logged(k, t, x, sides, steps)
             if not event.resets:
                 return [*x, *g, *pending, *after.flat()]
             new = self.field.reset(k, t, x)
@@ -323,7 +332,7 @@ class Watch:
         parts = found[:n], found[n : n + roots], found[n + roots : n + roots + many]
         return list(parts[0]), list(parts[1]), list(parts[2]), self.sides(found[n + roots + many :])
 
-    def _logged(self, k: int, t: Value, sides: Sides, steps: Value) -> Sides:
+    def _logged(self, k: int, t: Value, x: Sequence[Value], sides: Sides, steps: Value) -> Sides:
         """A row of the record."""
         code, one = self.code, self._whole(1)
 
@@ -331,6 +340,8 @@ class Watch:
             code.store("event_t", sides.fired, t)
             code.store("event_step", sides.fired, steps)
             code.store("event_kind", sides.fired, self._whole(k))
+            if self.taped:
+                store_rows(code, "event_x", sides.fired, x)
             return []
 
         code.when(code.op("lt", sides.fired, self.room), write)

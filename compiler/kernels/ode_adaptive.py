@@ -5,8 +5,8 @@ Tables: `settings` (see `control`; for a grid `first` is its step), `times` (sav
 `pace`), `counts` (most steps, saved times, rows of the tape, of the record of events). Row r of `saved` is
 component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
 `tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
-(`tape_fresh`: whether it crosses a break); steps beyond the tape are counted, not kept. A run with
-checkpoints (`trail`) leaves times and sizes alone, and `tape_new`: see `stretches`. Rows of `report`:
+(how it ended, see `endings`); steps beyond the tape are counted, not kept. A run with checkpoints (`trail`)
+leaves times and sizes alone, and `tape_new`: see `stretches`. Rows of `report`:
 accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
 the size of the last attempt where the run could not go on.
 """
@@ -20,6 +20,7 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Control
+from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
@@ -61,7 +62,7 @@ class _Forward:
         paces = ProposedPace if stepper.proposes else ErrorPace
         pace = paces if variant.adaptive else GridPace
         self.pace: Pace = pace(code, stepper.slope, self.control, order)
-        self.watch = Watch(self.field, self.control)
+        self.watch = Watch(self.field, self.control, variant.tape)
         self.breaks = Breaks(stepper, self.control)
         self.locates = variant.adaptive and bool(self.breaks)
         code.buffer("counts", "table", "in", "i32")
@@ -75,6 +76,8 @@ class _Forward:
         if variant.tape:
             for name in ("tape", "tape_t", "tape_h", "tape_error"):
                 code.buffer(name, "member", "out")
+            if self.locates or self.watch:
+                code.buffer("tape_kind", "member", "out", "i32")
             if self.locates:
                 code.buffer("tape_fresh", "member", "out", "i32")
         if variant.trail:
@@ -151,7 +154,11 @@ class _Forward:
         if self.field.checked:
             # what does not hold at the start ends the run there
             still = code.op("or", still, code.op("eq", before, self.whole(UNMET)))
-        made = self.stepper.attempt(t, code.op("sub", end, t), x, place.carry)
+        h = code.op("sub", end, t)
+        aim = self.pace.aim(t, h, end, pace)
+        if aim is not None:
+            self.stepper.aim(aim)
+        made = self.stepper.attempt(t, h, x, place.carry)
         judged = self.pace.judge(made, pace, still, code.op("eq", end, target))
         evaluations = code.op("add", evaluations, made.cost)
         crossing: Crossing | None = None
@@ -161,7 +168,8 @@ class _Forward:
             evaluations = code.op("add", evaluations, crossing.cost)
         accept = judged.accept
         if self.v.tape or self.v.trail:
-            self.keep(accept, steps, made, judged.square, crossing)
+            self.keep(accept, steps, made, judged.square)
+        row, roots, timed = steps, list[tuple[int, Value]](), list[Value]()
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
         stopped = endless = code.const(False, "bool")
@@ -171,7 +179,8 @@ class _Forward:
             if crossing is not None:
                 place = self.crossed(place, crossing, accept)
         else:
-            place, stopped, endless, cost = self.watched(place, made, judged, end, steps, crossing)
+            fired = self.watched(place, made, judged, end, steps, crossing)
+            place, stopped, endless, cost, roots, timed = fired
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
             here = self.breaks.field.breaks(place.t, place.x)
@@ -179,6 +188,8 @@ class _Forward:
         ended = code.op("eq", place.t, control.t1)
         if place.sides is not None:
             ended = code.op("le", control.forward(code.op("sub", control.t1, place.t)), 0.0)
+        if self.v.tape and (self.locates or self.watch):
+            self.keep_end(accept, row, self.is_given(place.t, timed), roots, crossing)
         ended = code.op("and", accept, ended)
         status, done = self.verdict(judged, ended, steps, rejected)
         done = code.op("or", done, stopped)
@@ -257,9 +268,10 @@ class _Forward:
 
     def watched(
         self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None
-    ) -> tuple[Place, Value, Value, Value]:
+    ) -> tuple[Place, Value, Value, Value, list[tuple[int, Value]], list[Value]]:
         """After an attempt, with the events of the step fired: the place, whether the run stops, or goes
-        round in circles, and what evaluations that took."""
+        round in circles, what evaluations that took, the root events at which the step ended with their
+        flags, and the flags of timed ones."""
         code, watch, accept = self.code, self.watch, judged.accept
         assert old.sides is not None
         before: Sides = old.sides
@@ -270,8 +282,10 @@ class _Forward:
             if not watch.roots:
                 slot = self.save_dense(dense, made, end, old.slot)
                 return [no, end, slot, *made.x1]
-            hit, theta, due = watch.search(made, dense, before)
-            stop = code.op("select", hit, code.op("fma", theta, made.h, made.t), end)
+            hit, theta, due = watch.search(made, dense, before, self.stepper.leaf())
+            # rounded twice, as the times are at which a path is asked
+            there = code.op("add", made.t, code.op("mul", theta, made.h))
+            stop = code.op("select", hit, there, end)
             at = dense.at(code.op("select", hit, theta, 1.0))
             x1 = [code.op("select", hit, a, b) for a, b in zip(at, made.x1)]
             return [hit, stop, self.save_dense(dense, made, stop, old.slot), *x1, *due]
@@ -294,7 +308,7 @@ class _Forward:
         def fires() -> list[Value]:
             fired = watch.fire(place.t, place.x, due, sides, steps)
             pace, f0 = self.pace.jumped(place.t, fired.x, place.pace)
-            carry = self.stepper.begin(place.t, fired.x, f0)
+            carry = self.stepper.restart(place.t, fired.x, f0, made, hit)
             cost = self.whole(0 if f0 is None else 2)
             return [*fired.x, *carry, *pace, *fired.sides.flat(), fired.stopped, fired.endless, cost]
 
@@ -305,9 +319,11 @@ class _Forward:
         after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
-            after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, after.x)], [slot])[0]
+            values = [*after.x, *self.stepper.noted(after.carry)]
+            after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, values)], [slot])[0]
         cost = code.op("select", stopped, self.whole(0), cost)
-        return after, stopped, endless, cost
+        roots = [(k, due[k]) for k in watch.roots]
+        return after, stopped, endless, cost, roots, [due[k] for k in watch.timed]
 
     def verdict(self, judged: Judged, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
         """How it stands after an attempt, and whether that is the end."""
@@ -333,9 +349,7 @@ class _Forward:
 
     # ------------------------------------------------------------ what is kept
 
-    def keep(
-        self, accept: Value, steps: Value, made: Attempt, square: Value, crossing: Crossing | None
-    ) -> None:
+    def keep(self, accept: Value, steps: Value, made: Attempt, square: Value) -> None:
         """A row of the tape."""
         code = self.code
 
@@ -347,12 +361,42 @@ class _Forward:
                     code.store("tape_new", steps, code.op("from_bool", self.stepper.freshened(made)))
                 return []
             code.store("tape_error", steps, code.op("sqrt", square))
-            if crossing is not None:
-                code.store("tape_fresh", steps, code.op("from_bool", crossing.crossed))
             store_rows(code, "tape", steps, [*made.x0, *self.stepper.kept(made)])
             return []
 
         code.when(code.op("and", accept, code.op("lt", steps, self.room)), write)
+
+    def is_given(self, t: Value, timed: Sequence[Value]) -> Value:
+        """Whether a step that no root event ended came to a time that does not depend on the state."""
+        code = self.code
+        if not self.v.adaptive:
+            return code.const(True, "bool")
+        found = code.op("eq", t, self.control.t1)
+        for flag in timed:
+            found = code.op("or", found, flag)
+        return found
+
+    def keep_end(
+        self, accept: Value, row: Value, given: Value, roots: Sequence[tuple[int, Value]],
+        crossing: Crossing | None,
+    ) -> None:  # fmt: skip
+        """How an accepted step ended: see `endings`."""
+        code = self.code
+        kind = kind_of(code, given, roots)
+        some = code.const(0, "i32")
+        if crossing is not None:
+            clear = crossing.crossed
+            for _, flag in roots:
+                clear = code.op("and", clear, code.op("not", flag))
+            some = bits_of(code, [code.op("and", clear, flag) for flag in crossing.across])
+
+        def write() -> list[Value]:
+            code.store("tape_kind", row, kind)
+            if crossing is not None:
+                code.store("tape_fresh", row, some)
+            return []
+
+        code.when(code.op("and", accept, code.op("lt", row, self.room)), write)
 
     def save_now(self, slot: Value, t: Value, x: Sequence[Value]) -> Value:
         """Saves x at the saved times up to t; the first slot after them."""

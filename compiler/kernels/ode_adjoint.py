@@ -32,16 +32,19 @@ class Backward:
 
     SOURCES: tuple[str, ...] = ("tape",)
     """What the run has left."""
+    APART = False
+    """Whether each trajectory has steps of its own even where their size is fixed."""
 
     def __init__(self, model: ModelIR, stepper: Stepper, variant: Variant) -> None:
         self.model, self.stepper, self.v = model, stepper, variant
         self.code, self.field = stepper.code, stepper.field
         self.n, self.memory = self.field.size, stepper.memory
-        self.even = not variant.adaptive
         if self.field.nets and not stepper.straight:
             raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
-        if variant.adaptive:
+        self.apart = variant.adaptive or self.APART
+        self.even = not self.apart
+        if self.apart:
             code.buffer("counts", "table", "in", "i32")
             code.buffer("report", "member", "in", "i32")
             code.buffer("tape_t", "member", "in")
@@ -64,7 +67,7 @@ class Backward:
         code, n = self.code, self.n
         with code.block(shared=True) as entry:
             self.field.load_shared()
-            self.steps, self.slots = code.load("counts", 0), code.load("counts", 1)
+            self.steps, self.all = code.load("counts", 0), code.load("counts", 1)
             self.prepare()
         self.shared = self.field.flat_weights(False)
         with code.block() as begin:
@@ -87,9 +90,9 @@ class Backward:
     def begin(self, mine: Sequence[Value]) -> list[Value]:
         """The cotangents at the end, the number of steps and of saved times."""
         code, n = self.code, self.n
-        many = code.load("report", 0) if self.v.adaptive else self.steps
+        many = code.load("report", 0) if self.apart else self.steps
         nothing = [code.const(0.0)] * (self.count - n)
-        return [*(code.load("grad_last", i) for i in range(n)), *nothing, many, self.slots]
+        return [*(code.load("grad_last", i) for i in range(n)), *nothing, many, self.slots(self.all)]
 
     def place(self, k: Value) -> Value:
         """Where step k stands on the tape."""
@@ -102,6 +105,10 @@ class Backward:
     def more(self) -> list[Value]:
         """What is carried besides."""
         return []
+
+    def slots(self, all: Value) -> Value:
+        """How many of all saved times the run came to."""
+        return all
 
     def row(self, k: Value, t: Value, h: Value, more: list[Value]) -> tuple[list[Value], list[Value]]:
         """The state at the start of step k with what the method has kept of it, and what is carried on."""
@@ -117,7 +124,7 @@ class Backward:
 
     def start_of(self, k: Value) -> tuple[Value, Value]:
         """Time and size of step k."""
-        names = ("tape_t", "tape_h") if self.v.adaptive else ("times", "sizes")
+        names = ("tape_t", "tape_h") if self.apart else ("times", "sizes")
         return self.code.load(names[0], k), self.code.load(names[1], k)
 
     def turn(self, carried: list[Value]) -> list[Value]:
@@ -135,7 +142,7 @@ class Backward:
         recall = Recall(code, self.place(k), self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
         if self.v.save:
-            slots: Slots = _Times(code, self.v.sign, t, h) if self.v.adaptive else _Places(code, k)
+            slots: Slots = Times(code, self.v.sign, t, h) if self.apart else _Places(code, k)
             slot, more = gather(code, self.stepper.dense(made), made.x1, slot, slots)
             seeds = seeded(code, [*seeds.items(), *more.items()])
         coefficients = list(self.field.drivers.loaded) if self.v.drivers else []
@@ -195,7 +202,7 @@ class _Places:
 
 
 @dataclass
-class _Times:
+class Times:
     """Which saved times belong to a step that starts at t, and where in it they stand."""
 
     code: Code

@@ -58,6 +58,10 @@ class Pace(ABC):
         """What is carried after a step that ended at t."""
         return list(carried)
 
+    def aim(self, t: Value, h: Value, end: Value, carried: Sequence[Value]) -> Value | None:
+        """Where a step by h comes to, if that is not t + h, rounded."""
+        return None
+
     def numbers(self, made: Attempt) -> Value:
         """Whether an attempt came to finite values, and its iteration to an end."""
         code = self.code
@@ -164,3 +168,9 @@ class GridPace(Pace):
         near = code.op("mul", control.first, REACHED[code.precision])
         there = code.op("from_bool", code.op("le", left, near))
         return [h, code.op("add", place, there)]
+
+    def aim(self, t: Value, h: Value, end: Value, carried: Sequence[Value]) -> Value | None:
+        """Times of the grid are met as they are."""
+        code = self.code
+        whole = code.op("eq", end, code.load("ends", carried[1]))
+        return code.op("select", whole, end, code.op("add", t, h))

@@ -19,9 +19,11 @@ Function = Callable[[Value], Value]
 
 
 def locate(
-    code: Code, u: Function, low: Value, high: Value, u_low: Value, u_high: Value, width: Value
-) -> tuple[Value, Value]:
-    """A bracket `low < high` with u(low) > 0 >= u(high), narrowed to at most `width`: its ends."""
+    code: Code, u: Function, low: Value, high: Value, u_low: Value, u_high: Value, width: Value,
+    coarse: Value | None = None,
+) -> tuple[Value, Value]:  # fmt: skip
+    """A bracket `low < high` with u(low) > 0 >= u(high), narrowed to at most `width`: its ends. Those wider
+    than `coarse` are halved."""
 
     def more(c: tuple[Value, ...]) -> Value:
         a, b, _, fa, *_, turn = c
@@ -39,7 +41,11 @@ def locate(
         b, fb = code.op("select", same, b, a), code.op("select", same, fb, fa)
         a, fa = point, value
         turn = code.op("add", turn, code.const(1, "i32"))
-        return [a, b, c, fa, fb, fc, _share(code, a, b, c, fa, fb, fc, width), turn]
+        share = _share(code, a, b, c, fa, fb, fc, width)
+        if coarse is not None:
+            wide = code.op("gt", code.op("abs", code.op("sub", b, a)), coarse)
+            share = code.op("select", wide, 0.5, share)
+        return [a, b, c, fa, fb, fc, share, turn]
 
     start = [high, low, low, u_high, u_low, u_low, code.const(0.5), code.const(0, "i32")]
     a, b, _, fa, *_ = code.loop(start, more, body)

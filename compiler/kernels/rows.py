@@ -61,10 +61,11 @@ def checkpoint(code: Code, k: Value, mark: Value, values: Sequence[Value]) -> Va
 
 
 def gather(
-    code: Code, dense: Dense, x1: Sequence[Value], slot: Value, slots: Slots
+    code: Code, dense: Dense, x1: Sequence[Value], slot: Value, slots: Slots, more: Sequence[Value] = ()
 ) -> tuple[Value, dict[Value, Value]]:
-    """The cotangents that the saved times of a step give to what continuous output depends on, and to x1."""
-    n, targets = len(x1), list(dict.fromkeys([*x1, *dense.targets]))
+    """The cotangents that the saved times of a step give to what continuous output depends on, to x1, and to
+    what else (`more`) the fractions of the step depend on."""
+    n, targets = len(x1), list(dict.fromkeys([*x1, *dense.targets, *more]))
 
     def turn(carried: tuple[Value, ...]) -> list[Value]:
         slot, values = code.op("sub", carried[0], code.const(1, "i32")), carried[1:]

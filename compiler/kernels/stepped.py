@@ -102,6 +102,7 @@ class SteppedMethod(Stepper):
         ]  # fmt: skip
         self.memory = sum(self._size(name) for _, name, _ in self.places)
         self.times = [(name, k) for name in ("t", "h") for k in range(1, depths.get(name, 0) + 1)]
+        self.looks_back = bool(self.times)
         ops = {node.op for node in solver.step.graph}
         self.stiff = "apply_jac" in ops
         plain = not (self.shapes or depths or "n" in solver.arguments)

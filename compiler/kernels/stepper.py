@@ -87,6 +87,8 @@ class Stepper(ABC):
     """Whether adaptive steps end at dyadic times."""
     straight: bool = False
     """Whether a step is straight code, of which nets have a derivative."""
+    looks_back: bool = False
+    """Whether a step depends on the times or sizes of earlier ones."""
     proposes: bool = False
     """Whether it knows beforehand how large a step the tolerances allow (`proposal`)."""
     renews: bool = False
@@ -106,6 +108,20 @@ class Stepper(ABC):
     @abstractmethod
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         """What is carried at first; `f0` is the slope there if it is known."""
+
+    def restart(
+        self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
+    ) -> list[Value]:
+        """What is carried after a jump to x at t, where an accepted step ended or an event has `cut` it."""
+        return self.begin(t, x, f0)
+
+    def leaf(self) -> Value | None:
+        """The time in which continuous output is smooth, where it is rough."""
+        return None
+
+    def aim(self, end: Value) -> None:
+        """Where the step that is tried next ends, if that is not t + h, rounded."""
+        return
 
     def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
         """The size of a step from (t, x) whose error is within the tolerances; h is the last one's."""

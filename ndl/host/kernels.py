@@ -10,7 +10,7 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR, SolverIR
-from ndl.compiler.kernels import ode_adaptive, ode_adjoint, ode_fixed, stretches, undo
+from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_fixed, stretches, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
@@ -110,7 +110,7 @@ class Kernels:
             request.vector, request.grow, kept, request.drivers, request.undone, request.trail,
         )  # fmt: skip
         code = Code(request.precision)
-        watches = not (request.noise or request.backward or request.stretch or request.parts)
+        watches = not (request.stretch or request.parts)
         more = split_fields(self.ir, request)
         field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
@@ -123,8 +123,12 @@ class Kernels:
         if request.backward and request.undone:
             kernel = undo.backward(self.ir, stepper, variant)
         elif request.stretch:
+            if self._located(request):
+                raise Unsupported("checkpoints past located discontinuities are torch's")
             make_stretch = stretches.backward if request.backward else stretches.forward
             kernel = make_stretch(self.ir, stepper, variant)
+        elif request.backward and (self.ir.events or self._located(request)):
+            kernel = event_adjoint.backward(self.ir, stepper, variant)
         elif request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive or request.watch:
@@ -132,6 +136,10 @@ class Kernels:
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
         return _named(kernel), field, stepper
+
+    def _located(self, request: Request) -> bool:
+        """Whether discontinuities are located."""
+        return request.adaptive and self.ir.breaks is not None
 
 
 def stepper_of(field: Field, request: Request | Part) -> Stepper:
@@ -157,7 +165,7 @@ def noisy_stepper_of(field: Field, request: Request) -> Stepper:
         raise Unsupported(f"`{t.NAME}` was not compiled here")
     else:
         method = NoisyStep(field, t.IR, dict(request.options))
-    grid = not request.adaptive and (request.undone or not request.backward)
+    grid = not (request.adaptive or request.watch) and (request.undone or not request.backward)
     return NoisyStepper(field, method, grid, request.inside)
 
 
@@ -213,11 +221,11 @@ def backend_choice(ir: ModelIR) -> str:
     reason = found if isinstance(found, str) else unwatched(ir)
     if reason:
         return f"torch, since no kernel serves it: {reason}"
-    if ir.events or (ir.breaks is not None and not ir.noises):
-        what = "its events" if ir.events else "its discontinuities, where they are located,"
+    if ir.noises and any(e.kind != "every" for e in ir.events):
         return (
             f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through "
-            f"{what} and for fewer trajectories, where compiling costs more than it brings"
+            "its events, which happen on a rough path, and for fewer trajectories, where compiling costs "
+            "more than it brings"
         )
     return (
         f"one kernel for a whole solve of {MANY} trajectories or more; "

@@ -50,16 +50,20 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         raise NoKernel("the model was not compiled with its kernels")
     options, name = problem.method.options, problem.method.name
     fixed = fixed_step(options, problem.t0, problem.t1, name) is not None
+    undone = problem.gradient in ("reversible", "adjoint")
+    own_steps = not fixed or bool(model.EVENTS)
     for found, why in (
         (not has_kernel(problem, fixed), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
         (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
-        (problem.taped and model.BREAKS > 0 and not fixed, "gradients past a located break are torch's"),
-        (problem.taped and problem.save.kind == "steps" and not fixed, "its gradients are of every step"),
-        (problem.taped and bool(model.EVENTS), "gradients through events are torch's"),
+        (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
+        (
+            problem.method.kind == "split" and problem.taped and model.BREAKS > 0 and not fixed,
+            "gradients of splittings past a located break are torch's",
+        ),
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
-        (bool(model.NOISES) and bool(model.EVENTS), "noise with events is not yet a kernel"),
+        (undone and bool(model.EVENTS), "its steps are undone past events"),
         (problem.t0 == problem.t1, "the span is empty"),
         (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
     ):

@@ -135,7 +135,7 @@ def key_of(program: Program) -> str:
 
 def _load(program: Program, key: str) -> Compiled:
     binding, _ = _machine()
-    file = folder() / "cpu" / f"{key}.o"
+    file = folder() / "cpu" / f"{key}.obj"
     # an engine owns its target machine, and takes it along when it goes
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _new_machine())
     code = _read(file)

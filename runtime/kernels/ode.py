@@ -291,13 +291,15 @@ class KernelRun:
             if tape:
                 for name in ("tape_t", "tape_h", *(["tape_error"] if taped else [])):
                     buffers[name] = self.like.new_empty(room, b)
-            for name in ("tape_fresh", "tape_new"):
+            for name in ("tape_kind", "tape_fresh", "tape_new"):
                 if name in self.made.program.buffers:
                     buffers[name] = self._whole(np.zeros((room, b)))
             if watch:
                 buffers["event_t"] = self.like.new_empty(events, b)
                 for name in ("event_step", "event_kind"):
                     buffers[name] = self._whole(np.zeros((events, b)))
+                if tape:
+                    buffers["event_x"] = self.like.new_empty(events * p.size, b)
             buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events])
             self._run(self.made, buffers)
             longest, most = int(buffers["report"][0].max()), int(buffers["report"][5].max())
@@ -319,10 +321,12 @@ class KernelRun:
     # ------------------------------------------------------------ backwards
 
     def backward(
-        self, found: Found, values: list[Tensor], grad_last: Tensor, grad_saved: Tensor, wanted: list[bool]
+        self, found: Found, values: list[Tensor], grads: tuple[Tensor, Tensor, Tensor], wanted: list[bool]
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
-        """The cotangents of x0 `[B, n]`, of the coefficients of paths and of the weights."""
+        """From the cotangents of `last`, of `saved` and of the times of events: those of x0 `[B, n]`, of the
+        coefficients of paths and of the weights."""
         made = self.back if found.way is None else found.way.kernels.back
+        grad_last, grad_saved, grad_event_t = grads
         assert made is not None
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
@@ -348,7 +352,11 @@ class KernelRun:
         if self.drivers.wanted:
             buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
         if not self.known:
+            assert found.ended is not None
             buffers["counts"] = self._whole([0, slots, 0])
+            buffers["ended"] = found.ended
+        if found.events:
+            buffers |= {**found.events, "grad_event_t": grad_event_t.contiguous()}
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         if found.kept is not None:
             buffers["kept"] = found.kept.buffer
@@ -359,8 +367,8 @@ class KernelRun:
             found.way.run(slots, buffers, self._run, states)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
         of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
-        grads = unpacked(of, values, made.weights, wanted)
-        return buffers["grad_x0"].t(), buffers.get("grad_drivers"), grads
+        weights = unpacked(of, values, made.weights, wanted)
+        return buffers["grad_x0"].t(), buffers.get("grad_drivers"), weights
 
     def _way(self, report: Tensor) -> Way:
         """What is kept on the way back of a run without a tape."""
@@ -377,8 +385,10 @@ class KernelRun:
         trajectory cannot come to its end; the others do."""
         p = self.p
         if p.taped:
-            last, saved = _Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
+            last, saved, times = _Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
             found = self.found
+            if found.events:
+                found.events["event_t"] = times
         else:
             with torch.no_grad():
                 found = self.forward(p.x0, self.values)
@@ -506,22 +516,32 @@ class KernelRun:
         """The run for a replay."""
         taped = found if self.known else self.with_tape(found)
         table = self.step_table(taped)
-        restarts = self._crossed(taped)
+        crossings = self._crossed(taped)
+        restarts = sorted({(member, step + 1) for member, step, _ in crossings})
         if not taped.events:
-            return Script(table, restarts=restarts, given=self.pace.fixed)
+            return Script(table, [], restarts, crossings, self.pace.fixed)
         record = self.record(taped)
         restarts = sorted({*restarts, *record.restarts()})
-        return Script(table, record.firings(self.p), restarts, given=self.pace.fixed)
+        firings = record.firings(self.p, self._of_steps(taped, "tape_kind"))
+        return Script(table, firings, restarts, crossings, self.pace.fixed)
 
-    def _crossed(self, found: Found) -> list[tuple[int, int]]:
-        """Steps over a break, after which a trajectory starts afresh: (member, steps done)."""
-        fresh = found.tape.get("tape_fresh")
-        if fresh is None:
+    def _crossed(self, found: Found) -> list[tuple[int, int, int]]:
+        """The breaks that steps cross: (member, step, break)."""
+        if "tape_fresh" not in found.tape:
             return []
+        bits = self._of_steps(found, "tape_fresh")
+        return [
+            (int(m), int(step), k)
+            for m, step in np.argwhere(bits)
+            for k in range(int(bits[m, step]).bit_length())
+            if int(bits[m, step]) >> k & 1
+        ]
+
+    def _of_steps(self, found: Found, name: str) -> Ints:
+        """A number that the tape has for each step, `[B, K]`; 0 after the last one."""
         many = found.report[0].cpu().numpy()
-        flags = fresh[: int(many.max(initial=0))].t().cpu().numpy().astype(bool)
-        flags &= np.arange(flags.shape[1])[None, :] < many[:, None]
-        return [(int(m), int(k) + 1) for m, k in np.argwhere(flags)]
+        rows = found.tape[name][: int(many.max(initial=0))].t().cpu().numpy().astype(np.int64)
+        return np.where(np.arange(rows.shape[1])[None, :] < many[:, None], rows, 0)
 
 
 def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
@@ -578,23 +598,23 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, run: KernelRun, x0: Tensor, drivers: Tensor, *values: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         run.found = run.forward(x0, list(values))
         ctx.run, ctx.found = run, run.found
         ctx.save_for_backward(x0, drivers, *values)
         # the results would hold this context, which holds the run: it would wait for the collector
-        return run.found.last.detach(), run.found.saved.detach()
+        times = run.found.events.get("event_t", run.like)
+        return run.found.last.detach(), run.found.saved.detach(), times.detach()
 
     @staticmethod
-    def backward(ctx: Any, grad_last: Tensor, grad_saved: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *given: Tensor) -> tuple[Any, ...]:
         wanted = list(ctx.needs_input_grad[3:])
         x0, drivers, *values = ctx.saved_tensors
         with torch.no_grad():
-            found = ctx.run.backward(ctx.found, values, grad_last, grad_saved, wanted)
-        grad_x0, grad_drivers, grads = found
+            grad_x0, grad_drivers, grads = ctx.run.backward(ctx.found, values, given, wanted)
         made = (grad_x0, grad_drivers, *grads)
         if torch.is_grad_enabled():
-            made = _Once.apply(len(made), *made, grad_last, grad_saved, x0, drivers, *values)  # type: ignore[no-untyped-call]
+            made = _Once.apply(len(made), *made, *given, x0, drivers, *values)  # type: ignore[no-untyped-call]
         return None, *made
 
 

@@ -12,8 +12,6 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Events
 from torch import Tensor
 
-ROOTS = ("falling", "rising", "crossing")
-
 
 def saved_until(grid: Floats, saved: Tensor, slots: Ints, last: Tensor, last_t: Floats) -> Saved:
     """Saved times of members that may have ended early, after `slots [B]` of them: the last value of each
@@ -34,10 +32,10 @@ def saved_until(grid: Floats, saved: Tensor, slots: Ints, last: Tensor, last_t: 
 
 @dataclass(frozen=True)
 class Record:
-    """The firings of all members in their order: `t [B, R]`, `step [B, R]` (accepted steps before it), `kind
-    [B, R]` (the event's number); of member m the first `many[m]` count."""
+    """The firings of all members in their order: `t [B, R]`, with its gradient, `step [B, R]` (accepted steps
+    before it), `kind [B, R]` (the event's number); of member m the first `many[m]` count."""
 
-    t: Floats
+    t: Tensor
     step: Ints
     kind: Ints
     many: Ints
@@ -46,28 +44,29 @@ class Record:
     def of(buffers: dict[str, Tensor], many: Ints) -> Record:
         """From the buffers `event_t`, `event_step` and `event_kind` `[R, B]`."""
         width = int(many.max(initial=0))
-        t, step, kind = (buffers[f"event_{k}"][:width].t().cpu().numpy() for k in ("t", "step", "kind"))
-        return Record(t.astype(np.float64), step.astype(np.int64), kind.astype(np.int64), many)
+        step, kind = (buffers[f"event_{k}"][:width].t().cpu().numpy() for k in ("step", "kind"))
+        t = buffers["event_t"][:width].t().cpu().to(torch.float64)
+        return Record(t, step.astype(np.int64), kind.astype(np.int64), many)
 
     @property
     def valid(self) -> np.ndarray:
-        return np.asarray(np.arange(self.t.shape[1])[None, :] < self.many[:, None])
+        return np.asarray(np.arange(self.step.shape[1])[None, :] < self.many[:, None])
 
     def events(self, problem: Problem) -> Events:
         texts = tuple(e.text for e in problem.model.EVENTS)
-        t = torch.from_numpy(np.where(self.valid, self.t, np.nan))
+        t = torch.where(torch.from_numpy(self.valid), self.t, torch.nan)
         kind = torch.from_numpy(np.where(self.valid, self.kind, -1))
         return Events(t, kind, texts) if problem.ensemble else Events(t[0], kind[0], texts)
 
-    def firings(self, problem: Problem) -> list[Firing]:
-        """One by one, for a replay."""
-        roots = [e.kind in ROOTS for e in problem.model.EVENTS]
-        turns = np.zeros((len(self.many), len(roots)), dtype=np.int64)
+    def firings(self, problem: Problem, kinds: Ints) -> list[Firing]:
+        """One by one, for a replay; `kinds [B, K]` has the event, if any, that ended each step."""
+        turns = np.zeros((len(self.many), len(problem.model.EVENTS)), dtype=np.int64)
+        times = self.t.detach().numpy()
         found = []
         for m, r in np.argwhere(self.valid):
-            k = int(self.kind[m, r])
-            turn = int(turns[m, k])
-            found.append(Firing(int(m), int(self.step[m, r]), float(self.t[m, r]), k, roots[k], turn))
+            k, step = int(self.kind[m, r]), int(self.step[m, r])
+            turn, root = int(turns[m, k]), bool(step and kinds[m, step - 1] == k)
+            found.append(Firing(int(m), step, float(times[m, r]), k, root, turn))
             turns[m, k] += 1
         return found
 

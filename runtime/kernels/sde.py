@@ -62,8 +62,8 @@ class NoisyRun(KernelRun):
         return self.p.size + self.components
 
     def _requested(self, request: Request) -> Request:
-        inside = request.save or self.steps
-        if self.table is not None:
+        inside = request.save or self.steps or bool(self.p.model.EVENTS)
+        if self.known:
             ends = self._ends()
             self._refuse_roots(ends)
             inside = not bool(np.isin(self._settled(self.saved_times, ends), ends).all())
@@ -103,7 +103,7 @@ class NoisyRun(KernelRun):
 
     def _more(self, backward: bool = False) -> dict[str, Tensor]:
         tables = cell_tables(self.path, self.like)
-        if self.table is None:
+        if not self.known:
             return tables
         cells = self.like.new_zeros(LEVELS * 4 * self.components, self.p.count)
         times = self._ends()

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from ndl.compiler.diagnostics import NDLError
 
 import ndl
 
@@ -76,8 +75,3 @@ def test_steps_and_continuous_output_of_an_implicit_method(program: Any) -> None
     torch.testing.assert_close(a.steps.t, b.steps.t, rtol=1e-7, atol=1e-9, equal_nan=True)
     times = torch.linspace(0, 2, 9, dtype=torch.float64)
     torch.testing.assert_close(a.x(times), b.x(times), rtol=1e-6, atol=1e-7)
-
-
-def test_gradients_go_by_torch(program: Any) -> None:
-    with pytest.raises(NDLError, match="gradients past a located break are torch's"):
-        solved(program, "Relay", "tsit5(rtol=1e-6)", "cpu", gradient="discrete")

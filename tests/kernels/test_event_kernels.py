@@ -204,18 +204,6 @@ def test_the_kernel_interpreter_gives_the_same(program: Any, monkeypatch: pytest
     alike(solved(make(), "tsit5(rtol=1e-4)", "cpu"), wanted)
 
 
-def test_gradients_through_events_go_by_torch(program: Any) -> None:
-    with pytest.raises(NDLError, match="gradients through events are torch's"):
-        solved(program.Ball(), "tsit5(rtol=1e-6)", "cpu", gradient="discrete")
-    e = spread(0.5, 0.9).requires_grad_()
-    s = solved(
-        program.Ball().bind(e=e), "tsit5(rtol=1e-6)", "auto", gradient="discrete", span=(0, 2), save="end"
-    )
-    (rate,) = torch.autograd.grad(s.final.v.sum(), e)
-    # v(2) = e g t1 - g (2 - t1), with t1 the first touch
-    torch.testing.assert_close(rate, torch.full_like(rate, 9.81 * (20 / 9.81) ** 0.5), rtol=1e-9, atol=1e-9)
-
-
 # ---------------------------------------------------------------- failures
 
 

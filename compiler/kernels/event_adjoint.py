@@ -1,0 +1,284 @@
+"""The discrete adjoint of a run past events and located breaks.
+
+The counterpart of `ndl.runtime.stepping.replay`, whose rules it must reproduce. The size of a step is a
+constant, but the time of a root event is not: it follows the state by the implicit function theorem, and all
+later times shift with it, up to the next time that is given. A break shifts time likewise. Carried besides
+the cotangents of the state is that of this shift, and how many firings are still to be taken back.
+
+Of a step that starts at time t with the shift s (whose value is 0), in the order of the run:
+
+    over a break g   move = -g/(g_t + g_x rate), a function of (t + s, x); x <- x + move rate, s <- s + move
+    the step         from x at t + s by h, less s where it ends at a given time
+    at a root u      theta = -u/u_theta, a function of all but theta; x = dense(theta), s <- s + theta h
+    firings          at the time of the step's end and s, each from the state that `event_x` has
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.endings import GIVEN, MOST_BREAKS, has_bit
+from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.ode_adjoint import Backward, Times
+from ndl.compiler.kernels.reverse import pullback
+from ndl.compiler.kernels.rows import gather, load_rows, seeded
+from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper, Variant
+
+
+def backward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
+    """The adjoint kernel."""
+    return EventBackward(model, stepper, variant).kernel()
+
+
+class EventBackward(Backward):
+    """Writes the kernel. `gx`, `gs`, `gm` and `gw` are the cotangents of the state, of the shift of time, of
+    what the method remembers, and of weights."""
+
+    APART = True
+
+    def __init__(self, model: ModelIR, stepper: Stepper, variant: Variant) -> None:
+        super().__init__(model, stepper, variant)
+        code = self.code
+        self.events = model.events
+        self.roots = [k for k, e in enumerate(self.events) if e.kind != "every"]
+        self.breaks = self.field.break_count if variant.adaptive and not model.noises else 0
+        self.shifts = bool(self.roots or self.breaks)
+        if self.roots and model.noises:
+            raise Unsupported("gradients through events under noise that it finds itself are torch's")
+        if variant.drivers:
+            raise Unsupported("gradients of paths past events and breaks are torch's")
+        if stepper.looks_back:
+            raise Unsupported(f"`{stepper.name}` looks at earlier times, which events and breaks shift")
+        if self.breaks > MOST_BREAKS:
+            raise Unsupported(f"its rates have more than {MOST_BREAKS} discontinuities")
+        code.buffer("ended", "member", "in")
+        for name in ("tape_kind", *(["tape_fresh"] if self.breaks else [])):
+            code.buffer(name, "member", "in", "i32")
+        if self.events:
+            for name in ("event_step", "event_kind"):
+                code.buffer(name, "member", "in", "i32")
+            for name in ("event_x", "grad_event_t"):
+                code.buffer(name, "member", "in")
+
+    def more(self) -> list[Value]:
+        """The cotangent of the shift, and the firings."""
+        return [self.code.const(0.0), self.code.load("report", 5) if self.events else self.whole(0)]
+
+    def slots(self, all: Value) -> Value:
+        return self.code.load("report", 4)
+
+    def whole(self, number: int) -> Value:
+        return self.code.const(number, "i32")
+
+    # ------------------------------------------------------------ one step
+
+    def turn(self, carried: list[Value]) -> list[Value]:
+        code, n, memory = self.code, self.n, self.memory
+        gx, gm, gw = carried[:n], carried[n : n + memory], carried[n + memory : self.count]
+        k, slot, gs, fired, *mine = carried[self.count :]
+        self.field.carry_own(mine)
+        weights = [*self.shared, *mine]
+        last = k
+        k = code.op("sub", k, self.whole(1))
+        t, h = self.start_of(k)
+        end = self._end(last)
+        if self.v.save:
+            slot, gx = self._saved_at(end, slot, gx)
+        if self.events:
+            gx, gs, gw, fired = self._fired(last, end, gx, gs, gw, fired, weights)
+        row = load_rows(code, "tape", k, n + self.stepper.width)
+        x, kept = row[:n], row[n:]
+        made = self.stepper.again(t, h, x, kept)
+        kind = code.load("tape_kind", k)
+        given = code.op("eq", kind, self.whole(GIVEN))
+        gs = code.op("select", given, 0.0, gs)
+        seeds = seeded(code, [*zip(made.x1, gx, strict=True), *([(t, gs)] if self.shifts else [])])
+        times = [t, h] if self.shifts else []
+        if self.roots or self.v.save:
+            dense = self.stepper.dense(made)
+        if self.roots:
+            seeds = self._rooted(made, dense, end, kind, gx, gs, seeds, weights)
+        seeds = seeded(code, [*seeds.items(), *zip(made.memory, gm, strict=True)])
+        if self.v.save:
+            slot, saved = gather(code, dense, made.x1, slot, Times(code, self.v.sign, t, h), times)
+            seeds = seeded(code, [*seeds.items(), *saved.items()])
+        wrt = [*x, *kept[:memory], *weights, *times]
+        found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
+        gx, gm, more = found[:n], found[n : n + memory], found[n + memory : n + memory + len(gw)]
+        gw = [code.op("add", a, b) for a, b in zip(gw, more, strict=True)]
+        gs = code.const(0.0)
+        if self.shifts:
+            gs = code.op("sub", found[-2], code.op("select", given, found[-1], 0.0))
+        if memory:
+            gx, gm, gw, gs = self._afresh(k, fired, t, x, gx, gm, gw, gs, weights)
+        if self.breaks:
+            gx, gw, gs = self._crossed(k, t, x, gx, gw, gs, weights)
+        done = code.op("le", k, self.whole(0))
+        return [*gx, *gm, *gw, k, slot, gs, fired, *mine, done]
+
+    def _end(self, last: Value) -> Value:
+        """Where a step ended, the number of the next one being `last`."""
+        code = self.code
+        final = code.op("ge", last, code.load("report", 0))
+        row = code.op("select", final, code.op("sub", last, self.whole(1)), last)
+        return code.op("select", final, code.load("ended", 0), code.load("tape_t", row))
+
+    def _saved_at(self, end: Value, slot: Value, gx: Sequence[Value]) -> tuple[Value, list[Value]]:
+        """With the cotangents of what was saved at the end of a step, after its firings."""
+        code, zero = self.code, self.whole(0)
+
+        def more(carried: tuple[Value, ...]) -> Value:
+            some = code.op("gt", carried[0], zero)
+            at = code.op("select", some, code.op("sub", carried[0], self.whole(1)), carried[0])
+            come = code.op("ge" if self.v.sign > 0 else "le", code.load("times", at), end)
+            return code.op("and", some, come)
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            before = code.op("sub", carried[0], self.whole(1))
+            g = load_rows(code, "grad_saved", before, self.n)
+            return [before, *(code.op("add", a, b) for a, b in zip(carried[1:], g))]
+
+        slot, *gx = code.loop([slot, *gx], more, turn)
+        return slot, gx
+
+    # ------------------------------------------------------------ firings
+
+    def _fired(
+        self, number: Value, end: Value, gx: list[Value], gs: Value, gw: list[Value], fired: Value,
+        weights: list[Value],
+    ) -> tuple[list[Value], Value, list[Value], Value]:  # fmt: skip
+        """Before the firings that stand before step `number`, from the last of them on."""
+        code, n = self.code, self.n
+
+        def more(carried: tuple[Value, ...]) -> Value:
+            some, at = self._before(carried[-1])
+            return code.op("and", some, code.op("eq", code.load("event_step", at), number))
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            r = code.op("sub", carried[-1], self.whole(1))
+            gs = code.op("add", carried[n], code.load("grad_event_t", r))
+            found = [*carried[:n], gs, *carried[n + 1 : -1]]
+            kind = code.load("event_kind", r)
+            before = load_rows(code, "event_x", r, n)
+            for k, event in enumerate(self.events):
+                if event.resets:
+                    here, old = code.op("eq", kind, self.whole(k)), found
+                    reset = lambda k=k, old=old: self._reset(k, end, before, old, weights)  # noqa: E731
+                    found = list(code.when(here, reset, old))
+            return [*found, r]
+
+        *found, fired = code.loop([*gx, gs, *gw, fired], more, turn)
+        return found[:n], found[n], found[n + 1 :], fired
+
+    def _before(self, fired: Value) -> tuple[Value, Value]:
+        """Whether there are firings left, and the row of the last one."""
+        code = self.code
+        some = code.op("gt", fired, self.whole(0))
+        return some, code.op("select", some, code.op("sub", fired, self.whole(1)), fired)
+
+    def _reset(
+        self, k: int, end: Value, before: list[Value], carried: list[Value], weights: list[Value]
+    ) -> list[Value]:
+        """The cotangents before event k set the state, which was `before`."""
+        code, n = self.code, self.n
+        after = self.field.reset(k, end, before)
+        seeds = seeded(code, zip(after, carried[:n], strict=True))
+        found = pullback(code, code.visible(), seeds, [*before, end, *weights], self.field.sums())
+        return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
+
+    # ------------------------------------------------------------ roots
+
+    def _rooted(
+        self, made: Attempt, dense: Dense, end: Value, kind: Value, gx: list[Value], gs: Value,
+        seeds: dict[Value, Value], weights: list[Value],
+    ) -> dict[Value, Value]:  # fmt: skip
+        """The cotangents `seeds` of what a step gives, where a root event ended it."""
+        code, zero = self.code, self.code.const(0.0)
+        targets = list(dict.fromkeys([*made.x1, *dense.targets, made.t, made.h, *weights]))
+        found = [seeds.get(v, zero) for v in targets]
+        for k in self.roots:
+            here, old = code.op("eq", kind, self.whole(k)), found
+            at = lambda k=k: self._at_root(k, made, dense, end, gx, gs, targets)  # noqa: E731
+            found = list(code.when(here, at, old))
+        return dict(zip(targets, found))
+
+    def _at_root(
+        self, k: int, made: Attempt, dense: Dense, end: Value, gx: list[Value], gs: Value,
+        targets: list[Value],
+    ) -> list[Value]:  # fmt: skip
+        """The same for event k, whose guard is 0 at the end of the step."""
+        code = self.code
+        theta = code.op("div", code.op("sub", end, made.t), made.h)
+        x, at = dense.at(theta), code.op("fma", theta, made.h, made.t)
+        guard = self.field.guard(k, at, x)
+        body = code.visible()
+        (slope,) = pullback(code, body, {guard: code.const(1.0)}, [theta])
+        ends = [*zip(x, gx, strict=True), (at, gs)]
+        (along,) = pullback(code, body, seeded(code, ends), [theta])
+        share = code.op("neg", code.op("div", along, slope))
+        seeds = seeded(code, [*ends, (guard, share)])
+        return pullback(code, body, seeds, [theta, *targets], self.field.sums())[1:]
+
+    # ------------------------------------------------------------ fresh starts
+
+    def _afresh(
+        self, k: Value, fired: Value, t: Value, x: list[Value], gx: list[Value], gm: list[Value],
+        gw: list[Value], gs: Value, weights: list[Value],
+    ) -> tuple[list[Value], list[Value], list[Value], Value]:  # fmt: skip
+        """Where step k is the first after an event or a break: what the method remembers is made of x."""
+        code, n = self.code, self.n
+        fresh = code.const(False, "bool")
+        if self.events:
+            some, at = self._before(fired)
+            fresh = code.op("and", some, code.op("eq", code.load("event_step", at), k))
+        if self.breaks:
+            first = code.op("le", k, self.whole(0))
+            row = code.op("select", first, k, code.op("sub", k, self.whole(1)))
+            over = code.op("ne", code.load("tape_fresh", row), self.whole(0))
+            fresh = code.op("or", fresh, code.op("and", over, code.op("not", first)))
+            # time is shifted before a break is crossed, and with it what the method remembers
+            fresh = code.op("or", fresh, code.op("ne", code.load("tape_fresh", k), self.whole(0)))
+
+        def begun() -> list[Value]:
+            start = self.stepper.start(t, x)
+            seeds = seeded(code, zip(start, gm, strict=True))
+            found = pullback(code, code.visible(), seeds, [*x, *weights, t], self.field.sums())
+            sums = [code.op("add", a, b) for a, b in zip([*gx, *gw, gs], found, strict=True)]
+            return [*sums, *[code.const(0.0)] * len(gm)]
+
+        found = list(code.when(fresh, begun, [*gx, *gw, gs, *gm]))
+        many = n + len(gw)
+        return found[:n], found[many + 1 :], found[n:many], found[many]
+
+    def _crossed(
+        self, k: Value, t: Value, x: list[Value], gx: list[Value], gw: list[Value], gs: Value,
+        weights: list[Value],
+    ) -> tuple[list[Value], list[Value], Value]:  # fmt: skip
+        """Before x and time moved with the breaks that step k crosses."""
+        code, n = self.code, self.n
+        across = code.load("tape_fresh", k)
+        wrt = [*x, *weights, t]
+
+        def moved() -> list[Value]:
+            rate, sides = self.field.rate(t, x), self.field.breaks(t, x)
+            body, found = code.visible(), [*gx, *gw, gs]
+            for j in reversed(range(self.breaks)):
+                old = found
+
+                def one(j: int = j, old: list[Value] = old) -> list[Value]:
+                    g = pullback(code, body, {sides[j]: code.const(1.0)}, wrt)
+                    slope, along = g[-1], old[-1]
+                    for a, b, r in zip(g, old, rate, strict=False):
+                        slope, along = code.op("fma", a, r, slope), code.op("fma", b, r, along)
+                    slope = code.op("select", code.op("eq", slope, 0.0), 1.0, slope)
+                    share = code.op("neg", code.op("div", along, slope))
+                    return [code.op("fma", share, a, b) for a, b in zip(g, old, strict=True)]
+
+                found = list(code.when(has_bit(code, across, j), one, old))
+            return found
+
+        some = code.op("ne", across, self.whole(0))
+        found = list(code.when(some, moved, [*gx, *gw, gs]))
+        return found[:n], found[n:-1], found[-1]
