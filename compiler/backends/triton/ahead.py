@@ -7,7 +7,7 @@ import io
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -54,10 +54,11 @@ def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1)
     if triton.knobs.runtime.interpret:
         raise RuntimeError("TRITON_INTERPRET is set: kernels are interpreted, not compiled")
     with tempfile.TemporaryDirectory() as folder:
-        function = _module(print_module(kernel), Path(folder)).KERNEL
+        module = _module(print_module(kernel), Path(folder))
+        function = module.KERNEL
         source = ASTSource(function, _signature(kernel, function.arg_names), {"BLOCK": block})
         options = {"num_warps": warps, **OPTIONS}
-        with _talkative(triton.knobs) as log:
+        with _talkative(triton.knobs) as log, getattr(module, "lane_by_lane", nullcontext)():
             made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, spills = _counted(log.getvalue())
     shared = int(made.metadata.shared)
