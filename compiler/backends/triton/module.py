@@ -8,9 +8,11 @@ store its results and take the next ones, until none are left.
 from __future__ import annotations
 
 from ndl.compiler.backends.triton.arrays import TILES
-from ndl.compiler.backends.triton.body import PAD, Body
+from ndl.compiler.backends.triton.body import DESK, PAD, Body
 from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
 from ndl.compiler.backends.triton.names import Names, ascii_name
+from ndl.compiler.backends.triton.rewriting import WORK
+from ndl.compiler.backends.triton.workspace import ROOM, fitted, rows_of
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.ir import Kernel, KernelError, Value
 
@@ -19,12 +21,13 @@ OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 registers that there are: left alone, the assembler prefers spilling a few to having more than 128."""
 
 
-def print_module(kernel: Kernel) -> str:
+def print_module(kernel: Kernel, room: int = ROOM) -> str:
     """The source of a module with `launch(count, buffers…)`. The same kernel gives the same text.
 
-    Raises `KernelError` for a kernel that no module can be made of.
+    What takes more than `room` registers of a thread goes to a workspace. Raises `KernelError` for a kernel
+    that no module can be made of.
     """
-    return _Module(printable(kernel)).text()
+    return _Module(fitted(printable(kernel), room)).text()
 
 
 def printable(kernel: Kernel) -> Kernel:
@@ -43,8 +46,10 @@ class _Module:
         self.values = self.body.values
         self.name = ascii_name(kernel.name) + "_kernel"
         self.plain = not has_arrays(kernel)
-        self.buffers = list(map(Names().kept, (b.name for b in kernel.buffers)))
-        self.sums = [given for b, given in zip(kernel.buffers, self.buffers) if b.kind == "sum"]
+        given = [b for b in kernel.buffers if b.kind != "scratch"]
+        self.buffers = list(map(Names().kept, (b.name for b in given)))
+        self.sums = [name for b, name in zip(given, self.buffers) if b.kind == "sum"]
+        self.rows = rows_of(kernel)
         self.pointers = [self.body.pointer(b.name) for b in kernel.buffers]
         if not kernel.buffers:
             raise KernelError(f"`{kernel.name}` has no buffers: nothing comes of it")
@@ -52,7 +57,7 @@ class _Module:
     def text(self) -> str:
         body = self.function()
         helpers = [self.values.precision.helper(h) for h in HELPERS if h in self.values.helpers]
-        imports = [] if self.kernel.even else ["import torch"]
+        imports = ["import torch"] if self.rows or not self.kernel.even else []
         imports += ["import triton", "import triton.language as tl"]
         imports += ["from ndl.runtime.kernels.layouts import lane_by_lane"] if self.plain else []
         head = "\n".join([_doc(self.kernel.doc or self.kernel.name, 0), "", *imports, ""])
@@ -66,6 +71,9 @@ class _Module:
         arguments = ", ".join(["count", *queue, *self.pointers, *portion, "BLOCK: tl.constexpr"])
         self.body.line("lanes = tl.arange(0, BLOCK)")
         self.body.line("stride = count.to(tl.int64)")
+        if self.rows:
+            work = self.body.pointer(WORK)
+            self.body.line(f"{DESK} = {work} + tl.program_id(0).to(tl.int64) * ({self.rows} * BLOCK) + lanes")
         self.body.block(self.kernel.entry)
         if any(v in self.values.varying for i in self.kernel.entry.body for v in i.results):
             raise KernelError(f"`entry` of `{self.kernel.name}` holds what trajectories do not share")
@@ -91,8 +99,8 @@ class _Module:
         return k.step.params
 
     def even(self) -> None:
-        """Tiles from begin to finish: one a program, more where programs have sums of their own."""
-        if not self.sums:
+        """Tiles from begin to finish: one a program, more where programs have memory of their own."""
+        if not (self.sums or self.rows):
             self.one_tile("tl.program_id(0)")
             return
         self.body.line("tile = tl.program_id(0)")
@@ -154,15 +162,20 @@ class _Module:
 
     def launch(self) -> str:
         """A function that starts as many programs as there are tiles, or as shall share the queue."""
-        first, limited = self.buffers[0], not self.kernel.even
+        first, limited = self.buffers[0], bool(self.rows) or not self.kernel.even
         options = ", ".join(f"{k}={v}" for k, v in OPTIONS.items())
         most = ["triton.cdiv(count, BLOCK)", *(f"{s}.shape[0]" for s in self.sums)]
         most += ["programs"] if limited else []
         given = ["count", *([] if self.kernel.even else ["queue"]), *self.buffers]
+        given += [WORK] if self.rows else []
         given += [f"{self.sums[0]}.shape[1]"] if self.sums else []
         lines = [f"grid = min({', '.join(most)})" if len(most) > 1 else f"grid = {most[0]}"]
         if not self.kernel.even:
             lines.append(f"queue = torch.zeros(1, dtype=torch.int32, device={first}.device)")
+        if self.rows:
+            real = self.values.precision.real.replace("tl", "torch")
+            size = f"grid * BLOCK * {self.rows}"
+            lines.append(f"{WORK} = torch.empty({size}, dtype={real}, device={first}.device)")
         call = [f"{self.name}[(grid,)](", f"{PAD}{', '.join(given)},"]
         call += [f"{PAD}BLOCK=BLOCK, num_warps=num_warps, {options}", ")"]
         if self.plain:
@@ -175,12 +188,14 @@ class _Module:
         return "\n".join([head, about, *body]) + "\n"
 
     def about(self) -> str:
-        rows = [f"{PAD}{(b.name, b.kind, b.mode, b.type)!r},".replace("'", '"') for b in self.kernel.buffers]
+        given = [b for b in self.kernel.buffers if b.kind != "scratch"]
+        rows = [f"{PAD}{(b.name, b.kind, b.mode, b.type)!r},".replace("'", '"') for b in given]
         tiles = [] if self.plain else [f"TILES = {TILES!r}"]
         return "\n".join(
             [
                 f'PRECISION = "{self.kernel.precision}"',
                 f"EVEN = {self.kernel.even}",
+                f"WORKSPACE = {self.rows}",
                 f"KERNEL = {self.name}",
                 *tiles,
                 "BUFFERS = (",

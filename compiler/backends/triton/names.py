@@ -9,7 +9,7 @@ TAKEN = words(
     """
     BLOCK BUFFERS EVEN KERNEL PRECISION TILES tile busy count desk done ended first float fresh grid
     lane_by_lane lanes launch live m num_warps portion programs queue queue_ptr rank stride tl torch triton
-    work
+    WORKSPACE work
     """
 )
 """What every module says itself."""
