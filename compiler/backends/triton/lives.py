@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 NEAR = 6
 """Places for which a value that is used stays at hand for the next use in the same block."""
 
+CHEAP = frozenset({"add", "sub", "mul", "neg", "fma", "maximum", "minimum", "abs"})
+"""Operations that cost no more than a load."""
+
 Outer = tuple[Value | None, Value | None]
 
 Use = tuple[int, int, int]
@@ -102,15 +105,24 @@ class Lives:
         """Each life once."""
         return iter({id(life): life for life in self.found.values()}.values())
 
-    def pressure(self) -> NDArray[np.int64]:
-        """How many registers values take at each place."""
+    def pressure(self, bare: bool = False) -> NDArray[np.int64]:
+        """How many registers values take at each place; `bare`: without those that the assembler computes
+        again, cheap functions of what is there anyway."""
         change = np.zeros(self.length + 1, np.int64)
         for life in self:
+            if bare and self.cheap(life):
+                continue
             spans = life.visits() if life.outer else [(life.start + 1, life.end, 0)]
             for first, last, _ in spans:
                 change[first] += life.weight
                 change[last + 1] -= life.weight
         return np.cumsum(change)[: self.length]
+
+    def cheap(self, life: Life) -> bool:
+        if life.slot or life.source is None or life.source.op not in CHEAP:
+            return False
+        found = (self.found.get(a) for a in life.source.args)
+        return all(a is None or a.end >= life.end for a in found)
 
     # ------------------------------------------------------------ the walk
 

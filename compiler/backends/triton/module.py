@@ -12,7 +12,7 @@ from ndl.compiler.backends.triton.body import DESK, PAD, Body
 from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
 from ndl.compiler.backends.triton.names import Names, ascii_name
 from ndl.compiler.backends.triton.rewriting import WORK
-from ndl.compiler.backends.triton.workspace import ROOM, fitted, rows_of
+from ndl.compiler.backends.triton.workspace import LIMIT, ROOM, fitted, rows_of
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.ir import Kernel, KernelError, Value
 
@@ -21,13 +21,13 @@ OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 registers that there are: left alone, the assembler prefers spilling a few to having more than 128."""
 
 
-def print_module(kernel: Kernel, room: int = ROOM) -> str:
+def print_module(kernel: Kernel, limit: int = LIMIT, room: int = ROOM) -> str:
     """The source of a module with `launch(count, buffers…)`. The same kernel gives the same text.
 
-    What takes more than `room` registers of a thread goes to a workspace. Raises `KernelError` for a kernel
-    that no module can be made of.
+    `limit` and `room` say when values go to a workspace, and how many (`workspace`). Raises `KernelError` for
+    a kernel that no module can be made of.
     """
-    return _Module(fitted(printable(kernel), room)).text()
+    return _Module(fitted(printable(kernel), limit, room)).text()
 
 
 def printable(kernel: Kernel) -> Kernel:
@@ -177,11 +177,11 @@ class _Module:
             size = f"grid * BLOCK * {self.rows}"
             lines.append(f"{WORK} = torch.empty({size}, dtype={real}, device={first}.device)")
         call = [f"{self.name}[(grid,)](", f"{PAD}{', '.join(given)},"]
-        call += [f"{PAD}BLOCK=BLOCK, num_warps=num_warps, {options}", ")"]
+        call += [f"{PAD}BLOCK=BLOCK, num_warps=num_warps, num_stages=num_stages, {options}", ")"]
         if self.plain:
             call = ["with lane_by_lane():", *(PAD + line for line in call)]
         block, warps = TILES[0] if not self.plain else (32, 1)
-        tile = f"{'programs=4096, ' if limited else ''}BLOCK={block}, num_warps={warps}"
+        tile = f"{'programs=4096, ' if limited else ''}BLOCK={block}, num_warps={warps}, num_stages=1"
         head = f"def launch(count, {', '.join(self.buffers)}, *, {tile}):"
         about = _doc("Run `count` trajectories over these buffers.", 1)
         body = [f"{PAD}if count > 0:", *(2 * PAD + line for line in [*lines, *call])]

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from ndl.compiler.backends.triton.lives import NEAR, Life, Lives
+from ndl.compiler.backends.triton.lives import CHEAP, NEAR, Life, Lives
 from ndl.compiler.backends.triton.rewriting import WORK, Plan, Rewriting
 from ndl.compiler.backends.triton.spread import varying
 from ndl.compiler.kernels.arrays import has_arrays
@@ -27,20 +27,23 @@ from ndl.compiler.kernels.code import number
 from ndl.compiler.kernels.ir import Block, Buffer, Instr, Kernel, Value
 from ndl.compiler.kernels.verify import verify
 
-ROOM = 150
-"""Registers that values may take; the rest is for addresses, masks and what the compiler moves."""
+LIMIT = 240
+"""Registers at an estimate beyond which a kernel is fitted: below, the assembler spills nothing."""
 
-CHEAP = frozenset({"add", "sub", "mul", "neg", "fma", "maximum", "minimum", "abs"})
-"""Operations that cost no more than a load."""
+ROOM = 150
+"""Registers that values may take then; the rest is for addresses, masks and what the compiler moves."""
 
 DEEPER = 8
 """How often a loop inside a step is taken to go round."""
 
 
-def fitted(kernel: Kernel, room: int = ROOM) -> Kernel:
-    """The kernel with what exceeds `room` registers of a thread in a workspace; itself where all fits, or
-    where it has arrays, whose layouts differ."""
-    return kernel if has_arrays(kernel) else _Fitting(kernel, room).kernel()
+def fitted(kernel: Kernel, limit: int = LIMIT, room: int = ROOM) -> Kernel:
+    """The kernel, where it takes more than `limit` registers of a thread with what exceeds `room` in a
+    workspace. Kernels with arrays stay as they are: layouts of those differ."""
+    if has_arrays(kernel):
+        return kernel
+    fitting = _Fitting(kernel, room)
+    return fitting.kernel() if fitting.most() > limit else kernel
 
 
 def rows_of(kernel: Kernel) -> int:
@@ -66,6 +69,11 @@ class _Fitting:
         self.shared = _makers(kernel.entry)
         self.numbers: dict[int, Value] = {}
         self.next = 1 + max(v.id for _, b in kernel.blocks() for v in _values(b))
+
+    def most(self) -> int:
+        """The registers that values take where they take most."""
+        blocks = (block for name, block in self.old.blocks() if name != "entry")
+        return max(int(Lives(b, self.shared, self.wide).pressure(bare=True).max()) for b in blocks)
 
     def kernel(self) -> Kernel:
         old = self.old
