@@ -43,7 +43,9 @@ class TritonMissing(ImportError):
         super().__init__("kernels for GPUs need triton: `pip install ndl-lang[triton]`")
 
 
-def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1) -> tuple[Any, Resources]:
+def compiled(
+    kernel: Kernel, architecture: int, block: int = 32, warps: int = 1, stages: int = 1
+) -> tuple[Any, Resources]:
     """The compiled kernel (its `asm` holds the code by kind) and what it takes. Needs no GPU.
 
     The code holds no line numbers, and so nothing of the folder in which it was made."""
@@ -59,7 +61,7 @@ def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1)
         module = _module(print_module(kernel), Path(folder))
         function = module.KERNEL
         source = ASTSource(function, _signature(kernel, function.arg_names), {"BLOCK": block})
-        options = {"num_warps": warps, **OPTIONS}
+        options = {"num_warps": warps, "num_stages": stages, **OPTIONS}
         with _talkative(triton.knobs) as log, getattr(module, "lane_by_lane", nullcontext)():
             made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, spills = _counted(log.getvalue())
