@@ -17,8 +17,8 @@ from typing import Any
 PAGE = Path(__file__).parents[1] / "docs" / "kernels-gpu.md"
 BEGIN, END = "<!-- kernels: begin -->\n", "<!-- kernels: end -->\n"
 HEAD = (
-    "| system | method | precision | kernel | sm_80 | spills | sm_90 | spills | shared |\n"
-    "|---|---|---|---|---|---|---|---|---|\n"
+    "| system | method | precision | kernel | sm_80 | spills | sm_90 | spills | shared | work |\n"
+    "|---|---|---|---|---|---|---|---|---|---|\n"
 )
 ARCHITECTURES = (80, 90)
 LATE = "–"
@@ -66,7 +66,7 @@ SYSTEMS = {
 
 ODE = (
     "euler", "heun", "midpoint", "rk4", "bosh3", "dopri5", "tsit5", "dopri8", "implicit_euler", "trapezoidal",
-    "sdirk", "kvaerno5", "rosenbrock23", "rodas5",
+    "sdirk", "kvaerno5", "rosenbrock23", "rodas5", "taylor",
 )  # fmt: skip
 SDE = ("euler_maruyama", "milstein", "euler_heun", "heun", "sra1", "sri", "reversible_heun")
 
@@ -134,11 +134,12 @@ def kernel_of(case: Case) -> Any:
 
 
 def row(case: Case, architectures: Sequence[int] = ARCHITECTURES) -> list[Any]:
-    """Registers and spills on each architecture, then shared memory."""
+    """Registers and spills on each architecture, then shared memory and workspace."""
     from ndl.compiler.backends.triton.ahead import resources
 
     found = resources([kernel_of(case)], architectures)
-    return [n for r in found for n in (r.registers, r.spills)] + [max(r.shared for r in found)]
+    numbers = [n for r in found for n in (r.registers, r.spills)]
+    return [*numbers, max(r.shared for r in found), max(r.workspace for r in found)]
 
 
 # ---------------------------------------------------------------- the page
@@ -176,7 +177,7 @@ class Worker:
         self.pipe.send(case)
         late = not self.pipe.poll(self.seconds)
         try:
-            return [LATE] * 5 if late else list(self.pipe.recv())
+            return [LATE] * 6 if late else list(self.pipe.recv())
         except EOFError:
             raise RuntimeError(f"{case} could not be compiled") from None
         finally:

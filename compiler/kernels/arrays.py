@@ -44,6 +44,25 @@ class Matrix:
         return Matrix(buffer, self.at, self.rows, self.columns)
 
 
+@dataclass(frozen=True)
+class Product:
+    """What a `dense` or `dense_t` multiplies: each of `outer` results is a sum over `inner` entries of the
+    matrix, the next result's `across` numbers further on, the next entry `along`."""
+
+    matrix: Matrix
+    outer: int
+    inner: int
+    across: int
+    along: int
+
+    @staticmethod
+    def of(instr: Instr) -> Product:
+        m: Matrix = instr.attr("matrix")
+        if instr.op == "dense":
+            return Product(m, m.rows, m.columns, m.columns, 1)
+        return Product(m, m.columns, m.rows, 1, m.columns)
+
+
 def extent(array: Value) -> int:
     """How many elements an array has."""
     found = extent_of(array.type)

@@ -327,9 +327,14 @@ class _Exact:
         return self._key[1]
 
 
+def number(value: Value, number: Any) -> Instr:
+    """The instruction that makes `value` a number."""
+    return Instr("const", (), (value,), (("type", value.type), ("value", _Exact(number))))
+
+
 def number_of(instr: Instr) -> Any:
     """The number of a `const` instruction."""
     return instr.attr("value").number
 
 
-__all__ = ["BITS", "Code", "number_of"]
+__all__ = ["BITS", "Code", "number", "number_of"]

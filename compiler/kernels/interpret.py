@@ -33,9 +33,15 @@ def run(kernel: Kernel, buffers: Mapping[str, Any], count: int, most: int = 10_0
             _Trajectory(kernel, buffers, count, m).run(most)
 
 
+class _Scratch(dict[int, Any]):
+    """The scratch of a trajectory: what it has not written cannot be read."""
+
+
 class _Trajectory:
     def __init__(self, kernel: Kernel, buffers: Mapping[str, Any], count: int, member: int) -> None:
-        self.kernel, self.buffers, self.count, self.member = kernel, buffers, count, member
+        self.kernel, self.count, self.member = kernel, count, member
+        scratch = {b.name: _Scratch() for b in kernel.buffers if b.kind == "scratch"}
+        self.buffers = {**buffers, **scratch} if scratch else buffers
         self.env: Env = {}
 
     def run(self, most: int) -> None:
@@ -79,7 +85,7 @@ class _Trajectory:
         return carried
 
     def place(self, instr: Instr, row: Any) -> int:
-        if self.kernel.buffer(instr.attr("buffer")).kind == "table":
+        if self.kernel.buffer(instr.attr("buffer")).kind in ("table", "scratch"):
             return int(row)
         return int(row) * self.count + self.member
 

@@ -16,8 +16,9 @@ Types: `real` (float32 or float64, the kernel's precision), `bits` (an integer a
 `bool`, and `array[m]`, m reals (see `arrays`). Buffers are structures of arrays: row r of trajectory m of a
 `member` buffer stands at r*B + m, row r of a `table`, which all trajectories share, at r. A `sum` has rows
 like a table; what trajectories give to a row is added up. In a `kept` buffer each step of a trajectory has a
-number of reals of its own, in an order that is the printer's business. Nothing aliases: an `in` buffer is
-never written, an `out` one never read unless it is `inout`.
+number of reals of its own, in an order that is the printer's business. The rows of a `scratch` are a
+trajectory's own while it runs; nobody outside gives or sees them. Nothing aliases: an `in` buffer is never
+written, an `out` one never read unless it is `inout`.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Buffer:
-    """`kind` is `table`, `member`, `sum` or `kept`; `type` that of its elements (`real` or `i32`);
+    """`kind` is `table`, `member`, `sum`, `kept` or `scratch`; `type` that of its elements (`real` or `i32`);
     `mode` in, out or inout."""
 
     name: str

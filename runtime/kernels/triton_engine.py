@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.kernels.files import digest, folder, kept
-from ndl.runtime.kernels.tiles import CANDIDATES, Tile, chosen, magnitude
+from ndl.runtime.kernels.tiles import CANDIDATES, SINGLE, Device, Tile, magnitude, tile_for
 from torch import Tensor
 
 REALS = {"f64": torch.float64, "f32": torch.float32}
-PROGRAMS = 32
-"""Programs for each multiprocessor where trajectories are refilled: as many as it can hold."""
+WARPS = 32
+"""Warps for each multiprocessor where trajectories are refilled: as many as it can hold."""
+
+CROWDED = 16
+"""The same where threads have a workspace: more of them find no registers, and would take memory."""
 
 
 class TritonMissing(ImportError):
@@ -35,8 +38,9 @@ class TritonKernel:
     def __init__(self, text: str) -> None:
         self.id = digest(text)
         self.module = load(text)
-        self.candidates = tuple(Tile(*t) for t in getattr(self.module, "TILES", ())) or CANDIDATES
-        self._tiles: dict[str, Tile] = {}
+        own = tuple(Tile(*t) for t in getattr(self.module, "TILES", ()))
+        self.candidates = own or (SINGLE if self.module.WORKSPACE else CANDIDATES)
+        self._tiles: dict[tuple[torch.device, int], Tile] = {}
 
     def run(self, count: int, buffers: Mapping[str, Tensor], tile: Tile | None = None) -> None:
         """Run `count` trajectories; `buffers` are contiguous. Without a `tile` the fastest is used."""
@@ -51,9 +55,11 @@ class TritonKernel:
                 self._launch(count, buffers, tile or self.candidates[0], device)
 
     def _launch(self, count: int, buffers: Mapping[str, Tensor], tile: Tile, device: torch.device) -> None:
-        more = {} if self.module.EVEN else {"programs": _programs(device)}
+        more = {"BLOCK": tile.block, "num_warps": tile.warps, "num_stages": tile.stages}
+        if self.module.WORKSPACE or not self.module.EVEN:
+            more["programs"] = _programs(device, CROWDED if self.module.WORKSPACE else WARPS, tile.warps)
         given = [buffers[name] for name, *_ in self.module.BUFFERS]
-        self.module.launch(count, *given, BLOCK=tile.block, num_warps=tile.warps, **more)
+        self.module.launch(count, *given, **more)
 
     # ------------------------------------------------------------ checks
 
@@ -81,24 +87,27 @@ class TritonKernel:
     # ------------------------------------------------------------ the tile
 
     def _tile(self, count: int, buffers: Mapping[str, Tensor], device: torch.device) -> Tile:
-        key = f"{torch.cuda.get_device_name(device)}, {magnitude(count)} digits"
-        if interpreted():
-            return self.candidates[0]
+        """The tile for a batch of this size, found once a process. While a CUDA graph is captured nothing
+        can be timed."""
+        key = device, magnitude(count)
         if key not in self._tiles:
+            if torch.cuda.is_current_stream_capturing():
+                return self.candidates[0]
+            known = None if interpreted() else device_of(device)
+            file = folder() / "triton" / f"{self.id}.json"
             time = self._timer(count, buffers, device)
-            self._tiles[key] = chosen(folder() / "triton" / f"{self.id}.json", key, time, self.candidates)
+            self._tiles[key] = tile_for(file, known, count, time, self.candidates)
         return self._tiles[key]
 
     def _timer(
         self, count: int, buffers: Mapping[str, Tensor], device: torch.device
     ) -> Callable[[Tile], float]:
-        """Milliseconds of a launch. Buffers that are read and written are copies, renewed each time."""
+        """Milliseconds of a launch. Buffers that are read and written are copies, new ones each time."""
         both = [name for name, _, mode, _ in self.module.BUFFERS if mode == "inout"]
-        trial = {**buffers, **{name: buffers[name].clone() for name in both}}
+        trial = dict(buffers)
 
         def once(tile: Tile) -> float:
-            for name in both:
-                trial[name].copy_(buffers[name])
+            trial.update((name, buffers[name].clone()) for name in both)
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             start.record()
             self._launch(count, trial, tile, device)
@@ -126,10 +135,17 @@ def load(text: str) -> ModuleType:
     return module
 
 
-def _programs(device: torch.device) -> int:
+def device_of(device: torch.device) -> Device:
+    """What a choice of tile on a GPU holds for."""
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    return Device(name, capability, str(_triton().__version__))
+
+
+def _programs(device: torch.device, warps: int, each: int) -> int:
+    """Programs of so many warps each that a device holds."""
     if device.type != "cuda":
         return 3
-    return PROGRAMS * int(torch.cuda.get_device_properties(device).multi_processor_count)
+    return max(1, warps // each) * int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _triton() -> Any:

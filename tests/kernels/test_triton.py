@@ -19,7 +19,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.interpret import run
 from ndl.compiler.kernels.ir import KernelError
 from ndl.compiler.kernels.ops import TABLE
-from ndl.runtime.kernels import files, tiles, triton_engine
+from ndl.runtime.kernels import files, triton_engine
 from triton_cases import Case, Elementwise, collatz, driven, fibonacci, lorenz, nested, one_turn
 
 EXACT = {"f64": 1e-14, "f32": 2e-6}
@@ -145,7 +145,7 @@ def test_without_triton_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         resources([lorenz("f64").kernel])
 
 
-# ---------------------------------------------------------------- files, buffers, tiles
+# ---------------------------------------------------------------- files, buffers
 
 
 def test_kernels_are_kept_by_what_is_in_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,17 +181,3 @@ def test_buffers_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest
             kernel.run(case.count, {**buffers, **changed})
     with pytest.raises(ValueError, match="`start` is missing"):
         kernel.run(case.count, {})
-
-
-def test_the_fastest_tile_is_chosen_once(tmp_path: Path) -> None:
-    file, asked = tmp_path / "kernel.json", []
-
-    def time(tile: tiles.Tile) -> float:
-        asked.append(tile)
-        return abs(tile.block - 64) + tile.warps
-
-    for key in ("gpu, 3 digits", "gpu, 4 digits", "gpu, 3 digits"):
-        assert tiles.chosen(file, key, time) == tiles.Tile(64, 1)
-    assert len(asked) == 2 * len(tiles.CANDIDATES) and tiles.magnitude(1000) == 4
-    file.write_text("[1]")
-    assert tiles.chosen(file, "gpu, 3 digits", time) == tiles.Tile(64, 1)

@@ -350,3 +350,29 @@ def _tried(code: Code, step: Block, end: float) -> tuple[Value, ...]:
     new = [code.op("select", good, a, b) for a, b in zip((*at, *slopes[-1]), (*x, dx, dy, dz))]
     done = code.op("ge", after, end - 1e-6)
     return (*new, rho, after, wider, code.op("add", n, code.const(1, "i32")), done)
+
+
+# ---------------------------------------------------------------- a queue
+
+
+def clock() -> Case:
+    """Each trajectory counts down from a number of its own; a clock that all share counts turns. `ends` has
+    what the clock shows when a trajectory ends. For one program: its trajectories set the clock alike."""
+    code = Code("f64")
+    code.buffer("start", "member", "in", "i32")
+    code.buffer("clock", "table", "inout", "i32")
+    code.buffer("ends", "member", "out", "i32")
+    with code.block(shared=True) as entry:
+        one = code.const(1, "i32")
+    with code.block() as begin:
+        begin.yields = (code.load("start", 0),)
+    with code.block(["i32"]) as step:
+        code.store("clock", 0, code.op("add", code.load("clock", 0), one))
+        left = code.op("sub", step.params[0], one)
+        step.yields = (left, code.op("lt", left, one))
+    with code.block(["i32"]) as finish:
+        code.store("ends", 0, code.load("clock", 0))
+    kernel = verify(code.kernel("clock", entry, begin, step, finish, carried=("left",)))
+    start = np.array([12, 3, 1, 4, 2, 1, 5], np.int32)
+    buffers = {"start": start, "clock": np.zeros(1, np.int32), "ends": np.zeros(len(start), np.int32)}
+    return Case(kernel, buffers, len(start))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ndl.compiler.backends.llvm import routines, single
 from ndl.compiler.backends.llvm.routines import Writer, padded
+from ndl.compiler.kernels.arrays import Product
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value, extent_of
 from ndl.compiler.kernels.scalars import Unsupported
 
@@ -179,17 +180,14 @@ class Arrays:
         self.elsewhere[instr.results[0]] = self.kept(instr)
 
     def dense(self, instr: Instr) -> None:
-        m, x = instr.attr("matrix"), self.address(instr.args[0])
-        out, inner, steps = m.rows, m.columns, (m.columns, 1)
-        if instr.op == "dense_t":
-            out, inner, steps = m.columns, m.rows, (1, m.columns)
+        p, x = Product.of(instr), self.address(instr.args[0])
         y = self.make(instr.results[0])
 
         def write(w: Writer, name: str) -> str:
-            return routines.product(w, name, out, inner, *steps)
+            return routines.product(w, name, p.outer, p.inner, p.across, p.along)
 
-        args = (f"ptr {y}", f"ptr {x}", f"ptr {self.part(m.buffer, m.at)}")
-        self.call(f"{instr.op}_{m.rows}_{m.columns}", write, *args)
+        args = (f"ptr {y}", f"ptr {x}", f"ptr {self.part(p.matrix.buffer, p.matrix.at)}")
+        self.call(f"{instr.op}_{p.matrix.rows}_{p.matrix.columns}", write, *args)
 
     def outer(self, instr: Instr) -> None:
         m = instr.attr("matrix")

@@ -7,13 +7,14 @@ import io
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ndl.compiler.backends.triton.module import OPTIONS, print_module
+from ndl.compiler.backends.triton.rewriting import WORK
 from ndl.compiler.kernels.ir import Kernel
 
 ARCHITECTURES = (80, 90)
@@ -23,7 +24,7 @@ ARCHITECTURES = (80, 90)
 @dataclass(frozen=True)
 class Resources:
     """What one kernel takes on one architecture: registers of a thread, bytes spilled of a thread, bytes of
-    shared memory of a program."""
+    shared memory of a program, bytes of the workspace of a thread."""
 
     kernel: str
     architecture: int
@@ -32,6 +33,7 @@ class Resources:
     registers: int
     spills: int
     shared: int
+    workspace: int = 0
 
 
 class TritonMissing(ImportError):
@@ -41,7 +43,9 @@ class TritonMissing(ImportError):
         super().__init__("kernels for GPUs need triton: `pip install ndl-lang[triton]`")
 
 
-def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1) -> tuple[Any, Resources]:
+def compiled(
+    kernel: Kernel, architecture: int, block: int = 32, warps: int = 1, stages: int = 1
+) -> tuple[Any, Resources]:
     """The compiled kernel (its `asm` holds the code by kind) and what it takes. Needs no GPU.
 
     The code holds no line numbers, and so nothing of the folder in which it was made."""
@@ -54,14 +58,16 @@ def compiled(kernel: Kernel, architecture: int, block: int = 32, warps: int = 1)
     if triton.knobs.runtime.interpret:
         raise RuntimeError("TRITON_INTERPRET is set: kernels are interpreted, not compiled")
     with tempfile.TemporaryDirectory() as folder:
-        function = _module(print_module(kernel), Path(folder)).KERNEL
+        module = _module(print_module(kernel), Path(folder))
+        function = module.KERNEL
         source = ASTSource(function, _signature(kernel, function.arg_names), {"BLOCK": block})
-        options = {"num_warps": warps, **OPTIONS}
-        with _talkative(triton.knobs) as log:
+        options = {"num_warps": warps, "num_stages": stages, **OPTIONS}
+        with _talkative(triton.knobs) as log, getattr(module, "lane_by_lane", nullcontext)():
             made = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     registers, spills = _counted(log.getvalue())
     shared = int(made.metadata.shared)
-    return made, Resources(kernel.name, architecture, block, warps, registers, spills, shared)
+    work = module.WORKSPACE * (8 if kernel.precision == "f64" else 4) * block // (32 * warps)
+    return made, Resources(kernel.name, architecture, block, warps, registers, spills, shared, work)
 
 
 @contextmanager
@@ -98,12 +104,13 @@ def _row(r: Resources) -> str:
 
 
 def _signature(kernel: Kernel, names: Sequence[str]) -> dict[str, str]:
-    """The types of the function's arguments: the pointers are the last ones before `BLOCK`."""
+    """The types of the function's arguments: a workspace comes after the buffers of the kernel."""
     real = {"f64": "*fp64", "f32": "*fp32"}[kernel.precision]
     pointers = [real if b.type == "real" else "*i32" for b in kernel.buffers]
+    work = [real] if f"{WORK}_ptr" in names else []
     queue = [] if kernel.even else ["*i32"]
     portion = ["i32"] if any(b.kind == "sum" for b in kernel.buffers) else []
-    return dict(zip(names, ["i32", *queue, *pointers, *portion, "constexpr"], strict=True))
+    return dict(zip(names, ["i32", *queue, *pointers, *work, *portion, "constexpr"], strict=True))
 
 
 def _module(text: str, folder: Path) -> ModuleType:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ndl.compiler.backends.triton.forms import Expr
+from ndl.compiler.kernels.arrays import Product
 from ndl.compiler.kernels.ir import Instr, Value, extent_of
 from ndl.compiler.kernels.scalars import Unsupported
 
@@ -70,13 +71,12 @@ class Arrays:
         mask = f", mask={places} < {extent}, other=0.0" if padded(extent) > extent else ""
         return self.once("w", f"tl.load({self.body.pointer(buffer)} + {at} + {places}{mask})[None, :]")
 
-    def matrix(self, instr: Instr, inner: int, outer: int, steps: tuple[int, int]) -> str:
-        """The factor `[inner, outer]` of a product, whose entry (i, j) stands at i steps[0] + j steps[1]."""
-        m = instr.attr("matrix")
-        i, j = f"{self.columns(inner)}[:, None]", f"{self.columns(outer)}[None, :]"
-        down, along = (n if k == 1 else f"{n} * {k}" for n, k in zip((i, j), steps))
-        place = f"{self.body.pointer(m.buffer)} + {m.at} + {down} + {along}"
-        return self.once("W", f"tl.load({place}, mask=({i} < {inner}) & ({j} < {outer}), other=0.0)")
+    def matrix(self, p: Product) -> str:
+        """The factor `[inner, outer]` of a product."""
+        i, j = f"{self.columns(p.inner)}[:, None]", f"{self.columns(p.outer)}[None, :]"
+        along, across = (n if k == 1 else f"{n} * {k}" for n, k in ((i, p.along), (j, p.across)))
+        place = f"{self.body.pointer(p.matrix.buffer)} + {p.matrix.at} + {along} + {across}"
+        return self.once("W", f"tl.load({place}, mask=({i} < {p.inner}) & ({j} < {p.outer}), other=0.0)")
 
     # ------------------------------------------------------------ instructions
 
@@ -128,12 +128,8 @@ class Arrays:
         self.set(instr, f"tl.sum({self.blank(self.text(instr, 0), n)}, axis=1)", "v")
 
     def dense(self, instr: Instr) -> None:
-        m = instr.attr("matrix")
-        inner, outer, steps = m.columns, m.rows, (1, m.columns)
-        if instr.op == "dense_t":
-            inner, outer, steps = m.rows, m.columns, (m.columns, 1)
-        weights = self.matrix(instr, inner, outer, steps)
-        self.set(instr, self.product(self.blank(self.text(instr, 0), inner), weights), "a")
+        p = Product.of(instr)
+        self.set(instr, self.product(self.blank(self.text(instr, 0), p.inner), self.matrix(p)), "a")
 
     def product(self, a: str, b: str) -> str:
         real = self.values.precision.real

@@ -16,6 +16,9 @@ from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value
 
 PAD = "    "
 
+DESK = "desk"
+"""Where the rows of a lane's workspace begin."""
+
 
 class Body:
     """The statements of one function. `mask` names the lanes for which the open block is."""
@@ -106,7 +109,9 @@ class Body:
         made = self.values.named(result, f"{name}_{row.text}" if known else f"{name}_", numbered=not known)
         place = self.place(instr)
         self.comment(instr)
-        if result in self.values.varying:
+        if self.kernel.buffer(name).kind == "scratch":
+            self.line(f"{made} = tl.load({place})")
+        elif result in self.values.varying:
             zero = "0.0" if result.type == "real" else "0"
             self.line(f"{made} = tl.load({place}, mask={self.mask}, other={zero})")
         else:
@@ -121,6 +126,8 @@ class Body:
         """Where a row of a buffer stands: trajectories beside one another. Widths are those of addresses."""
         buffer = self.kernel.buffer(instr.attr("buffer"))
         row, pointer = self.values.expr(instr.args[0]), self.pointer(buffer.name)
+        if buffer.kind == "scratch":
+            return f"{DESK} + {row.text} * BLOCK"
         if buffer.kind == "member":
             start = {"0": "", "1": " + stride"}.get(row.text, f" + {row.inside(6)} * stride")
             return f"{pointer}{start} + m"

@@ -8,37 +8,26 @@ store its results and take the next ones, until none are left.
 from __future__ import annotations
 
 from ndl.compiler.backends.triton.arrays import TILES
-from ndl.compiler.backends.triton.body import PAD, Body
+from ndl.compiler.backends.triton.body import DESK, PAD, Body
 from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
 from ndl.compiler.backends.triton.names import Names, ascii_name
+from ndl.compiler.backends.triton.rewriting import WORK
+from ndl.compiler.backends.triton.workspace import LIMIT, ROOM, fitted, rows_of
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.ir import Kernel, KernelError, Value
 
-EVEN_LAUNCH = """\
-    if count > 0:
-        {kernel}[({most},)](
-            count, {buffers}{more}, BLOCK=BLOCK, num_warps=num_warps, {options}
-        )
-"""
 OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 """Products and sums are fused where the kernel says so, so that backends agree. A thread may have all the
 registers that there are: left alone, the assembler prefers spilling a few to having more than 128."""
 
-LAUNCH = """\
-    if count > 0:
-        queue = torch.zeros(1, dtype=torch.int32, device={first}.device)
-        {kernel}[(min({most}, programs),)](
-            count, queue, {buffers}{more}, BLOCK=BLOCK, num_warps=num_warps, {options}
-        )
-"""
 
-
-def print_module(kernel: Kernel) -> str:
+def print_module(kernel: Kernel, limit: int = LIMIT, room: int = ROOM) -> str:
     """The source of a module with `launch(count, buffers…)`. The same kernel gives the same text.
 
-    Raises `KernelError` for a kernel that no module can be made of.
+    `limit` and `room` say when values go to a workspace, and how many (`workspace`). Raises `KernelError` for
+    a kernel that no module can be made of.
     """
-    return _Module(printable(kernel)).text()
+    return _Module(fitted(printable(kernel), limit, room)).text()
 
 
 def printable(kernel: Kernel) -> Kernel:
@@ -56,8 +45,11 @@ class _Module:
         self.body = Body(kernel)
         self.values = self.body.values
         self.name = ascii_name(kernel.name) + "_kernel"
-        self.buffers = list(map(Names().kept, (b.name for b in kernel.buffers)))
-        self.sums = [given for b, given in zip(kernel.buffers, self.buffers) if b.kind == "sum"]
+        self.plain = not has_arrays(kernel)
+        given = [b for b in kernel.buffers if b.kind != "scratch"]
+        self.buffers = list(map(Names().kept, (b.name for b in given)))
+        self.sums = [name for b, name in zip(given, self.buffers) if b.kind == "sum"]
+        self.rows = rows_of(kernel)
         self.pointers = [self.body.pointer(b.name) for b in kernel.buffers]
         if not kernel.buffers:
             raise KernelError(f"`{kernel.name}` has no buffers: nothing comes of it")
@@ -65,10 +57,10 @@ class _Module:
     def text(self) -> str:
         body = self.function()
         helpers = [self.values.precision.helper(h) for h in HELPERS if h in self.values.helpers]
-        imports = (
-            "" if self.kernel.even else "import torch\n"
-        ) + "import triton\nimport triton.language as tl\n"
-        head = f"{_doc(self.kernel.doc or self.kernel.name, 0)}\n\n{imports}"
+        imports = ["import torch"] if self.rows or not self.kernel.even else []
+        imports += ["import triton", "import triton.language as tl"]
+        imports += ["from ndl.runtime.kernels.layouts import lane_by_lane"] if self.plain else []
+        head = "\n".join([_doc(self.kernel.doc or self.kernel.name, 0), "", *imports, ""])
         return "\n\n".join([head, *helpers, body, self.launch(), self.about()])
 
     # ------------------------------------------------------------ the function
@@ -79,6 +71,9 @@ class _Module:
         arguments = ", ".join(["count", *queue, *self.pointers, *portion, "BLOCK: tl.constexpr"])
         self.body.line("lanes = tl.arange(0, BLOCK)")
         self.body.line("stride = count.to(tl.int64)")
+        if self.rows:
+            work = self.body.pointer(WORK)
+            self.body.line(f"{DESK} = {work} + tl.program_id(0).to(tl.int64) * ({self.rows} * BLOCK) + lanes")
         self.body.block(self.kernel.entry)
         if any(v in self.values.varying for i in self.kernel.entry.body for v in i.results):
             raise KernelError(f"`entry` of `{self.kernel.name}` holds what trajectories do not share")
@@ -104,8 +99,8 @@ class _Module:
         return k.step.params
 
     def even(self) -> None:
-        """Tiles from begin to finish: one a program, more where programs have sums of their own."""
-        if not self.sums:
+        """Tiles from begin to finish: one a program, more where programs have memory of their own."""
+        if not (self.sums or self.rows):
             self.one_tile("tl.program_id(0)")
             return
         self.body.line("tile = tl.program_id(0)")
@@ -166,30 +161,41 @@ class _Module:
     # ------------------------------------------------------------ around it
 
     def launch(self) -> str:
-        programs = "" if self.kernel.even else "programs=4096, "
-        pattern = EVEN_LAUNCH if self.kernel.even else LAUNCH
+        """A function that starts as many programs as there are tiles, or as shall share the queue."""
+        first, limited = self.buffers[0], bool(self.rows) or not self.kernel.even
         options = ", ".join(f"{k}={v}" for k, v in OPTIONS.items())
         most = ["triton.cdiv(count, BLOCK)", *(f"{s}.shape[0]" for s in self.sums)]
-        filled = pattern.format(
-            kernel=self.name,
-            buffers=", ".join(self.buffers),
-            first=self.buffers[0],
-            more=f", {self.sums[0]}.shape[1]" if self.sums else "",
-            most=f"min({', '.join(most)})" if self.sums else most[0],
-            options=options,
-        )
-        block, warps = TILES[0] if has_arrays(self.kernel) else (32, 1)
-        tile = f"BLOCK={block}, num_warps={warps}"
-        head = f"def launch(count, {', '.join(self.buffers)}, *, {programs}{tile}):"
-        return f"{head}\n{_doc('Run `count` trajectories over these buffers.', 1)}\n{filled}"
+        most += ["programs"] if limited else []
+        given = ["count", *([] if self.kernel.even else ["queue"]), *self.buffers]
+        given += [WORK] if self.rows else []
+        given += [f"{self.sums[0]}.shape[1]"] if self.sums else []
+        lines = [f"grid = min({', '.join(most)})" if len(most) > 1 else f"grid = {most[0]}"]
+        if not self.kernel.even:
+            lines.append(f"queue = torch.zeros(1, dtype=torch.int32, device={first}.device)")
+        if self.rows:
+            real = self.values.precision.real.replace("tl", "torch")
+            size = f"grid * BLOCK * {self.rows}"
+            lines.append(f"{WORK} = torch.empty({size}, dtype={real}, device={first}.device)")
+        call = [f"{self.name}[(grid,)](", f"{PAD}{', '.join(given)},"]
+        call += [f"{PAD}BLOCK=BLOCK, num_warps=num_warps, num_stages=num_stages, {options}", ")"]
+        if self.plain:
+            call = ["with lane_by_lane():", *(PAD + line for line in call)]
+        block, warps = TILES[0] if not self.plain else (32, 1)
+        tile = f"{'programs=4096, ' if limited else ''}BLOCK={block}, num_warps={warps}, num_stages=1"
+        head = f"def launch(count, {', '.join(self.buffers)}, *, {tile}):"
+        about = _doc("Run `count` trajectories over these buffers.", 1)
+        body = [f"{PAD}if count > 0:", *(2 * PAD + line for line in [*lines, *call])]
+        return "\n".join([head, about, *body]) + "\n"
 
     def about(self) -> str:
-        rows = [f"{PAD}{(b.name, b.kind, b.mode, b.type)!r},".replace("'", '"') for b in self.kernel.buffers]
-        tiles = [f"TILES = {TILES!r}"] if has_arrays(self.kernel) else []
+        given = [b for b in self.kernel.buffers if b.kind != "scratch"]
+        rows = [f"{PAD}{(b.name, b.kind, b.mode, b.type)!r},".replace("'", '"') for b in given]
+        tiles = [] if self.plain else [f"TILES = {TILES!r}"]
         return "\n".join(
             [
                 f'PRECISION = "{self.kernel.precision}"',
                 f"EVEN = {self.kernel.even}",
+                f"WORKSPACE = {self.rows}",
                 f"KERNEL = {self.name}",
                 *tiles,
                 "BUFFERS = (",

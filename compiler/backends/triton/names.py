@@ -7,8 +7,9 @@ from ndl.compiler.backends.torch.names import identifier, words
 
 TAKEN = words(
     """
-    BLOCK BUFFERS EVEN KERNEL PRECISION TILES tile busy count done ended first float fresh lanes launch live m
-    num_warps portion programs queue queue_ptr rank stride tl torch triton
+    BLOCK BUFFERS EVEN KERNEL PRECISION TILES WORKSPACE busy count desk done ended first float fresh grid
+    lane_by_lane lanes launch live m num_stages num_warps portion programs queue queue_ptr rank stride tile tl
+    torch triton work
     """
 )
 """What every module says itself."""
