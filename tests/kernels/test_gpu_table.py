@@ -27,22 +27,21 @@ def page(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[tuple[str, ...], tu
     return gpu_kernels, gpu_kernels.table(text), text
 
 
-def test_every_method_for_ordinary_equations_has_its_rows(page) -> None:
+def test_every_method_has_its_rows(page) -> None:
     module, table, text = page
-    wanted = {c.key for c in module.cases(["Lorenz", "Robertson"])}
-    assert len(wanted) > 100 and wanted <= set(table)
-    assert {"Chain", "Drifting"} <= {k[0] for k in table}
-    assert set(table) <= {c.key for c in module.cases()}
+    wanted = {c.key for c in module.cases()}
+    assert len(wanted) > 200 and set(table) == wanted
     assert module.written(text, table) == text
 
 
-def test_small_systems_do_not_spill(page) -> None:
-    """But for what the page says: some derivatives in double precision."""
+def test_small_systems_and_explicit_methods_do_not_spill(page) -> None:
+    """Of sixteen states some implicit methods do, and the derivative of `taylor`: the page says which."""
     _, table, text = page
-    spilled = {k for k, row in table.items() if k[0] != "Chain" and (row[1], row[3]) != ("0", "0")}
-    assert all(k[2] == "f64" and k[3] == "adjoint" for k in spilled), spilled
+    spilled = {k for k, row in table.items() if (row[1], row[3]) != ("0", "0")}
+    assert {k[0] for k in spilled} == {"Chain"}
     before = text.partition("<!-- kernels: begin -->")[0]
     assert all(f"`{k[1]}`" in before for k in spilled)
+    assert {k[1] for k in spilled} <= {"trapezoidal", "rosenbrock23", "sdirk", "kvaerno5", "rodas5", "taylor"}
 
 
 @pytest.mark.parametrize("key", CHECKED, ids="-".join)
@@ -50,8 +49,8 @@ def test_the_numbers_are_the_compilers(key, page, tmp_path, monkeypatch) -> None
     pytest.importorskip("triton")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     module, table, text = page
-    registers, spills, shared = module.row(module.Case(*key), (90,))
+    registers, spills, shared, work = module.row(module.Case(*key), (90,))
     said = table[key]
-    assert (spills, shared) == (0, 0) and (said[3], said[4]) == ("0", "0")
+    assert (spills, shared, work) == (0, 0, 0) and said[3:] == ("0", "0", "0")
     if f"Triton {version('triton').rpartition('.')[0]}" in text:
         assert abs(registers - int(said[2])) <= 8, (registers, said)
