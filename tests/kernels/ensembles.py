@@ -1,4 +1,5 @@
-"""Ensembles of the models `Lorenz` and `Driven` of a test's program, and what comes of solving them."""
+"""Ensembles of the models `Lorenz` and `Driven` of a test's program, what comes of solving them, and a method
+that remembers its last slope."""
 
 from __future__ import annotations
 
@@ -9,6 +10,17 @@ import torch
 import ndl
 
 COUNT = 20
+
+TWO_STEP = """
+solver two_step for ode order 2:
+    state slope = 0*x
+    step(f, x, t, h, n):
+        r = if n == 0 then 0 else h/prev(h)
+        now = f(x, t)
+        x1 = x + h*((1 + r/2)*now - r/2*prev(slope))
+        slope = now
+        return x1
+"""
 
 
 def lorenz(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:

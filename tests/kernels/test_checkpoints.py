@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ensembles import TWO_STEP
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.implicit import ImplicitStepper
@@ -77,15 +78,6 @@ model Controlled:
     net f: R[4] -> R[8] = MLP(width=20, depth=1, act=tanh)
     state x: R[4] = 0.1
     dx = f(x)[0:4]*dX[0] + f(x)[4:8]*dX[1]
-
-solver two_step for ode order 2:
-    state slope = 0*x
-    step(f, x, t, h, n):
-        r = if n == 0 then 0 else h/prev(h)
-        now = f(x, t)
-        x1 = x + h*((1 + r/2)*now - r/2*prev(slope))
-        slope = now
-        return x1
 """
 
 COUNT = 19
@@ -104,7 +96,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def program() -> Any:
-    return ndl.loads(SOURCE)
+    return ndl.loads(SOURCE + TWO_STEP)
 
 
 def run(program: Any, name: str, method: str, gradient: str, **settings: Any) -> tuple[Any, list[Tensor]]:

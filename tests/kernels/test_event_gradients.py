@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from ensembles import TWO_STEP
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels.interpret import run
 from ndl.compiler.kernels.math import expand
@@ -107,15 +108,6 @@ solver lagged for ode order 1:
     step(f, x, t, h):
         k = 0.6*x + 0.4*k
         return x + h*f(k, t)
-
-solver two_step for ode order 2:
-    state slope = 0*x
-    step(f, x, t, h, n):
-        r = if n == 0 then 0 else h/prev(h)
-        now = f(x, t)
-        x1 = x + h*((1 + r/2)*now - r/2*prev(slope))
-        slope = now
-        return x1
 """
 
 COUNT = 3
@@ -124,7 +116,7 @@ ADAPTIVE = "tsit5(rtol=1e-5)"
 
 @pytest.fixture(scope="module")
 def program() -> Any:
-    return ndl.loads(SOURCE)
+    return ndl.loads(SOURCE + TWO_STEP)
 
 
 def spread(low: float, high: float) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from ensembles import TWO_STEP
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
@@ -34,15 +35,6 @@ model Decay:
     state x = 1.0
     x' = -k*x + sin(t)
 
-solver two_step for ode order 2:
-    state slope = 0*x
-    step(f, x, t, h, n):
-        r = if n == 0 then 0 else h/prev(h)
-        now = f(x, t)
-        x1 = x + h*((1 + r/2)*now - r/2*prev(slope))
-        slope = now
-        return x1
-
 solver explicit_pair for ode order 2(1):
     step(f, x, t, h):
         k1 = f(x, t)
@@ -57,7 +49,7 @@ STEPPED = ["rosenbrock23(rtol=1e-3)", "rodas5(rtol=1e-6)"]
 
 @pytest.fixture(scope="module")
 def program() -> Any:
-    return ndl.loads(SOURCE)
+    return ndl.loads(SOURCE + TWO_STEP)
 
 
 def robertson(program: Any, grad: bool = False) -> tuple[Any, list[torch.Tensor]]:
