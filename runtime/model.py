@@ -234,6 +234,8 @@ class Model(Part):
         given = self.path_given(name)
         if isinstance(given, Tensor):
             return torch.zeros_like(given) if order else given
+        if not t.is_floating_point():  # a time written as a whole number
+            t = t.to(self.dtype)
         value = given(t, order)
         return value.to(t.device, t.dtype) if value.is_floating_point() else value
 

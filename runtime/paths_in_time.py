@@ -3,7 +3,8 @@
 Each is called as `X(t, order)`: t of shape [...], the result [..., *shape], its `order`-th derivative for
 order 1 and 2. `X.derivative(t)` is `X(t, 1)`. Interpolants take `ts` [k], increasing, and `xs` [k, *shape]
 or, for a family, [members, k, *shape] with `family=True`; they are differentiable by xs. Outside of the knots
-the first or last piece goes on. A time within rounding of a knot counts as the knot, where the next piece
+the first or last piece goes on. Missing values (nan) are filled channel by channel: see each interpolant, and
+`ndl.runtime.gaps` for the ends. A time within rounding of a knot counts as the knot, where the next piece
 begins: which piece a stage sees must not hang on the last digit. `breaks` are the knots where a derivative
 jumps.
 """
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 from ndl.runtime.errors import DataError
+from ndl.runtime.gaps import held, straight
+from ndl.runtime.signatures import windows
 from torch import Tensor
 
 ROUNDING = 4.0
@@ -100,9 +103,10 @@ def path(fn: Callable[[Tensor], Tensor]) -> FunctionPath:
 
 
 def linear(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
-    """Straight between the knots; the derivative jumps there, so that every inner knot is a break."""
-    ts, xs = _knots(ts, xs, family, 2)
-    values = xs if family else xs[None]
+    """Straight between the knots; the derivative jumps there, so that every inner knot is a break. Gaps are
+    straight."""
+    ts, values = _knots(ts, xs, family)
+    values = _filled(ts, values, straight)
     slopes = values.diff(dim=1) / _beside(ts.diff(), values)
     zero = torch.zeros_like(slopes)
     c = torch.stack([values[:, :-1], slopes, zero, zero], 2)
@@ -111,15 +115,16 @@ def linear(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
 
 def hermite(ts: Any, xs: Any, slopes: Any = None, *, family: bool = False) -> PiecewiseCubic:
     """Cubic Hermite through the knots. Without `slopes` [k, *shape], those are backward differences:
-    what a control may use that must not look ahead (Morrill et al. 2021, arXiv:2106.11028)."""
-    ts, xs = _knots(ts, xs, family, 2)
-    x = xs if family else xs[None]
+    what a control may use that must not look ahead (Morrill et al. 2021, arXiv:2106.11028). Gaps are filled
+    by straight lines before."""
+    ts, x = _knots(ts, xs, family)
+    x = _filled(ts, x, straight)
     h = _beside(ts.diff(), x)
     if slopes is None:
         back = x.diff(dim=1) / h
         m = torch.cat([back[:, :1], back], 1)
     else:
-        given = torch.as_tensor(slopes, dtype=xs.dtype, device=xs.device)
+        given = torch.as_tensor(slopes, dtype=x.dtype, device=x.device)
         m = given if family else given[None]
     c = _from_slopes(x, m, h)
     return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family)
@@ -127,12 +132,47 @@ def hermite(ts: Any, xs: Any, slopes: Any = None, *, family: bool = False) -> Pi
 
 def spline(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
     """The natural cubic spline: second derivative 0 at both ends and continuous between; linear for two
-    knots. Error O(h^4) inside and O(h^2) at the ends."""
-    ts, xs = _knots(ts, xs, family, 2)
-    if len(ts) == 2:
-        return linear(ts, xs, family=family)
-    x = xs if family else xs[None]
+    knots. Error O(h^4) inside and O(h^2) at the ends. A channel with gaps has a spline through its own
+    entries, constant before the first and after the last of them."""
+    ts, x = _knots(ts, xs, family)
+    c = _splines_with_gaps(ts, x) if _has_gaps(x) else _spline_pieces(ts, x)
+    return PiecewiseCubic(ts, c if family else c[0], None, family)
+
+
+def rectilinear(xs: Any, time: int = 0, *, family: bool = False) -> PiecewiseCubic:
+    """The path of a stream that must not look ahead: with its own parameter 0, 1, …, 2(k - 1), in turns the
+    channel `time` moves on while the others hold, and the others jump. `xs` [k, channels] holds the times
+    as a channel; gaps hold the last entry (Morrill et al. 2021, arXiv:2106.11028)."""
+    xs = torch.as_tensor(xs)
+    places = torch.arange(xs.shape[1 if family else 0] if xs.ndim > family else 0)
+    _, x = _knots(places, xs, family)
+    if x.ndim != 3 or not -x.shape[2] <= time < x.shape[2]:
+        raise DataError(f"a rectilinear path has channels, and the times are one of them, not {time}")
+    x = _filled(places, x, lambda ts, values: held(values))
+    doubled = x.repeat_interleave(2, 1)
+    moved = doubled[:, 1:].clone()[:, :, time]
+    x = doubled[:, :-1].clone()
+    x[:, :, time] = moved
+    ts = torch.arange(x.shape[1]).to(x)
+    return linear(ts, x if family else x[0], family=family)
+
+
+def log_signature(ts: Any, xs: Any, depth: int, window: int, *, family: bool = False) -> PiecewiseCubic:
+    """The polygon that drives the log-ODE method: between the ends of windows of `window` pieces of the
+    polygon through `xs` [k, channels], it moves by the window's log-signature of some depth, told by Lyndon
+    words. Gaps are straight."""
+    ts, x = _knots(ts, xs, family)
+    if x.ndim != 3 or depth < 1 or window < 1:
+        raise DataError("a log-signature is of a path of channels, with a depth and a window of at least 1")
+    knots, sums = windows(ts, _filled(ts, x, straight), depth, window)
+    return linear(knots, sums if family else sums[0], family=family)
+
+
+def _spline_pieces(ts: Tensor, x: Tensor) -> Tensor:
+    """Coefficients of the natural spline [members, pieces, 4, *shape]."""
     h = _beside(ts.diff(), x)
+    if len(ts) == 2:
+        return _from_slopes(x, (x.diff(dim=1) / h).expand_as(x), h)
     # slopes m solve  m[i-1]/h[i-1] + 2 (1/h[i-1] + 1/h[i]) m[i] + m[i+1]/h[i]
     #                   = 3 ((x[i]-x[i-1])/h[i-1]^2 + (x[i+1]-x[i])/h[i]^2)
     r = 1 / ts.diff()
@@ -141,9 +181,43 @@ def spline(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
     rises = 3 * x.diff(dim=1) / h**2
     edge = torch.zeros_like(rises[:, :1])
     right = torch.cat([rises, edge], 1) + torch.cat([edge, rises], 1)
-    m = _tridiagonal(r, diagonal, right)
-    c = _from_slopes(x, m, h)
-    return PiecewiseCubic(ts, c if family else c[0], None, family)
+    return _from_slopes(x, _tridiagonal(r, diagonal, right), h)
+
+
+def _splines_with_gaps(ts: Tensor, x: Tensor) -> Tensor:
+    """The splines of channels through what they have, channels with the same gaps together."""
+    flat = x.movedim(1, -1).reshape(-1, len(ts))
+    ends = straight(ts, flat[:, :, None])[:, :, 0]
+    seen = ~torch.isnan(flat)
+    ahead = (seen.cumsum(1) == 0) | (seen.flip(1).cumsum(1).flip(1) == 0)
+    there = seen | ahead
+    flat = torch.where(torch.isnan(flat), ends, flat)
+    found = flat.new_zeros(len(flat), len(ts) - 1, 4)
+    patterns, which = torch.unique(there, dim=0, return_inverse=True)
+    for k, pattern in enumerate(patterns):
+        own = pattern.nonzero()[:, 0]
+        pieces = _spline_pieces(ts[own], flat[which == k][:, own])
+        at = (pattern.cumsum(0) - 1)[:-1].clamp(max=len(own) - 2)
+        moved = _shifted(pieces[:, at], ts[:-1] - ts[own][at])
+        found = found.index_put(((which == k).nonzero()[:, 0],), moved)
+    shape = (x.shape[0], *x.shape[2:], len(ts) - 1, 4)
+    return found.reshape(shape).movedim((-2, -1), (1, 2))
+
+
+def _shifted(c: Tensor, u: Tensor) -> Tensor:
+    """Cubics [n, pieces, 4] about points further on by u [pieces]."""
+    c0, c1, c2, c3 = c.unbind(2)
+    return torch.stack(
+        [c0 + u * (c1 + u * (c2 + u * c3)), c1 + u * (2 * c2 + u * 3 * c3), c2 + 3 * u * c3, c3], 2
+    )
+
+
+def _has_gaps(x: Tensor) -> bool:
+    return bool(torch.isnan(x.detach()).any())
+
+
+def _filled(ts: Tensor, x: Tensor, fill: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    return fill(ts, x) if _has_gaps(x) else x
 
 
 def _from_slopes(x: Tensor, m: Tensor, h: Tensor) -> Tensor:
@@ -169,25 +243,23 @@ def _tridiagonal(off: Tensor, diagonal: Tensor, right: Tensor) -> Tensor:
     return torch.stack(found[::-1], 1)
 
 
-def _knots(ts: Any, xs: Any, family: bool, least: int) -> tuple[Tensor, Tensor]:
-    """Knots and values as tensors, checked."""
+def _knots(ts: Any, xs: Any, family: bool) -> tuple[Tensor, Tensor]:
+    """Knots [k] and values [members, k, *shape] as tensors, checked."""
     xs = xs if isinstance(xs, Tensor) else torch.as_tensor(xs, dtype=torch.float64)
     xs = xs if xs.is_floating_point() else xs.to(torch.float64)
     ts = torch.as_tensor(ts).detach().to(xs)
     count = xs.shape[1 if family else 0] if xs.ndim > family else 0
     if ts.ndim != 1 or len(ts) != count:
         raise DataError(f"a path has {len(ts) if ts.ndim else 1} times but {count} values", code="NDL613")
-    if len(ts) < least:
-        raise DataError(f"a path needs at least {least} times", code="NDL613")
+    if len(ts) < 2:
+        raise DataError("a path needs at least 2 times", code="NDL613")
     if not bool((ts.diff() > 0).all()):
-        k = int((ts.diff() <= 0).nonzero()[0])
+        k = int((~(ts.diff() > 0)).nonzero()[0])
         raise DataError(
             f"the times of a path must increase, but {float(ts[k]):g} is followed by {float(ts[k + 1]):g}",
             code="NDL613",
         )
-    if bool(torch.isnan(xs.detach()).any()):
-        raise DataError("a path's values have gaps (nan)", code="NDL613", help="leave these times out")
-    return ts, xs
+    return ts, xs if family else xs[None]
 
 
 def _beside(h: Tensor, x: Tensor) -> Tensor:

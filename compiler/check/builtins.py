@@ -493,6 +493,8 @@ HOSTED = {
     "spline": "path",
     "linear": "path",
     "hermite": "path",
+    "rectilinear": "path",
+    "log_signature": "path",
     "table": "data",
     "sort": "value",
     "cumsum": "value",

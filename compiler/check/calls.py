@@ -149,10 +149,7 @@ def apply(
     if isinstance(func, Value):
         owner = _owner_of(place, scope)
         if owner is not None:
-            past = getattr(owner.site, "past", None)
-            if ev.checking or past is None:
-                return func if ev.checking else ev.not_lowered(f"a delay (`{place.span.text}`)", span)
-            return past(ev, func, args, place.span)
+            return owner.at_time(ev, place.func.id, func, args, place.span)
         if func.type.on is not None:
             if ev.checking:
                 return Value(type(func.type)(func.type.kind, func.type.shape))
@@ -164,12 +161,13 @@ def apply(
 
 
 def _owner_of(place: Any, scope: Scope | None) -> Any:
-    """The model, or the part, whose state the call `x(e)` names; None for other calls."""
+    """The model, or the part, whose state or input on time the call `x(e)` names; None for other calls."""
     if not (isinstance(place, tree.Call) and isinstance(place.func, tree.Name)):
         return None
     while scope is not None:
         owner = getattr(scope.lazy, "__self__", None)
-        if place.func.id in getattr(getattr(owner, "parts", None), "states", {}):
+        moves = getattr(owner, "moves", None)
+        if moves is not None and moves(place.func.id):
             return owner
         scope = scope.parent
     return None

@@ -381,6 +381,23 @@ class Elaboration:
             self.ev.eval(decl.value, self.scope)
         return self.site.input(self.prefix + name, type_, on_time)
 
+    def moves(self, name: str) -> bool:
+        """Whether a name is a state or an input on time, which have values at other times as well."""
+        return name in self.parts.states or (name in self.parts.inputs and self.input_type(name)[1])
+
+    def at_time(self, ev: Evaluator, name: str, value: Value, args: list[Any], span: Span) -> Any:
+        """`x(e)`: a state or an input on time at the time e."""
+        at = ev.value(args[0], span) if len(args) == 1 else None
+        if len(args) != 1 or (isinstance(at, Value) and at.type.rank):
+            return ev.error("NDL322", f"`{name}` takes one time", span, help=f"write `{name}(t - 1)`")
+        if ev.checking or isinstance(at, Unknown):
+            return value
+        read = "past" if name in self.parts.states else "elsewhere"
+        found = getattr(self.site, read, None)
+        if found is None:
+            return ev.not_lowered(f"another time's value (`{span.text}`)", span)
+        return found(ev, value, at, span)
+
     def input_type(self, name: str) -> tuple[Tensor | None, bool]:
         decl = self.parts.inputs[name]
         found = (

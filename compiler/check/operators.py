@@ -30,7 +30,7 @@ from ndl.compiler.types import Dim, Map, Tensor, Tuple, Type
 
 
 def header_dims(decl: tree.Operator | tree.Model, scope: Scope) -> frozenset[str]:
-    """The generic dimension names of a header."""
+    """The generic dimension names of a header, and of a model's inputs."""
     found: set[str] = set()
 
     def visit(t: tree.TypeExpr | None) -> None:
@@ -49,8 +49,13 @@ def header_dims(decl: tree.Operator | tree.Model, scope: Scope) -> frozenset[str
     for p in (*decl.data, *decl.options):
         visit(p.type)
     visit(getattr(decl, "result", None))
-    options = {p.name for p in decl.options}
-    return frozenset(n for n in found if n not in options and not isinstance(scope.find(n), (int, float)))
+    bound = {p.name for p in decl.options}
+    if isinstance(decl, tree.Model):
+        declared = [s for s in decl.body if isinstance(s, tree.Declare)]
+        for item in (i for s in declared if s.keyword == "input" for i in s.items):
+            visit(item.type)
+        bound |= {i.name for s in declared if s.keyword != "input" for i in s.items}
+    return frozenset(n for n in found if n not in bound and not isinstance(scope.find(n), (int, float)))
 
 
 def expr_names(e: tree.Expr, into: set[str]) -> None:

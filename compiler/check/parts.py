@@ -152,13 +152,15 @@ def dimensions_of(
         number = force(model.values.get(name))
         if is_number(number):
             dims[name] = Dim.of(int(number))
-    for p in decl.data if generic else ():
+    inputs = [i for s in decl.body if isinstance(s, tree.Declare) and s.keyword == "input" for i in s.items]
+    for p in (*decl.data, *inputs) if generic else ():
         value = force(given.get(p.name))
         wanted = resolve_type(ev, p.type, outer.child(options), dims) if p.type is not None else None
         if isinstance(value, ListV):
             value = ev.value(value, p.span)
-        if isinstance(value, Value) and isinstance(wanted, Tensor):
-            unify_type(wanted, value.type, dims, generic)
+        shape = value.type.shape if isinstance(value, Value) else getattr(value, "shape", None)
+        if shape is not None and isinstance(wanted, Tensor):
+            unify_type(wanted, Tensor(wanted.kind, shape), dims, generic)
     found = {name: d.constant for name, d in dims.items()}
     return {name: n for name, n in found.items() if n is not None}
 

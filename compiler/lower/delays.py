@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.values import Value
 from ndl.compiler.diagnostics import fail
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from ndl.compiler.lower.sites import GraphSite
 
 
-def read_past(site: GraphSite, ev: Evaluator, state: Value, args: list[Any], span: Span) -> Value:
+def read_past(site: GraphSite, state: Value, at: Value, span: Span) -> Value:
     """`x(e)`: the state at the earlier time e."""
     builder, known = site.builder, {s.spec.name: s for s in site.lowering.slots}
     node = builder.node(state)
@@ -37,9 +36,6 @@ def read_past(site: GraphSite, ev: Evaluator, state: Value, args: list[Any], spa
             span,
             help="keep the quantity in a state, or write the delay at each state in it",
         )
-    at = ev.value(args[0], span) if len(args) == 1 else None
-    if not isinstance(at, Value) or at.type.rank:
-        raise fail("NDL322", "a delayed state takes one time", span, help="write `x(t - tau)`")
     time, when = builder.node(site.time(None)), builder.node(at)
     lag, constant = _lag(builder, time, when, set(known))
     delay = _numbered(site.lowering, DelaySpec(slot.spec.name, constant, span))

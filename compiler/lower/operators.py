@@ -7,7 +7,7 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import header_dims, read_net
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.signatures import joined
+from ndl.compiler.check.signatures import joined, shaped
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.typing import convert, resolve_type
 from ndl.compiler.check.values import NetV, OperatorV, TupleV, Unknown, Value
@@ -156,8 +156,9 @@ def lower_operator(
             continue
         if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
             result = ev.spread(result, wanted.shape, decl.name_span)
-        if result.type.rank == 1 and net is not None and inner is not None and _gives_number(net):
-            result = ev.value(ev.op("index", [result], decl.name_span, axis=0, at=0), decl.name_span)
+        declared = _declared_result(net)
+        if inner is not None and declared is not None and inner.result != declared:
+            result = ev.value(shaped(ev, result, declared, decl.name_span), decl.name_span)
             assert isinstance(result, Value)
         outputs.append(("result" if len(values) == 1 else f"result{k}", builder.node(result)))
     outputs += [(MEMORY + name, node) for name, node in context.updates.items()]
@@ -173,6 +174,7 @@ def lower_operator(
     )
 
 
-def _gives_number(net: NetV) -> bool:
-    found = net.signature.result if isinstance(net.signature, Map) else None
-    return isinstance(found, Tensor) and found.rank == 0
+def _declared_result(net: NetV | None) -> Tensor | None:
+    """What a net's signature says that it gives."""
+    found = net.signature.result if net is not None and isinstance(net.signature, Map) else None
+    return found if isinstance(found, Tensor) else None

@@ -70,10 +70,20 @@ class GraphSite:
 
         return member_of(self.builder, owner, name, one, type)
 
-    def past(self, ev: Any, state: Value, args: list[Any], span: Span) -> Any:
+    def past(self, ev: Any, state: Value, at: Value, span: Span) -> Any:
         from ndl.compiler.lower.delays import read_past
 
-        return read_past(self, ev, state, args, span)
+        return read_past(self, state, at, span)
+
+    def elsewhere(self, ev: Any, value: Value, at: Value, span: Span) -> Any:
+        """`X(e)`: an input on time at the time e."""
+        node, when = self.builder.node(value), self.builder.node(at)
+        if when is self.builder.node(self.time(None)):
+            return value
+        if node.op != "path":
+            return ev.not_lowered(f"what stands for an input, at another time (`{span.text}`)", span)
+        attrs = {"name": node.attr("name"), "order": node.attr("order", 0)}
+        return Value(value.type, self.builder.add("path", [when], span, type=node.type, **attrs))
 
     def time(self, unit: Units | None) -> Any:
         return self.read("t", Tensor())

@@ -84,7 +84,7 @@ class Builder(Statements, Types, Expressions):
 
     def on_operator(self, place: Place, c: list[Any]) -> t.Operator:
         name, header, result, block = c
-        data, options = header or ((), ())
+        data, options = _told_apart(*(header or ((), ())))
         where = self.span(place)
         return t.Operator(
             where, self.plain(name), self.at(name), data, options, result, block.stmts, self.doc(block)
@@ -92,7 +92,7 @@ class Builder(Statements, Types, Expressions):
 
     def on_model(self, place: Place, c: list[Any]) -> t.Model:
         name, header, block = c
-        data, options = header or ((), ())
+        data, options = _told_apart(*(header or ((), ())))
         where = self.span(place)
         return t.Model(where, self.plain(name), self.at(name), data, options, block.stmts, self.doc(block))
 
@@ -153,6 +153,17 @@ class Builder(Statements, Types, Expressions):
 
     def on_line_block(self, place: Place, c: list[Any]) -> Block:
         return Block(None, present(c), self.span(place))
+
+
+Parameters = tuple[t.Parameter, ...]
+
+
+def _told_apart(data: Parameters, options: Parameters) -> tuple[Parameters, Parameters]:
+    """Data and options: without a `;`, what has a default and no type is an option, `model M(d = 4)`."""
+    if options:
+        return data, options
+    chosen = tuple(p for p in data if p.default is not None and p.type is None)
+    return tuple(p for p in data if p not in chosen), chosen
 
 
 @cache

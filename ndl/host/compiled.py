@@ -10,7 +10,8 @@ from typing import Any
 from ndl.compiler.backends.torch.module import compile_source, print_module
 from ndl.compiler.backends.torch.names import Names
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
-from ndl.compiler.check.parts import written_nets
+from ndl.compiler.check.operators import header_dims
+from ndl.compiler.check.parts import arguments_of, written_nets
 from ndl.compiler.check.values import MethodV, ModelV, OperatorV, SolverV, Value, WordV, is_known
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function
@@ -69,7 +70,8 @@ class Compilation:
             if k in options or self._is_dim(model, k) or k in nets
         )
         shapes = tuple(str(v.type) if isinstance(v, Value) else id(v) for v in model.data)
-        return id(model.decl), chosen, shapes
+        found = arguments_of(self.checker, model)[0] if header_dims(model.decl, model.module.scope) else {}
+        return id(model.decl), chosen, shapes, tuple((k, v) for k, v in found.items() if k not in options)
 
     def loaded(self, text: str, name: str) -> ModuleType:
         """A generated module, whose `extern` nets are what Python has bound."""
@@ -82,8 +84,6 @@ class Compilation:
 
     @staticmethod
     def _is_dim(model: ModelV, name: str) -> bool:
-        from ndl.compiler.check.operators import header_dims
-
         return name in header_dims(model.decl, model.module.scope)
 
     def model(self, model: ModelV) -> Compiled:

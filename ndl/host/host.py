@@ -40,7 +40,7 @@ from ndl.compiler.check.values import (
 from ndl.compiler.diagnostics import NDLError, Sink, did_you_mean, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Map, Tensor
+from ndl.compiler.types import Dim, Map, Tensor
 from ndl.host.builder import EagerBuilder, lift
 from ndl.host.compiled import Compilation
 from ndl.host.families import check_family, uncounted
@@ -156,6 +156,25 @@ class Host:
 
     def _hermite(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         return self._interpolant("hermite", ev, args, e)
+
+    def _rectilinear(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        """`rectilinear(xs, time=0)`: the path of a stream, its times a channel."""
+        from ndl.runtime.paths_in_time import rectilinear
+
+        xs = ev.value(args[0], e.span)
+        if isinstance(xs, Unknown):
+            return UNKNOWN
+        return PathObject(rectilinear(xs.ref, int(self.number(options.get("time", 0)))))
+
+    def _log_signature(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        """`log_signature(ts, xs, depth=2, window=10)`: what drives the log-ODE method."""
+        from ndl.runtime.paths_in_time import log_signature
+
+        ts, xs = (ev.value(a, e.span) for a in args[:2])
+        if isinstance(ts, Unknown) or isinstance(xs, Unknown):
+            return UNKNOWN
+        depth, window = (int(self.number(options.get(n, v))) for n, v in (("depth", 2), ("window", 1)))
+        return PathObject(log_signature(ts.ref, xs.ref, depth, window))
 
     def _train(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         """`train(Model)` runs its `train` block, `train(name)` a named one; settings may be replaced."""
@@ -615,6 +634,12 @@ class PathObject:
 
     def __init__(self, path: Any) -> None:
         self.path = path
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The shape of the path's values."""
+        with torch.no_grad():
+            return tuple(map(Dim.of, self.path(torch.zeros((), dtype=torch.float64)).shape))
 
 
 __all__ = ["Host", "PathObject", "TrainingObject"]
