@@ -9,7 +9,7 @@ Graham 2020, ACM TOMS 46). For neural rough equations see Morrill, Salvi, Kidger
 from __future__ import annotations
 
 from functools import cache, reduce
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -36,17 +36,22 @@ def log_signature(xs: Tensor, depth: int) -> Tensor:
     for k in range(steps.shape[-2]):
         signature = _times(signature, _exponential(steps[..., k, :], depth))
     logarithm = _logarithm(signature)
-    words = lyndon_words(xs.shape[-1], depth)
-    return torch.stack([logarithm[len(w) - 1][(..., *w)] for w in words], -1)
+    return torch.stack([_at(logarithm[len(w) - 1], w) for w in lyndon_words(xs.shape[-1], depth)], -1)
 
 
 def windows(ts: Tensor, xs: Tensor, depth: int, window: int) -> tuple[Tensor, Tensor]:
     """The knots [m + 1] of windows of `window` pieces and, at them, the sums [..., m + 1, words] of the
     windows' log-signatures from the start: the polygon through these has the rates of the log-ODE method."""
     ends = [*range(0, len(ts) - 1, window), len(ts) - 1]
-    found = [log_signature(xs[..., a : b + 1, :], depth) for a, b in zip(ends, ends[1:])]
+    found = [log_signature(xs[..., a : b + 1, :], depth) for a, b in pairwise(ends)]
     sums = torch.stack(found, -2).cumsum(-2)
     return ts[ends], torch.cat([torch.zeros_like(sums[..., :1, :]), sums], -2)
+
+
+def _at(level: Tensor, word: tuple[int, ...]) -> Tensor:
+    for letter in reversed(word):
+        level = level[..., letter]
+    return level
 
 
 def _exponential(v: Tensor, depth: int) -> Levels:

@@ -153,7 +153,8 @@ def dimensions_of(
         if is_number(number):
             dims[name] = Dim.of(int(number))
     inputs = [i for s in decl.body if isinstance(s, tree.Declare) and s.keyword == "input" for i in s.items]
-    for p in (*decl.data, *inputs) if generic else ():
+    given_by: list[tree.Parameter | tree.DeclItem] = [*decl.data, *inputs]
+    for p in given_by if generic else ():
         value = force(given.get(p.name))
         wanted = resolve_type(ev, p.type, outer.child(options), dims) if p.type is not None else None
         if isinstance(value, ListV):
