@@ -84,8 +84,7 @@ def test_lyndon_words_are_as_many_as_necklaces() -> None:
 
 
 def test_areas_are_iterated_integrals() -> None:
-    """Of t -> (cos, sin, t) over a turn: increments (0, 0, 2 pi); the area of the disc, pi; 1/2 int (cos - 1) dt -
-    t d cos = -pi - 0 …, found here by quadrature."""
+    """Of t -> (cos t, sin t, t) over a turn; that of the first two is the disc's area, pi."""
     t = torch.linspace(0, 2 * torch.pi, 4001, dtype=torch.float64)
     X = torch.stack([torch.cos(t), torch.sin(t), t], -1)
     found = over(X, 2)
