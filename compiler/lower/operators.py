@@ -7,7 +7,7 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import header_dims, read_net
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.signatures import joined
+from ndl.compiler.check.signatures import joined, shaped
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.typing import convert, resolve_type
 from ndl.compiler.check.values import NetV, OperatorV, TupleV, Unknown, Value
@@ -156,8 +156,9 @@ def lower_operator(
             continue
         if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
             result = ev.spread(result, wanted.shape, decl.name_span)
-        if result.type.rank == 1 and net is not None and inner is not None and _gives_number(net):
-            result = ev.value(ev.op("index", [result], decl.name_span, axis=0, at=0), decl.name_span)
+        gives = net.signature.result if net is not None and isinstance(net.signature, Map) else None
+        if inner is not None and isinstance(gives, Tensor) and inner.result != gives:
+            result = shaped(ev, result, gives, decl.name_span)
             assert isinstance(result, Value)
         outputs.append(("result" if len(values) == 1 else f"result{k}", builder.node(result)))
     outputs += [(MEMORY + name, node) for name, node in context.updates.items()]
@@ -171,8 +172,3 @@ def lower_operator(
         decl.doc or "",
         tuple(weights.draws.values()),
     )
-
-
-def _gives_number(net: NetV) -> bool:
-    found = net.signature.result if isinstance(net.signature, Map) else None
-    return isinstance(found, Tensor) and found.rank == 0
