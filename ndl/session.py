@@ -165,6 +165,19 @@ class Program:
         """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`."""
         return {n: self._class(m) for n, m in self._model_values().items()}
 
+    @property
+    def nets(self) -> dict[str, Any]:
+        """The nets that the file names and gives a signature, as modules with their weights."""
+        from ndl.compiler.check.values import NetV
+
+        found: dict[str, Any] = {}
+        for name, value in self.checked.module.names.items():
+            if isinstance(value, FileV) and value.kind == "net":
+                net = self.host.ev.file_value(value)
+                if isinstance(net, NetV) and net.signature is not None:
+                    found[name] = self.host.module_of(net, value.stmt.span)
+        return found
+
     def _class(self, model: ModelV) -> Any:
         """The class of a model, which knows where it comes from: `ndl.solve` asks for it."""
         cls = self.host.compilation.model(model).cls

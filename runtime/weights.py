@@ -7,6 +7,7 @@ that the starting value is met exactly); its value is `lower + unit*exp(raw)` an
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod, sqrt
@@ -79,8 +80,11 @@ def generator(seed: int, name: str) -> torch.Generator:
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Inputs and outputs of a weight [out…, in] (all but the last axis counted as outputs)."""
-    return (shape[-1], prod(shape[:-1])) if len(shape) > 1 else (prod(shape), prod(shape))
+    """Inputs and outputs of a weight: of a matrix [out, in], of a kernel [out, in, *window]."""
+    if len(shape) < 2:
+        return prod(shape), prod(shape)
+    window = prod(shape[2:])
+    return shape[1] * window, shape[0] * window
 
 
 def _normal(g: torch.Generator, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Tensor:
@@ -95,18 +99,51 @@ def _complex_normal(g: torch.Generator, shape: tuple[int, ...], std: float = 1.0
     return std * torch.randn(shape, generator=g, dtype=torch.complex128)
 
 
+def _truncated_normal(g: torch.Generator, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """A normal law cut off two deviations from its mean."""
+    edge = math.erf(2 / sqrt(2))
+    return mean + std * sqrt(2) * torch.erfinv(_uniform(g, shape, -edge, edge))
+
+
 def _glorot(g: torch.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
-    fan_in, fan_out = _fans(shape)
-    bound = gain * sqrt(6 / (fan_in + fan_out))
+    """Uniform, variance 2/(in + out): Glorot and Bengio (2010), AISTATS, eq. 16."""
+    bound = gain * sqrt(6 / sum(_fans(shape)))
     return _uniform(g, shape, -bound, bound)
 
 
-def _he(g: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-    return _normal(g, shape, 0.0, sqrt(2 / _fans(shape)[0]))
+def _glorot_normal(g: torch.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    return _normal(g, shape, 0.0, gain * sqrt(2 / sum(_fans(shape))))
+
+
+def _he(g: torch.Generator, shape: tuple[int, ...], gain: float = sqrt(2)) -> Tensor:
+    """Normal, variance 2/in: He et al. (2015), ICCV, eq. 10."""
+    return _normal(g, shape, 0.0, gain / sqrt(_fans(shape)[0]))
+
+
+def _he_uniform(g: torch.Generator, shape: tuple[int, ...], gain: float = sqrt(2)) -> Tensor:
+    bound = gain * sqrt(3 / _fans(shape)[0])
+    return _uniform(g, shape, -bound, bound)
+
+
+def _lecun(g: torch.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    """Normal, variance 1/in: LeCun et al. (1998), Efficient BackProp."""
+    return _he(g, shape, gain)
+
+
+def _lecun_uniform(g: torch.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    return _he_uniform(g, shape, gain)
+
+
+def _fan_uniform(g: torch.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    """Uniform on ±1/sqrt(in), what layers start with in most tools."""
+    bound = gain / sqrt(_fans(shape)[0])
+    return _uniform(g, shape, -bound, bound)
 
 
 def _orthogonal(g: torch.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
-    rows, cols = prod(shape[:-1]), shape[-1]
+    """Rows or columns of norm 1 at right angles, a kernel [out, in, *window] as a matrix of `out` rows:
+    Saxe et al. (2014), ICLR."""
+    rows, cols = shape[0], prod(shape[1:])
     q, r = torch.linalg.qr(_normal(g, (max(rows, cols), min(rows, cols))))
     q = q * torch.sign(torch.diagonal(r))
     matrix: Tensor = q if rows >= cols else q.mT
@@ -129,10 +166,14 @@ LAWS: dict[str, Callable[..., Tensor]] = {
     "normal": _normal,
     "uniform": _uniform,
     "complex_normal": _complex_normal,
+    "truncated_normal": _truncated_normal,
     "glorot": _glorot,
-    "xavier": _glorot,
+    "glorot_normal": _glorot_normal,
     "he": _he,
-    "kaiming": _he,
+    "he_uniform": _he_uniform,
+    "lecun": _lecun,
+    "lecun_uniform": _lecun_uniform,
+    "fan_uniform": _fan_uniform,
     "orthogonal": _orthogonal,
     "exponential": _exponential,
     "lognormal": _lognormal,

@@ -8,9 +8,12 @@ from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.values import UNKNOWN, Axis, Unknown, Value
+from ndl.compiler.ops.families.contraction import matmul_equation
 from ndl.compiler.ops.table import infer
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim, Tensor, Tuple
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def full(v: Value) -> Value:
@@ -64,7 +67,9 @@ def lifted(
         return Value(result, None, axes) if isinstance(result, Tensor) else UNKNOWN
     k = len(axes)
     if name == "matmul":
-        return _einsum(ev, args, axes, span)
+        return _product(ev, args, axes, span)
+    if name == "einsum":
+        return _einsum(ev, args, axes, span, attrs["equation"])
     whole = [aligned(ev, a, axes, span) for a in args]
     moved = dict(attrs)
     if name in ("expand", "reshape"):
@@ -78,24 +83,28 @@ def lifted(
         moved["axes"] = tuple(k + a for a in attrs["axes"])
     elif "axis" in attrs:
         moved["axis"] = k + attrs["axis"]
-    elif name in ("einsum", "solve", "inv", "det", "expm", "cholesky", "logdet", "gather", "call", "apply"):
+    elif name in ("solve", "inv", "det", "expm", "cholesky", "logdet", "gather", "call", "apply"):
         unknown: Unknown = ev.not_lowered(f"`{name}` under a bound index", span)
         return unknown
     return split(_must(ev.builder.op(name, whole, span, moved)), axes)
 
 
-def _einsum(ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span) -> Value:
-    """A contraction with bound axes, as one einsum."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    of = {axis: letters[i] for i, axis in enumerate(axes)}
-    free = iter(letters[len(axes) :])
-    a, b = args
-    left = [next(free) for _ in a.type.shape]
-    right = [left[-1], *(next(free) for _ in b.type.shape[1:])]
-    out = [of[x] for x in axes] + left[:-1] + right[1:]
-    terms = ["".join(of[x] for x in v.axes) + "".join(own) for v, own in ((a, left), (b, right))]
-    equation = f"{','.join(terms)}->{''.join(out)}"
-    found = ev.builder.op("einsum", [full(a), full(b)], span, {"equation": equation})
+def _product(ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span) -> Value:
+    """`a @ b` with bound axes."""
+    left, right = (v.type.rank for v in args)
+    return _einsum(ev, args, axes, span, matmul_equation(left, right))
+
+
+def _einsum(
+    ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span, equation: str
+) -> Value:
+    """A contraction with bound axes, as one einsum; its own indices keep their letters."""
+    terms, _, result = equation.replace(" ", "").partition("->")
+    free = iter(c for c in LETTERS if c not in equation)
+    of = {axis: next(free) for axis in axes}
+    inner = ["".join(of[x] for x in v.axes) + own for v, own in zip(args, terms.split(","))]
+    whole = f"{','.join(inner)}->{''.join(of[x] for x in axes)}{result}"
+    found = ev.builder.op("einsum", [full(a) for a in args], span, {"equation": whole})
     return split(_must(found), axes)
 
 

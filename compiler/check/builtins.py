@@ -406,9 +406,7 @@ LAWS = [
     "poisson_law",
     "categorical",
     "complex_normal",
-    "glorot",
-    "he",
-    "orthogonal",
+    "truncated_normal",
     "within",
     "sphere",
     "green",
@@ -416,6 +414,16 @@ LAWS = [
     "student",
     "laplace",
     "dirichlet",
+]
+INITIALISERS = [
+    "glorot",
+    "glorot_normal",
+    "he",
+    "he_uniform",
+    "lecun",
+    "lecun_uniform",
+    "fan_uniform",
+    "orthogonal",
 ]
 WORDS = [
     "steps",
@@ -635,7 +643,7 @@ def make_builtins() -> Scope:
         add(n, fields.make_domain, 1, 3, raw=True)
     for n in LAWS:
         add(n, _law, 0, None, "*")
-    for n in ("glorot", "he", "orthogonal"):
+    for n in INITIALISERS:
         names[n] = WordV(n)
     add("uniform", _uniform, 1, None, "*")
     for n in WORDS:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.calls import apply, header_names
-from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.evaluator import Evaluator, merge_axes
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.signatures import inner_signature
 from ndl.compiler.check.statements import run_block
@@ -164,7 +164,7 @@ def apply_operator(ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span
         return UNKNOWN
     dims, result = solved
     if ev.checking:
-        return result_value(result)
+        return result_value(result, values)
     op = replace(op, dims=dims)
     free = [n for n in header_dims(op.decl, op.module.scope) if n not in dims]
     if free:
@@ -183,12 +183,12 @@ def callable_value(a: Any) -> bool:
     return isinstance(a, (Closure, FnV, Builtin, OperatorV, NetV))
 
 
-def result_value(result: Type | None) -> Any:
-    """What a call gives, as the checker sees it."""
+def result_value(result: Type | None, args: Sequence[Any] = ()) -> Any:
+    """What a call with these arguments gives, as the checker sees it."""
     if isinstance(result, Tensor):
-        return Value(result)
+        return Value(result, None, merge_axes([a for a in args if isinstance(a, Value)]))
     if isinstance(result, Tuple):
-        return TupleV(tuple(result_value(i) for i in result.items))
+        return TupleV(tuple(result_value(i, args) for i in result.items))
     return UNKNOWN
 
 
@@ -212,10 +212,10 @@ def call_net(ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
                 return ev.error("NDL307", f"`{net.name}` wants {wanted}, but is given {value.type}", span)
     if ev.checking:
         if isinstance(signature, Map):
-            return result_value(signature.result)
+            return result_value(signature.result, values)
         if isinstance(net.target, OperatorV):
             solved = solve_dims(ev, net.target, values, span, None)
-            return UNKNOWN if solved is None else result_value(solved[1])
+            return UNKNOWN if solved is None else result_value(solved[1], values)
         return UNKNOWN if net.target is None else apply(ev, net.target, values, {}, span, None)
     return ev.builder.apply_net(ev, net, values, span)  # type: ignore[attr-defined]
 

@@ -98,7 +98,7 @@ class GraphBuilder:
         if name not in self.weights.parts:
             types = [a.type for a in args]
             self.weights.parts[name] = lower_operator(op, types, ev, name)
-        return self.call(name, self.weights.parts[name], args, span)
+        return self.call(ev, name, self.weights.parts[name], args, span)
 
     def apply_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
         """A named net on data; its weights belong to the model (or file) that names it."""
@@ -121,9 +121,13 @@ class GraphBuilder:
                     if solved is not None:
                         target = replace(target, dims=solved[0])
                 self.weights.parts[net.name] = lower_operator(target, types, ev, net.name, net)
-        return self.call(net.name, self.weights.parts[net.name], args, span)
+        return self.call(ev, net.name, self.weights.parts[net.name], args, span)
 
-    def call(self, name: str, part: Function, args: list[Value], span: Span) -> Any:
+    def call(self, ev: Evaluator, name: str, part: Function, args: list[Value], span: Span) -> Any:
+        if any(a.axes for a in args):
+            from ndl.compiler.lower.mapped import mapped_call
+
+            return mapped_call(ev, self, name, part, args, span)
         nodes = [self.node(a) for a in args]
         nodes += [self.node(v) for v in self.applied_draws(name, part, span)]
         if part.remembers and self.weights.of_model:

@@ -50,15 +50,10 @@ class Weights:
 
 
 def law_of(ev: Evaluator, law: Any, type: Tensor, span: Span) -> tuple[str, tuple[float, ...]]:
-    """A distribution with numbers: (name, arguments); `glorot`, `he` and `orthogonal` read the fans."""
+    """A distribution with numbers: (name, arguments)."""
     if not isinstance(law, DistV):
         ev.error("NDL328", "a distribution is needed here", span)
         return "normal", (0.0, 1.0)
-    extents = type.extents
-    if law.law in ("glorot", "he", "orthogonal"):
-        fan_in = extents[-1] if extents else 1
-        fan_out = extents[0] if extents else 1
-        return law.law, (float(fan_in), float(fan_out))
     args: list[float] = []
     for a in law.args:
         found = constant_of(a)

@@ -22,6 +22,30 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE_OR_FOLDER = click.Path(exists=True, allow_dash=True, path_type=Path)
 
 
+class ProgramName(click.Path):
+    """A file, a folder, or a module of the standard library: `std`, `std.nets`, `std.nets.dense`."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        found = library_path(str(value))
+        return found or Path(str(super().convert(value, param, ctx)))
+
+
+PROGRAM = ProgramName(exists=True, allow_dash=True, path_type=Path)
+
+
+def library_path(name: str) -> Path | None:
+    """Where a module of the standard library stands; None for other names, and where a file has the name."""
+    from ndl.compiler.check.modules import stdlib_folder
+
+    parts = name.split(".")
+    if parts[0] != "std" or Path(name).exists():
+        return None
+    base = stdlib_folder().joinpath(*parts[1:])
+    return next((p for p in (base, base.with_name(base.name + ".ndl")) if p.exists()), None)
+
+
 def import_path(command: F) -> F:
     """`-I FOLDER`, where `use` looks besides the standard library."""
     return click.option(

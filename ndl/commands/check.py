@@ -15,7 +15,7 @@ from ndl.compiler.diagnostics import Diagnostic, NDLError
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, required=True, type=_shared.FILE_OR_FOLDER)
+@click.argument("files", nargs=-1, required=True, type=_shared.PROGRAM)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing when all is well.")
 @_shared.import_path

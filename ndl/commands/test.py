@@ -14,7 +14,7 @@ from ndl.compiler.diagnostics import Diagnostic, NDLError
 
 
 @click.command("test")
-@click.argument("files", nargs=-1, required=True, type=_shared.FILE_OR_FOLDER)
+@click.argument("files", nargs=-1, required=True, type=_shared.PROGRAM)
 @click.option("-k", "title", metavar="TEXT", help="Only tests whose title contains this.")
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Only failures and the last line.")
@@ -30,7 +30,10 @@ def command(
     import_paths: tuple[Path, ...],
     allow_paths: tuple[Path, ...],
 ) -> None:
-    """Run the test blocks of FILES (folders are searched)."""
+    """Run the test blocks of FILES (folders are searched).
+
+    A module of the standard library is named as in `use`: `std.nets`; `std` stands for all of it.
+    """
     rows: list[dict[str, Any]] = []
     broken: list[Diagnostic] = []
     for path in _shared.ndl_files(files):

@@ -243,7 +243,7 @@ def shown(ev: Evaluator, v: Any) -> str:
     if isinstance(v, float):
         return f"{v:.10g}"
     if isinstance(v, Value):
-        x = v.ref
+        x = v.ref.detach()
         if x.numel() <= 6:
             return str([round(float(i), 10) for i in x.reshape(-1)])
         return f"{v.type} between {float(x.min()):.6g} and {float(x.max()):.6g}"

@@ -254,6 +254,11 @@ class Host:
         return NetObject(self.nets[key])
 
     def trained_net(self, net: NetV, seed: int, precision: torch.dtype, span: Span) -> Any:
+        """The module of a file-level net, in a precision."""
+        module = self.module_of(net, span, seed)
+        return module if net.target is None else module.to(precision)
+
+    def module_of(self, net: NetV, span: Span, seed: int = 0) -> Any:
         """The module of a file-level net with a signature, made before it is applied."""
         from ndl.compiler.lower.operators import lower_operator
 
@@ -271,7 +276,6 @@ class Host:
             types = [p for p in net.signature.params if isinstance(p, Tensor)]
             function = lower_operator(net.target, types, self.ev, net.name, net)
             self.nets[key] = self.compilation.operator(function)(seed=seed)
-        self.nets[key] = self.nets[key].to(precision)
         return self.nets[key]
 
     def attribute(self, ev: Evaluator, value: Any, name: str, span: Span) -> Any:

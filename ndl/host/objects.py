@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ndl.compiler.check.axes import aligned, split
+from ndl.compiler.check.evaluator import merge_axes
 from ndl.compiler.check.values import Object, Value
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
@@ -203,13 +205,16 @@ class NetObject(Object):
         values = [ev.value(a, span) for a in args]
         dtype = next((p.dtype for p in self.module.parameters()), torch.float64)
         real = [k == "R" for k in self.kinds] or [True] * len(values)
+        axes = merge_axes(values)
+        if axes:  # one application for each value of a bound index: leading axes are a batch
+            values = [aligned(ev, v, axes, span) for v in values]
         given = [v.ref.to(dtype) if is_real else v.ref for v, is_real in zip(values, real)]
         found = self.module(*given)
         if isinstance(found, tuple):
             from ndl.compiler.check.values import TupleV
 
-            return TupleV(tuple(lift(f) for f in found))
-        return lift(found)
+            return TupleV(tuple(split(lift(f), axes) for f in found))
+        return split(lift(found), axes)
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         if name == "params":
