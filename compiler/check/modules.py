@@ -17,6 +17,7 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.parser import load_source, parse
 
 DECLARED = re.compile(r"^(?:solver|operator|fn|model|domain)\s+([^\W\d]\w*)", re.MULTILINE)
+USED = re.compile(r"^use std\.(\w+)", re.MULTILINE)
 STDLIB = Path(__file__).resolve().parents[2] / "stdlib"
 
 
@@ -124,13 +125,16 @@ class Loader:
         return module
 
     def _outer(self, path: Path) -> Scope:
-        """What a file sees without importing: the builtins and, outside the library, the prelude."""
+        """What a file sees without importing: the prelude, in a folder of the library its other files too.
+        What the prelude itself is made of sees the builtins in its place."""
         library = stdlib_folder()
         if library not in path.parents:
             return self.prelude()
         if path.parent == library:
             return self.builtins
-        return Scope(self.builtins, self._folder_names(path.parent))
+        text = (library / "prelude.ndl").read_text(encoding="utf-8")
+        below = path.parent.name in USED.findall(text)
+        return Scope(self.builtins if below else self.prelude(), self._folder_names(path.parent))
 
     def _folder_names(self, path: Path) -> dict[str, Any]:
         found = self.load_path(path)

@@ -96,7 +96,7 @@ class Reader:
     def _visit(self, node: Node) -> Cells | None:
         if not isinstance(node.type, Tensor) or node.type.kind == "C":
             return self._opaque(node)
-        if node.id in self.hold or (self.scalars_only and node.type.rank):
+        if node.id in self.hold or (self.scalars_only and self._of_tensors(node)):
             return self._opaque(node)
         operands = [self._cells[i] for i in node.inputs]
         if any(cells is None for cells in operands):
@@ -113,6 +113,10 @@ class Reader:
         for place in np.ndindex(found.shape):
             bounded[place] = self._bounded(node, place, found[place])
         return bounded
+
+    def _of_tensors(self, node: Node) -> bool:
+        """Whether a node is a tensor, or made of one as a component is."""
+        return any(isinstance(n.type, Tensor) and n.type.rank for n in (node, *self.graph.operands(node)))
 
     def _bounded(self, node: Node, place: tuple[int, ...], expr: Any) -> Any:
         if self.size(expr) <= self.budget.size and bits(expr) <= LONGEST:
