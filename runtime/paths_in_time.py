@@ -49,10 +49,19 @@ class PiecewiseCubic:
     """On the piece from ts[i], x = c0 + c1 u + c2 u^2 + c3 u^3 with u = t - ts[i].
 
     coefficients  [pieces, 4, *shape], or [members, pieces, 4, *shape] of a family
+    corners       the knots at which the first derivative jumps: steps of a solver end there
     """
 
-    def __init__(self, ts: Tensor, coefficients: Tensor, breaks: Tensor | None, family: bool) -> None:
+    def __init__(
+        self,
+        ts: Tensor,
+        coefficients: Tensor,
+        breaks: Tensor | None,
+        family: bool,
+        corners: Tensor | None = None,
+    ) -> None:
         self.ts, self.coefficients, self.breaks, self.family = ts, coefficients, breaks, family
+        self.corners = corners
 
     def __call__(self, t: Tensor, order: int = 0) -> Tensor:
         c = self.coefficients
@@ -94,7 +103,8 @@ class PiecewiseCubic:
         """The members `rows` [m] of a family; a single path is shared."""
         if not self.family:
             return self
-        return PiecewiseCubic(self.ts, self.coefficients.index_select(0, rows), self.breaks, True)
+        chosen = self.coefficients.index_select(0, rows)
+        return PiecewiseCubic(self.ts, chosen, self.breaks, True, self.corners)
 
 
 def path(fn: Callable[[Tensor], Tensor]) -> FunctionPath:
@@ -110,7 +120,7 @@ def linear(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
     slopes = values.diff(dim=1) / _beside(ts.diff(), values)
     zero = torch.zeros_like(slopes)
     c = torch.stack([values[:, :-1], slopes, zero, zero], 2)
-    return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family)
+    return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family, ts[1:-1])
 
 
 def hermite(ts: Any, xs: Any, slopes: Any = None, *, family: bool = False) -> PiecewiseCubic:

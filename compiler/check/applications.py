@@ -8,6 +8,7 @@ from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.model_parts import Parts, collect
+from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import Argument, declarations
 from ndl.compiler.check.plotted import plots_of
 from ndl.compiler.check.scope import Scope
@@ -111,7 +112,7 @@ def model_names(parts: Parts) -> list[str]:
 def apply_model(ev: Evaluator, model: ModelV, e: tree.Call, scope: Scope) -> Any:
     """`M(k=3, x=1.0, f=g)`, `M(rho ~ law)`, `M(rho in [..])`; positional arguments are its data."""
     parts = parts_of(ev, model.decl)
-    known = model_names(parts)
+    known = [*model_names(parts), *sorted(header_dims(model.decl, model.module.scope))]
     values, laws, members = dict(model.values), dict(model.laws), dict(model.members)
     data = list(model.data)
     for a in e.args:

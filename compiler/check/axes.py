@@ -95,9 +95,7 @@ def _product(ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span:
     return _einsum(ev, args, axes, span, matmul_equation(left, right))
 
 
-def _einsum(
-    ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span, equation: str
-) -> Value:
+def _einsum(ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span, equation: str) -> Value:
     """A contraction with bound axes, as one einsum; its own indices keep their letters."""
     terms, _, result = equation.replace(" ", "").partition("->")
     free = iter(c for c in LETTERS if c not in equation)

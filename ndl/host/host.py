@@ -16,6 +16,7 @@ from ndl.compiler.check.applications import (
 )
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.modules import Module
+from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import declarations, written_nets
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
@@ -321,7 +322,7 @@ class Host:
 
     def _make(self, model: ModelV) -> Any:
         compiled = self.compilation.model(model)
-        options = {p.name for p in model.decl.options}
+        options = {p.name for p in model.decl.options} | header_dims(model.decl, model.module.scope)
         written = written_nets(self.ev, model)
         values: dict[str, Any] = {}
         inputs: dict[str, Any] = {}

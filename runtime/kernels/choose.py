@@ -12,6 +12,7 @@ from ndl.runtime.sde import noisy_problem, path_of
 from ndl.runtime.sde import stepper_of as noisy_stepper_of
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
+from ndl.runtime.stepping.corners import Corners, plain_steps
 from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.surroundings import transforms
 
@@ -65,6 +66,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (undone and bool(model.EVENTS), "its steps are undone past events"),
         (problem.t0 == problem.t1, "the span is empty"),
+        (cornered(problem, fixed), "steps are to end at the corners of a path"),
         (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
     ):
         if found:
@@ -77,6 +79,13 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
     if problem.method.kind == "split":
         return split.split_run(problem, model.KERNELS, target or target_of(problem))
     return KernelRun(problem, stepper_of(problem), model.KERNELS, target or target_of(problem))
+
+
+def cornered(problem: Problem, fixed: bool) -> bool:
+    """Whether corners of paths are more than ends of fixed steps: kernels make no slope anew there."""
+    if not Corners(problem):
+        return False
+    return not fixed or bool(problem.model.EVENTS) or not plain_steps(problem, stepper_of(problem))
 
 
 def has_kernel(problem: Problem, fixed: bool) -> bool:

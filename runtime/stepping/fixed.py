@@ -17,6 +17,7 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import clock
+from ndl.runtime.stepping.corners import plain_steps
 from ndl.runtime.stepping.earlier import remembers
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
@@ -42,7 +43,7 @@ def plain(problem: Problem, stepper: Stepper) -> bool:
     if not isinstance(stepper, ExplicitRK) or remembers(problem.model) or problem.model.DELAYS:
         return False
     fixed = Pace.of(problem, stepper).fixed
-    return fixed and not EventWatch(problem) and not Requirements(problem)
+    return fixed and plain_steps(problem, stepper) and not EventWatch(problem) and not Requirements(problem)
 
 
 class FixedRun:

@@ -22,6 +22,7 @@ from ndl.runtime.recorder import Recorder
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.stepping.consistent import consistent
 from ndl.runtime.stepping.control import Controller, Tolerances, first_step, host, proportional
+from ndl.runtime.stepping.corners import Corners
 from ndl.runtime.stepping.delays import Delays
 from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.march import march
@@ -72,6 +73,7 @@ class Loop:
         self.drawing = draws_by_step(problem.model)
         self.earlier = Earlier(problem)
         self.delays = Delays(problem, stepper)
+        self.corners = Corners(problem)
         # draws move a break at each step: it is not to be located
         self.breaks = BreakWatch(problem, active=not (self.pace.fixed or self.drawing))
         self.requirements = Requirements(problem)
@@ -127,6 +129,8 @@ class Loop:
             target = p.sign * np.minimum(p.sign * target, p.sign * self.watch.next_time(ids))
         if self.delays:
             target = self.delays.limit(self, target)
+        if self.corners:
+            target = self.corners.limit(t, target)
         if self.stepper.proposes and not self.pace.fixed:
             self._propose()
         end = self.pace.end(self, target)
@@ -239,6 +243,11 @@ class Loop:
         if self.earlier.changes:
             self.carry = self.stepper.refresh(self.f, self.x, self.t, self.carry, accept)
         self.breaks.after(self, accept & ~hit)
+        if self.corners:
+            passed, onward = self.corners.passed(self.t)
+            if (passed & accept).any():
+                self.t = np.where(accept, onward, self.t)
+                self.restart(passed & accept, self.h)
         if self.delays:
             reached = accept & self.delays.reached(ids, self.t)
             if reached.any():

@@ -78,6 +78,7 @@ def march(loop: Loop) -> Outcome | None:
     p, stepper, step = loop.p, loop.stepper, loop.pace.step
     if (
         step is None
+        or loop.corners
         or loop.watch
         or loop.earlier
         or loop.delays

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.stepping.corners import Corners
 from ndl.runtime.stepping.pace import fixed_end
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from torch import Tensor
@@ -128,14 +129,14 @@ def fixed_table(problem: Problem, step: float) -> StepTable:
     ends = fixed_end(starts, t0, t1, step)
     over = np.nonzero(ends == t1)[0]
     ends = ends[: over[0] + 1] if t0 != t1 else ends[:0]
-    t = np.concatenate([[t0], ends])
+    starts, ends = Corners(problem).split(np.concatenate([[t0], ends[:-1]])[: len(ends)], ends)
     many = len(ends)
 
     def tile(values: Any) -> Any:
         return np.tile(values, b)
 
     return StepTable(
-        np.repeat(np.arange(b), many), tile(t[:-1]), tile(t[1:]), tile(np.diff(t)), np.zeros(b * many),
+        np.repeat(np.arange(b), many), tile(starts), tile(ends), tile(ends - starts), np.zeros(b * many),
         tile(np.arange(many)), np.repeat(np.arange(b), many), np.arange(b + 1) * many,
     )  # fmt: skip
 
