@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
+from ndl.runtime.paths_in_time import linear
 
 import ndl
-from ndl.runtime.paths_in_time import linear
 
 TS = [0.0, 0.25, 0.5, 0.75, 1.0]
 XS = [0.0, 1.0, 0.5, 2.0, 1.0]
