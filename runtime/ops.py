@@ -40,6 +40,12 @@ def batch_var(x: Tensor, rank: int) -> Tensor:
     return batch_mean(gap * gap, rank)
 
 
+def batch_size(x: Tensor, rank: int) -> Tensor:
+    """How many samples the batch has that x belongs to."""
+    count = math.prod(x.shape[: x.ndim - rank])
+    return torch.full((), count, dtype=x.dtype if x.is_floating_point() else torch.float64, device=x.device)
+
+
 def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x, whose last axes are 1 or those of `shape`, repeated to [..., *shape]."""
     return x.expand(x.shape[: x.ndim - len(shape)] + shape)

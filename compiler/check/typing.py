@@ -95,6 +95,8 @@ def dimension(ev: Evaluator, written: tree.Expr, scope: Scope, dims: Mapping[str
     value = ev.known(ev.eval(written, scope))
     if is_number(value) and float(value).is_integer():
         return Dim.of(int(value))
+    if ev.checking and isinstance(value, Value) and value.type.kind == "Z" and not value.type.rank:
+        return value.ref if isinstance(value.ref, Dim) else Dim.of(f"({written.span.text})")
     if not isinstance(value, Unknown):
         ev.error("NDL304", "a dimension is a whole number, a name or arithmetic over them", written.span)
     return Dim.of(f"({written.span.text})")

@@ -220,5 +220,5 @@ CASES: list[Case] = [
 ]
 
 OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "apply_series", "root", "training"}
-OUTSIDE |= {"batch_mean", "batch_sum", "batch_var"}
+OUTSIDE |= {"batch_mean", "batch_sum", "batch_var", "batch_size"}
 """Ops whose meaning is in their surroundings; they are tested in tests/ir and tests/backends."""
