@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from ndl.runtime.implicit import implicit_root
 from ndl.runtime.weights import broadcast_shapes
+from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
+
+__all__ = ["convolve", "convolve_back", "fold", "unfold"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ndl.compiler.check import binders, fields, quadrature
+from ndl.compiler.check import binders, convolving, fields, quadrature
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.scope import Scope
@@ -436,6 +436,9 @@ INITIALISERS = [
     "orthogonal",
 ]
 WORDS = [
+    "same",
+    "reflect",
+    "replicate",
     "steps",
     "end",
     "discrete",
@@ -548,7 +551,6 @@ LATER = [
     "impose",
     "fft",
     "ifft",
-    "convolve",
     "resample",
     "values",
     "field",
@@ -664,6 +666,8 @@ def make_builtins() -> Scope:
         add(n, _host(n, kind), 0, None, "*")
     for n in LATER:
         add(n, _later(n), 0, None, "*")
+    for n, (handler, count, keywords) in convolving.FUNCTIONS.items():
+        add(n, handler, count, count, *keywords)
     add("solve", _solve, 1, 1, "*", raw=True)
     names["training"] = Training()
     names["epoch"] = UNKNOWN

@@ -120,6 +120,18 @@ def construct(
     return replace(op, options=chosen, dims=dims, built=True, place=op.place or place)
 
 
+def option_scope(ev: Evaluator, op: OperatorV) -> Scope:
+    """What an operator's header sees: its options as chosen, or at their defaults, each of which may read
+    those before it."""
+    scope = op.module.scope.child()
+    for option in op.decl.options:
+        if option.name in op.options:
+            scope.names[option.name] = op.options[option.name]
+        elif option.default is not None:
+            scope.names[option.name] = ev.eval(option.default, scope)
+    return scope
+
+
 def solve_dims(
     ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span, expect: Type | None
 ) -> tuple[dict[str, Dim], Type | None] | None:
@@ -130,7 +142,7 @@ def solve_dims(
     if len(args) != len(decl.data):
         ev.error("NDL322", f"`{decl.name}` takes {len(decl.data)} arguments, {len(args)} are given", span)
         return None
-    inner = scope.child({**op.options})
+    inner = option_scope(ev, op)
     for parameter, value in zip(decl.data, args):
         wanted = resolve_type(ev, parameter.type, inner, dims) if parameter.type else None
         if not isinstance(value, Value) or not isinstance(wanted, Tensor):
@@ -187,12 +199,7 @@ def checked_body(ev: Evaluator, op: OperatorV, values: Sequence[Any], span: Span
         return UNKNOWN  # an operator that applies itself: each use is checked by itself
     if ev.depth > MAX_DEPTH * 5:
         return ev.error("NDL310", f"`{decl.name}` applies itself without end", span)
-    scope = op.module.scope.child()
-    for option in decl.options:
-        if option.name in op.options:
-            scope.names[option.name] = op.options[option.name]
-        elif option.default is not None:
-            scope.names[option.name] = ev.eval(option.default, scope)
+    scope = option_scope(ev, op)
     scope.names.update({name: Value(INTEGER, d) for name, d in op.dims.items()})
     plain = [replace(v, axes=()) if isinstance(v, Value) else v for v in values]
     scope.names.update(zip((p.name for p in decl.data), plain))

@@ -162,3 +162,39 @@ def test_a_dropped_channel_is_dropped_whole() -> None:
     net.eval()
     assert torch.equal(y[..., 0], y[..., 1]) and torch.equal(y[..., 0], y[..., 2])
     assert abs(float((y == 0).double().mean()) - 0.25) < 0.03
+
+
+# ---------------------------------------------------------------- convolutions
+
+KERNEL = {"K": "weight", "b": "bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "shape"),
+    [
+        ("conv1", nn.Conv1d(3, 4, 3, padding=1), (3, 8)),
+        ("conv1_round", nn.Conv1d(3, 4, 5, padding=2, padding_mode="circular"), (3, 8)),
+        ("conv1_mirror", nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 8)),
+        ("conv2", nn.Conv2d(2, 4, 3, stride=2, dilation=2, padding=1), (2, 7, 6)),
+        ("conv3", nn.Conv3d(2, 3, 3, padding=1), (2, 4, 3, 5)),
+        ("back1", nn.ConvTranspose1d(3, 2, 2, stride=2), (3, 5)),
+        ("back2", nn.ConvTranspose2d(4, 2, 3, 2, 1, 1, groups=2), (4, 3, 4)),
+        ("back3", nn.ConvTranspose3d(2, 3, 2, stride=2), (2, 2, 3, 2)),
+    ],
+)
+def test_convolutions(name: str, twin: nn.Module, shape: tuple[int, ...]) -> None:
+    both(name, twin, KERNEL, shape)
+
+
+def test_convolution_in_groups() -> None:
+    both("conv2_groups", nn.Conv2d(4, 6, 3, padding=1, groups=2, bias=False), {"K": "weight"}, (4, 5, 6))
+
+
+def test_pooling() -> None:
+    x = randn(BATCH, 2, 6, 4)
+
+    def twin(x: Tensor, *sizes: int) -> Tensor:
+        return torch.stack([nn.functional.max_pool2d(x, *sizes), nn.functional.avg_pool2d(x, *sizes)], 1)
+
+    agree(ours()["pooled"], lambda x: twin(x, 2), x)
+    agree(ours()["pooled_wide"], lambda x: twin(x, 3, 1, 1), x)
