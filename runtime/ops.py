@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from ndl.runtime.implicit import implicit_root
 from ndl.runtime.weights import broadcast_shapes
+from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
+
+__all__ = ["convolve", "convolve_back", "fold", "unfold"]
 
 
 def training(module: torch.nn.Module) -> Tensor:
@@ -38,6 +41,12 @@ def batch_var(x: Tensor, rank: int) -> Tensor:
     """The mean square distance from the batch's mean, for every sample; 0 where there is no batch."""
     gap = x - batch_mean(x, rank)
     return batch_mean(gap * gap, rank)
+
+
+def batch_size(x: Tensor, rank: int) -> Tensor:
+    """How many samples the batch has that x belongs to."""
+    count = math.prod(x.shape[: x.ndim - rank])
+    return torch.full((), count, dtype=x.dtype if x.is_floating_point() else torch.float64, device=x.device)
 
 
 def expand(x: Tensor, shape: tuple[int, ...]) -> Tensor:

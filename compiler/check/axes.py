@@ -70,6 +70,9 @@ def lifted(
         return _product(ev, args, axes, span)
     if name == "einsum":
         return _einsum(ev, args, axes, span, attrs["equation"])
+    if name in ("convolve", "convolve_back") and not args[0].axes:
+        whole = [args[0], aligned(ev, args[1], axes, span)]  # one kernel: other axes may stand in front
+        return split(_must(ev.builder.op(name, whole, span, attrs)), axes)
     whole = [aligned(ev, a, axes, span) for a in args]
     moved = dict(attrs)
     if name in ("expand", "reshape"):
@@ -83,7 +86,7 @@ def lifted(
         moved["axes"] = tuple(k + a for a in attrs["axes"])
     elif "axis" in attrs:
         moved["axis"] = k + attrs["axis"]
-    elif name in ("solve", "inv", "det", "expm", "cholesky", "logdet", "gather", "call", "apply"):
+    elif name in ("solve", "inv", "det", "expm", "cholesky", "logdet", "gather", "call", "apply", "convolve", "convolve_back"):
         unknown: Unknown = ev.not_lowered(f"`{name}` under a bound index", span)
         return unknown
     return split(_must(ev.builder.op(name, whole, span, moved)), axes)

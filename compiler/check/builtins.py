@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ndl.compiler.check import binders, fields, quadrature
+from ndl.compiler.check import binders, convolving, fields, quadrature
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.scope import Scope
@@ -28,7 +28,7 @@ from ndl.compiler.check.values import (
 )
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Dim, Tensor, Type
+from ndl.compiler.types import INTEGER, Dim, Tensor, Type
 
 Known = Callable[[Any], Any]
 
@@ -236,6 +236,16 @@ def _len(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, 
     return UNKNOWN
 
 
+def _shape(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`shape(x)`: the extents, whole numbers that are known when compiling."""
+    if isinstance(args[0], (Unknown, HostV)):
+        return UNKNOWN
+    v = ev.value(args[0], e.span)
+    if isinstance(v, Unknown):
+        return UNKNOWN
+    return ListV(tuple(Value(INTEGER, d) if d.constant is None else d.constant for d in v.type.shape))
+
+
 def _append(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     if isinstance(args[0], (ListV, TupleV)):
         return ListV((*args[0].items, args[1]))
@@ -426,6 +436,9 @@ INITIALISERS = [
     "orthogonal",
 ]
 WORDS = [
+    "same",
+    "reflect",
+    "replicate",
     "steps",
     "end",
     "discrete",
@@ -540,7 +553,6 @@ LATER = [
     "impose",
     "fft",
     "ifft",
-    "convolve",
     "resample",
     "values",
     "field",
@@ -615,7 +627,7 @@ def make_builtins() -> Scope:
         "logdet": "logdet",
     }.items():
         add(n, _linalg(op), 1, 1)
-    for n in ("batch_mean", "batch_var", "batch_sum"):
+    for n in ("batch_mean", "batch_var", "batch_sum", "batch_size"):
         add(n, _linalg(n), 1, 1)
     add("trace", _trace, 1, 1)
     add("concat", _concat, 1, None, "axis")
@@ -626,6 +638,7 @@ def make_builtins() -> Scope:
     add("zeros", _filled(0.0), 0, None)
     add("ones", _filled(1.0), 0, None)
     add("len", _len, 1, 1)
+    add("shape", _shape, 1, 1)
     add("append", _append, 2, 2)
     add("spread", _spread, 1, None)
     add("atan2", _atan2, 2, 2)
@@ -655,6 +668,8 @@ def make_builtins() -> Scope:
         add(n, _host(n, kind), 0, None, "*")
     for n in LATER:
         add(n, _later(n), 0, None, "*")
+    for n, (handler, count, keywords) in convolving.FUNCTIONS.items():
+        add(n, handler, count, count, *keywords)
     add("solve", _solve, 1, 1, "*", raw=True)
     names["training"] = Training()
     names["epoch"] = UNKNOWN

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.calls import apply, header_names
-from ndl.compiler.check.evaluator import Evaluator, merge_axes
+from ndl.compiler.check.evaluator import MAX_DEPTH, Evaluator, merge_axes
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.signatures import inner_signature
 from ndl.compiler.check.statements import run_block
@@ -15,6 +15,7 @@ from ndl.compiler.check.typing import resolve_type, unify_type
 from ndl.compiler.check.values import (
     UNKNOWN,
     DistV,
+    ListV,
     NetV,
     OperatorV,
     TupleV,
@@ -26,7 +27,7 @@ from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Dim, Map, Tensor, Tuple, Type
+from ndl.compiler.types import INTEGER, Dim, Map, Tensor, Tuple, Type
 
 
 def header_dims(decl: tree.Operator | tree.Model, scope: Scope) -> frozenset[str]:
@@ -124,6 +125,18 @@ def construct(
     return replace(op, options=chosen, dims=dims, built=True, place=op.place or place)
 
 
+def option_scope(ev: Evaluator, op: OperatorV) -> Scope:
+    """What an operator's header sees: its options as chosen, or at their defaults, each of which may read
+    those before it."""
+    scope = op.module.scope.child()
+    for option in op.decl.options:
+        if option.name in op.options:
+            scope.names[option.name] = op.options[option.name]
+        elif option.default is not None:
+            scope.names[option.name] = ev.eval(option.default, scope)
+    return scope
+
+
 def solve_dims(
     ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span, expect: Type | None
 ) -> tuple[dict[str, Dim], Type | None] | None:
@@ -134,7 +147,7 @@ def solve_dims(
     if len(args) != len(decl.data):
         ev.error("NDL322", f"`{decl.name}` takes {len(decl.data)} arguments, {len(args)} are given", span)
         return None
-    inner = scope.child({**op.options})
+    inner = option_scope(ev, op)
     for parameter, value in zip(decl.data, args):
         wanted = resolve_type(ev, parameter.type, inner, dims) if parameter.type else None
         if not isinstance(value, Value) or not isinstance(wanted, Tensor):
@@ -164,6 +177,8 @@ def apply_operator(ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span
         return UNKNOWN
     dims, result = solved
     if ev.checking:
+        if decl_is_open(op.decl):
+            return checked_body(ev, replace(op, dims=dims), values, span)
         return result_value(result, values)
     op = replace(op, dims=dims)
     free = [n for n in header_dims(op.decl, op.module.scope) if n not in dims]
@@ -175,6 +190,42 @@ def apply_operator(ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span
             help=f"write `{op.decl.name}({free[0]}=…)`",
         )
     return ev.builder.apply_operator(ev, op, values, span)  # type: ignore[attr-defined]
+
+
+def decl_is_open(decl: tree.Operator) -> bool:
+    """Whether the types of an operator's result are told by its body alone, at each use."""
+    return decl.result is None
+
+
+def checked_body(ev: Evaluator, op: OperatorV, values: Sequence[Any], span: Span) -> Any:
+    """What an operator without a result type gives for data of these types: its body, checked with them."""
+    decl = op.decl
+    if op.decl in ev.active:
+        return UNKNOWN  # an operator that applies itself: each use is checked by itself
+    if ev.depth > MAX_DEPTH * 5:
+        return ev.error("NDL310", f"`{decl.name}` applies itself without end", span)
+    scope = option_scope(ev, op)
+    scope.names.update({name: Value(INTEGER, d) for name, d in op.dims.items()})
+    plain = [replace(v, axes=()) if isinstance(v, Value) else v for v in values]
+    scope.names.update(zip((p.name for p in decl.data), plain))
+    saved, ev.context = ev.context, CheckContext()
+    ev.depth += 5
+    ev.active.append(op.decl)
+    try:
+        found = run_block(ev, decl.body, scope)
+    finally:
+        ev.context = saved
+        ev.depth -= 5
+        ev.active.pop()
+    if isinstance(found, (ListV, int, float)):
+        found = ev.value(found, span)
+    axes = merge_axes([v for v in values if isinstance(v, Value)])
+    if isinstance(found, Value):
+        return Value(found.type, None, axes)
+    if isinstance(found, TupleV):
+        parts = (ev.value(i, span) for i in found.items)
+        return TupleV(tuple(Value(i.type, None, axes) if isinstance(i, Value) else UNKNOWN for i in parts))
+    return UNKNOWN
 
 
 def callable_value(a: Any) -> bool:

@@ -24,7 +24,9 @@ def inner_signature(ev: Evaluator, op: OperatorV, signature: Type | None) -> Map
     """The signature as the operator sees it, where it differs; None where the two agree."""
     if not isinstance(signature, Map):
         return None
-    scope = op.module.scope.child({**op.options})
+    from ndl.compiler.check.operators import option_scope
+
+    scope = option_scope(ev, op)
     data = [resolve_type(ev, p.type, scope, dict(op.dims)) if p.type else None for p in op.decl.data]
     result = resolve_type(ev, op.decl.result, scope, dict(op.dims)) if op.decl.result else None
     params, gives = signature.params, signature.result

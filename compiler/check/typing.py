@@ -11,7 +11,8 @@ from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import UNKNOWN, DomainV, Unknown, Value, is_number
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Dim, Map, Tensor, Tuple, Type, Units
+from ndl.compiler.syntax.walk import walk
+from ndl.compiler.types import INTEGER, Dim, Map, Tensor, Tuple, Type, Units
 
 KINDS = ("R", "C", "Z", "Bool")
 
@@ -92,9 +93,15 @@ def dimension(ev: Evaluator, written: tree.Expr, scope: Scope, dims: Mapping[str
         if written.op == "-":
             return a - b
         return a * b if written.op == "*" else a // b
-    value = ev.known(ev.eval(written, scope))
+    inner = scope.child({n: Value(INTEGER, d) if d.constant is None else d.constant for n, d in dims.items()})
+    named = {n.id: inner.find(n.id) for n in walk(written) if isinstance(n, tree.Name)}
+    if any(v is None or (not ev.checking and isinstance(getattr(v, "ref", 0), Dim)) for v in named.values()):
+        return Dim.of(f"({written.span.text})")  # of a name that only the use will tell
+    value = ev.known(ev.eval(written, inner))
     if is_number(value) and float(value).is_integer():
         return Dim.of(int(value))
+    if ev.checking and isinstance(value, Value) and value.type.kind == "Z" and not value.type.rank:
+        return value.ref if isinstance(value.ref, Dim) else Dim.of(f"({written.span.text})")
     if not isinstance(value, Unknown):
         ev.error("NDL304", "a dimension is a whole number, a name or arithmetic over them", written.span)
     return Dim.of(f"({written.span.text})")

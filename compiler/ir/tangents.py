@@ -38,6 +38,10 @@ def tangent(
         return graph.add(node.op, whole, axis=node.attr("axis") % rank)
     if node.op in ("matmul", "einsum"):
         return _contraction(graph, node, operands, dots, extra)
+    if node.op in ("unfold", "fold"):
+        return _carried(graph, node, dots[0], extra)
+    if node.op in ("convolve", "convolve_back"):
+        return _convolution(graph, node, operands, dots, extra)
     if node.op == "select":
         return _select(graph, node, operands, dots, extra)
     if node.op == "solve":
@@ -144,6 +148,41 @@ def _contraction(
         moved = [t + tail if j == i else t for j, t in enumerate(terms)]
         piece = graph.add("einsum", sources, equation=f"{','.join(moved)}->{right}{tail}")
         total = _plus(graph, total, piece)
+    return total
+
+
+def _carried(graph: Graph, node: Node, dot: Node | None, extra: tuple[Dim, ...]) -> Node | None:
+    """An op on the last axes: the extra ones go in front of the others, and back."""
+    if dot is None:
+        return None
+    inner = len(shape_of(dot)) - len(extra)
+    front = op(graph, "permute", dot, axes=(*range(inner, inner + len(extra)), *range(inner)))
+    found = graph.add(node.op, [front], **dict(node.attrs))
+    rank = len(shape_of(node))
+    return op(graph, "permute", found, axes=(*range(len(extra), len(extra) + rank), *range(len(extra))))
+
+
+def _convolution(
+    graph: Graph, node: Node, operands: Sequence[Node], dots: Dots, extra: tuple[Dim, ...]
+) -> Node | None:
+    """The product rule. For the tangents of a kernel, each of them is a kernel of its own."""
+    K, x = operands
+    K_dot, x_dot = dots
+    attrs, count = dict(node.attrs), len(extra)
+    rank = len(shape_of(node))
+    total: Node | None = None
+    if x_dot is not None:
+        inner = len(shape_of(x))
+        front = op(graph, "permute", x_dot, axes=(*range(inner, inner + count), *range(inner)))
+        moved = graph.add(node.op, [K, front], **attrs)
+        total = op(graph, "permute", moved, axes=(*range(count, count + rank), *range(count)))
+    if K_dot is not None:
+        flat = op(graph, "reshape", K_dot, shape=(*(plain(n) for n in shape_of(K)), _columns(extra)))
+        each = [op(graph, "index", flat, axis=len(shape_of(K)), at=k) for k in range(_columns(extra))]
+        pieces = [graph.add(node.op, [piece, x], **attrs) for piece in each]
+        stacked = graph.add("stack", pieces, axis=rank)
+        full = tuple(plain(n) for n in (*shape_of(node), *extra))
+        total = _plus(graph, total, op(graph, "reshape", stacked, shape=full))
     return total
 
 

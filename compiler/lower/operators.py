@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.operators import header_dims, read_net
+from ndl.compiler.check.operators import header_dims, option_scope, read_net
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.signatures import joined, shaped
 from ndl.compiler.check.statements import run_block
@@ -125,12 +125,7 @@ def lower_operator(
     ev.depth = outer.depth
     context = ev.context = OperatorContext(weights)
     decl, module = op.decl, op.module
-    scope = module.scope.child()
-    for option in decl.options:
-        if option.name in op.options:
-            scope.names[option.name] = op.options[option.name]
-        elif option.default is not None:
-            scope.names[option.name] = ev.eval(option.default, scope)
+    scope = option_scope(ev, op)
     for dim in header_dims(decl, module.scope):
         if dim in op.dims:
             constant = op.dims[dim].constant

@@ -70,6 +70,17 @@ POSITIVE = reals(0.3, 3.0)
 UNIT = reals(-0.8, 0.8)
 Z = whole(-5, 6)
 
+
+
+def window(stride: Any, dilation: Any, pad: Any) -> dict[str, Any]:
+    return {"stride": stride, "dilation": dilation, "pad": pad}
+
+
+WINDOWS = [(1, 1, (0, 0)), (1, 1, (1, 1)), (2, 1, (1, 0)), (3, 2, (2, 1))]
+HALF = window((2,), (1,), ((0, 0),))
+FLAT = window((2, 1), (1, 1), ((0, 1), (1, 1)))
+SOLID = window((1, 1, 1), (1, 1, 1), ((0, 0), (0, 0), (0, 0)))
+
 CASES: list[Case] = [
     case("const", value=2.5),
     case("const", value=((1, 2), (3, 4))),
@@ -217,8 +228,33 @@ CASES: list[Case] = [
     case("diag", V),
     case("expm", reals(-1, 1, 3, 3)),
     case("cholesky", spd(3), symmetric=True),
+    *(case("unfold", reals(-1, 1, 2, 7), size=(3,), **window((s,), (d,), (p,))) for s, d, p in WINDOWS),
+    case("unfold", reals(-1, 1, 5, 6), size=(2, 3), **window((2, 1), (1, 2), ((0, 1), (2, 0)))),
+    case("fold", reals(-1, 1, 2, 5, 3), shape=(7,), **window((1,), (1,), ((0, 0),))),
+    case("fold", reals(-1, 1, 3, 4, 2, 3), shape=(5, 6), **window((2, 1), (1, 2), ((0, 1), (2, 0)))),
+    *(
+        case("convolve", reals(-1, 1, 4, 3, 3), reals(-1, 1, 3, 7), groups=1, **window((s,), (d,), (p,)))
+        for s, d, p in WINDOWS
+    ),
+    case("convolve", reals(-1, 1, 4, 2, 2), reals(-1, 1, 5, 4, 6), groups=2, **window((2,), (1,), ((1, 0),))),
+    case("convolve", reals(-1, 1, 2, 1, 2, 3), reals(-1, 1, 1, 4, 5), groups=1, **FLAT),
+    case("convolve", reals(-1, 1, 2, 1, 2, 1, 2), reals(-1, 1, 1, 2, 2, 3), groups=1, **SOLID),
+    case("convolve", complexes(2, 1, 2), reals(-1, 1, 1, 4), groups=1, **window((1,), (1,), ((0, 0),))),
+    *(
+        case(
+            "convolve_back",
+            *(reals(-1, 1, 4, 3, 3), reals(-1, 1, 4, (6 + sum(p) - 2 * d) // s + 1)),
+            groups=1,
+            shape=(7,),
+            **window((s,), (d,), (p,)),
+        )
+        for s, d, p in WINDOWS
+    ),
+    case("convolve_back", reals(-1, 1, 4, 1, 2), reals(-1, 1, 4, 3), groups=2, shape=(7,), **HALF),
+    case("convolve_back", reals(-1, 1, 2, 1, 2, 3), reals(-1, 1, 2, 2, 5), groups=1, shape=(4, 5), **FLAT),
+    case("convolve_back", complexes(2, 1, 2), reals(-1, 1, 2, 3), groups=1, shape=(4,), **window((1,), (1,), ((0, 0),))),
 ]
 
 OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "apply_series", "root", "training"}
-OUTSIDE |= {"batch_mean", "batch_sum", "batch_var"}
+OUTSIDE |= {"batch_mean", "batch_sum", "batch_var", "batch_size"}
 """Ops whose meaning is in their surroundings; they are tested in tests/ir and tests/backends."""

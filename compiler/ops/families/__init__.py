@@ -11,6 +11,7 @@ from ndl.compiler.ops.families import (
     shape,
     sources,
     unary,
+    windows,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "shape",
     "sources",
     "unary",
+    "windows",
 ]

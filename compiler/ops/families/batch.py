@@ -1,4 +1,4 @@
-"""Reductions over the batch: of one sample alone they are the identity (0 for the variance)."""
+"""Reductions over the batch: of one sample alone they are the identity (0 for the variance, 1 for the size)."""
 
 from __future__ import annotations
 
@@ -44,3 +44,19 @@ for _name, _reference in {"batch_mean": _same, "batch_sum": _same, "batch_var": 
             partial(_text, _name),
         )
     )
+
+
+def _size_rule(types: Any, attributes: Attributes) -> Type:
+    tensors(types, "the size of a batch")
+    return Tensor("R")
+
+
+def _one(x: Any) -> Any:
+    import torch
+
+    return torch.ones((), dtype=torch.float64)
+
+
+register(
+    Op("batch_size", _size_rule, _one, lambda texts, types, a: call("ops.batch_size", texts[0], _rank(types)))
+)

@@ -1,0 +1,200 @@
+"""Layers of `std.nets` against their counterparts in torch, with copied weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from layers import agree, close, copy, nets, randn, slopes_agree
+from torch import Tensor, nn
+
+ours = partial(nets, "nets.ndl")
+BATCH = 5
+
+
+def both(name: str, twin: nn.Module, names: dict[str, str], *shapes: tuple[int, ...]) -> None:
+    """A net and its twin on a batch."""
+    net = ours()[name]
+    copy(net, twin, names)
+    net.zero_grad()
+    agree(net, twin, *(randn(BATCH, *shape, seed=i) for i, shape in enumerate(shapes)))
+    slopes_agree(net, twin, names)
+
+
+# ---------------------------------------------------------------- dense
+
+
+def test_linear_bilinear_and_mlp() -> None:
+    both("linear", nn.Linear(3, 4), {"W": "weight", "b": "bias"}, (3,))
+    both("bilinear", nn.Bilinear(2, 3, 4), {"W": "weight", "b": "bias"}, (2,), (3,))
+    mlp = nn.Sequential(
+        nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2), nn.Tanh()
+    )
+    names = {"linear": "0", "linear_2": "2", "linear_3": "4"}
+    both("mlp", mlp, {f"{a}.{x}": f"{b}.{y}" for a, b in names.items() for x, y in WEIGHT}, (3,))
+
+
+WEIGHT = (("W", "weight"), ("b", "bias"))
+
+
+class Squash(nn.Module):
+    """FFJORD's layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.gate, self.shift = nn.Linear(3, 4), nn.Linear(1, 4), nn.Linear(1, 4, bias=False)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x) * torch.sigmoid(self.gate(t[..., None])) + self.shift(t[..., None])
+        return y
+
+
+def test_concat_squash() -> None:
+    names = {"linear.W": "layer.weight", "linear.b": "layer.bias", "gain": "gate.weight"}
+    both("squash", Squash(), {**names, "offset": "gate.bias", "shift": "shift.weight"}, (), (3,))
+
+
+# ---------------------------------------------------------------- recurrent
+
+CELL = {"W": "weight_ih", "U": "weight_hh", "b": "bias_ih", "c": "bias_hh"}
+
+
+def one_bias(module: nn.Module, suffix: str = "") -> Callable[[Any], Tensor]:
+    return lambda m: getattr(m, f"bias_ih{suffix}") + getattr(m, f"bias_hh{suffix}")
+
+
+def test_cells() -> None:
+    both("gru_cell", nn.GRUCell(3, 4), CELL, (3,), (4,))
+    x, h, c = randn(BATCH, 3), randn(BATCH, 4, seed=1), randn(BATCH, 4, seed=2)
+    lstm, rnn = nn.LSTMCell(3, 4), nn.RNNCell(3, 4)
+    for name, twin in (("lstm_cell", lstm), ("rnn_cell", rnn)):
+        copy(ours()[name], twin, {"W": "weight_ih", "U": "weight_hh", "b": one_bias(twin)})
+    agree(ours()["rnn_cell"], rnn, x, h)
+    for k in (0, 1):
+        agree(lambda *a: ours()["lstm_cell"](*a)[k], lambda x, h, c: lstm(x, (h, c))[k], x, h, c)
+
+
+def test_layers_over_a_sequence() -> None:
+    sequence = randn(BATCH, 6, 3)
+    names: dict[str, Any] = {"cell.W": "weight_ih_l0", "cell.U": "weight_hh_l0"}
+    for name, twin in (
+        ("rnn", nn.RNN(3, 4, nonlinearity="relu", batch_first=True)),
+        ("lstm", nn.LSTM(3, 4, batch_first=True)),
+    ):
+        copy(ours()[name], twin, {**names, "cell.b": one_bias(twin, "_l0")})
+        agree(ours()[name], lambda x, f=twin: f(x)[0], sequence)
+    gru = nn.GRU(3, 4, batch_first=True)
+    names |= {"cell.b": "bias_ih_l0", "cell.c": "bias_hh_l0"}
+    copy(ours()["gru"], gru, names)
+    agree(ours()["gru"], lambda x: gru(x)[0], sequence)
+    two = nn.GRU(3, 4, batch_first=True, bidirectional=True)
+    back = {k.replace("cell", "gru_2.cell"): f"{v}_reverse" for k, v in names.items()}
+    copy(ours()["both"], two, {k.replace("cell", "gru.cell"): v for k, v in names.items()} | back)
+    agree(ours()["both"], lambda x: two(x)[0], sequence)
+
+
+# ---------------------------------------------------------------- norms
+
+AFFINE = {"gain": "weight", "shift": "bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "shape"),
+    [
+        ("layer_norm", nn.LayerNorm(6), (6,)),
+        ("layer_norm_2", nn.LayerNorm((2, 3)), (2, 3)),
+        ("group_norm", nn.GroupNorm(3, 6), (6,)),
+        ("group_norm_2", nn.GroupNorm(2, 6), (6, 4, 3)),
+    ],
+)
+def test_norms_of_a_sample(name: str, twin: nn.Module, shape: tuple[int, ...]) -> None:
+    both(name, twin, AFFINE, shape)
+
+
+def test_instance_norm() -> None:
+    names = {f"groupNorm.{own}": theirs for own, theirs in AFFINE.items()}
+    both("instance_norm", nn.InstanceNorm1d(3, affine=True), names, (3, 5))
+
+
+def test_rms_norm() -> None:
+    both("rms_norm", nn.RMSNorm(6, eps=1e-8), {"gain": "weight"}, (6,))
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "shape"),
+    [("batch_norm", nn.BatchNorm1d(3), (3,)), ("batch_norm_2", nn.BatchNorm2d(3, momentum=0.3), (3, 2, 4))],
+)
+def test_batch_norm_in_training_and_use(name: str, twin: nn.Module, shape: tuple[int, ...]) -> None:
+    net, twin = ours()[name], twin.double()
+    copy(net, twin, AFFINE)
+    for step in range(3):
+        net.train(), twin.train()
+        x = 2 * randn(7, *shape, seed=step) + 1
+        agree(net, twin, x)
+        net.settle()
+        close(net.m, twin.running_mean)
+        close(net.v, twin.running_var)
+        net.eval(), twin.eval()
+        agree(net, twin, x)
+
+
+# ---------------------------------------------------------------- dropout
+
+
+def test_dropout_in_training_and_use() -> None:
+    net = ours()["dropout"]
+    x = torch.ones(20, 2, 500, dtype=torch.float64)
+    assert torch.equal(net(x), x)
+    net.train()
+    y = net(x)
+    net.eval()
+    close(y[y != 0], torch.full_like(y[y != 0], 1 / 0.8))
+    assert abs(float(y.mean()) - 1) < 0.02
+    assert not torch.equal(y[0], y[1])
+
+
+def test_a_dropped_channel_is_dropped_whole() -> None:
+    net = ours()["channel_dropout"].train()
+    y = net(torch.ones(10, 400, 3, dtype=torch.float64))
+    net.eval()
+    assert torch.equal(y[..., 0], y[..., 1]) and torch.equal(y[..., 0], y[..., 2])
+    assert abs(float((y == 0).double().mean()) - 0.25) < 0.03
+
+
+# ---------------------------------------------------------------- convolutions
+
+KERNEL = {"K": "weight", "b": "bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "shape"),
+    [
+        ("conv1", nn.Conv1d(3, 4, 3, padding=1), (3, 8)),
+        ("conv1_round", nn.Conv1d(3, 4, 5, padding=2, padding_mode="circular"), (3, 8)),
+        ("conv1_mirror", nn.Conv1d(3, 4, 3, padding=1, padding_mode="reflect"), (3, 8)),
+        ("conv2", nn.Conv2d(2, 4, 3, stride=2, dilation=2, padding=1), (2, 7, 6)),
+        ("conv3", nn.Conv3d(2, 3, 3, padding=1), (2, 4, 3, 5)),
+        ("back1", nn.ConvTranspose1d(3, 2, 2, stride=2), (3, 5)),
+        ("back2", nn.ConvTranspose2d(4, 2, 3, 2, 1, 1, groups=2), (4, 3, 4)),
+        ("back3", nn.ConvTranspose3d(2, 3, 2, stride=2), (2, 2, 3, 2)),
+    ],
+)
+def test_convolutions(name: str, twin: nn.Module, shape: tuple[int, ...]) -> None:
+    both(name, twin, KERNEL, shape)
+
+
+def test_convolution_in_groups() -> None:
+    both("conv2_groups", nn.Conv2d(4, 6, 3, padding=1, groups=2, bias=False), {"K": "weight"}, (4, 5, 6))
+
+
+def test_pooling() -> None:
+    x = randn(BATCH, 2, 6, 4)
+
+    def twin(x: Tensor, *sizes: int) -> Tensor:
+        return torch.stack([nn.functional.max_pool2d(x, *sizes), nn.functional.avg_pool2d(x, *sizes)], 1)
+
+    agree(ours()["pooled"], lambda x: twin(x, 2), x)
+    agree(ours()["pooled_wide"], lambda x: twin(x, 3, 1, 1), x)
