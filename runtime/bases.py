@@ -1,8 +1,9 @@
 """POD and the choice of interpolation points.
 
-With the thin SVD of snapshots X = V S W^T the first k columns of V are the POD basis: no other basis of k vectors has a
-smaller error sum_{i>k} s_i^2. DEIM interpolates f ~ U (P^T U)^{-1} P^T f with the basis U of snapshots of f and m places P;
-its error is at most ||(P^T U)^{-1}||_2 times that of the best approximation by U.
+With the thin SVD of snapshots X = V S W^T the first k columns of V are the POD basis: no other basis of k
+vectors has a smaller error sum_{i>k} s_i^2. DEIM interpolates f ~ U (P^T U)^{-1} P^T f with the basis U of
+snapshots of f and m places P; its error is at most ||(P^T U)^{-1}||_2 times that of the best approximation
+by U.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Choice:
 
 @dataclass(frozen=True)
 class Basis:
-    """Orthonormal columns `vectors`, [n, k]; all singular values of the snapshots; the share of energy that is kept."""
+    """Orthonormal columns `vectors`, [n, k]; all singular values of the snapshots; the share of energy that
+    is kept."""
 
     vectors: Tensor
     singular: Tensor
@@ -55,8 +57,8 @@ class Basis:
 
 
 def pod(snapshots: Tensor, choice: Choice) -> Basis:
-    """The POD basis of snapshots [n, s]; completed to an orthonormal one where more vectors are asked for than the
-    snapshots have directions."""
+    """The POD basis of snapshots [n, s]; completed to an orthonormal one where more vectors are asked for
+    than the snapshots have directions."""
     u, s, _ = torch.linalg.svd(snapshots, full_matrices=False)
     k = min(choice.count(s), snapshots.shape[0])
     if k > u.shape[1]:
@@ -67,7 +69,8 @@ def pod(snapshots: Tensor, choice: Choice) -> Basis:
 
 
 def deim(u: Tensor) -> Tensor:
-    """The greedy points of DEIM: each is where the interpolation of the next vector by those before is worst."""
+    """The greedy points of DEIM: each is where the interpolation of the next vector by those before is
+    worst."""
     points = [int(u[:, 0].abs().argmax())]
     for k in range(1, u.shape[1]):
         c = torch.linalg.solve(u[points, :k], u[points, k])
@@ -76,7 +79,8 @@ def deim(u: Tensor) -> Tensor:
 
 
 def qdeim(u: Tensor) -> Tensor:
-    """The points of Q-DEIM: the pivots of a QR decomposition of U^T. Drmač, Gugercin (2016), SIAM J. Sci. Comput. 38(2)."""
+    """The points of Q-DEIM: the pivots of a QR decomposition of U^T. Drmač, Gugercin (2016), SIAM J. Sci.
+    Comput. 38(2)."""
     rest, points = u.mT.clone(), list[int]()
     for _ in range(u.shape[1]):
         p = int((rest**2).sum(0).argmax())
@@ -97,4 +101,5 @@ def amplification(u: Tensor, points: Tensor) -> float:
 
 def interpolation(u: Tensor, points: Tensor) -> Tensor:
     """U (P^T U)^{-1}, [n, m]."""
-    return torch.linalg.solve(u[points].mT, u.mT).mT
+    found: Tensor = torch.linalg.solve(u[points].mT, u.mT)
+    return found.mT

@@ -1,8 +1,9 @@
 """`reduce`, `truncate` and `prune`: functions from models to smaller models of the language.
 
 `reduce(M, pod(rank=8), deim(points=12), snapshots=run, every=5)` projects the states on a POD basis and
-interpolates the elementwise maps at a few places; `truncate(M, rank=r)` keeps r singular values of every matrix that
-meets what changes; `prune(M, keep=0.25)` keeps the states that matter most. Each gives a model with its own text.
+interpolates the elementwise maps at a few places; `truncate(M, rank=r)` keeps r singular values of every
+matrix that meets what changes; `prune(M, keep=0.25)` keeps the states that matter most. Each gives a model
+with its own text.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.passes.reduction.affine import Affine
 from ndl.compiler.passes.reduction.project import Operators, Stand, State, project
 from ndl.compiler.passes.reduction.structure import Structure, extents, size_of, structure_of
-from ndl.compiler.passes.reduction.write import Page, Variable, Writer
+from ndl.compiler.passes.reduction.write import Page, Variable, Writer, shape_text
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host import smaller
@@ -38,8 +39,8 @@ MEASURES = ("mean_zeros", "mean_size")
 
 @dataclass(frozen=True)
 class Origin:
-    """What a smaller model knows of its making: facts for `ndl explain`, the states' basis [n, k], and the weights of
-    the nets that it shares with the model it comes from."""
+    """What a smaller model knows of its making: facts for `ndl explain`, the states' basis [n, k], and the
+    weights of the nets that it shares with the model it comes from."""
 
     facts: tuple[tuple[str, str], ...]
     basis: torch.Tensor | None
@@ -60,8 +61,8 @@ class Origin:
 
 
 class Between(Object):
-    """`Fast.lift(z)`: the full state of reduced coordinates; `Fast.project(x)`: the coordinates of a full state.
-    Leading axes (members, times) are kept; several states are one flat vector."""
+    """`Fast.lift(z)`: the full state of reduced coordinates; `Fast.project(x)`: the coordinates of a full
+    state. Leading axes (members, times) are kept; several states are one flat vector."""
 
     kind = "map between a model and its reduction"
 
@@ -178,7 +179,8 @@ class Reducer:
         self.page.equation(name + "'", text)
 
     def _roots(self) -> set[str]:
-        """What is kept as it is written: derived quantities, what initial values need, and inputs that rates read."""
+        """What is kept as it is written: derived quantities, what initial values need, and inputs that rates
+        read."""
         items = [i for orders in self.parts.states.values() for i in orders.values()]
         starts = [v for i in items for v in (i.value, i.law) if v is not None]
         read = {str(n.attr("name")) for n in self.structure.sources}
@@ -343,7 +345,8 @@ def truncate_model(
 ) -> ModelV:
     """`truncate(M, rank=r)`: every matrix between what changes by its best approximation of rank r."""
     if len(args) != 1 or set(options) != {"rank"}:
-        raise fail("NDL673", "`truncate` takes a model and `rank`", e.span, help="write `truncate(M, rank=8)`")
+        wrong = "`truncate` takes a model and `rank`"
+        raise fail("NDL673", wrong, e.span, help="write `truncate(M, rank=8)`")
     rank = host.number(options["rank"])
     if not is_number(rank) or not float(rank).is_integer() or rank < 1:
         raise fail("NDL673", "`rank` is a whole number from 1", e.span)
@@ -368,7 +371,7 @@ def _own_states(r: Reducer) -> list[str]:
     starts = smaller.starts(r.parts, r.states, r.page, r.given_starts())
     found = []
     for s, start in zip(r.states, starts):
-        shape = smaller.shape_text(s.type.extents)
+        shape = shape_text(s.type.extents)
         found.append(f"state {s.name}: {shape} = {smaller.unflattened(start, s.type.extents)}")
     return found
 

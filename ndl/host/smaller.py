@@ -120,7 +120,8 @@ def declaration(text: str, name: str) -> tree.Model:
     """The syntax tree of a written model."""
     file, found = parse(Source(f"<{name}>", text))
     if found or not file.items:
-        raise InternalError(f"a reduced model does not parse: {found[0].message if found else text}", "NDL904")
+        why = found[0].message if found else text
+        raise InternalError(f"a reduced model does not parse: {why}", "NDL904")
     model = file.items[0]
     assert isinstance(model, tree.Model)
     return model

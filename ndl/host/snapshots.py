@@ -23,13 +23,14 @@ class Snapshots:
 
 
 def snapshots_of(reducer: Any, options: dict[str, Any]) -> Snapshots:
-    """`snapshots = run`, a list of runs, a table with a column for each state, or a tensor of states; `every=k` takes
-    each k-th time. Without `snapshots`, the file's runs of the model."""
+    """`snapshots = run`, a list of runs, a table with a column for each state, or a tensor of states;
+    `every=k` takes each k-th time. Without `snapshots`, the file's runs of the model."""
     host, e = reducer.host, reducer.e
     unknown = set(options) - {"snapshots", "every"}
     if unknown:
         name = sorted(unknown)[0]
-        raise fail("NDL323", f"`{reducer.word}` has no option `{name}`", e.span, help="it takes snapshots, every")
+        wrong = f"`{reducer.word}` has no option `{name}`"
+        raise fail("NDL323", wrong, e.span, help="it takes snapshots and every")
     every = host.number(options.get("every", 1))
     if not isinstance(every, int) or every < 1:
         raise fail("NDL673", "`every` is a whole number from 1", e.span)
@@ -72,9 +73,7 @@ def _one(reducer: Any, source: Any, every: int) -> Snapshots:
     value = reducer.ev.value(source, reducer.e.span) if isinstance(source, (Value, ListV)) else None
     if isinstance(value, Value):
         return of_tensor(reducer, value.ref, every)
-    raise fail(
-        "NDL674", f"snapshots are a run, a table or a tensor, not {describe(source)}", reducer.e.span
-    )
+    raise fail("NDL674", f"snapshots are a run, a table or a tensor, not {describe(source)}", reducer.e.span)
 
 
 def of_solution(reducer: Any, solution: Any, every: int) -> Snapshots:

@@ -1,8 +1,8 @@
 """The smaller model's operators: what is affine is multiplied out once, with rows only where they are needed.
 
-A base of the structure is replaced, b ~ E v, by a shorter variable v. An elementwise map g with leaves y_j and points P
-is then P^T g(y) = g(P^T y), P^T y_j = sum_v (P^T L_jv E_v) v + P^T c_j, and the rates W^T r = sum_v (W^T L_v E_v) v + W^T c:
-every matrix in brackets is a constant.
+A base of the structure is replaced, b ~ E v, by a shorter variable v. An elementwise map g with leaves y_j
+and points P is then P^T g(y) = g(P^T y), P^T y_j = sum_v (P^T L_jv E_v) v + P^T c_j, and the rates W^T r =
+sum_v (W^T L_v E_v) v + W^T c: every matrix in brackets is a constant.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ class Stand:
 
 @dataclass(frozen=True)
 class Sum:
-    """An affine combination of variables: matrices [rows, size of the variable] by name, and a vector [rows]."""
+    """An affine combination of variables: matrices [rows, size of the variable] by name, and a vector
+    [rows]."""
 
     matrices: dict[str, Tensor]
     offset: Tensor
     number: bool = False
 
-    def rows(self, kept: Tensor) -> Sum:
-        return replace(self, matrices={k: m[kept] for k, m in self.matrices.items()}, offset=self.offset[kept])
-
 
 @dataclass(frozen=True)
 class Map:
-    """An elementwise map of the smaller model: `name` is the value at `rows` places of the region's result; the leaves and
-    the fixed operands, by the ids of their nodes, have rows at these places too or are numbers."""
+    """An elementwise map of the smaller model: `name` is the value at `rows` places of the region's result;
+    the leaves and the fixed operands, by the ids of their nodes, have rows at these places too or are
+    numbers."""
 
     name: str
     region: Region
@@ -79,8 +78,8 @@ def project(
     stands: Mapping[int, Stand],
     points: Mapping[int, Tensor],
 ) -> Operators:
-    """The operators for given stands of every base (by id) and points of regions (by the id of the root; all places
-    where there are none). Places of which nothing depends are left out."""
+    """The operators for given stands of every base (by id) and points of regions (by the id of the root; all
+    places where there are none). Places of which nothing depends are left out."""
     import torch
 
     structure = affine.structure

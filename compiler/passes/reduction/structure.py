@@ -1,8 +1,8 @@
 """The structure of a right-hand side: elementwise maps, and affine maps between them.
 
-Every value that changes in a run is an affine function of *bases*: the inputs of the function and the results of its
-elementwise maps. An elementwise map is as large as it can be: all ops between its result and its leaves act on each
-place by itself, so that the map may be evaluated at chosen places alone.
+Every value that changes in a run is an affine function of *bases*: the inputs of the function and the
+results of its elementwise maps. An elementwise map is as large as it can be: all ops between its result and
+its leaves act on each place by itself, so that the map may be evaluated at chosen places alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def size_of(node: Node) -> int:
 
 @dataclass(frozen=True)
 class Region:
-    """An elementwise map: its result, the ops inside (ids), and the affine values that it is a function of. A leaf is
-    a number or has the shape of the result."""
+    """An elementwise map: its result, the ops inside (ids), and the affine values that it is a function of.
+    A leaf is a number or has the shape of the result."""
 
     root: Node
     inner: frozenset[int]
@@ -42,7 +42,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Structure:
-    """A function without calls whose outputs are affine in its sources and regions; both in topological order."""
+    """A function without calls whose outputs are affine in its sources and regions; both in topological
+    order."""
 
     function: Function
     live: frozenset[int]
@@ -73,8 +74,8 @@ class Structure:
 
 
 def structure_of(function: Function, name: str) -> Structure:
-    """The structure of a right-hand side of the model `name`. Raises NDL670 for an op that is neither elementwise nor
-    affine, at its expression."""
+    """The structure of a right-hand side of the model `name`. Raises NDL670 for an op that is neither
+    elementwise nor affine, at its expression."""
     flat = inline(function)
     graph = flat.graph
     needed = graph.needed([n for _, n in flat.outputs])
@@ -150,7 +151,7 @@ def _region(graph: Graph, root: Node, inside: set[int], live: set[int], name: st
 
 def whole(graph: Graph, node: Node) -> Node:
     """The number of which a node is the repetition, or the node itself."""
-    while node.op == "expand" and graph[node.inputs[0]].type.rank == 0:  # type: ignore[union-attr]
+    while node.op == "expand" and not extents(graph[node.inputs[0]]):
         node = graph[node.inputs[0]]
     return node
 
@@ -162,8 +163,8 @@ def _refused(node: Node, name: str) -> Exception:
         f"`{written or node.op}` stands in the way of a reduction of `{name}`",
         node.span,
         notes=(
-            f"`{node.op}` is neither elementwise nor affine in what changes, so that it cannot be evaluated at a few "
-            "places",
+            f"`{node.op}` is neither elementwise nor affine in what changes, "
+            "so that it cannot be evaluated at a few places",
         ),
         help="leave it outside the rates, or write it with elementwise functions, sums and products",
     )

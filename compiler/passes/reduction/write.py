@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INFIX = {
-    "add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "floordiv": ("//", 2), "pow": ("^", 4),
+    "add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "floordiv": ("//", 2),
+    "pow": ("^", 4),
     "lt": ("<", 0), "le": ("<=", 0), "gt": (">", 0), "ge": (">=", 0), "eq": ("==", 0), "ne": ("!=", 0),
     "and": ("and", 0), "or": ("or", 0),
 }  # fmt: skip
