@@ -262,7 +262,9 @@ class Program:
         compiled = self.host.compilation.model(self._model_values()[name])
         found = compiled.facts
         chosen = [(f"choice of {c.setting}", c.why) for c in choices(found)]
-        return [*explain(found), *chosen, ("choice of backend", backend_choice(compiled.optimized))]
+        origin = self._model_values()[name].origin
+        made = list(origin.facts) if origin is not None else []
+        return [*made, *explain(found), *chosen, ("choice of backend", backend_choice(compiled.optimized))]
 
     def kernel_text(self, name: str, method: str | None = None) -> str:
         """The kernel IR of a model's solve by a method (the chosen one), with the equations beside it.

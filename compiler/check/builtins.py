@@ -495,6 +495,9 @@ WORDS = [
     "linear_decay",
     "pod",
     "deim",
+    "qdeim",
+    "mean_zeros",
+    "mean_size",
     "expression",
     "mup",
     "wide",
@@ -532,9 +535,11 @@ HOSTED = {
     "quantile": "value",
     "median": "value",
     "cov": "value",
+    "reduce": "model",
+    "truncate": "model",
+    "prune": "model",
 }
 LATER = [
-    "reduce",
     "residual",
     "linearize",
     "substitute",

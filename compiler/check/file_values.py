@@ -36,6 +36,8 @@ def file_value(ev: Evaluator, declared: FileV) -> Any:
         domain = ev.eval(stmt.value, scope)
         return replace(domain, name=stmt.name) if isinstance(domain, DomainV) else domain
     if isinstance(stmt, tree.ModelAlias):
+        if ev.host is not None and not ev.checking:
+            return ev.host.alias(stmt, scope)
         model = ev.eval(stmt.value, scope)
         if not isinstance(model, (ModelV, Unknown, HostV)):
             ev.error("NDL429", f"`{stmt.name}` must be a model, not {describe(model)}", stmt.value.span)

@@ -152,7 +152,8 @@ class DistV:
 @dataclass(frozen=True, eq=False)
 class ModelV:
     """A model, with what an application has set: `values` by keyword, `laws` by `~`, `members` by
-    `in`; `data` are positional arguments of its header."""
+    `in`; `data` are positional arguments of its header; `origin` is what a function over models knows of
+    the one that it made."""
 
     decl: tree.Model
     module: Module
@@ -160,6 +161,7 @@ class ModelV:
     laws: Mapping[str, Any] = field(default_factory=dict)
     members: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[Any, ...] = ()
+    origin: Any = None
 
 
 @dataclass(frozen=True, eq=False)

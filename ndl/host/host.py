@@ -77,6 +77,7 @@ class Host:
         self.nets: dict[Any, Any] = {}
         self.named: dict[int, Any] = {}
         self.differentiating = 0
+        self.naming = ""  # the name of the model that is being made by `model NAME = …`
         self.ev = self.evaluator()
 
     def evaluator(self) -> Evaluator:
@@ -187,6 +188,21 @@ class Host:
         block = named.block if named is not None else block_of(self, args[0], e.span)
         return run_train(self, block, {k: v for k, v in options.items()})
 
+    def _reduce(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        from ndl.host.reduction import reduce_model
+
+        return reduce_model(self, ev, args, options, e)
+
+    def _truncate(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        from ndl.host.reduction import truncate_model
+
+        return truncate_model(self, ev, args, options, e)
+
+    def _prune(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        from ndl.host.reduction import prune_model
+
+        return prune_model(self, ev, args, options, e)
+
     def _tensor_function(self, function: Any, ev: Evaluator, args: list[Any], e: tree.Call) -> Any:
         values = [ev.value(a, e.span) for a in args]
         if any(isinstance(v, Unknown) for v in values):
@@ -282,6 +298,9 @@ class Host:
     def attribute(self, ev: Evaluator, value: Any, name: str, span: Span) -> Any:
         """`M.alpha`, `n.params` of a model named in a program."""
         if isinstance(value, ModelV):
+            found = value.origin.attribute(name) if value.origin is not None else None
+            if found is not None:
+                return found
             return ModelObject(self.instance(value), value).attribute(ev, name, 0, span)
         return ev.error("NDL207", f"{describe(value)} has no `{name}`", span)
 
@@ -348,6 +367,8 @@ class Host:
             inputs[data.name] = self.number(value)
         seed = self.number(model.values.get("seed", 0))
         made = compiled.cls.make(values, seed=int(seed))
+        if model.origin is not None:
+            model.origin.settle(made)
         made = made.bind(**inputs) if inputs else made
         for module in made.modules():
             if isinstance(module, Extern):
@@ -614,6 +635,23 @@ class Host:
                 from ndl.host.training import run_train
 
                 self.named[id(stmt)] = run_train(self, stmt, {})
+        return self.named[id(stmt)]
+
+    def alias(self, stmt: tree.ModelAlias, scope: Scope) -> Any:
+        """`model X = …`, worked out once."""
+        if id(stmt) not in self.named:
+            outer, self.naming = self.naming, stmt.name
+            try:
+                found = self.ev.eval(stmt.value, scope)
+            finally:
+                self.naming = outer
+            if isinstance(found, ModelObject):
+                found = found.source
+            if not isinstance(found, ModelV):
+                raise fail(
+                    "NDL429", f"`{stmt.name}` must be a model, not {describe(found)}", stmt.value.span
+                )
+            self.named[id(stmt)] = found
         return self.named[id(stmt)]
 
     def run_solve(self, stmt: tree.Solve) -> Any:
