@@ -99,7 +99,9 @@ def _complex_normal(g: torch.Generator, shape: tuple[int, ...], std: float = 1.0
     return std * torch.randn(shape, generator=g, dtype=torch.complex128)
 
 
-def _truncated_normal(g: torch.Generator, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Tensor:
+def _truncated_normal(
+    g: torch.Generator, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0
+) -> Tensor:
     """A normal law cut off two deviations from its mean."""
     edge = math.erf(2 / sqrt(2))
     return mean + std * sqrt(2) * torch.erfinv(_uniform(g, shape, -edge, edge))

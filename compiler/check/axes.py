@@ -13,7 +13,6 @@ from ndl.compiler.ops.table import infer
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim, Tensor, Tuple
 
-
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -87,7 +86,19 @@ def lifted(
         moved["axes"] = tuple(k + a for a in attrs["axes"])
     elif "axis" in attrs:
         moved["axis"] = k + attrs["axis"]
-    elif name in ("solve", "inv", "det", "expm", "cholesky", "logdet", "gather", "call", "apply", "convolve", "convolve_back"):
+    elif name in (
+        "solve",
+        "inv",
+        "det",
+        "expm",
+        "cholesky",
+        "logdet",
+        "gather",
+        "call",
+        "apply",
+        "convolve",
+        "convolve_back",
+    ):
         unknown: Unknown = ev.not_lowered(f"`{name}` under a bound index", span)
         return unknown
     return split(_must(ev.builder.op(name, whole, span, moved)), axes)
@@ -99,9 +110,7 @@ def _product(ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span:
     return _einsum(ev, args, axes, span, matmul_equation(left, right))
 
 
-def _einsum(
-    ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span, equation: str
-) -> Value:
+def _einsum(ev: Evaluator, args: Sequence[Value], axes: tuple[Axis, ...], span: Span, equation: str) -> Value:
     """A contraction with bound axes, as one einsum; its own indices keep their letters."""
     terms, _, result = equation.replace(" ", "").partition("->")
     free = iter(c for c in LETTERS if c not in equation)

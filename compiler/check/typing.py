@@ -111,6 +111,7 @@ def unify(pattern: Dim, actual: Dim, dims: dict[str, Dim], generic: frozenset[st
     """Solve a written dimension for its unbound generic name; whether the two can agree."""
     pattern = pattern.substitute(dims)
     if pattern == actual:
+        dims.update({n: Dim.of(n) for n in pattern.names if n in generic and n not in dims})
         return True
     free = [n for n in pattern.names if n in generic and n not in dims]
     if len(free) == 1:

@@ -32,7 +32,9 @@ def places(n: Sequence[Dim], size: Sequence[Dim], a: Attributes) -> tuple[Dim, .
     for extent, k, stride, dilation, (before, after) in zip(n, size, *(a[name] for name in GEOMETRY)):
         free = extent + before + after - (k - 1) * dilation - 1
         if free.constant is not None and free.constant < 0:
-            raise TypeRuleError(f"a window of {k} (dilation {dilation}) does not fit into an axis of {extent}", [0])
+            raise TypeRuleError(
+                f"a window of {k} (dilation {dilation}) does not fit into an axis of {extent}", [0]
+            )
         found.append((free if stride == 1 else free // stride) + 1)
     return tuple(found)
 
@@ -161,7 +163,9 @@ def _kernel(types: Sequence[Type], a: Attributes) -> tuple[Tensor, Tensor, int]:
     if not 1 <= count <= 3:
         raise TypeRuleError(f"a kernel is R[out, in, …] with one to three more axes, and this is {K}", [0])
     if any(len(a[name]) != count for name in GEOMETRY):
-        raise TypeRuleError(f"stride, pad and dilation are for {len(a['stride'])} axes, and {K} has {count}", [0])
+        raise TypeRuleError(
+            f"stride, pad and dilation are for {len(a['stride'])} axes, and {K} has {count}", [0]
+        )
     if x.rank < count + 1:
         raise TypeRuleError(f"{K} slides over {count} axes after one of channels, and this is {x}", [1])
     out = K.shape[0].constant
