@@ -28,9 +28,9 @@ def inner_signature(ev: Evaluator, op: OperatorV, signature: Type | None) -> Map
     data = [resolve_type(ev, p.type, scope, dict(op.dims)) if p.type else None for p in op.decl.data]
     result = resolve_type(ev, op.decl.result, scope, dict(op.dims)) if op.decl.result else None
     params, gives = signature.params, signature.result
-    if len(data) == 1 and _vector(data[0]) and all(isinstance(p, Tensor) and p.rank < 2 for p in params):
-        if len(params) > 1 or _scalar(params[0]):
-            params = (Tensor("R", (total_size(params),)),)
+    few = all(isinstance(p, Tensor) and p.rank < 2 for p in params)
+    if len(data) == 1 and _vector(data[0]) and few and (len(params) > 1 or _scalar(params[0])):
+        params = (Tensor("R", (total_size(params),)),)
     if _vector(result) and _real(gives) and not _vector(gives):
         gives = Tensor("R", (total_size([gives]),))
     same = params == signature.params and gives == signature.result

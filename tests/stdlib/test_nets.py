@@ -72,7 +72,7 @@ def test_cells() -> None:
         copy(ours()[name], twin, {"W": "weight_ih", "U": "weight_hh", "b": one_bias(twin)})
     agree(ours()["rnn_cell"], rnn, x, h)
     for k in (0, 1):
-        agree(lambda *a: ours()["lstm_cell"](*a)[k], lambda x, h, c: lstm(x, (h, c))[k], x, h, c)
+        agree(lambda *a, k=k: ours()["lstm_cell"](*a)[k], lambda x, h, c, k=k: lstm(x, (h, c))[k], x, h, c)
 
 
 def test_layers_over_a_sequence() -> None:

@@ -1,8 +1,8 @@
 """Windows that slide over the last axes of an array, and convolutions by them.
 
-The last axes, as many as `size` or `stride` has entries, are the places n; axes before them are carried along.
-Window j at place i reads x[i*stride + j*dilation - before], and 0 beyond the ends. In all, `pad` has (before, after) for
-each axis. `fold` is the adjoint of `unfold`, and `convolve_back` that of `convolve` in what it convolves.
+The last axes, as many as `stride` has entries, are the places n; axes before them are carried along. Window j
+at place i reads x[i*stride + j*dilation - before], and 0 beyond the ends; `pad` has (before, after) for each
+axis. `fold` is the adjoint of `unfold`, and `convolve_back` that of `convolve` in what it convolves.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _unfold_reference(x: Any, **a: Any) -> Any:
     size, at = a["size"], x.ndim - len(a["size"])
     wide = padded_reference(x, a["pad"])
     read = [wide[(..., *where)] for where in offsets(size, a, _counts(x.shape[at:], size, a))]
-    return torch.stack(read, -1).unflatten(-1, tuple(size))
+    return torch.stack(read, -1).reshape(*read[0].shape, *size)
 
 
 def _unfold_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
@@ -126,7 +126,7 @@ def _fold_reference(y: Any, **a: Any) -> Any:
 
     count, n = len(a["shape"]), a["shape"]
     size = y.shape[y.ndim - count :]
-    wide = torch.zeros(
+    wide: Any = torch.zeros(
         (*y.shape[: y.ndim - 2 * count], *(k + lo + hi for k, (lo, hi) in zip(n, a["pad"]))), dtype=y.dtype
     )
     flat = y.flatten(y.ndim - count)
@@ -197,7 +197,7 @@ def _letters(count: int) -> tuple[str, str]:
 
 
 def _equation(count: int, grouped: bool, what: str) -> str:
-    """K[o, c, *u], windows of x [..., c, *x, *u] and result [..., o, *x], with a group in front of o and c."""
+    """K[o, c, *u], windows of x [..., c, *x, *u], result [..., o, *x], with a group in front of o and c."""
     at, window = _letters(count)
     g = "g" if grouped else ""
     terms = {"K": f"{g}oc{window}", "windows": f"...{g}c{at}{window}", "result": f"...{g}o{at}"}
@@ -206,7 +206,7 @@ def _equation(count: int, grouped: bool, what: str) -> str:
 
 
 def _grouped(K: Any, groups: int) -> Any:
-    return K.unflatten(0, (groups, -1))
+    return K.reshape(groups, -1, *K.shape[1:])
 
 
 def _convolve_reference(K: Any, x: Any, **a: Any) -> Any:
