@@ -84,6 +84,8 @@ def dimension(ev: Evaluator, written: tree.Expr, scope: Scope, dims: Mapping[str
                 ev.error("NDL304", f"`{written.id}` is {found}, which is no dimension", written.span)
                 return Dim.of(written.id)
             return Dim.of(int(found))
+        if ev.checking and isinstance(found, Value) and isinstance(found.ref, Dim):
+            return found.ref  # a length that a generic dimension tells
         return Dim.of(written.id)
     if isinstance(written, tree.Binary) and written.op in ("+", "-", "*", "//"):
         a = dimension(ev, written.left, scope, dims)
