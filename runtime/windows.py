@@ -1,7 +1,7 @@
 """Windows that slide over the last axes of arrays, and convolutions, with any leading batch axes.
 
-Arguments are those of `ndl.compiler.ops.families.windows`: `stride`, `dilation` and `pad` (before, after) have an
-entry for each axis that the window slides over.
+Arguments are those of `ndl.compiler.ops.families.windows`: `stride`, `dilation` and `pad` (before, after)
+have an entry for each axis that the window slides over.
 """
 
 from __future__ import annotations
@@ -46,11 +46,22 @@ def fold(
     wide = y.new_zeros((*lead, *(n + lo + hi for n, (lo, hi) in zip(shape, pad))))
     flat = y.flatten(-count)
     for k, window in enumerate(itertools.product(*(range(n) for n in size))):
-        where = [
+        where: list[slice] = [
             slice(j * d, j * d + (m - 1) * s + 1, s) for j, d, s, m in zip(window, dilation, stride, places)
         ]
-        wide[(..., *where)] += flat[..., k]
-    return wide[(..., *(slice(lo, lo + n) for n, (lo, _) in zip(shape, pad)))]
+        wide[_behind(where)] += flat[..., k]
+    return wide[_behind([slice(lo, lo + n) for n, (lo, _) in zip(shape, pad)])]
+
+
+def _behind(where: Sequence[slice]) -> Any:
+    """Slices of the last axes."""
+    return (..., *where)
+
+
+def grouped(x: Tensor, axis: int, groups: int) -> Tensor:
+    """An axis of channels (counted from the end) as one of groups and one of channels in each."""
+    at = x.ndim + axis
+    return x.reshape(*x.shape[:at], groups, -1, *x.shape[at + 1 :])
 
 
 def convolve(
@@ -122,9 +133,9 @@ def _by_windows(
     """`convolve` where kernels have a batch of their own."""
     count = len(stride)
     size = K.shape[K.ndim - count :]
-    windows = unfold(x, size, stride, dilation, pad).unflatten(-2 * count - 1, (groups, -1))
-    grouped = K.unflatten(-count - 2, (groups, -1))
-    found: Tensor = torch.einsum(_equation(count, "windows", "result"), grouped, windows)
+    windows = grouped(unfold(x, size, stride, dilation, pad), -2 * count - 1, groups)
+    kernels = grouped(K, -count - 2, groups)
+    found: Tensor = torch.einsum(_equation(count, "windows", "result"), kernels, windows)
     return found.flatten(-count - 2, -count - 1)
 
 
@@ -138,7 +149,7 @@ def _back_by_windows(
     groups: int,
 ) -> Tensor:
     count = len(stride)
-    grouped = K.unflatten(-count - 2, (groups, -1))
-    parts = y.unflatten(-count - 1, (groups, -1))
-    windows: Tensor = torch.einsum(_equation(count, "result", "windows"), grouped, parts)
+    kernels = grouped(K, -count - 2, groups)
+    parts = grouped(y, -count - 1, groups)
+    windows: Tensor = torch.einsum(_equation(count, "result", "windows"), kernels, parts)
     return fold(windows.flatten(-2 * count - 2, -2 * count - 1), shape, stride, dilation, pad)

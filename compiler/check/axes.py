@@ -86,7 +86,19 @@ def lifted(
         moved["axes"] = tuple(k + a for a in attrs["axes"])
     elif "axis" in attrs:
         moved["axis"] = k + attrs["axis"]
-    elif name in ("solve", "inv", "det", "expm", "cholesky", "logdet", "gather", "call", "apply", "convolve", "convolve_back"):
+    elif name in (
+        "solve",
+        "inv",
+        "det",
+        "expm",
+        "cholesky",
+        "logdet",
+        "gather",
+        "call",
+        "apply",
+        "convolve",
+        "convolve_back",
+    ):
         unknown: Unknown = ev.not_lowered(f"`{name}` under a bound index", span)
         return unknown
     return split(_must(ev.builder.op(name, whole, span, moved)), axes)

@@ -231,8 +231,8 @@ def _len(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, 
     if isinstance(v, (ListV, TupleV)):
         return len(v.items)
     if isinstance(v, Value) and v.type.rank:
-        found = v.type.shape[0].constant
-        return UNKNOWN if found is None else found
+        found = v.type.shape[0]
+        return Value(INTEGER, found) if found.constant is None else found.constant
     return UNKNOWN
 
 

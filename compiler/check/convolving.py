@@ -31,7 +31,9 @@ def _numbers(ev: Evaluator, value: Any, count: int, what: str, least: int, span:
     if any(isinstance(i, (Unknown, Value)) for i in found):
         raise NotKnown
     if len(found) != count or any(not isinstance(i, int) or i < least for i in found):
-        ev.error("NDL345", f"`{what}` is a whole number of at least {least}, or one for each of {count} axes", span)
+        ev.error(
+            "NDL345", f"`{what}` is a whole number of at least {least}, or one for each of {count} axes", span
+        )
         raise NotKnown
     return tuple(found)
 

@@ -72,6 +72,8 @@ def _reduce(ev: Evaluator, name: str, v: Value, axes: list[Axis], span: Span) ->
 
 def _softmax(ev: Evaluator, v: Value, axes: list[Axis], span: Span) -> Any:
     """The shares of all members, its indices first as in a comprehension."""
+    if len(axes) == 1:
+        return ev.op("softmax", [to_tensor(ev, v, axes, span)], span, axis=0)
     top = ev.elementwise("exp", [ev.binary("-", v, reduce_axes(ev, "amax", v, axes, span), span)], span)
     if not isinstance(top, Value):
         return UNKNOWN

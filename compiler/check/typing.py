@@ -84,6 +84,8 @@ def dimension(ev: Evaluator, written: tree.Expr, scope: Scope, dims: Mapping[str
                 ev.error("NDL304", f"`{written.id}` is {found}, which is no dimension", written.span)
                 return Dim.of(written.id)
             return Dim.of(int(found))
+        if ev.checking and isinstance(found, Value) and isinstance(found.ref, Dim):
+            return found.ref  # a length that a generic dimension tells
         return Dim.of(written.id)
     if isinstance(written, tree.Binary) and written.op in ("+", "-", "*", "//"):
         a = dimension(ev, written.left, scope, dims)
@@ -111,6 +113,7 @@ def unify(pattern: Dim, actual: Dim, dims: dict[str, Dim], generic: frozenset[st
     """Solve a written dimension for its unbound generic name; whether the two can agree."""
     pattern = pattern.substitute(dims)
     if pattern == actual:
+        dims.update({n: Dim.of(n) for n in pattern.names if n in generic and n not in dims})
         return True
     free = [n for n in pattern.names if n in generic and n not in dims]
     if len(free) == 1:

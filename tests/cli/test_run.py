@@ -89,6 +89,13 @@ def test_tests_are_counted_and_a_failure_shows_both_sides(ndl, program) -> None:
     assert "1 passed, 1 failed" in done.out
 
 
+def test_modules_of_the_library_are_named_as_in_use(ndl) -> None:
+    done = ndl("test", "std.nets.dense", "-k", "affine")
+    assert done.code == 0 and "1 passed, 0 failed" in done.out
+    assert ndl("check", "std.nets").code == 0
+    assert ndl("test", "std.nothing").code == 2
+
+
 def test_a_title_chooses_tests(ndl, program) -> None:
     done = ndl("test", "-k", "righ", program)
     assert done.code == 0 and "1 passed, 0 failed" in done.out

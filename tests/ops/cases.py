@@ -71,7 +71,6 @@ UNIT = reals(-0.8, 0.8)
 Z = whole(-5, 6)
 
 
-
 def window(stride: Any, dilation: Any, pad: Any) -> dict[str, Any]:
     return {"stride": stride, "dilation": dilation, "pad": pad}
 
@@ -252,7 +251,14 @@ CASES: list[Case] = [
     ),
     case("convolve_back", reals(-1, 1, 4, 1, 2), reals(-1, 1, 4, 3), groups=2, shape=(7,), **HALF),
     case("convolve_back", reals(-1, 1, 2, 1, 2, 3), reals(-1, 1, 2, 2, 5), groups=1, shape=(4, 5), **FLAT),
-    case("convolve_back", complexes(2, 1, 2), reals(-1, 1, 2, 3), groups=1, shape=(4,), **window((1,), (1,), ((0, 0),))),
+    case(
+        "convolve_back",
+        complexes(2, 1, 2),
+        reals(-1, 1, 2, 3),
+        groups=1,
+        shape=(4,),
+        **window((1,), (1,), ((0, 0),)),
+    ),
 ]
 
 OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "apply_series", "root", "training"}

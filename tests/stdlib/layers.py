@@ -26,8 +26,8 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def copy(net: Any, twin: nn.Module, names: Mapping[str, str | Callable[[Any], Tensor]]) -> None:
-    """Give each weight of the net a random value, and the same to the twin's: `names` says which tensor of the
-    twin (a dotted name), or what part of one, is the net's."""
+    """Give each weight of the net a random value, and the same to the twin's: `names` says which tensor of
+    the twin (a dotted name), or what part of one, is the net's."""
     generator = torch.Generator().manual_seed(5)
     for p in twin.parameters():
         p.data = 0.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64)

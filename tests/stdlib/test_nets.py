@@ -30,9 +30,7 @@ def both(name: str, twin: nn.Module, names: dict[str, str], *shapes: tuple[int, 
 def test_linear_bilinear_and_mlp() -> None:
     both("linear", nn.Linear(3, 4), {"W": "weight", "b": "bias"}, (3,))
     both("bilinear", nn.Bilinear(2, 3, 4), {"W": "weight", "b": "bias"}, (2,), (3,))
-    mlp = nn.Sequential(
-        nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2), nn.Tanh()
-    )
+    mlp = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2), nn.Tanh())
     names = {"linear": "0", "linear_2": "2", "linear_3": "4"}
     both("mlp", mlp, {f"{a}.{x}": f"{b}.{y}" for a, b in names.items() for x, y in WEIGHT}, (3,))
 
@@ -74,7 +72,7 @@ def test_cells() -> None:
         copy(ours()[name], twin, {"W": "weight_ih", "U": "weight_hh", "b": one_bias(twin)})
     agree(ours()["rnn_cell"], rnn, x, h)
     for k in (0, 1):
-        agree(lambda *a: ours()["lstm_cell"](*a)[k], lambda x, h, c: lstm(x, (h, c))[k], x, h, c)
+        agree(lambda *a, k=k: ours()["lstm_cell"](*a)[k], lambda x, h, c, k=k: lstm(x, (h, c))[k], x, h, c)
 
 
 def test_layers_over_a_sequence() -> None:
@@ -198,3 +196,92 @@ def test_pooling() -> None:
 
     agree(ours()["pooled"], lambda x: twin(x, 2), x)
     agree(ours()["pooled_wide"], lambda x: twin(x, 3, 1, 1), x)
+
+
+# ---------------------------------------------------------------- attention, embeddings, U-shaped nets
+
+
+def third(name: str, k: int) -> Callable[[Any], Tensor]:
+    return lambda m: m.get_parameter(name).chunk(3)[k]
+
+
+def projections(at: str = "", ours: str = "") -> dict[str, Any]:
+    """The weights of an attention of torch by those of the library's."""
+    found: dict[str, Any] = {f"{ours}out.W": f"{at}out_proj.weight", f"{ours}out.b": f"{at}out_proj.bias"}
+    for k, name in enumerate(("query", "key", "value")):
+        found[f"{ours}{name}.W"] = third(f"{at}in_proj_weight", k)
+        found[f"{ours}{name}.b"] = third(f"{at}in_proj_bias", k)
+    return found
+
+
+def test_embedding() -> None:
+    twin = nn.Embedding(5, 2)
+    copy(ours()["embedding"], twin, {"W": "weight"})
+    copy(ours()["one_row"], twin, {"W": "weight"})
+    at = torch.tensor([[0, 4, 4], [1, 2, 3]])
+    agree(ours()["embedding"], twin, at)
+    slopes_agree(ours()["embedding"], twin, {"W": "weight"})
+    agree(ours()["one_row"], twin, at[:, 0])
+
+
+def test_attention_to_another_sequence() -> None:
+    twin = nn.MultiheadAttention(4, 2, kdim=6, vdim=6, batch_first=True).double()
+    names = projections()
+    names |= {f"{n}.W": f"{n[0]}_proj_weight" for n in ("query", "key", "value")}
+    copy(ours()["attention"], twin, names)
+    agree(ours()["attention"], lambda x, y: twin(x, y, y)[0], randn(BATCH, 3, 4), randn(BATCH, 5, 6, seed=1))
+
+
+def test_causal_attention() -> None:
+    twin = nn.MultiheadAttention(4, 2, batch_first=True).double()
+    copy(ours()["causal"], twin, projections(ours="attention."))
+    mask = torch.ones(5, 5).triu(1).bool()
+    agree(ours()["causal"], lambda x: twin(x, x, x, attn_mask=mask)[0], randn(BATCH, 5, 4))
+
+
+@pytest.mark.parametrize(("name", "first"), [("layer_first", True), ("layer_last", False)])
+def test_transformer_layers(name: str, first: bool) -> None:
+    twin = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True, norm_first=first)
+    names = projections("self_attn.", "selfAttention.attention.")
+    for k, part in enumerate(("_Rows", "_Rows_2")):
+        names |= {f"{part}.norm.gain": f"norm{k + 1}.weight", f"{part}.norm.shift": f"norm{k + 1}.bias"}
+    for k, part in enumerate(("linear", "linear_2")):
+        at = f"feedforward.f.{part}"
+        names |= {f"{at}.W": f"linear{k + 1}.weight", f"{at}.b": f"linear{k + 1}.bias"}
+    copy(ours()[name], twin, names)
+    agree(ours()[name], twin, randn(BATCH, 5, 4))
+
+
+class UNet(nn.Module):
+    """The same net as the library's, written by hand."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, levels: int) -> None:
+        super().__init__()
+        conv = partial(nn.Conv1d, kernel_size=3, padding=1)
+        self.conv1d, self.conv1d_2 = conv(inputs, width), conv(width, width)
+        if levels:
+            self.uNet1d = UNet(width, 2 * width, 2 * width, levels - 1)
+            self.convTransposed1d = nn.ConvTranspose1d(2 * width, width, 2, stride=2)
+            self.conv1d_3, self.conv1d_4 = conv(2 * width, width), conv(width, width)
+        self.last = nn.Conv1d(width, outputs, 1)
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        act = nn.functional.silu
+        h = act(self.conv1d_2(act(self.conv1d(x))))
+        if self.levels:
+            low = self.uNet1d(nn.functional.max_pool1d(h, 2))
+            h = torch.cat([h, self.convTransposed1d(act(low))], 1)
+            h = act(self.conv1d_4(act(self.conv1d_3(h))))
+        y: Tensor = self.last(h)
+        return y
+
+
+def test_a_u_shaped_net() -> None:
+    twin = UNet(2, 3, 2, 2)
+    names = {}
+    for name, _ in twin.named_parameters():
+        own = name.replace("weight", "K").replace("bias", "b")
+        deepest = own.startswith("uNet1d.uNet1d.")
+        names[own.replace("last", "conv1d_3" if deepest else "conv1d_5")] = name
+    both("shaped_u", twin, names, (2, 8))

@@ -1,4 +1,5 @@
-"""Reductions over the batch: of one sample alone they are the identity (0 for the variance, 1 for the size)."""
+"""Reductions over the batch: of one sample alone they are the identity (0 for the
+variance, 1 for the size)."""
 
 from __future__ import annotations
 

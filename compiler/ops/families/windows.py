@@ -1,8 +1,8 @@
 """Windows that slide over the last axes of an array, and convolutions by them.
 
-The last axes, as many as `size` or `stride` has entries, are the places n; axes before them are carried along.
-Window j at place i reads x[i*stride + j*dilation - before], and 0 beyond the ends. In all, `pad` has (before, after) for
-each axis. `fold` is the adjoint of `unfold`, and `convolve_back` that of `convolve` in what it convolves.
+The last axes, as many as `stride` has entries, are the places n; axes before them are carried along. Window j
+at place i reads x[i*stride + j*dilation - before], and 0 beyond the ends; `pad` has (before, after) for each
+axis. `fold` is the adjoint of `unfold`, and `convolve_back` that of `convolve` in what it convolves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def places(n: Sequence[Dim], size: Sequence[Dim], a: Attributes) -> tuple[Dim, .
     for extent, k, stride, dilation, (before, after) in zip(n, size, *(a[name] for name in GEOMETRY)):
         free = extent + before + after - (k - 1) * dilation - 1
         if free.constant is not None and free.constant < 0:
-            raise TypeRuleError(f"a window of {k} (dilation {dilation}) does not fit into an axis of {extent}", [0])
+            raise TypeRuleError(
+                f"a window of {k} (dilation {dilation}) does not fit into an axis of {extent}", [0]
+            )
         found.append((free if stride == 1 else free // stride) + 1)
     return tuple(found)
 
@@ -89,7 +91,7 @@ def _unfold_reference(x: Any, **a: Any) -> Any:
     size, at = a["size"], x.ndim - len(a["size"])
     wide = padded_reference(x, a["pad"])
     read = [wide[(..., *where)] for where in offsets(size, a, _counts(x.shape[at:], size, a))]
-    return torch.stack(read, -1).unflatten(-1, tuple(size))
+    return torch.stack(read, -1).reshape(*read[0].shape, *size)
 
 
 def _unfold_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
@@ -124,7 +126,7 @@ def _fold_reference(y: Any, **a: Any) -> Any:
 
     count, n = len(a["shape"]), a["shape"]
     size = y.shape[y.ndim - count :]
-    wide = torch.zeros(
+    wide: Any = torch.zeros(
         (*y.shape[: y.ndim - 2 * count], *(k + lo + hi for k, (lo, hi) in zip(n, a["pad"]))), dtype=y.dtype
     )
     flat = y.flatten(y.ndim - count)
@@ -161,7 +163,9 @@ def _kernel(types: Sequence[Type], a: Attributes) -> tuple[Tensor, Tensor, int]:
     if not 1 <= count <= 3:
         raise TypeRuleError(f"a kernel is R[out, in, …] with one to three more axes, and this is {K}", [0])
     if any(len(a[name]) != count for name in GEOMETRY):
-        raise TypeRuleError(f"stride, pad and dilation are for {len(a['stride'])} axes, and {K} has {count}", [0])
+        raise TypeRuleError(
+            f"stride, pad and dilation are for {len(a['stride'])} axes, and {K} has {count}", [0]
+        )
     if x.rank < count + 1:
         raise TypeRuleError(f"{K} slides over {count} axes after one of channels, and this is {x}", [1])
     out = K.shape[0].constant
@@ -193,7 +197,7 @@ def _letters(count: int) -> tuple[str, str]:
 
 
 def _equation(count: int, grouped: bool, what: str) -> str:
-    """K[o, c, *u], windows of x [..., c, *x, *u] and result [..., o, *x], with a group in front of o and c."""
+    """K[o, c, *u], windows of x [..., c, *x, *u], result [..., o, *x], with a group in front of o and c."""
     at, window = _letters(count)
     g = "g" if grouped else ""
     terms = {"K": f"{g}oc{window}", "windows": f"...{g}c{at}{window}", "result": f"...{g}o{at}"}
@@ -202,7 +206,7 @@ def _equation(count: int, grouped: bool, what: str) -> str:
 
 
 def _grouped(K: Any, groups: int) -> Any:
-    return K.unflatten(0, (groups, -1))
+    return K.reshape(groups, -1, *K.shape[1:])
 
 
 def _convolve_reference(K: Any, x: Any, **a: Any) -> Any:
