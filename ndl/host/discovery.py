@@ -1,8 +1,10 @@
-"""Formulas as nets: `net F: (R, R) -> R[2] = expression(size=7, primitives=[add, mul])`, searched for by `train F`.
+"""Formulas as nets: `net F: (R, R) -> R[2] = expression(size=7, primitives=[add, mul])`, searched for by
+`train F`.
 
-The loss is any formula of the language. It is evaluated once to learn at which points it asks for the net; from then on
-it is a function of the net's values there. Where it is a sum of squares of them, as the mean of `(F(…) - y)^2` is, each
-result of the net has a search of its own, whose constants are fitted by Gauss–Newton steps.
+The loss is any formula of the language. It is evaluated once to learn at which points it asks for the net;
+from then on it is a function of the net's values there. Where it is a sum of squares of them, as the mean of
+`(F(…) - y)^2` is, each result of the net has a search of its own, whose constants are fitted by Gauss–Newton
+steps.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ LETTERS = ("x", "y", "z", "u", "v", "w")
 
 
 class FormulaNet(nn.Module):
-    """A net whose weights are formulas, one for each result. While a loss is studied, its values are given."""
+    """A net whose weights are formulas, one for each result. While a loss is studied, its values are
+    given."""
 
     def __init__(self, name: str, arity: int, outputs: int | None) -> None:
         super().__init__()
         self.name, self.arity, self.outputs = name, arity, outputs
         self.found: tuple[Found, ...] = ()
+        self.fronts: list[list[Found]] = []
         self.names: tuple[str, ...] = names_of(arity)
         self.points: list[Tensor] | None = None  # of the calls, while they are collected
         self.given: Tensor | None = None  # values [outputs, N], while they stand for the formula
@@ -51,10 +55,11 @@ class FormulaNet(nn.Module):
         return self.outputs or 1
 
     def forward(self, *args: Tensor) -> Tensor:
-        """Values of shape [...] or [..., outputs] at arguments of shape [...], or [..., arity] for a single one."""
+        """Values of shape [...] or [..., outputs] at arguments of shape [...], or [..., arity] for a single
+        one."""
         if len(args) == 1 and self.arity > 1:
             args = args[0].unbind(-1)
-        X = torch.stack(torch.broadcast_tensors(*args))
+        X = torch.stack(torch.broadcast_tensors(*args))  # type: ignore[no-untyped-call]
         shape = X.shape[1:]
         if self.points is not None:
             self.points.append(X.detach().double().reshape(self.arity, -1))
@@ -64,7 +69,9 @@ class FormulaNet(nn.Module):
             F = self.given[:, self.used : self.used + count].reshape(self.rows, *shape)
             self.used += count
         elif self.found:
-            found = torch.from_numpy(evaluated(self.found, X.detach().double().reshape(self.arity, -1).numpy()))
+            found = torch.from_numpy(
+                evaluated(self.found, X.detach().double().reshape(self.arity, -1).numpy())
+            )
             F = found.reshape(self.rows, *shape)
         else:
             raise ValueError(f"the formula `{self.name}` has not been searched for yet: `train {self.name}`")
@@ -177,7 +184,7 @@ def evolve(session: Any, folder: Any, shown: str) -> DiscoveryObject:
     try:
         for k in range(rounds):
             total = sum(s.round() for s in searches) + study.rest
-            record.add({"loss/loss": sign * total})
+            record.add({"loss/loss": sign * total, "rate": float("nan")})
             report.update(k + 1, sign * total, None, "")
             if all(s.front()[-1].loss <= s.floor for s in searches):
                 break
@@ -186,7 +193,7 @@ def evolve(session: Any, folder: Any, shown: str) -> DiscoveryObject:
     module.names = argument_names(expr, net.name, module.arity)
     module.found = tuple(s.chosen(study.penalty) for s in searches)
     module.nodes = sum(f.size for f in module.found)
-    module.fronts = [s.front() for s in searches]  # type: ignore[assignment]
+    module.fronts = [s.front() for s in searches]
     final = study.loss_of(torch.from_numpy(evaluated(module.found, study.X)), module.nodes)
     result = TrainResult(torch.tensor(sign * final), History.of(record), module, record.steps)
     found = DiscoveryObject(result, closure(host, module))
@@ -206,7 +213,8 @@ def objective(session: Any) -> tuple[tree.Expr, int, Settings]:
     from ndl.compiler.check.applications import TRAIN_SETTINGS
     from ndl.compiler.check.check_program import read_settings
 
-    own, sign, expr = {}, 1, session.settings["loss"][0] if "loss" in session.settings else None
+    own: dict[str, Any] = {}
+    sign, expr = 1, session.settings["loss"][0] if "loss" in session.settings else None
     for stmt in session.others:
         if isinstance(stmt, tree.Optimize):
             own, _ = read_settings(session.host.ev, stmt.settings, TRAIN_SETTINGS)
@@ -243,7 +251,9 @@ def vocabulary(net: NetV, span: Span) -> tuple[tuple[str, ...], int]:
     unknown = set(word.options) - {"primitives", "size"}
     if unknown:
         name = sorted(unknown)[0]
-        raise fail("NDL680", f"`expression` has no option `{name}`", span, help="it takes primitives and size")
+        raise fail(
+            "NDL680", f"`expression` has no option `{name}`", span, help="it takes primitives and size"
+        )
     listed = word.options.get("primitives", ListV(tuple(WordV(n) for n in ("add", "sub", "mul", "div"))))
     found = []
     for item in listed.items if isinstance(listed, (ListV, TupleV)) else (listed,):

@@ -631,9 +631,7 @@ class Host:
             if isinstance(found, ModelObject):
                 found = found.source
             if not isinstance(found, ModelV):
-                raise fail(
-                    "NDL429", f"`{stmt.name}` must be a model, not {describe(found)}", stmt.value.span
-                )
+                raise fail("NDL429", f"`{stmt.name}` must be a model, not {describe(found)}", stmt.value.span)
             self.named[id(stmt)] = found
         return self.named[id(stmt)]
 

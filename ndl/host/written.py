@@ -1,4 +1,4 @@
-"""A model with the formulas that stand in it: `ndl show --model Found` of `model Found = LV(F=discovery.model)`."""
+"""A model with the formulas that stand in it: `model Found = LV(F=discovery.model)` as `ndl show` has it."""
 
 from __future__ import annotations
 
