@@ -38,7 +38,9 @@ def summary(kind: str, name: str, result: Solution | TrainResult) -> str:
     found = result_json(result)
     if "loss" in found:
         values = found["parameters"] | {f"{k} at the start": v for k, v in found["initial"].items()}
-        return "\n".join([f"{kind} {name}: loss {_short(found['loss'])}", *_table(values)])
+        lines = getattr(getattr(result, "model", None), "lines", None)  # of a formula
+        written = [f"  {line}" for line in lines()] if lines is not None else []
+        return "\n".join([f"{kind} {name}: loss {_short(found['loss'])}", *written, *_table(values)])
     stats = ", ".join(f"{_short(v)} {k}" for k, v in found["stats"].items())
     values = {f"{k} at the end": v for k, v in found["final"].items()}
     return "\n".join([f"{kind} {name}: {stats}", *_table(values)])

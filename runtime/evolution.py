@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -74,8 +75,10 @@ class Settings:
 class Judge(Protocol):
     """The loss as a function of a genome's values."""
 
-    scale: float
-    """The least loss of constants: what losses are compared with."""
+    @property
+    def scale(self) -> float:
+        """The least loss of constants: what losses are compared with."""
+        ...
 
     def fit(self, genome: Genome, start: Array, steps: int) -> tuple[float, Array]:
         """The loss after fitting the constants from a start, and the constants."""
@@ -359,7 +362,8 @@ class Search:
         front = self.front()
         if penalty or self.settings.select == "loss":
             return self.rounded(min(front, key=lambda f: f.loss + penalty * f.size))
-        return self.rounded(front[best_score(front, self.floor)])
+        bound = 1.5 * front[-1].loss + self.floor
+        return self.rounded(front[best_score(front, self.floor, bound)])
 
     @property
     def floor(self) -> float:
@@ -380,16 +384,16 @@ class Search:
 def scores(front: Sequence[Found], floor: float) -> list[float]:
     """-dlog(loss)/dsize along the front; 0 for its first member."""
     found = [0.0]
-    for a, b in zip(front, front[1:]):
+    for a, b in pairwise(front):
         gain = math.log(max(a.loss, floor)) - math.log(max(b.loss, floor))
         found.append(gain / (b.size - a.size))
     return found
 
 
-def best_score(front: Sequence[Found], floor: float) -> int:
-    """The largest score; of equal ones, the smaller formula."""
+def best_score(front: Sequence[Found], floor: float, bound: float = math.inf) -> int:
+    """The largest score among losses up to a bound; of equal ones, the smaller formula."""
     found = scores(front, floor)
-    return max(range(len(front)), key=lambda k: (found[k], -k))
+    return max((k for k in range(len(front)) if front[k].loss <= bound), key=lambda k: (found[k], -k))
 
 
 __all__ = ["Anything", "Found", "Search", "Settings", "Squares", "best_score", "number", "scores"]

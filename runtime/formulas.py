@@ -6,7 +6,7 @@ constants of a tree are a vector, in the order in which they stand in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def replaced(tree: Tree, at: tuple[int, ...], by: Tree) -> Tree:
     return (*tree[:k], replaced(tree[k], at[1:], by), *tree[k + 1 :])
 
 
-def values(tree: Tree, X: Array, c: Sequence[Any]) -> Any:
+def values(tree: Tree, X: Array, c: Iterable[Any]) -> Any:
     """The values of a tree at points X [variables, N]."""
     rest = iter(c)
 

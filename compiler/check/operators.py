@@ -337,7 +337,7 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
                         stmt.span,
                     )
     elif target is not None and not isinstance(target, Unknown) and not callable_value(target):
-        if isinstance(target, WordV):
+        if isinstance(target, WordV) and target.name != "expression":
             ev.not_lowered("a formula as a net (`expression(…)`)", stmt.span)
         target = None if not isinstance(target, WordV) else target
     return NetV(stmt.name, signature, target, stmt.per, owner, inner)

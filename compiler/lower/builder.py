@@ -17,6 +17,7 @@ from ndl.compiler.check.values import (
     TupleV,
     Unknown,
     Value,
+    WordV,
     is_number,
 )
 from ndl.compiler.diagnostics import fail
@@ -105,6 +106,8 @@ class GraphBuilder:
         from ndl.compiler.lower.operators import lower_operator
         from ndl.compiler.types import Map
 
+        if isinstance(net.target, WordV):
+            return ev.not_lowered(f"a model with the formula `{net.name}` that is still to be found", span)
         if net.target is not None and not isinstance(net.target, OperatorV):
             return ev.apply(net.target, args, span)
         if net.name not in self.weights.parts:

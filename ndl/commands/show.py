@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Show what NDL makes of FILE."""
     if way in ("tree", "equations", "latex"):
-        sys.stdout.write(from_text(file, way, name))
+        sys.stdout.write(from_text(file, way, name, import_paths))
         return
     program = _shared.load(file, import_paths=import_paths)
     if way == "code":
@@ -58,8 +58,8 @@ def command(
     sys.stdout.write(graph_svg(rates))
 
 
-def from_text(file: Path, way: str, name: str | None) -> str:
-    """What needs no more than parsing."""
+def from_text(file: Path, way: str, name: str | None, import_paths: tuple[Path, ...] = ()) -> str:
+    """What needs no more than parsing, but for models that a function made."""
     from ndl.compiler.symbolic.equations import equations_latex, equations_text
     from ndl.treetext import tree_text
 
@@ -69,8 +69,18 @@ def from_text(file: Path, way: str, name: str | None) -> str:
     models = {item.name: item for item in parsed.items if isinstance(item, tree.Model)}
     printer = equations_latex if way == "latex" else equations_text
     comment = "%" if way == "latex" else "#"
-    chosen = _one_of(list(models), name, file)
-    return "\n".join(f"{comment} model {n}\n{printer(models[n])}\n" for n in chosen)
+    made = {item.name: item for item in parsed.items if isinstance(item, tree.ModelAlias)}
+    if name in made:  # worked out only when it is asked for: it may need a run
+        from ndl.host.written import written_out
+
+        program = _shared.load(file, import_paths=import_paths)
+        model = program.host.alias(made[name], program.checked.module.scope)
+        return f"{comment} model {name}\n{printer(written_out(program.host.ev, model))}\n"
+    chosen = _one_of([*models, *made] if name is not None else list(models), name, file)
+    found = [f"{comment} model {n}\n{printer(models[n])}\n" for n in chosen]
+    if name is None:
+        found += [f"{comment} {i.span.text}; `--model {n}` shows it\n" for n, i in made.items()]
+    return "\n".join(found)
 
 
 def _one_of(known: list[str], name: str | None, file: Path) -> list[str]:

@@ -225,6 +225,9 @@ class Host:
         return self._tensor_function(lambda x: torch.sqrt(torch.mean(x * x)), ev, args, e)
 
     def _size(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        nodes = getattr(getattr(args[0], "module", None), "nodes", None)
+        if nodes is not None:  # of a formula
+            return nodes
         v = ev.value(args[0], e.span)
         return UNKNOWN if isinstance(v, Unknown) else int(v.ref.numel())
 
@@ -253,6 +256,10 @@ class Host:
             params = net.signature.params if isinstance(net.signature, Map) else ()
             kinds = tuple(p.kind if isinstance(p, Tensor) else "R" for p in params)
             return NetObject(module, kinds).call(ev, args, {}, span)
+        if isinstance(net.target, WordV):
+            from ndl.host.discovery import formula_net
+
+            return NetObject(formula_net(self, net, span)).call(ev, args, {}, span)
         if not isinstance(net.target, OperatorV):
             return ev.apply(net.target, args, span)
         return self.net((id(net.owner), net.name), net.target, args, net.name, net).call(ev, args, {}, span)
@@ -648,9 +655,7 @@ class Host:
             if isinstance(found, ModelObject):
                 found = found.source
             if not isinstance(found, ModelV):
-                raise fail(
-                    "NDL429", f"`{stmt.name}` must be a model, not {describe(found)}", stmt.value.span
-                )
+                raise fail("NDL429", f"`{stmt.name}` must be a model, not {describe(found)}", stmt.value.span)
             self.named[id(stmt)] = found
         return self.named[id(stmt)]
 

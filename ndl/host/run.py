@@ -154,6 +154,11 @@ def _pictures(host: Any, block: Any, trained: Any, folder: Any) -> None:
     shown = {"validation": history.validation, "validation_steps": history.validation_steps}
     figure = plots.losses(history.loss, terms=history.terms, **(shown if len(history.validation) else {}))
     results.write_figure(folder, figure, "loss")
+    if getattr(trained.result.model, "fronts", None):
+        from ndl.runtime.plot_front import front
+
+        found = trained.result.model
+        results.write_figure(folder, front(found.fronts, found.found), "front")
     session, loss = trained.session, trained.last
     table = session.table
     if not loss.solves or table is None or table.time is None or table.samples is not None:

@@ -137,6 +137,10 @@ def _place(session: Session) -> Span:
 
 
 def _run(session: Session, folder: Any, progress: str, resume: bool) -> TrainingObject:
+    from ndl.host.discovery import evolve, evolves
+
+    if evolves(session):
+        return evolve(session, folder, progress)
     seed = session.whole("seed") or 0
     precision = precision_of(session)
     _targets(session, seed, precision)

@@ -52,7 +52,9 @@ def within(opening: str, closing: str, inside: str, indent: int) -> list[str]:
     lines = []
     for entry in entries:
         comma = "," if len(entries) > 1 or inside.endswith(",") else ""
-        lines += [f"    {line}" for line in layout("", entry.rstrip(","), comma, indent + 4)]
+        key = re.match(r'"[^"]*": ', entry)  # of a dictionary
+        head = key[0] if key else ""
+        lines += [f"    {line}" for line in layout(head, entry[len(head) :].rstrip(","), comma, indent + 4)]
     return [opening, *lines, closing]
 
 
