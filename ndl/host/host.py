@@ -500,7 +500,10 @@ class Host:
             if not any(p.rates or p.events for p in joined):
                 return 0.0, 1.0
             raise fail(
-                "NDL509", f"solving `{model.decl.name}` needs a `span`", where, help="write `span = 0..10`"
+                "NDL509",
+                f"solving `{model.decl.name}` needs a `span`",
+                where,
+                help="write `span = 0..10`; a `train` may have data with times instead",
             )
         if not isinstance(value, RangeV):
             raise fail("NDL514", f"`span` is a range such as `0..10`, not {describe(value)}", where)

@@ -449,12 +449,7 @@ class Loss:
         elif times is not None:
             span = (float(times[0]), float(times[-1]))
         else:
-            raise fail(
-                "NDL509",
-                "this `train` needs a `span`, or data with times",
-                session.block.span,
-                help="write `span = 0..10`",
-            )
+            span = host.span(None, model, session.block.span)
         save = host.saved(found.get("save")) if "save" in found else times if times is not None else "steps"
         ensemble = None
         if table is not None and panel:
