@@ -293,7 +293,16 @@ def setting_scope(ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
         if name == "plot":
             inner.lazy = lambda n, primes: HostV("value") if 0 < primes < parts.order(n) else None
         return inner
+    if name in ("plot", "method", "observe") and isinstance(target, HostV):
+        return any_name(scope)
     return scope
+
+
+def any_name(scope: Scope) -> Scope:
+    """A scope of a model that only a run has: what is known nowhere else may be a name of it."""
+    inner = scope.child()
+    inner.lazy = lambda n, primes: None if scope.find(n, primes) is not None else HostV("value")
+    return inner
 
 
 def check_method(ev: Evaluator, target: Any, method: Any, span: Span) -> None:

@@ -182,6 +182,8 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
     }
     fallback = lambda name, primes: HostV("value") if primes else None  # noqa: E731
     scope.lazy = fallback
+    if any(isinstance(target, HostV) for target in targets):
+        scope.lazy = lambda name, primes: None if outer.find(name, primes) is not None else HostV("value")
     for stmt in others:
         _train_statement(ev, stmt, scope)
     if not any(isinstance(s, tree.Optimize) for s in others) and "loss" not in settings:
