@@ -2,20 +2,21 @@
 
 `table("pelts.csv", time="year", prey="hare")` gives a `Table` whose column `prey` is a float64 tensor
 [rows, ...]. A missing value is NaN, and False in the column's mask. Arrays of an NPZ file may have a
-leading axis of samples, [samples, times, ...]; the table is then a *panel*.
+leading axis of samples, [samples, times, ...]; the table is then a *panel* (see `series`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from ndl.runtime.data_files import READERS, Raw
 from ndl.runtime.errors import DataError, did_you_mean
 from ndl.runtime.paths import PathPolicy
+from ndl.runtime.series import cut, dropped, evenly, merged, scales_of
 from torch import Tensor
 
 
@@ -25,6 +26,7 @@ class Table:
 
     time     [times], increasing, or None when the rows are samples
     columns  name -> float64 [rows, ...] or, in a panel, [samples, times, ...]
+    scales   name -> mean and deviation of each component by which a column was made standard
     """
 
     columns: Mapping[str, Tensor]
@@ -32,6 +34,7 @@ class Table:
     panel: bool = False
     source: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+    scales: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.columns:
@@ -72,19 +75,53 @@ class Table:
         if self.samples is None:
             raise DataError("a single path in time has no samples to draw a batch from", code="NDL613")
         chosen = {name: column[index] for name, column in self.columns.items()}
-        return Table(chosen, self.time, self.panel, self.source, self.units)
+        return replace(self, columns=chosen)
+
+    def between(self, low: float, high: float) -> Table:
+        """The part of a path or panel whose times lie in a span."""
+        if self.time is None:
+            raise DataError("data without times has no part in a span", code="NDL613")
+        inside = torch.nonzero((self.time >= low) & (self.time <= high)).flatten()
+        if len(inside) == 0:
+            raise DataError(f"the data has no times in {low:g}..{high:g}", code="NDL613")
+        axis, times = int(self.panel), len(self.time)
+        chosen = {
+            n: c.index_select(axis, inside) if c.ndim > axis and c.shape[axis] == times else c
+            for n, c in self.columns.items()
+        }
+        return replace(self, columns=chosen, time=self.time[inside])
+
+    def standard(self, scales: Mapping[str, tuple[Tensor, Tensor]]) -> Table:
+        """The columns on other scales: those of the data that a model was trained on."""
+        columns = dict(self.columns)
+        for name in {*self.scales, *scales}:
+            if name in columns:
+                x = columns[name]
+                if name in self.scales:
+                    mean, deviation = (v.to(x) for v in self.scales[name])
+                    x = mean + deviation * x
+                if name in scales:
+                    mean, deviation = (v.to(x) for v in scales[name])
+                    x = (x - mean) / deviation
+                columns[name] = x
+        return replace(self, columns=columns, scales=dict(scales))
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Table:
         """The same table in another precision or on another device; times keep their precision."""
         moved = {name: column.to(device=device, dtype=dtype) for name, column in self.columns.items()}
         time = None if self.time is None else self.time.to(device=device)
-        return Table(moved, time, self.panel, self.source, self.units)
+        return replace(self, columns=moved, time=time)
 
 
 def table(
     path: str | os.PathLike[str],
-    time: str | None = None,
+    time: str | tuple[float, float] | float | None = None,
     *,
+    length: str | None = None,
+    drop: float = 0.0,
+    drop_rows: float = 0.0,
+    seed: int = 0,
+    standard: bool = False,
     policy: PathPolicy | None = None,
     **columns: str | Sequence[str],
 ) -> Table:
@@ -92,6 +129,11 @@ def table(
 
     Without `columns` every column of the file is taken under its own name. Relative paths are those of
     `policy`, which also decides what may be read; without one, any readable file is taken.
+
+    Series are arrays [samples, times, ...]. `time` is a column, one for all or [samples, times] for each,
+    or says where evenly spaced values stand: from the first to the last of a span, or from 0 by a step.
+    `length` names the column of how many values of each series count; `drop` and `drop_rows` are the shares
+    of values and of whole times that are left out by chance; `standard` takes off mean and deviation.
     """
     name = os.fspath(path)
     file = policy.read(name) if policy is not None else Path(name)
@@ -99,16 +141,43 @@ def table(
     wanted: dict[str, str | Sequence[str]] = dict(columns)
     if not wanted:
         wanted = {c: c for c in raw.names if c != time}
-    axis = None if time is None else _time_axis(raw, time, name)
     values: dict[str, Tensor] = {}
     for column, origin in wanted.items():
         if isinstance(origin, str):
             values[column] = raw.column(_known(raw, origin, name))
         else:
             values[column] = torch.stack([raw.column(_known(raw, o, name)) for o in origin], dim=-1)
-    panel = axis is not None and _is_panel(values, int(axis.shape[0]))
+    values, axis, panel = _placed(raw, values, time, name)
     _agree(values, axis, panel, name)
-    return Table(values, axis, panel, name)
+    if not panel or axis is None:
+        if length is not None or drop or drop_rows or standard:
+            raise DataError(
+                f"`length`, `drop` and `standard` are of many series, and `{name}` has one",
+                code="NDL613",
+                help="say where the values of the arrays [samples, times] stand: `time = 0..1`",
+            )
+        return Table(values, axis, panel, name)
+    if length is not None:
+        values = cut(values, raw.column(_known(raw, length, name)), len(axis))
+    if drop or drop_rows:
+        values = dropped(values, len(axis), drop, drop_rows, seed)
+    found = Table(values, axis, panel, name)
+    return found.standard(scales_of(values, len(axis))) if standard else found
+
+
+def _placed(
+    raw: Raw, values: dict[str, Tensor], time: str | tuple[float, float] | float | None, name: str
+) -> tuple[dict[str, Tensor], Tensor | None, bool]:
+    """The columns over their axis of times, and whether they have samples before it."""
+    if time is None:
+        return values, None, False
+    if not isinstance(time, str):
+        return values, evenly(values, time, name), True
+    own = raw.column(_known(raw, time, name))
+    if own.ndim == 2:
+        return *merged(values, own, name), True
+    axis = _time_axis(raw, time, name)
+    return values, axis, _is_panel(values, int(axis.shape[0]))
 
 
 def _load(file: Path, name: str) -> Raw:

@@ -245,6 +245,25 @@ class Solution:
 
         return Values(self.names(), get, torch.as_tensor(times))
 
+    def each(self, t: Tensor) -> Values:
+        """Values at a time of each member's own, `t [B]`: without a time axis."""
+        if self.interpolant is None:
+            raise ValueError("this run kept only its end; `save = steps` or `every h` allows interpolation")
+        where = t.detach().cpu().numpy().astype(np.float64)
+        found = self.interpolant(np.arange(self.problem.count), where)
+        values = {k: v[:, None] for k, v in found.items()}
+        at = torch.from_numpy(where)[:, None]
+        return Values(self.names(), lambda name: self._named(name, values, at)[:, 0], t)
+
+    def step_at(self, t: Tensor) -> Tensor:
+        """The number of the accepted step of each member that holds the time `t [B]` (at its end, the next)."""
+        p = self.problem
+        starts = (p.sign * self.steps.t.detach()).reshape(p.count, -1).double()
+        times = (p.sign * t.detach()).reshape(-1, 1).double()
+        many = torch.isfinite(starts).sum(1, keepdim=True)
+        found = torch.searchsorted(starts.nan_to_num(nan=torch.inf).contiguous(), times, right=True) - 1
+        return torch.minimum(found.clamp(min=0), (many - 1).clamp(min=0))[:, 0]
+
     def _named(self, name: str, values: Mapping[str, Tensor], t: Tensor) -> Tensor:
         """The quantity `name`, `[B, S, ...]`, from flat values `[B, S, n]` at times `[B, S]`."""
         for s in self.model.STATES:

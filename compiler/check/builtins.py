@@ -534,6 +534,7 @@ HOSTED = {
     "isnan": "value",
     "nll": "value",
     "cross_entropy": "value",
+    "accuracy": "value",
     "smooth_l1": "value",
     "rel_l2": "value",
     "kl": "value",
@@ -587,7 +588,6 @@ LATER = [
     "tt",
     "white_noise",
     "epoch_mean",
-    "accuracy",
 ]
 
 

@@ -179,6 +179,9 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
         "t": HostV("value"),
         "epoch": HostV("value"),
         "step": HostV("value"),
+        "final": HostV("final state"),
+        "steps": HostV("steps"),
+        "decay": HostV("value"),
     }
     fallback = lambda name, primes: HostV("value") if primes else None  # noqa: E731
     scope.lazy = fallback
@@ -195,7 +198,9 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
         )
     _check_values(ev, settings, scope, targets[0] if targets else None)
     ev.context = saved
-    unused(ev, others, settings, item)
+    fed = {n for t in targets if isinstance(t, ModelV) for p in [parts_of(ev, t.decl)] for n in p.inputs}
+    fed |= {p.name for t in targets if isinstance(t, ModelV) for p in t.decl.data}
+    unused(ev, others, settings, item, fed)
 
 
 def _check_values(
@@ -228,8 +233,11 @@ def _train_statement(ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
         run(ev, stmt, scope)
 
 
-def unused(ev: Evaluator, others: list[tree.Stmt], settings: dict[str, Any], item: tree.Train) -> None:
-    """A definition that nothing reads is most likely a misspelt setting."""
+def unused(
+    ev: Evaluator, others: list[tree.Stmt], settings: dict[str, Any], item: tree.Train, fed: set[str]
+) -> None:
+    """A definition that nothing reads, and that is no input `fed` to a model, is most likely a misspelt
+    setting."""
     from ndl.compiler.syntax.walk import walk
 
     read = {n.id for n in walk(item) if isinstance(n, tree.Name)}
@@ -237,7 +245,7 @@ def unused(ev: Evaluator, others: list[tree.Stmt], settings: dict[str, Any], ite
     for stmt in others:
         if isinstance(stmt, tree.Assign) and len(stmt.targets) == 1:
             target = stmt.targets[0]
-            if isinstance(target, tree.Name) and counts.get(target.id, 0) < 2:
+            if isinstance(target, tree.Name) and target.id not in fed and counts.get(target.id, 0) < 2:
                 ev.error(
                     "NDL504",
                     f"`{target.id}` is no setting of `train`, and nothing reads it",

@@ -44,6 +44,7 @@ class Masked(Value):
     """A value with missing entries, which `mask` (True where present) leaves out of sums and means."""
 
     mask: Any = None
+    at: Any = None
 
 
 def lift(x: Any) -> Value:
@@ -108,9 +109,13 @@ class EagerBuilder:
         return x.item()
 
     def reduce_masked(self, ev: Evaluator, name: str, head: Any, span: Span) -> Any:
-        """`mean` and `sum` of what is present."""
-        if not isinstance(head, Masked) or name not in ("mean", "sum"):
+        """`mean`, `sum`, `max` and `min` of what is present."""
+        if not isinstance(head, Masked) or name not in ("mean", "sum", "max", "min"):
             return None
+        if name in ("max", "min"):
+            outer = torch.full_like(head.ref, -torch.inf if name == "max" else torch.inf)
+            kept = torch.where(head.mask, head.ref, outer)
+            return lift(kept.amax() if name == "max" else kept.amin())
         present = torch.where(head.mask, head.ref, torch.zeros_like(head.ref))
         total = present.sum()
         return lift(total if name == "sum" else total / head.mask.sum().clamp(min=1))
@@ -128,11 +133,12 @@ class EagerBuilder:
 
     def evaluate_path(self, ev: Evaluator, v: Value, args: list[Any], span: Span) -> Any:
         """`s.x(3.5)`."""
-        if not isinstance(v, Path) or v.at is None or len(args) != 1:
+        at = getattr(v, "at", None)
+        if at is None or len(args) != 1:
             return ev.error("NDL320", f"{v.type} cannot be called", span)
         where = ev.known(args[0])
         time = float(where) if is_number(where) else ev.value(where, span)
-        return lift(v.at(time.ref if isinstance(time, Value) else time))
+        return lift(at(time.ref if isinstance(time, Value) else time))
 
     # ------------------------------------------------------------ derivatives
 

@@ -161,7 +161,7 @@ class DiscoveryObject(TrainingObject):
 
 def evolve(session: Any, folder: Any, shown: str) -> DiscoveryObject:
     """Run the search; deterministic by `seed`."""
-    from ndl.host.training import Loss
+    from ndl.host.loss import Loss
 
     host = session.host
     net: NetV = host.ev.eval(session.block.targets[0], host.module.scope)
@@ -289,10 +289,10 @@ class Study:
     """A loss as a function of the formula's values at the points where the loss asks for them."""
 
     def __init__(self, loss: Any, module: FormulaNet, expr: tree.Expr, sign: int) -> None:
-        from ndl.host.training import _data
+        from ndl.host.targets import read_data
 
         self.loss, self.module, self.expr, self.sign = loss, module, expr, sign
-        _data(loss.session, torch.float64)
+        read_data(loss.session, torch.float64)
         module.points = []
         try:
             self._evaluate()

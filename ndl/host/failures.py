@@ -10,7 +10,7 @@ import torch
 
 from ndl.compiler.check.applications import parts_of
 from ndl.compiler.check.values import ModelV
-from ndl.compiler.diagnostics import Diagnostic, NDLError
+from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.source import Span
 
@@ -47,6 +47,21 @@ def _explain(host: Any, instance: Any, model: ModelV, failure: Any, span: Span) 
         notes.append(f"the first value that is not finite is `{text}` = {value}, on line {at.line}")
         where = at
     return Diagnostic(failure.code, failure.message, where, notes=tuple(notes), help=failure.help)
+
+
+def refuse_estimates(problem: Any, name: str, span: Span) -> None:
+    """A loss reads the solver's estimates of a run whose gradient does not reach them."""
+    if problem.gradient == "discrete":
+        return
+    mode = problem.gradient[0] if isinstance(problem.gradient, tuple) else problem.gradient
+    raise fail(
+        "NDL525",
+        f"`steps.{name}` in a loss demands `gradient = discrete`, and this run has `{mode}`",
+        span,
+        notes=("the estimates are functions of the stages of each step, which only `discrete` keeps",),
+        help="write `gradient = discrete`, or estimate one step: `solve(M(…), span=tau..tau + h, "
+        "method=tsit5(steps=1), gradient=discrete)`",
+    )
 
 
 def first_bad(host: Any, instance: Any, model: ModelV, failure: Any) -> tuple[str, float, Span] | None:

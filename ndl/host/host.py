@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ from ndl.compiler.diagnostics import NDLError, Sink, did_you_mean, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Dim, Map, Tensor
-from ndl.host.builder import EagerBuilder, lift
+from ndl.host.builder import EagerBuilder, Masked, lift
 from ndl.host.compiled import Compilation
 from ndl.host.families import check_family, uncounted
 from ndl.host.names import stmt_name
 from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, TrainingObject
+from ndl.host.sample import Every, Unshared, batched
 from ndl.runtime.recompute import Checkpoints
 from ndl.runtime.weights import Extern
 
@@ -78,6 +80,12 @@ class Host:
         self.named: dict[int, Any] = {}
         self.differentiating = 0
         self.naming = ""  # the name of the model that is being made by `model NAME = …`
+        self.sample: Every | None = None
+        """The sample of a batch that a loss speaks of, where all are computed at once."""
+        self.run_precision = False
+        """Whether runs have the precision of their model: in a training."""
+        self.run_seed = 0
+        """The seed of runs that name none: in a training another one for each step."""
         self.ev = self.evaluator()
 
     def evaluator(self) -> Evaluator:
@@ -116,8 +124,16 @@ class Host:
         columns: dict[str, Any] = {
             k: list(v.items) if isinstance(v, ListV) else v for k, v in options.items()
         }
-        time = columns.pop("time", None)
-        return DataObject(table(args[0], time, policy=self.policy, **columns))
+        numbers = ("drop", "drop_rows", "seed", "standard")
+        options = {k: self.number(columns.pop(k)) for k in numbers if k in columns}
+        time = self._times(columns.pop("time", None))
+        return DataObject(table(args[0], time, policy=self.policy, **options, **columns))
+
+    def _times(self, value: Any) -> Any:
+        """`time` of a table: the name of a column, `0..1` or `every 0.1`."""
+        if isinstance(value, RangeV):
+            return float(self.number(value.lo)), float(self.number(value.hi))
+        return float(self.number(value.value)) if isinstance(value, EveryV) else value
 
     def _path(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         """`path(t -> sin(3*t))`: a function of time as an input."""
@@ -143,12 +159,27 @@ class Host:
         return PathObject(path(many))
 
     def _interpolant(self, name: str, ev: Evaluator, args: list[Any], e: tree.Call) -> Any:
+        """A path through values at knots, of a batch one for each sample; gaps are filled component by
+        component, but for a spline, which would not go through what is known alone."""
         from ndl.runtime import paths_in_time
+        from ndl.runtime.series import filled
 
         ts, xs = (ev.value(a, e.span) for a in args[:2])
         if isinstance(ts, Unknown) or isinstance(xs, Unknown):
             return UNKNOWN
-        return PathObject(getattr(paths_in_time, name)(ts.ref, xs.ref))
+        make = getattr(paths_in_time, name)
+        values = torch.where(xs.mask, xs.ref, torch.nan) if isinstance(xs, Masked) else xs.ref
+
+        def known(x: torch.Tensor, components: int) -> torch.Tensor:
+            if name == "spline":
+                return x
+            return filled(ts.ref, x[..., None])[..., 0] if components == 0 else filled(ts.ref, x)
+
+        if batched(values):
+            assert self.sample is not None
+            run = lambda x: make(ts.ref, known(x, x.ndim - 2), family=True)  # noqa: E731
+            return PathObject(self.sample.outside(run, values))
+        return PathObject(make(ts.ref, known(values, values.ndim - 1)))
 
     def _spline(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         return self._interpolant("spline", ev, args, e)
@@ -235,7 +266,18 @@ class Host:
         return self._tensor_function(torch.isnan, ev, args, e)
 
     def _cross_entropy(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x, y: torch.nn.functional.cross_entropy(x, y.long()), ev, args, e)
+        """`cross_entropy(logits, label)`, the classes on the last axis; the mean over other axes."""
+
+        def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            chosen = x.gather(-1, y.long()[..., None])[..., 0]
+            return (x.logsumexp(-1) - chosen).mean()
+
+        return self._tensor_function(mean, ev, args, e)
+
+    def _accuracy(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        """`accuracy(logits, label)`: 1 where the largest logit is the label's; the mean over other axes."""
+        right = lambda x, y: (x.argmax(-1) == y.long()).to(x.dtype).mean()  # noqa: E731
+        return self._tensor_function(right, ev, args, e)
 
     def _smooth_l1(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         return self._tensor_function(torch.nn.functional.smooth_l1_loss, ev, args, e)
@@ -325,6 +367,24 @@ class Host:
 
     # ------------------------------------------------------------ instances
 
+    def given(self, value: Any, span: Span) -> Any:
+        """A value for a model, of a batch those of all samples: a tensor, a path or a module."""
+        if isinstance(value, PathObject):
+            return value.path
+        if isinstance(value, NetObject):
+            return value.module
+        found = self.ev.value(value, span)
+        if isinstance(found, Unknown):
+            return found
+        return self.whole(found.ref)
+
+    def whole(self, x: torch.Tensor) -> torch.Tensor:
+        """What a tensor is for all samples of a batch, `[samples, ...]`."""
+        if self.sample is None or not batched(x):
+            return x
+        kept: torch.Tensor = self.sample.outside(lambda values: values, x)
+        return kept
+
     def number(self, value: Any) -> Any:
         """A plain number, tuple or tensor for the runtime."""
         value = self.ev.known(value)
@@ -339,9 +399,12 @@ class Host:
         """The runtime instance of a model as applied; a family gets its members."""
         if isinstance(model, ModelObject):
             return model.instance
-        if id(model) not in self.instances:
-            self.instances[id(model)] = (model, self._make(model))
-        made = self.instances[id(model)][1]
+        if self.sample is not None:
+            made = self._make(model)  # its values are those of a batch
+        else:
+            if id(model) not in self.instances:
+                self.instances[id(model)] = (model, self._make(model))
+            made = self.instances[id(model)][1]
         if model.laws or model.members:
             made = made.bind(**self._family(model, made, ensemble, seed))
         return made
@@ -366,12 +429,15 @@ class Host:
                 inputs[key] = self._path(
                     self.ev, [value], {}, tree.Call(Span(), tree.Name(Span(), key), ())
                 ).path
-            elif key in names:
-                values[key] = self.number(value)
             else:
-                inputs[key] = self.number(value)
+                number = self.number(value)
+                several = batched(number)
+                (values if key in names and not several else inputs)[key] = (
+                    self.whole(number) if several else number
+                )
         for data, value in zip(model.decl.data, model.data):
-            inputs[data.name] = self.number(value)
+            number = self.number(value)
+            inputs[data.name] = self.whole(number) if batched(number) else number
         seed = self.number(model.values.get("seed", 0))
         made = compiled.cls.make(values, seed=int(seed))
         if model.origin is not None:
@@ -428,7 +494,10 @@ class Host:
         """`solve(M, …)` in an expression."""
         if isinstance(target, (ListV, TupleV)):
             return ListV(tuple(self.solve(ev, t, settings, scope, span) for t in target.items))
-        return SolutionObject(self.guarded(lambda: self.solution(ev, target, settings, scope, span), span))
+        found = self.guarded(lambda: self.solution(ev, target, settings, scope, span), span)
+        sample = self.sample
+        of_batch = sample is not None and found.problem.ensemble
+        return SolutionObject(found, sample if of_batch else None)
 
     def solution(
         self,
@@ -460,27 +529,50 @@ class Host:
             check_method(ev, model_v, found["method"], settings["method"][0].span)
         ensemble = found.get("ensemble")
         ensemble = None if ensemble is None else int(self.number(ensemble))
-        seed = int(self.number(found.get("seed", 0)))
+        if self.sample is not None and (ensemble is not None or getattr(model_v, "members", None)):
+            raise Unshared
+        seed = int(self.number(found.get("seed", self.run_seed)))
         instance = self.instance(target, ensemble, seed)
         if not getattr(target, "drawn", False):  # a drawn instance has its draws
             check_family(instance, ensemble, model_v.decl.name_span)
             instance = self.draws(instance, ensemble, seed)
         from ndl.host.failures import explained
 
+        precision = str(instance.dtype).removeprefix("torch.") if self.run_precision else "float64"
         with explained(self, instance, model_v, span):
-            return solve(
+            run = partial(
+                solve,
                 instance,
-                span=self.span(found.get("span"), model_v, span),
                 method=self.method(ev, model_v, found.get("method"), found, span),
                 save=self.saved(found.get("save")),
                 ensemble=ensemble,
                 seed=seed,
                 gradient=self.gradient_mode(found.get("gradient")),
-                precision=PRECISIONS[self.word(found.get("precision"), "float64")],
+                precision=PRECISIONS[self.word(found.get("precision"), precision)],
                 device=self.word(found.get("device"), "cpu"),
                 backend=self.word(found.get("backend"), "auto"),
                 **({"max_steps": int(self.number(found["max_steps"]))} if "max_steps" in found else {}),
             )
+            return self._started(run, found.get("span"), model_v, span)
+
+    def _started(self, run: Any, given: Any, model: ModelV, where: Span) -> Any:
+        """The run over its span, another one for each sample perhaps; of a batch, outside of the formula."""
+        ends = self._ends(given)
+        if self.sample is None:
+            return run(span=self.span(given, model, where) if ends is None else ends)
+        if ends is None:
+            whole = self.span(given, model, where)
+            return self.sample.outside(lambda: run(span=whole))
+        return self.sample.outside(lambda *both: run(span=both), *ends)
+
+    def _ends(self, value: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The ends of a span that differs between samples; None for plain numbers."""
+        if not isinstance(value, RangeV):
+            return None
+        lo, hi = self.number(value.lo), self.number(value.hi)
+        if not batched(lo) and not batched(hi):
+            return None
+        return tuple(torch.as_tensor(v, dtype=torch.float64).detach() for v in (lo, hi))  # type: ignore[return-value]
 
     def _setting_scope(self, ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
         """A method's options may use the model's parameters."""

@@ -11,7 +11,8 @@ from ndl.compiler.check.evaluator import merge_axes
 from ndl.compiler.check.values import Object, Value
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
-from ndl.host.builder import Masked, lift, type_of
+from ndl.host.builder import Path, lift, type_of
+from ndl.host.sample import Sample, batched, column
 
 
 def plain(x: Any) -> Any:
@@ -24,15 +25,15 @@ def plain(x: Any) -> Any:
 class Record(Object):
     """Attributes of a runtime object by name."""
 
-    def __init__(self, kind: str, target: Any, names: tuple[str, ...]) -> None:
-        self.kind, self.target, self.names = kind, target, names
+    def __init__(self, kind: str, target: Any, names: tuple[str, ...], show: Any = plain) -> None:
+        self.kind, self.target, self.names, self.show = kind, target, names, show
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         if name not in self.names:
             return ev.error(
                 "NDL207", f"the {self.kind} has no `{name}`", span, help=did_you_mean(name, self.names)
             )
-        return plain(getattr(self.target, name))
+        return self.show(getattr(self.target, name))
 
 
 class Named(Object):
@@ -40,14 +41,18 @@ class Named(Object):
 
     kind = "final state"
 
-    def __init__(self, values: Any) -> None:
-        self.values = values
+    def __init__(self, values: Any, sample: Sample | None = None) -> None:
+        self.values, self.sample = values, sample
+
+    def _get(self, name: str) -> torch.Tensor:
+        values: torch.Tensor = self.values[name]
+        return values if self.sample is None else self.sample.of(values)
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         shown = name + "'" * primes
         if name == "t":
-            return plain(self.values.t)
-        branch = Branch.of(shown, self.values.keys(), self.values.__getitem__)
+            return plain(self.values.t if self.sample is None else self.sample.of(self.values.t))
+        branch = Branch.of(shown, self.values.keys(), self._get)
         if branch is not None:
             return branch
         if shown not in self.values:
@@ -57,7 +62,7 @@ class Named(Object):
                 span,
                 help=did_you_mean(shown, self.values.keys()),
             )
-        return lift(self.values[shown])
+        return lift(self._get(shown))
 
 
 class Branch(Object):
@@ -77,7 +82,8 @@ class Branch(Object):
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         shown = f"{self.prefix}.{name}" + "'" * primes
         if shown in self.names:
-            return lift(self.get(shown))
+            found = self.get(shown)
+            return found if isinstance(found, Value) else lift(found)
         below = Branch.of(shown, self.names, self.get)
         if below is not None:
             return below
@@ -95,61 +101,110 @@ class Branch(Object):
 
 
 class SolutionObject(Object):
-    """A solution: `s.t`, `s.x`, `s.final`, `s.stats`, `s.steps`, `s.events`."""
+    """A solution: `s.t`, `s.x`, `s.final`, `s.stats`, `s.steps`, `s.events`; with a `sample`, that sample's
+    member of the run of a batch."""
 
     kind = "solution"
 
-    def __init__(self, solution: Any) -> None:
-        self.solution = solution
+    def __init__(self, solution: Any, sample: Sample | None = None) -> None:
+        self.solution, self.sample = solution, sample
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         s = self.solution
         shown = name + "'" * primes
         if shown == "t":
-            return lift(s.t)
+            return self._plain(s.t) if s.t.ndim > 1 else lift(s.t)
         if name == "final":
-            return Named(s.final)
+            return Named(s.final, self.sample)
         if name == "stats":
-            return Record("statistics", s.stats, ("steps", "rejected", "evaluations"))
+            return Record("statistics", s.stats, ("steps", "rejected", "evaluations"), self._plain)
         if name == "steps":
-            return Record("steps", s.steps, ("t", "h", "error", "stiffness"))
+            return StepsObject(s, self.sample)
         if name == "events":
-            return Record("events", s.events, ("t", "index"))
+            return Record("events", s.events, ("t", "index"), self._plain)
         if name == "valid":
-            return lift(s.valid)
-        branch = Branch.of(shown, s.names(), s.get)
+            return self._plain(s.valid)
+        branch = Branch.of(shown, s.names(), self.path)
         if branch is not None:
             return branch
         if shown not in s:
             return ev.error(
                 "NDL207", f"this solution has no `{shown}`", span, help=did_you_mean(shown, s.names())
             )
-        return lift(s.get(shown))
+        return self.path(shown)
+
+    def path(self, name: str) -> Value:
+        """A recorded quantity, to be evaluated between its times too."""
+        values = self.solution.get(name)
+        if self.sample is None:
+            return lift(values)
+        found = self.sample.of(values.values)
+        return Path(type_of(found), found, at=lambda t: self._at(name, t))
+
+    def _at(self, name: str, t: Any) -> torch.Tensor:
+        """The value at a time, which may be another one for each sample."""
+        sample = self.sample
+        assert sample is not None
+        if batched(t):
+            return sample.whole(lambda _, at: (self.solution.each(at).get(name),), t)[0]  # type: ignore[attr-defined]
+        return sample.of(self.solution(t)[name])
+
+    def _plain(self, values: Any) -> Any:
+        tensor = isinstance(values, torch.Tensor)
+        return plain(self.sample.of(values) if tensor and self.sample is not None else values)
+
+
+class StepsObject(Object):
+    """The accepted steps: `s.steps.t`, `.h`, `.error`, `.stiffness`, of a batch those of the sample, as many
+    as it took; `s.steps.h(tau)` is that of the step which holds the time tau."""
+
+    kind = "record of steps"
+    names = ("t", "h", "error", "stiffness")
+
+    def __init__(self, solution: Any, sample: Sample | None) -> None:
+        self.solution, self.sample = solution, sample
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
+        from ndl.host.failures import refuse_estimates
+
+        if name not in self.names:
+            return ev.error(
+                "NDL207", f"the steps have no `{name}`", span, help=did_you_mean(name, self.names)
+            )
+        if name in ("error", "stiffness") and ev.host.differentiating:
+            refuse_estimates(self.solution.problem, name, span)
+        values = getattr(self.solution.steps, name)
+        return column(values, self.sample, at=lambda t: self._at(values, t))
+
+    def _at(self, values: torch.Tensor, t: Any) -> torch.Tensor:
+        """The entry of the step that holds the time t, another one for each sample."""
+        rows = values if self.solution.problem.ensemble else values[None]
+
+        def pick(_: Any, at: torch.Tensor) -> tuple[torch.Tensor]:
+            where = self.solution.step_at(at)
+            return (rows.gather(1, where[:, None].to(rows.device))[:, 0],)
+
+        if batched(t):
+            found: torch.Tensor = self.sample.whole(pick, t)[0]  # type: ignore[union-attr]
+            return found
+        every = pick(None, torch.as_tensor(t, dtype=torch.float64).detach().expand(len(rows)))[0]
+        if self.sample is not None:
+            return self.sample.of(every)
+        return every if self.solution.problem.ensemble else every[0]
 
 
 class DataObject(Object):
-    """Columns of a table: missing entries are masked out of `mean` and `sum`."""
+    """Columns of a table, or a sample's; missing entries are masked out of `mean` and `sum`."""
 
     kind = "data"
 
-    def __init__(self, table: Any) -> None:
-        self.table = table
+    def __init__(self, table: Any, sample: Sample | None = None) -> None:
+        self.table, self.sample = table, sample
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         if name == "t" and self.table.time is not None and "t" not in self.table:
             return lift(self.table.time)
-        return masked(self.table[name + "'" * primes])
-
-
-def masked(column: torch.Tensor) -> Value:
-    """A column; where entries are missing they are filled with a harmless value and masked."""
-    missing = torch.isnan(column) if column.dtype.is_floating_point else None
-    if missing is None or not bool(missing.any()):
-        return lift(column)
-    rest = column[~missing]
-    filler = rest.mean() if rest.numel() else torch.ones((), dtype=column.dtype)
-    filled = torch.where(missing, filler, column)
-    return Masked(type_of(filled), filled, mask=~missing)
+        return column(self.table[name + "'" * primes], self.sample)
 
 
 class Parameters(Object):
@@ -171,6 +226,16 @@ class ModelObject(Object):
 
     def __init__(self, instance: Any, source: Any = None, drawn: bool = False) -> None:
         self.instance, self.source, self.drawn = instance, source, drawn
+
+    def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
+        """The trained model with other initial values, parameters or inputs: `M(u=…)`."""
+        if args:
+            return ev.error("NDL322", "what a trained model is given has names: `M(u=…)`", span)
+        try:
+            made = self.instance.bind(**{k: ev.host.given(v, span) for k, v in options.items()})
+        except TypeError as unknown:
+            return ev.error("NDL208", str(unknown), span)
+        return ModelObject(made, self.source, self.drawn)
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         if name == "params":
@@ -209,12 +274,27 @@ class NetObject(Object):
         if axes:  # one application for each value of a bound index: leading axes are a batch
             values = [aligned(ev, v, axes, span) for v in values]
         given = [v.ref.to(dtype) if is_real else v.ref for v, is_real in zip(values, real)]
-        found = self.module(*given)
+        found = self._applied(ev, given)
         if isinstance(found, tuple):
             from ndl.compiler.check.values import TupleV
 
             return TupleV(tuple(split(lift(f), axes) for f in found))
         return split(lift(found), axes)
+
+    def _applied(self, ev: Any, given: list[torch.Tensor]) -> Any:
+        """The net's value; of a batch, it sees all samples at once."""
+        sample = getattr(ev.host, "sample", None)
+        if sample is None or not any(batched(x) for x in given):
+            return self.module(*given)
+        single: list[bool] = []
+
+        def run(_: torch.Tensor, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            made = self.module(*values)
+            single.append(not isinstance(made, tuple))
+            return (made,) if single[0] else made
+
+        found = sample.whole(run, *given)
+        return found[0] if single[0] else found
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         if name == "params":

@@ -429,7 +429,8 @@ class KernelRun:
         events = events_of(p, EventWatch(p)) if not found.events else self.record(found).events(p)
         return Solution(
             p, record, {"x": last}, self._last_t(found), stats_of(p, many, rejected, evaluations),
-            steps_of(p, steps.table, steps.stiffness), events, interpolant,
+            steps_of(p, steps.table, steps.stiffness, steps.errors if p.taped else None),
+            events, interpolant,
         )  # fmt: skip
 
     def record(self, found: Found) -> Record:
@@ -578,6 +579,11 @@ class _Accepted:
 
     def table(self) -> StepTable:
         return self._script.table
+
+    def errors(self) -> Tensor:
+        """The scaled error norms with their gradients: the steps are taken again by torch."""
+        found = self._replayed.steps.error
+        return found if found.ndim == 2 else found[None]
 
     def stiffness(self) -> Tensor:
         if self.run.p.save.kind == "end" and not self.run.p.taped:

@@ -208,7 +208,7 @@ class ExplicitRK(Stepper):
         top: Tensor = torch.linalg.vector_norm(K[i] - K[j], dim=-1)
         size = h.abs() if isinstance(h, Tensor) else torch.from_numpy(np.abs(h)).to(top)
         bottom: Tensor = size * torch.linalg.vector_norm(gap, dim=-1)
-        return top / bottom.clamp(min=1e-300)
+        return top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny)
 
 
 def combine(x: Tensor, slopes: list[Tensor], sparse: list[tuple[int, float]], vector: Tensor) -> Tensor:

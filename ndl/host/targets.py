@@ -1,0 +1,73 @@
+"""What a training trains, and on what: models and nets as instances of their own, and the table of data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from ndl.compiler.check.parts import declarations
+from ndl.compiler.check.values import ModelV, NetV, OperatorV, describe
+from ndl.compiler.diagnostics import fail
+from ndl.host.objects import DataObject, ModelObject, SolutionObject
+from ndl.runtime.data import Table
+
+
+def precision_of(session: Any) -> torch.dtype:
+    """float64, or float32 for a model with nets; the setting decides."""
+    from ndl.host.host import PRECISIONS
+
+    word = session.value("precision")
+    if word is not None:
+        return PRECISIONS[session.host.word(word, "float64")]
+    for target in session.block.targets:
+        found = session.host.ev.eval(target, session.host.module.scope)
+        if isinstance(found, (NetV, OperatorV)):
+            return torch.float32
+        if isinstance(found, ModelV) and any(p.nets for p in declarations(session.host.ev, found)):
+            return torch.float32
+    return torch.float64
+
+
+def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
+    """The models and nets that are trained, as instances of their own."""
+    host = session.host
+    for written in session.block.targets:
+        target = host.ev.eval(written, host.module.scope)
+        if isinstance(target, ModelV):
+            values = {"seed": seed, **target.values}
+            fresh = replace(target, values=values)
+            instance = host.instance(fresh)
+            instance = instance.to(precision) if precision != torch.float64 else instance
+            session.models[target.decl.name] = (fresh, instance)
+        elif isinstance(target, ModelObject):
+            session.models[target.source.decl.name] = (target.source, target.instance)
+        elif isinstance(target, NetV):
+            session.nets[target.name] = host.trained_net(target, seed, precision, written.span)
+        else:
+            raise fail("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)
+
+
+def read_data(session: Any, precision: torch.dtype) -> None:
+    found = session.value("data")
+    if found is None:
+        return
+    if isinstance(found, DataObject):
+        session.table = found.table.to(dtype=precision)
+        session.data = DataObject(session.table)
+    elif isinstance(found, SolutionObject):
+        session.table = table_of(found.solution).to(dtype=precision)
+        session.data = DataObject(session.table)
+    else:
+        raise fail(
+            "NDL519",
+            f"`data` is a table or a solution, not {describe(found)}",
+            session.settings["data"][0].span,
+        )
+
+
+def table_of(solution: Any) -> Table:
+    """A solution's saved values as data."""
+    columns = {n: solution.get(n).values.detach() for n in solution.names()}
+    return Table(columns, solution.t.to(torch.float64), bool(solution.problem.ensemble), solution.model.NAME)

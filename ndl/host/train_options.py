@@ -1,0 +1,144 @@
+"""The settings of a `train` block for the trainer: optimisers, players, phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ndl.compiler.check.applications import TRAIN_SETTINGS
+from ndl.compiler.check.check_program import read_settings
+from ndl.compiler.check.values import EveryV, ListV, TupleV, WordV, describe, is_number
+from ndl.compiler.diagnostics import fail
+from ndl.compiler.syntax import tree
+from ndl.host.fitted import select
+from ndl.runtime.optimizers import OptimizerSpec
+from ndl.runtime.schedules import SCHEDULES, ScheduleSpec
+from ndl.runtime.train_settings import CheckpointPlan, Phase, Player, TrainSettings, ValidatePlan
+
+
+def trainer_settings(
+    session: Any, seed: int, parameters: Mapping[str, Any], folder: Any, progress: str, loss: Any
+) -> TrainSettings:
+    batch = session.whole("batch") if session.table is None or session.table.samples is not None else None
+    if session.table is None and loss.samples is None:
+        batch = None
+    return TrainSettings(
+        steps=session.whole("steps"),
+        epochs=session.whole("epochs"),
+        optimizer=optimizer_of(session, session.value("optimizer"), session.value("schedule")),
+        batch=batch,
+        clip=session.number("clip"),
+        validate=_validate(session),
+        players=_players(session, session.others, parameters, loss),
+        phases=_phases(session, parameters, loss),
+        checkpoint=_checkpoint(session, folder),
+        seed=seed,
+        precision=str(loss.precision).removeprefix("torch."),
+        device=session.host.word(session.value("device"), "cpu"),
+        progress=progress,
+    )
+
+
+def _checkpoint(session: Any, folder: Any) -> CheckpointPlan:
+    found = session.value("checkpoint")
+    every = None
+    if isinstance(found, EveryV):
+        every = int(session.host.number(found.value))
+    elif is_number(found):
+        every = int(found)
+    return CheckpointPlan(None if folder is None else folder / "checkpoints", every)
+
+
+def _validate(session: Any) -> ValidatePlan | None:
+    found = session.number("validate")
+    return None if found is None else ValidatePlan(float(found))
+
+
+def optimizer_of(session: Any, value: Any, schedule: Any = None) -> OptimizerSpec:
+    """`adam(lr=0.01, schedule=cosine(1e-5))`."""
+    if value is None:
+        return (
+            OptimizerSpec("adam", {"lr": 0.01})
+            if schedule is None
+            else OptimizerSpec("adam", {"lr": 0.01, "schedule": schedule_of(session, schedule)})
+        )
+    if not isinstance(value, WordV):
+        raise fail("NDL511", f"an optimiser is needed here, not {describe(value)}", session.block.span)
+    options = {}
+    for key, option in value.options.items():
+        options[key] = schedule_of(session, option) if isinstance(option, WordV) else plain(session, option)
+    if value.args:
+        options.setdefault("lr", plain(session, value.args[0]))
+    if schedule is not None:
+        options["schedule"] = schedule_of(session, schedule)
+    return OptimizerSpec(value.name, options)
+
+
+def plain(session: Any, value: Any) -> Any:
+    if isinstance(value, (ListV, TupleV)):
+        return tuple(plain(session, v) for v in value.items)
+    return session.host.number(value)
+
+
+def schedule_of(session: Any, value: Any) -> Any:
+    if not isinstance(value, WordV):
+        return plain(session, value)
+    name = value.name if value.name in SCHEDULES else value.name.removesuffix("_decay")
+    args = [schedule_of(session, a) for a in value.args]
+    return ScheduleSpec.of(name, *args, **{k: schedule_of(session, v) for k, v in value.options.items()})
+
+
+def _players(
+    session: Any, stmts: list[tree.Stmt], parameters: Mapping[str, Any], loss: Any
+) -> tuple[Player, ...]:
+    """`minimize L wrt SET: settings`, in order."""
+    found = []
+    for stmt in stmts:
+        if not isinstance(stmt, tree.Optimize):
+            continue
+        settings, _ = read_settings(session.host.ev, stmt.settings, TRAIN_SETTINGS)
+        every = session.value("every", None, settings)
+        optimizer = session.value("optimizer", None, settings)
+        found.append(
+            Player(
+                name=" ".join(stmt.wrt.span.text.split()) if stmt.wrt is not None else "all",
+                loss=loss.of(stmt.value),
+                maximize=stmt.sense == "maximize",
+                fit=select(session, stmt.wrt, parameters),
+                optimizer=None if optimizer is None else optimizer_of(session, optimizer),
+                every=1 if every is None else int(session.host.number(every)),
+            )
+        )
+    return tuple(found)
+
+
+def _phases(session: Any, parameters: Mapping[str, Any], loss: Any) -> tuple[Phase, ...]:
+    """`phase NAME: settings`; what a phase does not say, the block says."""
+    found = []
+    for stmt in session.others:
+        if not isinstance(stmt, tree.Phase):
+            continue
+        settings, others = read_settings(session.host.ev, stmt.settings, TRAIN_SETTINGS)
+        merged = {**session.settings, **settings}
+        optimizer = session.value("optimizer", None, merged)
+        schedule = session.value("schedule", None, merged)
+        own = loss.of(settings["loss"][0]) if "loss" in settings else None
+        players = _players(session, others, parameters, loss)
+        fit = select(session, settings.get("fit"), parameters)
+        if own is not None and not players:
+            players = (Player(name="loss", loss=own, fit=fit),)
+        steps = session.whole("steps", merged)
+        found.append(
+            Phase(
+                stmt.name,
+                TrainSettings(
+                    steps=steps,
+                    epochs=None if steps is not None else session.whole("epochs", merged),
+                    optimizer=optimizer_of(session, optimizer, schedule),
+                    fit=fit,
+                    clip=session.number("clip", merged),
+                    players=players,
+                ),
+            )
+        )
+    return tuple(found)
