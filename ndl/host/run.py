@@ -159,6 +159,7 @@ def _pictures(host: Any, block: Any, trained: Any, folder: Any) -> None:
 
         found = trained.result.model
         results.write_figure(folder, front(found.fronts, found.found), "front")
+        results.write_text(folder / "formula.txt", found.text + "\n")
     session, loss = trained.session, trained.last
     table = session.table
     if not loss.solves or table is None or table.time is None or table.samples is not None:
