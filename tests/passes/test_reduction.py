@@ -1,5 +1,4 @@
 """Model order reduction: the checks of Lehtimäki, Paunonen, Linne (2024), and what the pass finds."""
-finds."""
 
 from __future__ import annotations
 
