@@ -155,10 +155,12 @@ def _pictures(host: Any, block: Any, trained: Any, folder: Any) -> None:
     figure = plots.losses(history.loss, terms=history.terms, **(shown if len(history.validation) else {}))
     results.write_figure(folder, figure, "loss")
     if getattr(trained.result.model, "fronts", None):
+        from ndl.runtime.atomic import write_text
         from ndl.runtime.plot_front import front
 
         found = trained.result.model
         results.write_figure(folder, front(found.fronts, found.found), "front")
+        write_text(folder / "formula.txt", found.text + "\n")
     session, loss = trained.session, trained.last
     table = session.table
     if not loss.solves or table is None or table.time is None or table.samples is not None:

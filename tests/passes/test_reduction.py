@@ -1,4 +1,4 @@
-"""Model order reduction: the checks of Lehtimäki, Paunonen, Linne (2024), and the structure that the pass finds."""
+"""Model order reduction: the checks of Lehtimäki, Paunonen, Linne (2024), and what the pass finds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def passes(program) -> None:
 
 
 def test_full_rank_is_exact_for_every_way_of_making_a_model_smaller() -> None:
-    """Two states, a net, numbers that spread over places, time, a break: elementwise maps over affine ones."""
+    """Two states, a net, numbers that spread over places, time, a break: elementwise maps over affine
+    ones."""
     passes(ndl.loads(SMALL))
 
 
@@ -86,7 +87,8 @@ def test_the_bound_of_the_interpolation_is_a_fact(ring) -> None:
 
 
 def test_a_matrix_of_low_rank_is_where_truncation_wins() -> None:
-    """A of rank 3 and white initial states: truncation is exact, POD poor. The counter-example of the card."""
+    """A of rank 3 and white initial states: truncation is exact, POD poor. The counter-example of the
+    card."""
     passes(
         ndl.loads("""
 const L: R[24, 3] ~ normal(0, 0.3), W: R[3, 24] ~ normal(0, 0.3), x0: R[40, 24] ~ normal(0, 1)

@@ -16,7 +16,12 @@ POINTS = np.random.default_rng(0).uniform(0.1, 3, (2, 100))
 
 def search(target, primitives=("add", "mul", "div"), seed=0, rounds=8) -> Search:
     found = Search(
-        Squares(POINTS, target, np.full(100, 0.01)), 2, primitives, 7, Settings(population=20, populations=4), seed
+        Squares(POINTS, target, np.full(100, 0.01)),
+        2,
+        primitives,
+        7,
+        Settings(population=20, populations=4),
+        seed,
     )
     for _ in range(rounds):
         found.round()
@@ -31,7 +36,9 @@ def test_the_fractions_of_the_card_are_found(sign) -> None:
     z = POINTS[1] if sign > 0 else POINTS[0]
     found = search(sign * z / (1 + z)).chosen()
     grid = np.linspace(0.2, 9, 50) * np.ones((2, 1))  # beyond the points of the search too
-    assert np.allclose(values(found.genome[0], grid, found.constants), sign * grid[0] / (1 + grid[0]), atol=1e-12)
+    assert np.allclose(
+        values(found.genome[0], grid, found.constants), sign * grid[0] / (1 + grid[0]), atol=1e-12
+    )
     assert all(float(c).is_integer() for c in found.constants)
 
 
