@@ -1,23 +1,22 @@
 """Brownian paths as functions of time: the same path for every method, step, batch and order of asking.
 
-A path lives on cells of 2^10 units of time. In a cell [a, a + L] stand two independent normals: the
-increment W ~ N(0, L) and the space–time area H ~ N(0, L/12), H = (1/L) int (W_s - W_a) ds - W/2. A cell is
-halved by
+A path lives on the cells of `ndl.runtime.lattice`. In a cell [a, a + h] stand two independent normals: the
+increment W ~ N(0, h) and the space–time area H ~ N(0, h/12), H = (1/h) int (W_s - W_a) ds - W/2. A cell is
+split into a left part u h and a right part w h, u + w = 1, by
 
-    W_left = W/2 + 3/2 H + Z,   W_right = W/2 - 3/2 H - Z,      Z ~ N(0, L/16)
-    H_left = H/4 - Z/2 + N/2,   H_right = H/4 - Z/2 - N/2,      N ~ N(0, L/12)
+    W_left = u W + 6 u w H + 2 m Z,         W_right = W - W_left
+    H_left = u^2 (H - Z) + w N,             H_right = w^2 (H - Z) - u N
 
-(Foster, Lyons, Oberhauser 2020, SIAM J. Numer. Anal. 58, theorem 5.6), Z and N being functions of (seed,
-stream, member, channel, place of the cell) by Philox. Halving stops at 2^-24 units; inside such a leaf the
-path is its conditional mean given W and H, W(a + theta L) = theta W + 6 theta (1 - theta) H, so that values
-and integrals agree exactly at every level. What is missing below has a standard deviation of 6e-5 sqrt(unit).
-
-The unit is 1, and for spans below 2^-8 or above 2^20 a power of two (even exponent) near the span.
+with m = 1 - 3 u w and independent Z ~ N(0, h u w/(4 m)), N ~ N(0, h u w/(12 m)): the conditional law of the
+parts (Foster, Lyons, Oberhauser 2020, SIAM J. Numer. Anal. 58, theorem 5.6, has halves; unequal parts follow
+the same way). The normals of a split are a function of (seed, stream, member, channel) and of the point of
+time that splits, by Philox. The smallest cells are leaves of 1e-7 units; inside one the path is its
+conditional mean given W and H, W(a + theta h) = theta W + 6 theta (1 - theta) H, so that values and
+integrals agree exactly at every level. What is missing below has a standard deviation of 8e-5 sqrt(unit).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -25,16 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.lattice import HALVINGS, LEAVES, Places, Unit, Ways, shapes
 from ndl.runtime.philox import MASK, normal_pair, philox, subkey
 from torch import Tensor
 
-ROOT = 10
-"""A root cell is 2^ROOT units long."""
-
-LEAF = 24
-"""A leaf is 2^-LEAF units long."""
-
-DEPTH = ROOT + LEAF
 DOMAIN = 1
 """The paths' part of the generator; see `philox.subkey`."""
 
@@ -52,12 +45,16 @@ class PathValue:
 
 @dataclass
 class _Cells:
-    """Cells of one level: normals W, H and the path's values at their left ends, relative to the root's."""
+    """Cells: normals W, H and the path's values at their left ends, relative to the root's."""
 
     W: Tensor
     H: Tensor
     start: Tensor
     integral: Tensor
+
+    @property
+    def values(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.W, self.H, self.start, self.integral
 
     def of(self, rows: Tensor) -> _Cells:
         return _Cells(self.W[rows], self.H[rows], self.start[rows], self.integral[rows])
@@ -89,11 +86,11 @@ class BrownianPath:
         sizes = (channels,) if isinstance(channels, int) else tuple(channels)
         self.channels = sum(sizes)
         self.t0 = float(t0)
-        self.exponent = _exponent(abs(float(t1) - float(t0)))
+        self.unit = Unit.of(abs(float(t1) - float(t0)))
         places, keys = [], []
         for k, size in enumerate(sizes):
             places += list(range(size))
-            keys += [subkey(seed, (stream + k) ^ (self.exponent << 32), DOMAIN)] * size
+            keys += [subkey(seed, (stream + k) ^ (self.unit.power << 32), DOMAIN)] * size
         self.place = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.key = tuple(
             torch.stack([key[i] for key in keys]).to(self.device)
@@ -101,7 +98,7 @@ class BrownianPath:
             else torch.empty(0, dtype=torch.int64)
             for i in (0, 1)
         )
-        self._origin_cell = int(self._cell_of(np.array([self.t0]))[0][0])
+        self._origin_cell = int(self.places(np.array([self.t0])).root[0])
         self._origin: tuple[Tensor, Tensor] | None = None
         self._roots: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
@@ -150,61 +147,52 @@ class BrownianPath:
             everyone = torch.arange(len(self.members), device=self.device)
             self._origin = self._single(np.full(len(self.members), self.t0), everyone)
         W0, I0 = self._origin if rows is None else (self._origin[0][rows], self._origin[1][rows])
-        passed = torch.from_numpy(np.ldexp(times - self.t0, -self.exponent)).to(self.device)
+        passed = torch.from_numpy((times - self.t0) * self.unit.count).to(self.device)
         passed = passed.reshape(*passed.shape, *[1] * (W.ndim - 1))
-        scale = 2.0 ** (self.exponent // 2)
+        scale = self.unit.root
         return PathValue(
             (scale * (W - W0)).to(self.dtype),
-            (scale * 2.0**self.exponent * (I - I0 - passed * W0)).to(self.dtype),
+            (scale * self.unit.length * (I - I0 - passed * W0)).to(self.dtype),
         )
 
-    def _cell_of(self, times: Any) -> tuple[Any, Any, Any]:
-        """Root cell, leaf in it (both int64) and place in the leaf in 0..1, of each time."""
-        units = np.ldexp(times, -self.exponent)
-        root = np.floor(np.ldexp(units, -ROOT))
-        inside = units - np.ldexp(root, ROOT)
-        over = inside >= 2.0**ROOT  # a negative time just below a cell's end, rounded onto it
-        root, inside = np.where(over, root + 1, root), np.where(over, 0.0, inside)
-        leaves = np.ldexp(inside, LEAF)
-        leaf = np.floor(leaves)
-        return root.astype(np.int64), leaf.astype(np.int64), leaves - leaf
+    def places(self, times: Any) -> Places:
+        """Where times stand on the lattice."""
+        return Places.of(np.asarray(times, dtype=np.float64), self.unit, self.t0)
 
     # ------------------------------------------------------------ the tree
 
-    def _normals(self, root: Any, level: Any, cell: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
-        """The two standard normals of cells; `root`, `level`, `cell` broadcast against `[..., 1, 1]`.
+    def _normals(self, root: Any, point: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+        """The two standard normals of points, in leaves from the start of their root cell (which has those of
+        0); `root` and `point` broadcast against `[..., 1, 1]`.
 
-        Counter words: member; channel (20 bits), level (6), upper 6 bits of the cell; root cell; cell.
+        Counter words: member; channel (20 bits), unit in the root cell (12); root cell; leaf in the unit.
         """
-        tag = (self.place << 12) | (torch.as_tensor(level, device=self.device) << 6) | (cell >> 32)
-        counter = (members, tag, torch.as_tensor(root, device=self.device) & MASK, cell & MASK)
+        unit, leaf = torch.as_tensor(point // LEAVES), torch.as_tensor(point % LEAVES)
+        tag = (self.place << 12) | unit
+        counter = (members, tag, torch.as_tensor(root, device=self.device) & MASK, leaf)
         return normal_pair(philox(counter, (self.key[0], self.key[1])))
 
-    def _halve(self, cells: _Cells, level: int, z: Tensor, n: Tensor, right: Tensor) -> _Cells:
-        """The halves of cells of `level` (the right one where `right`), from two standard normals."""
-        length = 2.0 ** (ROOT - level)
-        sign = torch.where(right, -1.0, 1.0).to(z)
-        Z = math.sqrt(length / 16) * z
-        N = math.sqrt(length / 12) / 2 * n
-        bend = 1.5 * cells.H + Z
-        rest = 0.25 * cells.H - 0.5 * Z
-        left_W, left_H = 0.5 * cells.W + bend, rest + N
-        half = length / 2
-        start = torch.where(right, cells.start + left_W, cells.start)
-        area = half * (cells.start + left_H + 0.5 * left_W)
+    def _split(self, cells: _Cells, shape: Sequence[Tensor], x: Tensor, y: Tensor, right: Tensor) -> _Cells:
+        """Parts of cells (the right ones where `right`), from `lattice.shapes` and two standard normals."""
+        u, w, six_uw, two_m, g, n, u2, w2, length = shape
+        Z, N = g * x, n * y
+        bend = cells.H - Z
+        left_W = u * cells.W + six_uw * cells.H + two_m * Z
+        left_H = u2 * bend + w * N
+        area = length * (cells.start + left_H + 0.5 * left_W)
         return _Cells(
-            0.5 * cells.W + sign * bend,
-            rest + sign * N,
-            start,
+            torch.where(right, cells.W - left_W, left_W),
+            torch.where(right, w2 * bend - u * N, left_H),
+            torch.where(right, cells.start + left_W, cells.start),
             torch.where(right, cells.integral + area, cells.integral),
         )
 
     def _inside(self, cells: _Cells, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """W and its integral at `theta` in 0..1 of leaves, relative to the root's left end."""
-        length = 2.0**-LEAF
+        """W and its integral at `theta` in 0..1 of leaves, or at the left ends of cells (0), relative to the
+        root's left end."""
         W = theta * cells.W + 6 * theta * (1 - theta) * cells.H
         area = theta**2 * (0.5 * cells.W + (3 - 2 * theta) * cells.H)
-        return cells.start + W, cells.integral + length * (theta * cells.start + area)
+        return cells.start + W, cells.integral + (theta * cells.start + area) / LEAVES
 
     def _root(self, root: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """W and H of a root cell and the path at its left end, relative to the origin's cell: `[M, C]`."""
@@ -215,11 +203,10 @@ class BrownianPath:
                 for k in range(origin, root, toward):  # the cells between, nearest first
                     if k not in self._roots:
                         self._root(k)
-            z, n = self._normals(
-                root, 0, torch.zeros((), dtype=torch.int64, device=self.device), self.members
-            )
-            length = 2.0**ROOT
-            W, H = math.sqrt(length) * z, math.sqrt(length / 12) * n
+            zero = torch.zeros((), dtype=torch.int64, device=self.device)
+            z, n = self._normals(root, zero, self.members)
+            length = 2.0**HALVINGS
+            W, H = length**0.5 * z, (length / 12) ** 0.5 * n
             if root == origin:
                 start = integral = torch.zeros_like(W)
             elif root > origin:
@@ -233,105 +220,112 @@ class BrownianPath:
 
     def _grid(self, times: Any) -> tuple[Tensor, Tensor]:
         """W and I at sorted times `[T]`, `[T, M, C]`, every cell that two times share made once."""
-        roots, leaves, thetas = self._cell_of(times)
+        places = self.places(times)
         shape = (len(times), len(self.members), self.channels)
         W = torch.zeros(shape, dtype=torch.float64, device=self.device)
         I = torch.zeros_like(W)
         width = max(1, len(self.members) * self.channels)
         block = max(64, CHUNK // width)
-        for root in np.unique(roots):
-            here = np.flatnonzero(roots == root)
+        for root in np.unique(places.root):
+            here = np.flatnonzero(places.root == root)
             for first in range(0, len(here), block):
                 rows = here[first : first + block]
-                self._descend(int(root), leaves[rows], thetas[rows], int(rows[0]), W, I)
+                found = self._descend(int(root), places.leaf[rows], places.theta[rows])
+                at = slice(int(rows[0]), int(rows[0]) + len(rows))
+                W[at], I[at] = found
         return W, I
 
-    def _descend(self, root: int, leaf: Any, theta: Any, first: int, W: Tensor, I: Tensor) -> None:
-        """Fill W and I from row `first` on, for sorted times of one root cell."""
-        base = [v[None] for v in self._root(root)]
-        cells = _Cells(*base)
-        active = np.arange(len(leaf))
-        numbers = np.zeros(1, dtype=np.int64)
-        for level in range(DEPTH + 1):
-            # a time at the left end of its cell needs no finer one
-            below = leaf[active] & ((1 << (DEPTH - level)) - 1)
-            done = (below == 0) & (theta[active] == 0)
-            cell_of = np.searchsorted(numbers, leaf[active] >> (DEPTH - level))
-            if done.any():
-                self._put(W, I, first + active[done], *self._rows(cells, cell_of[done]))
-            active, cell_of = active[~done], cell_of[~done]
-            if not len(active):
-                return
-            if level == DEPTH:
-                place = torch.from_numpy(theta[active]).to(self.device)[:, None, None]
-                chosen = cells.of(torch.from_numpy(cell_of).to(self.device))
-                self._put(W, I, first + active, *self._inside(chosen, place))
-                return
-            kept, cell_of = np.unique(cell_of, return_inverse=True)
-            halves, first_use = np.unique(leaf[active] >> (DEPTH - level - 1), return_index=True)
-            parents = torch.from_numpy(cell_of[first_use]).to(self.device)
-            cells = cells.of(torch.from_numpy(kept).to(self.device))
-            number = torch.from_numpy(numbers[kept]).to(self.device)[:, None, None]
-            z, n = self._normals(root, level + 1, number, self.members)
-            right = torch.from_numpy(halves & 1).to(self.device)[:, None, None] == 1
-            cells = self._halve(cells.of(parents), level, z[parents], n[parents], right)
-            numbers = halves
+    def _descend(self, root: int, leaf: Any, theta: Any) -> tuple[Tensor, Tensor]:
+        """W and I at sorted times of one root cell."""
+        ways = Ways.to(leaf, theta)
+        cells = _Cells(*(v[None] for v in self._root(root)))
+        row = np.zeros(len(leaf), dtype=np.int64)  # of the cell that each time is in
+        for level in np.flatnonzero(ways.needed.any(1)):
+            going = np.flatnonzero(ways.needed[level])
+            side = 2 * ways.point[level, going] + ways.goes_right[level, going]
+            parts, first, part = np.unique(side, return_index=True, return_inverse=True)
+            points, split = np.unique(parts >> 1, return_inverse=True)
+            one = going[first]
+            right = self._column(ways.goes_right[level, one])
+            shape = self._shape(ways.left[level, one], ways.right[level, one])
+            x, y = self._normals(root, self._column(points), self.members)
+            at = torch.from_numpy(split.reshape(-1)).to(self.device)
+            parents = cells.of(torch.from_numpy(row[one]).to(self.device))
+            made = self._split(parents, shape, x[at], y[at], right)
+            resting = np.flatnonzero(~ways.needed[level])
+            kept, place = np.unique(row[resting], return_inverse=True)
+            row[resting], row[going] = place.reshape(-1), len(kept) + part.reshape(-1)
+            cells = _joined(cells.of(torch.from_numpy(kept).to(self.device)), made)
+        return self._inside(cells.of(torch.from_numpy(row).to(self.device)), self._column(theta))
 
-    def _rows(self, cells: _Cells, rows: Any) -> tuple[Tensor, Tensor]:
-        chosen = torch.from_numpy(rows).to(self.device)
-        return cells.start[chosen], cells.integral[chosen]
+    def _column(self, values: Any) -> Tensor:
+        return torch.from_numpy(values).to(self.device)[..., None, None]
 
-    def _put(self, W: Tensor, I: Tensor, rows: Any, w: Tensor, i: Tensor) -> None:
-        at = torch.from_numpy(rows).to(self.device)
-        W[at], I[at] = w, i
+    def _shape(self, left: Any, right: Any) -> list[Tensor]:
+        return list(self._column(shapes(left, right)).unbind(-3))
 
     def _single(self, times: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
         """W and I, `[m, C]`, of the members at `rows [m]`, each at its own time `[m]`: the normals of
-        all levels in one call."""
-        roots, leaves, thetas = self._cell_of(times)
-        cells_of, which = np.unique(roots, return_inverse=True)
+        all splits in one call."""
+        places = self.places(times)
+        cells_of, which = np.unique(places.root, return_inverse=True)
         tables = [torch.stack(part) for part in zip(*(self._root(int(k)) for k in cells_of), strict=True)]
         chosen = torch.from_numpy(which.reshape(-1)).to(self.device)
         cells = _Cells(*(table[chosen, rows] for table in tables))
-        leaf = torch.from_numpy(leaves).to(self.device)[:, None]
-        level = torch.arange(DEPTH, device=self.device)[:, None, None]
-        root = torch.from_numpy(roots).to(self.device)[:, None]
-        z, n = self._normals(root, level + 1, leaf >> (DEPTH - level), self.members[rows])
-        right = ((leaf >> (DEPTH - 1 - level)) & 1) == 1
+        ways = Ways.to(places.leaf, places.theta)
+        count = ways.needed.sum(0)
+        most = int(count.max(initial=0))
+        # the splits of each way, first to last; a way with fewer goes on nowhere at its end
+        order = np.argsort(~ways.needed, axis=0, kind="stable")[:most]
+        point, left, right, goes_right = (
+            np.take_along_axis(v, order, 0) for v in (ways.point, ways.left, ways.right, ways.goes_right)
+        )
+        here = np.arange(most)[:, None] < count
+        root = torch.from_numpy(places.root).to(self.device)[:, None]
+        x, y = self._normals(root, torch.from_numpy(point).to(self.device)[:, :, None], self.members[rows])
+        shape = np.where(here[..., None], shapes(np.where(here, left, 1), np.where(here, right, 1)), 0.0)
         if self.device.type == "cpu":
-            cells = _halve_all(cells, z.numpy(), n.numpy(), right.numpy())
+            cells = _split_all(cells, shape, x.numpy(), y.numpy(), here, goes_right)
         else:
-            for k in range(DEPTH):
-                cells = self._halve(cells, k, z[k], n[k], right[k])
-        return self._inside(cells, torch.from_numpy(thetas).to(self.device)[:, None])
+            for k in range(most):
+                given = [torch.from_numpy(v).to(self.device)[:, None] for v in shape[k].T]
+                sides = (torch.from_numpy(v[k]).to(self.device)[:, None] for v in (here, goes_right))
+                cells = self._split_some(cells, given, x[k], y[k], *sides)
+        return self._inside(cells, torch.from_numpy(places.theta).to(self.device)[:, None])
+
+    def _split_some(
+        self, cells: _Cells, shape: Sequence[Tensor], x: Tensor, y: Tensor, here: Tensor, right: Tensor
+    ) -> _Cells:
+        """`_split` of the cells that are `here`."""
+        made = self._split(cells, shape, x, y, right)
+        pairs = zip(made.values, cells.values, strict=True)
+        return _Cells(*(torch.where(here, new, old) for new, old in pairs))
 
 
-def _halve_all(cells: _Cells, z: Any, n: Any, right: Any) -> _Cells:
-    """All halvings of `BrownianPath._halve` in turn, operation for operation, in NumPy, whose calls cost
-    less than torch's, and there are hundreds of them on a few numbers."""
-    W, H, start, integral = (v.numpy() for v in (cells.W, cells.H, cells.start, cells.integral))
-    lengths = np.array([2.0 ** (ROOT - k) for k in range(DEPTH)])[:, None, None]
-    Z = np.sqrt(lengths / 16) * z
-    N = np.sqrt(lengths / 12) / 2 * n
-    sign, side = np.where(right, -1.0, 1.0), right.astype(np.float64)
-    for k in range(DEPTH):
-        bend = 1.5 * H + Z[k]
-        rest = 0.25 * H - 0.5 * Z[k]
-        half_W = 0.5 * W
-        left_W, left_H = half_W + bend, rest + N[k]
-        integral = integral + side[k] * (2.0 ** (ROOT - k - 1) * (start + left_H + 0.5 * left_W))
-        start = start + side[k] * left_W
-        W, H = half_W + sign[k] * bend, rest + sign[k] * N[k]
+def _joined(first: _Cells, second: _Cells) -> _Cells:
+    return _Cells(*(torch.cat(pair) for pair in zip(first.values, second.values, strict=True)))
+
+
+def _split_all(cells: _Cells, shape: Any, x: Any, y: Any, here: Any, right: Any) -> _Cells:
+    """All splits of `BrownianPath._split` in turn, operation for operation, in NumPy, whose calls cost less
+    than torch's, and there are hundreds of them on a few numbers."""
+    W, H, start, integral = (v.numpy() for v in cells.values)
+    for k in range(len(x)):
+        u, w, six_uw, two_m, g, n, u2, w2, length = shape[k].T[:, :, None]
+        Z, N = g * x[k], n * y[k]
+        bend = H - Z
+        left_W = u * W + six_uw * H + two_m * Z
+        left_H = u2 * bend + w * N
+        area = length * (start + left_H + 0.5 * left_W)
+        on, go = here[k][:, None], (here[k] & right[k])[:, None]
+        integral = np.where(go, integral + area, integral)
+        W_new = np.where(go, W - left_W, np.where(on, left_W, W))
+        H = np.where(go, w2 * bend - u * N, np.where(on, left_H, H))
+        start = np.where(go, start + left_W, start)
+        W = W_new
     return _Cells(*(torch.from_numpy(v) for v in (W, H, start, integral)))
-
-
-def _exponent(span: float) -> int:
-    """The even exponent of the unit of time for a span: 0 unless it is very short or very long."""
-    if 2.0**-8 <= span <= 2.0**20 or span == 0:
-        return 0
-    return 2 * (math.frexp(span)[1] // 2)
 
 
 def leaf_of(t0: float, t1: float) -> float:
     """The length of a leaf of the paths of a run from t0 to t1, in its own unit of time."""
-    return 2.0 ** (_exponent(abs(float(t1) - float(t0))) - LEAF)
+    return Unit.of(abs(float(t1) - float(t0))).length / LEAVES

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ndl.compiler.kernels.cells import LEAF, Cells
+from ndl.compiler.kernels.cells import LEAVES, Cells
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -31,7 +31,7 @@ class NoisyStepper(Stepper):
         self.method, self.name, self.error_order = method, method.name, method.error_order
         self.inside, self.notes = inside, method.components
         self.memory = method.memory
-        self.cells = Cells(field.code, method.components)
+        self.cells = Cells(field.code, method.components, method.areas)
         self.free = FreePath(self.cells)
         self.path: Path = GridPath(self.cells) if grid else self.free
         self._aim: Value | None = None
@@ -46,7 +46,7 @@ class NoisyStepper(Stepper):
 
     def carried(self, names: Sequence[str]) -> tuple[str, ...]:
         m = self.notes
-        path = (f"{name}.{c}" for name in ("W", "area") for c in range(m))
+        path = [f"{name}.{c}" for name in ("W", "area") for c in range(m)][: self.cells.numbers]
         return (*self.method.names(names), *path, *(f"W0.{c}" for c in range(m)), *self.path.names)
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
@@ -60,26 +60,26 @@ class NoisyStepper(Stepper):
         self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
     ) -> list[Value]:
         """The path goes on; it is asked anew where an event has cut the step short."""
-        m, (old, new) = self.notes, (v[self.memory :] for v in (made.left, made.taken))
+        at, (old, new) = self.cells.numbers, (v[self.memory :] for v in (made.left, made.taken))
+        end = at + self.notes
 
         def again() -> list[Value]:
-            place, now = self.path.ahead(old[3 * m :], t)
+            place, now = self.path.ahead(old[end:], t)
             return [*now, *place]
 
-        ahead = [*new[: 2 * m], *new[3 * m :]]
-        found = self.code.when(cut, again, ahead)
-        return [*self.start(t, x), *found[: 2 * m], *new[2 * m : 3 * m], *found[2 * m :]]
+        found = self.code.when(cut, again, [*new[:at], *new[end:]])
+        return [*self.start(t, x), *found[:at], *new[at:end], *found[at:]]
 
     def leaf(self) -> Value:
-        return self.code.op("div", 2.0**-LEAF, self.cells.unit)
+        return self.code.op("div", 1 / LEAVES, self.cells.unit)
 
     def aim(self, end: Value) -> None:
         self._aim = end
 
     def noted(self, carry: Sequence[Value]) -> list[Value]:
         """W - W(t0)."""
-        m, now = self.notes, carry[self.memory :]
-        return self.cells.relative(now[2 * m : 3 * m], now)
+        at, now = self.cells.numbers, carry[self.memory :]
+        return self.cells.relative(now[at : at + self.notes], now)
 
     # ------------------------------------------------------------ checkpoints
 
@@ -98,8 +98,8 @@ class NoisyStepper(Stepper):
     # ------------------------------------------------------------ the step
 
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
-        m, states, path = self.notes, carry[: self.memory], carry[self.memory :]
-        now, first, place = path[: 2 * m], path[2 * m : 3 * m], path[3 * m :]
+        states, path, at = carry[: self.memory], carry[self.memory :], self.cells.numbers
+        now, first, place = path[:at], path[at : at + self.notes], path[at + self.notes :]
         end = self.code.op("add", t, h) if self._aim is None else self._aim
         place, after = self.path.ahead(place, end)
         noise = self.cells.increments(h, now, after)

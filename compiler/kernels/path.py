@@ -1,15 +1,17 @@
 """The Brownian path at the times of a kernel's steps, made where it is used.
 
-`GridPath` serves fixed steps. All trajectories take the same ones, so that which cells of the dyadic tree a
-time needs is known beforehand: tables say, for each time, the root cell, the leaf in it, how deep to go,
-from which level the way differs from that to the time before, and down to which level it is that to the next
-one. The cells that the next time starts from stand in the buffer `cells`, four numbers a level and channel;
-those below, most of them, in registers. A time costs two normals for each new level. Tables, one row for
-each time: `path_root`, `path_high` and `path_low` (the leaf's number), `path_from`, `path_keep`,
-`path_depth`, `path_theta` (place in the leaf).
+`GridPath` serves fixed steps. All trajectories take the same ones, so that which splits a time needs is known
+beforehand: a program in tables, which goes from each time to the next. Of a split it has `path_unit` and
+`path_leaf` (the point), `path_shape` (a row of `path_shapes`), and `path_turn`: 1 if it goes on in the right
+part, plus twice the slot in which the other part is kept for a later time (0: none does). Of time k it has
+`path_first` (its splits are those up to that of time k + 1), `path_from` (where they start: in the part kept
+in a slot, in the cell of the time before, NOW, or in a new root cell, NEW), `path_root` and `path_theta`. The
+cell of the time before is carried; the parts kept stand in the buffer `cells`, root cells in slot 0. So a
+step along the lattice costs little more than one split. To start from any time, `path_way` has the splits
+from the root cell to each time, `path_longest` of them: a split's row and the bit for right, or -1.
 
-`FreePath` gives the path at any time, from its root cell down, in registers alone: as many halvings as the
-time has binary digits, 34 at the most. It serves adaptive steps, and times inside steps.
+`FreePath` gives the path at any time, from its root cell down, in registers alone. It serves adaptive steps,
+and times inside steps. Tables: `path_spacing` and `path_share` (1/spacing), of the levels inside a unit.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from ndl.compiler.kernels.cells import DEPTH, ROOT, Cell, Cells, Number
+from ndl.compiler.kernels.cells import HALVINGS, LEAVES, SHAPE, Cell, Cells
 from ndl.compiler.kernels.ir import Value
+
+NOW, NEW = -1, -2
 
 Place = list[Value]
 """What a trajectory carries of where it stands on the path."""
 
 
 class Path(ABC):
-    """A path of `channels` motions. Its values are W of each channel, then their integrals, relative to the
-    left end of the first root cell."""
+    """A path of `channels` motions. Its values are W of each channel, then, with areas, their integrals,
+    relative to the left end of the first root cell."""
 
     def __init__(self, cells: Cells) -> None:
         self.cells, self.code, self.channels = cells, cells.code, cells.channels
@@ -50,107 +54,117 @@ class Path(ABC):
 
 
 class GridPath(Path):
-    """The path at times that are known beforehand; a place is the number of its time."""
+    """The path at times that are known beforehand; a place is the number of its time, and its cells."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("at",)
+        return ("at", *_names("at", self.cells))
 
     def __init__(self, cells: Cells) -> None:
         super().__init__(cells)
         code = self.code
-        code.buffer("path_theta", "table", "in")
-        for name in ("path_root", "path_high", "path_low", "path_from", "path_keep", "path_depth"):
-            code.buffer(name, "table", "in", "i32")
+        for name in ("path_theta", "path_shapes"):
+            code.buffer(name, "table", "in")
+        for name in ("root", "first", "from", "unit", "leaf", "shape", "turn"):
+            code.buffer(f"path_{name}", "table", "in", "i32")
         code.buffer("cells", "member", "inout")
 
     def start(self, t: Value) -> tuple[Place, list[Value]]:
-        return self.resumed(self.cells.whole(0), t)
+        zero = self.cells.whole(0)
+        root = self.code.load("path_root", zero)
+        cells = [self.cells.following(root, self.cells.none(), c) for c in range(self.channels)]
+        self._keep(zero, cells)
+        return self._down(zero, root, cells)
 
     def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
-        k = self.code.op("add", place[0], self.cells.whole(1))
-        return [k], self.at(k)
-
-    def at(self, k: Value) -> list[Value]:
-        """The path at time number k; the times are asked in order."""
+        """The times are asked in order."""
         code, whole = self.code, self.cells.whole
+        k = code.op("add", place[0], whole(1))
         root, known = code.load("path_root", k), code.load("path_from", k)
-        new = code.op("lt", known, whole(0))
-        code.when(new, lambda: self._root(root))
-        return self._down(k, code.op("select", new, whole(0), known))
+        code.when(code.op("eq", known, whole(NEW)), lambda: self._next(root))
+        slot = code.op("select", code.op("lt", known, whole(0)), whole(0), known)
+        held = code.op("eq", known, whole(NOW))
+        start = code.when(code.op("not", held), lambda: _flat(self._kept(slot)), place[1:])
+        return self._down(k, root, self.cells.of(start))
 
     def resumed(self, k: Value, t: Value) -> tuple[Place, list[Value]]:
         """Down from the root cell, which follows from the first one."""
         code, whole = self.code, self.cells.whole
+        code.buffer("path_way", "table", "in", "i32")
+        code.buffer("path_longest", "table", "in", "i32")
         first, root = code.load("path_root", whole(0)), code.load("path_root", k)
         before = self.cells.none()
         cells = [self.cells.following(first, before, c) for c in range(self.channels)]
+        found = code.loop(
+            [first, *_flat(cells)], lambda c: code.op("lt", c[0], root), lambda c: self._following(c)
+        )
+        self._keep(whole(0), self.cells.of(found[1:]))
+        longest = code.load("path_longest", whole(0))
+        start = code.op("mul", k, longest)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            r = code.op("add", carried[0], whole(1))
-            old = _cells(carried[1:])
-            return [r, *_flat([self.cells.following(r, cell, c) for c, cell in enumerate(old)])]
+            found = code.load("path_way", code.op("add", start, carried[0]))
+            row = code.op("shr", found, whole(1))
+            right = code.op("bit_and", found, whole(1))
+            there = code.op("ge", found, whole(0))
+            new = code.when(there, lambda: self._split(root, row, right, carried[1:]), carried[1:])
+            return [code.op("add", carried[0], whole(1)), *new]
 
-        found = code.loop([first, *_flat(cells)], lambda c: code.op("lt", c[0], root), turn)
-        self._keep(whole(0), _cells(found[1:]))
-        return [k], self._down(k, whole(0))
+        last = code.loop([whole(0), *found[1:]], lambda c: code.op("lt", c[0], longest), turn)[1:]
+        return [k, *last], self.cells.values(self.cells.of(last), code.load("path_theta", k))
 
-    def _down(self, k: Value, first: Value) -> list[Value]:
-        """The path at time number k, from the kept cells of level `first` down."""
+    def _down(self, k: Value, root: Value, cells: Sequence[Cell]) -> tuple[Place, list[Value]]:
+        """The path at time number k, by its own splits of given cells."""
         code, whole = self.code, self.cells.whole
-        root, depth = code.load("path_root", k), code.load("path_depth", k)
-        leaf = code.load("path_high", k), code.load("path_low", k)
-        wanted = code.load("path_keep", k)
+        end = code.load("path_first", code.op("add", k, whole(1)))
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            level, parent = carried[0], code.op("sub", carried[0], whole(1))
-            number = self._shifted(leaf, code.op("sub", whole(DEPTH), parent))
-            _, bit = self._shifted(leaf, code.op("sub", whole(DEPTH), level))
-            right = code.op("to_bool", code.op("bit_and", bit, whole(1)))
-            halves = self.cells.half(root, level, number, right, _cells(carried[1:]))
-            code.when(code.op("le", level, wanted), lambda: self._keep(level, halves))
-            return [code.op("add", level, whole(1)), *_flat(halves)]
+            row = carried[0]
+            right = code.op("bit_and", code.load("path_turn", row), whole(1))
+            return [code.op("add", row, whole(1)), *self._split(root, row, right, carried[1:])]
 
-        start = [code.op("add", first, whole(1)), *_flat(self._kept(first))]
-        last = code.loop(start, lambda c: code.op("le", c[0], depth), turn)[1:]
-        theta = code.load("path_theta", k)
-        found = [self.cells.inside(cell, theta) for cell in _cells(last)]
-        return [w for w, _ in found] + [i for _, i in found]
+        start = [code.load("path_first", k), *_flat(cells)]
+        last = code.loop(start, lambda c: code.op("lt", c[0], end), turn)[1:]
+        return [k, *last], self.cells.values(self.cells.of(last), code.load("path_theta", k))
 
-    def _root(self, root: Value) -> list[Value]:
+    def _split(self, root: Value, row: Value, right: Value, values: Sequence[Value]) -> list[Value]:
+        """The split of a row of the program; the other part is kept if the program goes the same way."""
+        code, whole = self.code, self.cells.whole
+        point = code.load("path_unit", row), code.load("path_leaf", row)
+        first = code.op("mul", code.load("path_shape", row), whole(SHAPE))
+        shape = [code.load("path_shapes", code.op("add", first, whole(j))) for j in range(SHAPE)]
+        bit = code.op("to_bool", right)
+        found, others = self.cells.split(root, point, shape, bit, self.cells.of(values))
+        turn = code.load("path_turn", row)
+        slot = code.op("shr", turn, whole(1))
+        same = code.op("eq", code.op("bit_and", turn, whole(1)), right)
+        code.when(code.op("and", same, code.op("gt", slot, whole(0))), lambda: self._keep(slot, others))
+        return _flat(found)
+
+    def _following(self, carried: Sequence[Value]) -> list[Value]:
+        """The number of the next root cell, and it."""
+        r = self.code.op("add", carried[0], self.cells.whole(1))
+        old = self.cells.of(carried[1:])
+        return [r, *_flat([self.cells.following(r, cell, c) for c, cell in enumerate(old)])]
+
+    def _next(self, root: Value) -> list[Value]:
         zero = self.cells.whole(0)
         before = self._kept(zero)
         self._keep(zero, [self.cells.following(root, cell, c) for c, cell in enumerate(before)])
         return []
 
-    def _row(self, level: Value, c: int, j: int) -> Value:
+    def _row(self, slot: Value, i: int) -> Value:
         code, whole = self.code, self.cells.whole
-        return code.op("add", code.op("mul", level, whole(4 * self.channels)), whole(4 * c + j))
+        return code.op("add", code.op("mul", slot, whole(self.cells.width * self.channels)), whole(i))
 
-    def _kept(self, level: Value) -> list[Cell]:
-        rows = [[self._row(level, c, j) for j in range(4)] for c in range(self.channels)]
-        return [Cell(*(self.code.load("cells", r) for r in row)) for row in rows]
+    def _kept(self, slot: Value) -> list[Cell]:
+        many = self.cells.width * self.channels
+        return self.cells.of([self.code.load("cells", self._row(slot, i)) for i in range(many)])
 
-    def _keep(self, level: Value, cells: Sequence[Cell]) -> list[Value]:
-        for c, cell in enumerate(cells):
-            for j, v in enumerate(cell.values):
-                self.code.store("cells", self._row(level, c, j), v)
+    def _keep(self, slot: Value, cells: Sequence[Cell]) -> list[Value]:
+        for i, v in enumerate(_flat(cells)):
+            self.code.store("cells", self._row(slot, i), v)
         return []
-
-    def _shifted(self, leaf: Number, by: Value) -> Number:
-        """A leaf's 34 bits shifted right by 0 to 34, as high and low words."""
-        code, whole, (high, low) = self.code, self.cells.whole, leaf
-        far = code.op("ge", by, whole(32))
-        less = code.op("bit_and", by, whole(31))
-        none = code.op("eq", less, whole(0))
-        back = code.op("bit_and", code.op("sub", whole(32), less), whole(31))
-        moved = code.op("select", none, whole(0), code.op("shl", high, back))
-        near_low = code.op("bit_or", code.op("shr", low, less), moved)
-        shifted_high = code.op("shr", high, less)
-        return (
-            code.op("select", far, whole(0), shifted_high),
-            code.op("select", far, shifted_high, near_low),
-        )
 
 
 class FreePath(Path):
@@ -158,20 +172,20 @@ class FreePath(Path):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return ("root", *(f"root.{v}.{c}" for c in range(self.channels) for v in ("W", "H", "start", "area")))
+        return ("root", *_names("root", self.cells))
 
     def start(self, t: Value) -> tuple[Place, list[Value]]:
-        root, share = self._cell_of(t)
+        root, *where = self._place(t)
         place = self._first(root)
-        return place, self._down(root, share, _cells(place[1:]))
+        return place, self._down(root, where, place[1:])
 
     def resumed(self, k: Value, t: Value) -> tuple[Place, list[Value]]:
-        return self.ahead(self._first(self._cell_of(self.cells.t0)[0]), t)
+        return self.ahead(self._first(self._place(self.cells.t0)[0]), t)
 
     def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
-        root, share = self._cell_of(t)
+        root, *where = self._place(t)
         place = self._forward(place, root)
-        return place, self._down(root, share, _cells(place[1:]))
+        return place, self._down(root, where, place[1:])
 
     def between(self, t: Value) -> list[Value]:
         """The path at t, from the run's start."""
@@ -188,53 +202,110 @@ class FreePath(Path):
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             k = code.op("add", carried[0], self.cells.whole(1))
-            cells = _cells(carried[1:])
+            cells = self.cells.of(carried[1:])
             return [k, *_flat([self.cells.following(k, cell, c) for c, cell in enumerate(cells)])]
 
         return list(code.loop(place, lambda c: code.op("lt", c[0], root), turn))
 
-    def _down(self, root: Value, share: Value, cells: Sequence[Cell]) -> list[Value]:
-        """The path at a share of root cells, through the halves that hold it, down to one that starts there
-        or to leaves."""
+    def _down(self, root: Value, where: Sequence[Value], cells: Sequence[Value]) -> list[Value]:
+        """The path at a leaf of a unit (and theta in it), through the cells that hold it: first of whole
+        units, then inside the unit."""
         code, whole = self.code, self.cells.whole
+        unit, leaf, theta = where
+        for name in ("path_spacing", "path_share"):
+            code.buffer(name, "table", "in")
+        code.buffer("path_levels", "table", "in", "i32")
+        inside = code.op("or", code.op("gt", leaf, 0.0), code.op("gt", theta, 0.0))
 
-        def more(carried: tuple[Value, ...]) -> Value:
-            level, share = carried[:2]
-            return code.op("and", code.op("gt", share, 0.0), code.op("le", level, whole(DEPTH)))
+        def coarse(carried: tuple[Value, ...]) -> Value:
+            low, half = carried[:2]
+            there = code.op("or", code.op("gt", unit, low), inside)
+            return code.op("and", there, code.op("ge", half, 1.0))
+
+        def halve(carried: tuple[Value, ...]) -> list[Value]:
+            low, half = carried[:2]
+            middle = code.op("add", low, half)
+            right = code.op("ge", unit, middle)
+            side = code.op("mul", half, float(LEAVES))
+            point = code.op("to_i32", middle), whole(0)
+            shape = self.cells.shape(side, side)
+            found, _ = self.cells.split(root, point, shape, right, self.cells.of(carried[2:]))
+            return [code.op("select", right, middle, low), code.op("mul", half, 0.5), *_flat(found)]
+
+        half = code.const(2.0 ** (HALVINGS - 1))
+        _, _, *cells = code.loop([code.const(0.0), half, *cells], coarse, halve)
+        levels, number = code.load("path_levels", 0), code.op("to_i32", unit)
+
+        def fine(carried: tuple[Value, ...]) -> Value:
+            level, low = carried[:2]
+            there = code.op("or", code.op("gt", leaf, low), code.op("gt", theta, 0.0))
+            return code.op("and", there, code.op("lt", level, levels))
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            level, share, high, low = carried[:4]
-            twice = code.op("mul", share, 2.0)
-            right = code.op("ge", twice, 1.0)
-            halves = self.cells.half(root, level, (high, low), right, _cells(carried[4:]))
-            bit = code.op("from_bool", right)
-            return [
-                code.op("add", level, whole(1)),
-                code.op("select", right, code.op("sub", twice, 1.0), twice),
-                code.op("bit_or", code.op("shl", high, whole(1)), code.op("shr", low, whole(31))),
-                code.op("bit_or", code.op("shl", low, whole(1)), bit),
-                *_flat(halves),
-            ]
+            level, low, high, *cells = carried
+            space = code.load("path_spacing", level)
+            below = self._below(leaf, space, code.load("path_share", level))
+            above = code.op("add", below, space)
+            right = code.op("gt", below, low)
+            middle = code.op("select", right, below, above)
 
-        _, share, _, _, *last = code.loop([whole(1), share, whole(0), whole(0), *_flat(cells)], more, turn)
-        found = [self.cells.inside(cell, share) for cell in _cells(last)]
-        return [w for w, _ in found] + [i for _, i in found]
+            def split() -> list[Value]:
+                shape = self.cells.shape(code.op("sub", middle, low), code.op("sub", high, middle))
+                point = number, code.op("to_i32", middle)
+                return _flat(self.cells.split(root, point, shape, right, self.cells.of(cells))[0])
 
-    def _cell_of(self, t: Value) -> tuple[Value, Value]:
-        """The number of the root cell that holds a time, and the share of it that is before:
-        `BrownianPath._cell_of`. Every operation is exact but that which makes a time of negative units."""
+            new = code.when(code.op("or", right, code.op("lt", above, high)), split, cells)
+            low = code.op("select", right, below, low)
+            high = code.op("select", code.op("lt", above, high), above, high)
+            return [code.op("add", level, whole(1)), low, high, *new]
+
+        start = [whole(0), code.const(0.0), code.const(float(LEAVES)), *cells]
+        _, _, _, *cells = code.loop(start, fine, turn)
+        return self.cells.values(self.cells.of(cells), theta)
+
+    def _below(self, leaf: Value, space: Value, share: Value) -> Value:
+        """The last multiple of `space` up to a leaf, exactly: the product may be one off."""
         code = self.code
-        cells = code.op("mul", code.op("mul", t, self.cells.unit), 2.0**-ROOT)
-        root = code.op("floor", cells)
-        share = code.op("sub", cells, root)
-        over = code.op("ge", share, 1.0)
-        root = code.op("select", over, code.op("add", root, 1.0), root)
-        return code.op("to_i32", root), code.op("select", over, 0.0, share)
+        found = code.op("floor", code.op("mul", leaf, share))
+        rest = code.op("fma", code.op("neg", found), space, leaf)
+        more = code.op("select", code.op("ge", rest, space), 1.0, 0.0)
+        more = code.op("select", code.op("lt", rest, 0.0), -1.0, more)
+        return code.op("mul", code.op("add", found, more), space)
+
+    def _place(self, t: Value) -> tuple[Value, Value, Value, Value]:
+        """Root cell, unit in it, leaf in that and place in the leaf: `ndl.runtime.lattice.Places`. In single
+        precision the product with LEAVES is taken in two parts, so that binary fractions come out exactly."""
+        code = self.code
+        units = code.op("mul", t, self.cells.unit)
+        root = code.op("floor", code.op("mul", units, 2.0**-HALVINGS))
+        inside = code.op("sub", units, code.op("mul", root, 2.0**HALVINGS))
+        unit = code.op("floor", inside)
+        share = code.op("sub", inside, unit)
+        leaves = code.op("mul", share, float(LEAVES))
+        near = code.op("round", leaves)
+        if code.precision == "f64":
+            off = code.op("sub", leaves, near)
+        else:
+            off = code.op("fma", share, float(LEAVES), code.op("neg", near))
+        start = code.op("abs", code.op("mul", self.cells.t0, self.cells.unit))
+        slack = code.op("mul", code.op("add", code.op("abs", units), start), self.cells.slack)
+        meant = code.op("le", code.op("abs", off), slack)
+        under = code.op("and", code.op("lt", off, 0.0), code.op("not", meant))
+        leaf = code.op("sub", near, code.op("select", under, 1.0, 0.0))
+        theta = code.op("select", meant, 0.0, code.op("select", under, code.op("add", off, 1.0), off))
+        full = code.op("ge", leaf, float(LEAVES))
+        leaf = code.op("select", full, 0.0, leaf)
+        unit = code.op("add", unit, code.op("select", full, 1.0, 0.0))
+        over = code.op("ge", unit, 2.0**HALVINGS)
+        unit = code.op("select", over, 0.0, unit)
+        root = code.op("add", root, code.op("select", over, 1.0, 0.0))
+        return code.op("to_i32", root), unit, leaf, theta
 
 
 def _flat(cells: Sequence[Cell]) -> list[Value]:
     return [v for cell in cells for v in cell.values]
 
 
-def _cells(values: Sequence[Value]) -> list[Cell]:
-    return [Cell(*values[4 * c : 4 * c + 4]) for c in range(len(values) // 4)]
+def _names(stem: str, cells: Cells) -> list[str]:
+    parts = ("W", "H", "start", "area")[: cells.width]
+    return [f"{stem}.{v}.{c}" for c in range(cells.channels) for v in parts]

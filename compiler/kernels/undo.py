@@ -38,7 +38,7 @@ class _Undoing(Backward):
     def row(self, k: Value, t: Value, h: Value, more: list[Value]) -> tuple[list[Value], list[Value]]:
         code, s, m = self.code, self.stepper, self.stepper.notes
         n, end = self.n, self.n + self.memory
-        x1, carry, now, place = more[:n], more[n:end], more[end : end + 2 * m], more[end + 2 * m :]
+        x1, carry, now, place = more[:n], more[n:end], more[end : end + m], more[end + m :]
         place, before = s.path.ahead(place, t)
         noise = s.cells.increments(h, before, now)[:m]
         back = [*(code.op("neg", v) for v in noise), *[code.const(0.0)] * m]

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from ndl.runtime.brownian import DEPTH, ROOT, BrownianPath
+from ndl.runtime.brownian import BrownianPath
 from ndl.runtime.diffusion import check_method
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.kernels.request import Request
+from ndl.runtime.kernels.path_program import program
+from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
 from ndl.runtime.methods import StepSolver
-from ndl.runtime.problem import Floats, Ints
+from ndl.runtime.problem import Floats
 from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
 from ndl.runtime.sde_reversible import refuse_irreversible
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.finish import SavedInterpolant
 from ndl.runtime.stepping.noise import NoiseStepper
 from torch import Tensor
-
-LEVELS = DEPTH + 1
 
 
 class NoisyRun(KernelRun):
@@ -78,12 +78,12 @@ class NoisyRun(KernelRun):
     def _at_starts(self, tape: Tensor) -> Tensor:
         """The state, and W - W(t0) from the path at the starts."""
         now = tape[..., -self.components :]
-        scale = 2.0 ** (self.path.exponent // 2)
+        scale = self.path.unit.root
         return torch.cat([tape[..., : self.p.size], scale * (now - now[:, :1])], -1)
 
     def _refuse_roots(self, ends: Floats) -> None:
         """Fixed steps go from root cell to root cell of the path, and back in one alone."""
-        roots = np.diff(self.path._cell_of(ends)[0])
+        roots = np.diff(self.path.places(ends).root)
         if (roots > 1).any():
             raise NoKernel("its steps are longer than a root cell of the path")
         if self.p.gradient in ("reversible", "adjoint") and roots.any():
@@ -105,11 +105,14 @@ class NoisyRun(KernelRun):
         tables = cell_tables(self.path, self.like)
         if not self.known:
             return tables
-        cells = self.like.new_zeros(LEVELS * 4 * self.components, self.p.count)
         times = self._ends()
         if backward and self.request.undone:
             times = times[::-1]
-        return {**tables, **grid_tables(self.path, times, self.like), "cells": cells}
+        found = program(self.path.places(times), ways=bool(self.request.trail))
+        cells = self.like.new_empty(found.slots * 4 * self.components, self.p.count)
+        whole = {f"path_{name}": _whole(v, self.like) for name, v in found.whole.items()}
+        real = {f"path_{name}": _real(v, self.like) for name, v in found.real.items()}
+        return {**tables, **whole, **real, "cells": cells}
 
 
 def refuse(problem: Any) -> None:
@@ -123,39 +126,17 @@ def refuse(problem: Any) -> None:
 
 
 def cell_tables(path: BrownianPath, like: Tensor) -> dict[str, Tensor]:
-    """The tables of `ndl.compiler.kernels.cells`."""
-    lengths = np.ldexp(1.0, ROOT - np.arange(LEVELS))
-    scale = 2.0 ** (path.exponent // 2)
+    """The tables of `ndl.compiler.kernels.cells` and of `FreePath`."""
+    unit, inside = path.unit, SPACING[HALVINGS:]
     keys = torch.cat([torch.stack(path.key, 1).reshape(-1), path.place]).numpy()
+    # single precision cannot tell a time that misses a point from one that is beside it
+    slack = NEAR * LEAVES if like.dtype == torch.float64 else 0.0
     return {
-        "path_z": _real(np.sqrt(lengths / 16), like),
-        "path_n": _real(np.sqrt(lengths / 12) / 2, like),
-        "path_half": _real(lengths / 2, like),
-        "path_scale": _real([scale, scale * 2.0**path.exponent, 2.0**-path.exponent, path.t0], like),
+        "path_scale": _real([unit.root, unit.root * unit.length, unit.count, path.t0, slack], like),
         "path_keys": _whole(keys, like),
-    }
-
-
-def grid_tables(path: BrownianPath, times: Floats, like: Tensor) -> dict[str, Tensor]:
-    """The tables of `ndl.compiler.kernels.path.GridPath` for times in the order of asking, from root cell to
-    root cell rising."""
-    root, leaf, theta = path._cell_of(times)
-    assert (np.isin(np.diff(root), (0, 1))).all()
-    low = _zeros_below(leaf)
-    depth = np.where(theta > 0, DEPTH, DEPTH - np.minimum(low, DEPTH))
-    shared = np.full(len(times), -1)
-    same = root[1:] == root[:-1]
-    differ = leaf[1:] ^ leaf[:-1]
-    common = DEPTH - np.array([int(d).bit_length() for d in differ], dtype=np.int64)
-    shared[1:] = np.where(same, np.minimum(common, depth[:-1]), -1)
-    return {
-        "path_root": _whole(root, like),
-        "path_high": _whole(leaf >> 32, like),
-        "path_low": _whole(leaf, like),
-        "path_from": _whole(shared, like),
-        "path_keep": _whole(np.append(shared[1:], -1), like),
-        "path_depth": _whole(depth, like),
-        "path_theta": _real(theta, like),
+        "path_spacing": _real(inside, like),
+        "path_share": _real(1 / inside, like),
+        "path_levels": _whole([len(inside)], like),
     }
 
 
@@ -166,9 +147,3 @@ def _real(values: Any, like: Tensor) -> Tensor:
 def _whole(values: Any, like: Tensor) -> Tensor:
     words = np.asarray(values, dtype=np.int64) & 0xFFFFFFFF
     return torch.from_numpy(words.astype(np.uint32).view(np.int32).copy()).to(like.device)
-
-
-def _zeros_below(leaf: Ints) -> Ints:
-    """How many zero bits a leaf's number ends with (all of them for 0)."""
-    lowest = leaf & -leaf
-    return np.array([int(v).bit_length() - 1 if v else DEPTH for v in lowest], dtype=np.int64)
