@@ -559,11 +559,14 @@ class Host:
         """The run over its span, another one for each sample perhaps; of a batch, outside of the formula."""
         ends = self._ends(given)
         if self.sample is None:
-            return run(span=self.span(given, model, where) if ends is None else ends)
+            return run(span=self.span(given, model, where))
         if ends is None:
             whole = self.span(given, model, where)
             return self.sample.outside(lambda: run(span=whole))
-        return self.sample.outside(lambda *both: run(span=both), *ends)
+        from ndl.runtime.single import single_step
+
+        settings = dict(run.keywords)
+        return self.sample.outside(lambda a, b: single_step(*run.args, a, b, **settings), *ends)
 
     def _ends(self, value: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The ends of a span that differs between samples; None for plain numbers."""

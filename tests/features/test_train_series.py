@@ -24,7 +24,7 @@ model Reads:
 train Reads:
     data      = table("d.npz", time=0..1, X="x", label="y")
     {more}
-    method    = rk4(steps=30)
+    method    = tsit5(rtol=1e-8, atol=1e-8)
     backend   = torch
     loss      = {loss}
     optimizer = sgd(lr=0)
