@@ -1,4 +1,4 @@
-"""A single step of each member, from a time and with a size of its own: what an estimate at one time costs."""
+"""A single step of each member, from a time and with a size of its own."""
 
 from __future__ import annotations
 

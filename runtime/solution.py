@@ -256,7 +256,7 @@ class Solution:
         return Values(self.names(), lambda name: self._named(name, values, at)[:, 0], t)
 
     def step_at(self, t: Tensor) -> Tensor:
-        """The number of the accepted step of each member that holds the time `t [B]` (at its end, the next)."""
+        """The number of the accepted step of each member that holds `t [B]`; at its end, the next."""
         p = self.problem
         starts = (p.sign * self.steps.t.detach()).reshape(p.count, -1).double()
         times = (p.sign * t.detach()).reshape(-1, 1).double()

@@ -539,8 +539,11 @@ class Host:
         from ndl.host.failures import explained
 
         precision = str(instance.dtype).removeprefix("torch.") if self.run_precision else "float64"
+        limit: dict[str, Any] = (
+            {"max_steps": int(self.number(found["max_steps"]))} if "max_steps" in found else {}
+        )
         with explained(self, instance, model_v, span):
-            run = partial(
+            run: Any = partial(
                 solve,
                 instance,
                 method=self.method(ev, model_v, found.get("method"), found, span),
@@ -551,7 +554,7 @@ class Host:
                 precision=PRECISIONS[self.word(found.get("precision"), precision)],
                 device=self.word(found.get("device"), "cpu"),
                 backend=self.word(found.get("backend"), "auto"),
-                **({"max_steps": int(self.number(found["max_steps"]))} if "max_steps" in found else {}),
+                **limit,
             )
             return self._started(run, found.get("span"), model_v, span)
 
@@ -566,7 +569,7 @@ class Host:
         from ndl.runtime.single import single_step
 
         settings = dict(run.keywords)
-        return self.sample.outside(lambda a, b: single_step(*run.args, a, b, **settings), *ends)
+        return self.sample.outside(lambda a, b: single_step(run.args[0], a, b, **settings), *ends)
 
     def _ends(self, value: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The ends of a span that differs between samples; None for plain numbers."""

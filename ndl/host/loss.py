@@ -83,10 +83,11 @@ class Loss:
                 module.settle()
 
     def _samples(self) -> int | None:
-        table = self.session.table
+        table: Table | None = self.session.table
         if table is not None and table.samples is not None:
             return table.samples
-        return self.session.whole("samples")
+        found: int | None = self.session.whole("samples")
+        return found
 
     def _needs_solution(self) -> bool:
         """Whether some formula names a state or a derived quantity of the model."""
@@ -198,7 +199,7 @@ class Loss:
         prepare(modules, training, Chance(self.seed, step, sample))
 
     def _batch(self, batch: Batch) -> Table | None:
-        table = self.session.table
+        table: Table | None = self.session.table
         if table is None or batch.index is None or table.samples is None:
             return table
         return table.take(batch.index)
@@ -468,7 +469,7 @@ class Moment:
         numbers: Any,
     ) -> torch.Tensor:
         """The number of a sample; its arguments may be the sample's own."""
-        more = {"seed": seed, "stream": stream, "step": step}
+        more: dict[str, Any] = {"seed": seed, "stream": stream, "step": step}
         if sample is None or not sample.shared():
             number = 0 if sample is None else int(numbers[sample.k])
             return draw(law, shape, *arguments, sample=number, **more)

@@ -146,7 +146,9 @@ class SolutionObject(Object):
         sample = self.sample
         assert sample is not None
         if batched(t):
-            return sample.whole(lambda _, at: (self.solution.each(at).get(name),), t)[0]  # type: ignore[attr-defined]
+            every: Any = sample
+            found: torch.Tensor = every.whole(lambda _, at: (self.solution.each(at).get(name),), t)[0]
+            return found
         return sample.of(self.solution(t)[name])
 
     def _plain(self, values: Any) -> Any:

@@ -1,7 +1,7 @@
 """One sample's view of a batch. Formulas speak of one sample; a batch of them is computed at once.
 
 `torch.vmap` evaluates a formula for all samples. What must see the whole batch (the run of a model, a net
-with dropout or statistics of the batch, a draw) steps out of the formula and comes back with its results. Where a
+with dropout or statistics of the batch, a draw) steps out of the formula and comes back with results. Where a
 formula cannot be shared so (it branches on values, or has derivatives), its samples are taken one by one.
 """
 

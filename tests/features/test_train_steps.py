@@ -67,7 +67,10 @@ def test_estimates_have_gradients(tmp_path: Path) -> None:
         return float(trained(tmp_path, *given, "loss = sum(one.steps.error) + 0*k").result.loss)
 
     moved = trained(
-        tmp_path, *[v.replace("stop_gradient(x)", "data.x") for v in lines], "loss = sum(one.steps.error)", lr=1e-3
+        tmp_path,
+        *[v.replace("stop_gradient(x)", "data.x") for v in lines],
+        "loss = sum(one.steps.error)",
+        lr=1e-3,
     )
     slope = (1.3 - float(moved.model.instance.k.detach())) / 1e-3
     assert slope == pytest.approx((error(1.3 + 1e-5) - error(1.3 - 1e-5)) / 2e-5, rel=1e-5)
