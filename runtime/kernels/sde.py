@@ -11,8 +11,8 @@ import torch
 from ndl.runtime.brownian import BrownianPath
 from ndl.runtime.diffusion import check_method
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
-from ndl.runtime.kernels.request import Request
 from ndl.runtime.kernels.path_program import program
+from ndl.runtime.kernels.request import Request
 from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats
