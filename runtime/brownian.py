@@ -45,7 +45,7 @@ class PathValue:
 
 @dataclass
 class _Cells:
-    """Cells: normals W, H and the path's values at their left ends, relative to the root's."""
+    """Cells: normals W, H and the path's values at their left ends, in the frame of the roots."""
 
     W: Tensor
     H: Tensor
@@ -195,7 +195,7 @@ class BrownianPath:
         return cells.start + W, cells.integral + (theta * cells.start + area) / LEAVES
 
     def _root(self, root: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W and H of a root cell and the path at its left end, relative to the origin's cell: `[M, C]`."""
+        """W and H of a root cell and the path at its left end, from an end of the origin's cell: `[M, C]`."""
         origin = self._origin_cell
         if root not in self._roots:
             if root != origin:
@@ -208,7 +208,9 @@ class BrownianPath:
             length = 2.0**HALVINGS
             W, H = length**0.5 * z, (length / 12) ** 0.5 * n
             if root == origin:
-                start = integral = torch.zeros_like(W)
+                # 0 at the end that is nearer to the time 0, so that values near it have few roundings
+                before = float(root < 0)
+                start, integral = -before * W, -before * length * (H - 0.5 * W)
             elif root > origin:
                 W0, H0, start0, integral0 = self._roots[root - 1]
                 start, integral = start0 + W0, integral0 + length * (start0 + H0 + 0.5 * W0)

@@ -1,6 +1,6 @@
 """The points of time at which Brownian paths are made, and the cells between them.
 
-A root cell is 2^10 units of time; a leaf is 1/LEAVES of a unit. Points of the lattice, whole numbers of
+A root cell is 2^8 units of time; a leaf is 1/LEAVES of a unit. Points of the lattice, whole numbers of
 leaves, come in levels: level i has all multiples of `SPACING[i]`. First units by halves, then those parts of
 a unit that steps are likely to be, decimal and binary, from coarse to fine, at last halves down to the
 leaves. The cell of a time at level i lies between the nearest points of the levels 0..i on either side of
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from ndl.runtime.problem import Floats, Ints
 
-HALVINGS = 10
+HALVINGS = 8
 """A root cell is 2^HALVINGS units long."""
 
 LEAVES = 625 << 14

@@ -13,7 +13,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.math.random import normal_pair, philox
 
-HALVINGS = 10
+HALVINGS = 8
 """A root cell is 2^HALVINGS units long."""
 
 LEAVES = 625 << 14
@@ -83,20 +83,43 @@ class Cells:
 
     # ------------------------------------------------------------ from cell to cell
 
-    def none(self) -> Cell:
-        """What stands before the first root cell."""
-        return Cell(*[self.code.const(0.0)] * self.width)
+    def first(self, root: Value, c: int) -> Cell:
+        """The first root cell of a run. The path is 0 at that end of it that is nearer to the time 0, about
+        which most runs are: values near 0 have few roundings."""
+        code, zero = self.code, self.code.const(0.0)
+        W, H = self._root(root, c)
+        before = code.op("lt", root, self.whole(0))
+        start = code.op("select", before, code.op("neg", W), zero)
+        if not self.areas:
+            return Cell(W, H, start)
+        area = code.op("mul", code.op("fma", W, -0.5, H), -(2.0**HALVINGS))
+        return Cell(W, H, start, code.op("select", before, area, zero))
+
+    def _root(self, root: Value, c: int) -> tuple[Value, Value]:
+        """W and H of a root cell."""
+        zero, length = self.whole(0), 2.0**HALVINGS
+        x, y = self.normals(root, (zero, zero), c)
+        return self.code.op("mul", x, length**0.5), self.code.op("mul", y, (length / 12) ** 0.5)
 
     def following(self, root: Value, before: Cell, c: int) -> Cell:
         """A root cell; its left end is the right end of the one before."""
-        code, zero, length = self.code, self.whole(0), 2.0**HALVINGS
-        x, y = self.normals(root, (zero, zero), c)
-        W, H = code.op("mul", x, length**0.5), code.op("mul", y, (length / 12) ** 0.5)
+        code = self.code
+        W, H = self._root(root, c)
         start = code.op("add", before.start, before.W)
         if before.integral is None:
             return Cell(W, H, start)
         swept = code.op("fma", before.W, 0.5, code.op("add", before.start, before.H))
-        return Cell(W, H, start, code.op("fma", swept, length, before.integral))
+        return Cell(W, H, start, code.op("fma", swept, 2.0**HALVINGS, before.integral))
+
+    def preceding(self, root: Value, after: Cell, c: int) -> Cell:
+        """A root cell; its right end is the left end of the one after."""
+        code = self.code
+        W, H = self._root(root, c)
+        start = code.op("sub", after.start, W)
+        if after.integral is None:
+            return Cell(W, H, start)
+        swept = code.op("fma", W, 0.5, code.op("add", start, H))
+        return Cell(W, H, start, code.op("fma", swept, -(2.0**HALVINGS), after.integral))
 
     def shape(self, left: Value, right: Value) -> list[Value]:
         """`ndl.runtime.lattice.shapes` of parts in leaves."""

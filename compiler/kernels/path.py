@@ -30,7 +30,7 @@ Place = list[Value]
 
 class Path(ABC):
     """A path of `channels` motions. Its values are W of each channel, then, with areas, their integrals,
-    relative to the left end of the first root cell."""
+    relative to an end of the first root cell."""
 
     def __init__(self, cells: Cells) -> None:
         self.cells, self.code, self.channels = cells, cells.code, cells.channels
@@ -68,11 +68,13 @@ class GridPath(Path):
         for name in ("root", "first", "from", "unit", "leaf", "shape", "turn"):
             code.buffer(f"path_{name}", "table", "in", "i32")
         code.buffer("cells", "member", "inout")
+        self.falling = False
+        """Whether the times are asked from the last to the first."""
 
     def start(self, t: Value) -> tuple[Place, list[Value]]:
         zero = self.cells.whole(0)
         root = self.code.load("path_root", zero)
-        cells = [self.cells.following(root, self.cells.none(), c) for c in range(self.channels)]
+        cells = [self.cells.first(root, c) for c in range(self.channels)]
         self._keep(zero, cells)
         return self._down(zero, root, cells)
 
@@ -81,7 +83,7 @@ class GridPath(Path):
         code, whole = self.code, self.cells.whole
         k = code.op("add", place[0], whole(1))
         root, known = code.load("path_root", k), code.load("path_from", k)
-        code.when(code.op("eq", known, whole(NEW)), lambda: self._next(root))
+        code.when(code.op("eq", known, whole(NEW)), lambda: self._next(place[0], root))
         slot = code.op("select", code.op("lt", known, whole(0)), whole(0), known)
         held = code.op("eq", known, whole(NOW))
         start = code.when(code.op("not", held), lambda: _flat(self._kept(slot)), place[1:])
@@ -93,8 +95,7 @@ class GridPath(Path):
         code.buffer("path_way", "table", "in", "i32")
         code.buffer("path_longest", "table", "in", "i32")
         first, root = code.load("path_root", whole(0)), code.load("path_root", k)
-        before = self.cells.none()
-        cells = [self.cells.following(first, before, c) for c in range(self.channels)]
+        cells = [self.cells.first(first, c) for c in range(self.channels)]
         found = code.loop(
             [first, *_flat(cells)], lambda c: code.op("lt", c[0], root), lambda c: self._following(c)
         )
@@ -143,14 +144,23 @@ class GridPath(Path):
 
     def _following(self, carried: Sequence[Value]) -> list[Value]:
         """The number of the next root cell, and it."""
-        r = self.code.op("add", carried[0], self.cells.whole(1))
-        old = self.cells.of(carried[1:])
-        return [r, *_flat([self.cells.following(r, cell, c) for c, cell in enumerate(old)])]
+        code, cells, one = self.code, self.cells, self.cells.whole(1)
+        old = cells.of(carried[1:])
+        if self.falling:
+            r = code.op("sub", carried[0], one)
+            return [r, *_flat([cells.preceding(r, cell, c) for c, cell in enumerate(old)])]
+        r = code.op("add", carried[0], one)
+        return [r, *_flat([cells.following(r, cell, c) for c, cell in enumerate(old)])]
 
-    def _next(self, root: Value) -> list[Value]:
-        zero = self.cells.whole(0)
-        before = self._kept(zero)
-        self._keep(zero, [self.cells.following(root, cell, c) for c, cell in enumerate(before)])
+    def _next(self, k: Value, root: Value) -> list[Value]:
+        """From the root cell of time number k to another one."""
+        code, zero = self.code, self.cells.whole(0)
+        old = code.load("path_root", k)
+        test = "gt" if self.falling else "lt"
+        found = code.loop(
+            [old, *_flat(self._kept(zero))], lambda c: code.op(test, c[0], root), lambda c: self._following(c)
+        )
+        self._keep(zero, self.cells.of(found[1:]))
         return []
 
     def _row(self, slot: Value, i: int) -> Value:
@@ -193,8 +203,7 @@ class FreePath(Path):
 
     def _first(self, root: Value) -> Place:
         """The root cell of the run's start."""
-        before = self.cells.none()
-        return [root, *_flat([self.cells.following(root, before, c) for c in range(self.channels)])]
+        return [root, *_flat([self.cells.first(root, c) for c in range(self.channels)])]
 
     def _forward(self, place: Place, root: Value) -> Place:
         """From one root cell to a later one, through those between."""

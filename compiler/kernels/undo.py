@@ -12,6 +12,7 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.driven import NoisyStepper
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.ode_adjoint import Backward
+from ndl.compiler.kernels.path import GridPath
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Stepper, Variant
 
@@ -31,6 +32,8 @@ class _Undoing(Backward):
 
     def more(self) -> list[Value]:
         code, s = self.code, self.stepper
+        assert isinstance(s.path, GridPath)
+        s.path.falling = True
         place, now = s.path.start(code.load("times", 0))
         x = [code.load("last", i) for i in range(self.n)]
         return [*x, *(code.load("carry", i) for i in range(self.memory)), *now, *place]

@@ -24,7 +24,7 @@ class PathProgram:
 
 
 def program(places: Places, ways: bool) -> PathProgram:
-    """For times that rise or fall, in root cells that rise one by one; `ways`: with the whole way to each."""
+    """For times that rise or fall; `ways`: with the whole way to each."""
     many = len(places.leaf)
     way = Ways.to(places.leaf, places.theta)
     levels = len(way.needed)

@@ -65,7 +65,6 @@ class NoisyRun(KernelRun):
         inside = request.save or self.steps or bool(self.p.model.EVENTS)
         if self.known:
             ends = self._ends()
-            self._refuse_roots(ends)
             inside = not bool(np.isin(self._settled(self.saved_times, ends), ends).all())
         if self.p.gradient in ("reversible", "adjoint"):
             if inside:
@@ -80,14 +79,6 @@ class NoisyRun(KernelRun):
         now = tape[..., -self.components :]
         scale = self.path.unit.root
         return torch.cat([tape[..., : self.p.size], scale * (now - now[:, :1])], -1)
-
-    def _refuse_roots(self, ends: Floats) -> None:
-        """Fixed steps go from root cell to root cell of the path, and back in one alone."""
-        roots = np.diff(self.path.places(ends).root)
-        if (roots > 1).any():
-            raise NoKernel("its steps are longer than a root cell of the path")
-        if self.p.gradient in ("reversible", "adjoint") and roots.any():
-            raise NoKernel("its steps are undone over several root cells of the path")
 
     def _ends(self) -> Floats:
         """The ends of fixed steps, the start first."""
