@@ -186,7 +186,11 @@ stmts = st.recursive(
 parameters = tuples(
     st.builds(lambda n, y, d: t.Parameter(S, n, y, d), words, st.none() | types, st.none() | exprs)
 )
-models = st.builds(lambda d, o, b: t.Model(S, "M", S, d, o, b), parameters, parameters, tuples(stmts, 1, 4))
+# without options, what has a default and no type would be read as one
+headers = st.tuples(parameters, parameters).filter(
+    lambda h: bool(h[1]) or all(p.type is not None or p.default is None for p in h[0])
+)
+models = st.builds(lambda h, b: t.Model(S, "M", S, *h, b), headers, tuples(stmts, 1, 4))
 functions = st.builds(
     lambda d, o, r, v: t.Fn(S, "f", S, d, o, r, (t.Return(S, (v,)),), True),
     parameters,
