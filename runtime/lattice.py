@@ -80,18 +80,19 @@ class Places:
         """Times of a run from `start`. One that misses a point by its rounding, or by that of the start,
         counts as the point: t0 + 3 h is one for h = 0.001."""
         units = times * unit.count
-        root = np.floor(units * 2.0**-HALVINGS)
-        inside = units - root * 2.0**HALVINGS
-        whole = np.floor(inside)
-        leaves = (inside - whole) * LEAVES
+        whole = np.floor(units)
+        leaves = (units - whole) * LEAVES
         near = np.rint(leaves)
         slack = (np.abs(units) + abs(start * unit.count)) * (NEAR * LEAVES)
         meant = np.abs(leaves - near) <= slack
         below = np.where(meant, near, np.floor(leaves))
-        leaf = (whole * LEAVES + below).astype(np.int64)
-        over = leaf >= ROOT  # a time just below a root cell's end
-        leaf = np.where(over, 0, leaf)
-        return Places((root + over).astype(np.int64), leaf, np.where(meant | over, 0.0, leaves - below))
+        full = below >= LEAVES  # a time just below a unit's end
+        whole, below = whole + full, np.where(full, 0.0, below)
+        root = np.floor(whole * 2.0**-HALVINGS)
+        leaf = (whole - root * 2.0**HALVINGS) * LEAVES + below
+        return Places(
+            root.astype(np.int64), leaf.astype(np.int64), np.where(meant | full, 0.0, leaves - below)
+        )
 
 
 @dataclass(frozen=True)

@@ -286,10 +286,8 @@ class FreePath(Path):
         precision the product with LEAVES is taken in two parts, so that binary fractions come out exactly."""
         code = self.code
         units = code.op("mul", t, self.cells.unit)
-        root = code.op("floor", code.op("mul", units, 2.0**-HALVINGS))
-        inside = code.op("sub", units, code.op("mul", root, 2.0**HALVINGS))
-        unit = code.op("floor", inside)
-        share = code.op("sub", inside, unit)
+        whole = code.op("floor", units)
+        share = code.op("sub", units, whole)
         leaves = code.op("mul", share, float(LEAVES))
         near = code.op("round", leaves)
         if code.precision == "f64":
@@ -304,10 +302,9 @@ class FreePath(Path):
         theta = code.op("select", meant, 0.0, code.op("select", under, code.op("add", off, 1.0), off))
         full = code.op("ge", leaf, float(LEAVES))
         leaf = code.op("select", full, 0.0, leaf)
-        unit = code.op("add", unit, code.op("select", full, 1.0, 0.0))
-        over = code.op("ge", unit, 2.0**HALVINGS)
-        unit = code.op("select", over, 0.0, unit)
-        root = code.op("add", root, code.op("select", over, 1.0, 0.0))
+        whole = code.op("add", whole, code.op("select", full, 1.0, 0.0))
+        root = code.op("floor", code.op("mul", whole, 2.0**-HALVINGS))
+        unit = code.op("sub", whole, code.op("mul", root, 2.0**HALVINGS))
         return code.op("to_i32", root), unit, leaf, theta
 
 

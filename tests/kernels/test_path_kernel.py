@@ -80,3 +80,26 @@ def test_one_path_and_its_integral(program: Any) -> None:
     for other in found[1:]:
         torch.testing.assert_close(other.W, found[0].W, rtol=0, atol=1e-11)
         torch.testing.assert_close(other.q, found[0].q, rtol=1e-11, atol=1e-8)
+
+
+def test_steps_longer_than_root_cells(program: Any) -> None:
+    """Of a thousand units."""
+    few, many = (run(program, "Integral", f"sra1(steps={n})", "end", (-700, 1300), 8) for n in (2, 40))
+    torch.testing.assert_close(few.final.W, many.final.W, rtol=0, atol=1e-11)
+    torch.testing.assert_close(few.final.q, many.final.q, rtol=1e-11, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("method", "span"),
+    [("sra1(h=0.01)", (-0.5, 0.3)), ("sra1(h=1/64)", (0.1, 0.8)), ("heun(steps=30)", (0, 3e-6))],
+)
+def test_the_path_is_torchs(program: Any, method: str, span: tuple) -> None:
+    """Decimal and binary steps, saved at each and between: to 1e-12 of the numbers of the span."""
+    times = [span[0] + share * (span[1] - span[0]) for share in (0.23, 0.5, 0.9, 1)]
+    a, b = (
+        ndl.solve(program.Integral(), span=span, method=method, save=str(times), backend=backend,
+                  ensemble=16, seed=5)
+        for backend in ("torch", "cpu")
+    )  # fmt: skip
+    for name in ("W", "p", "q"):
+        torch.testing.assert_close(b[name].values, a[name].values, rtol=1e-11, atol=1e-12)

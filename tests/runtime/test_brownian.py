@@ -43,6 +43,36 @@ def test_steps_have_the_joint_law_of_increment_and_area(step):
     assert abs(float((dZ[1:] * dW[:-1]).mean()) / step**2) < near
 
 
+@pytest.mark.parametrize("ends", [(0, 0.2, 0.25), (0.125, 0.128, 0.13), (0.5, 0.50048828125, 0.501)])
+def test_unequal_parts_have_the_conditional_law(ends):
+    """The parts l + r = h of a cell, given its W and H: means, and the covariances of the rest, by the
+    regression of independent (W_l, H_l, W_r, H_r) on W = W_l + W_r and on H."""
+    many = 60_000
+    dW, dZ = BrownianPath(17, many, 1, 0, 1).increments(np.array(ends))
+    l, r = np.diff(ends)
+    h = l + r
+    W_l, W_r = dW[:, :, 0].numpy()
+    H_l, H_r = (dZ[:, :, 0].numpy() / np.array([[l], [r]])) - np.stack([W_l, W_r]) / 2
+    parts = np.stack([W_l, H_l, W_r, H_r])
+    # H from the integral over the whole
+    area = np.array([[r / h - 0.5 + l / (2 * h), l / h, r / (2 * h) - 0.5, r / h], [1.0, 0.0, 1.0, 0.0]])
+    H, W = area @ parts
+    prior = np.diag([l, l / 12, r, r / 12])
+    whole = area @ prior @ area.T
+    np.testing.assert_allclose(whole, np.diag([h / 12, h]), atol=1e-15)
+    gain = prior @ area.T @ np.linalg.inv(whole)
+    np.testing.assert_allclose(gain[0], [6 * l * r / h**2, l / h], atol=1e-12)
+    np.testing.assert_allclose(gain[:, 0][[1, 3]], [(l / h) ** 2, (r / h) ** 2], atol=1e-12)
+    rest = parts - gain @ np.stack([H, W])
+    cov = prior - gain @ area @ prior
+    size = np.sqrt(np.outer(np.diag(prior), np.diag(prior)))
+    assert np.abs(rest @ rest.T / many - cov).max() < 5 * many**-0.5 * size.max()
+    assert (np.abs(rest @ rest.T / many - cov) / size).max() < 5 * many**-0.5
+    assert (
+        np.abs(rest @ np.stack([H / (h / 12) ** 0.5, W / h**0.5]).T / many).T / np.sqrt(np.diag(prior))
+    ).max() < 5 * many**-0.5
+
+
 def test_a_bridge_has_the_conditional_law():
     """W(s) given W(1) is normal: mean s W(1), variance s(1 - s); no correlation is left with W(1)."""
     W = BrownianPath(5, 40_000, 1, 0, 1).at([0.3, 1.0]).W[:, :, 0]
@@ -69,6 +99,30 @@ def test_order_batch_and_route_do_not_matter():
     each = some.each([7.7, 1 / 3])
     assert gap(each.W, torch.stack([a.W[0, 4], a.W[4, 17]])) < 1e-14
     assert gap(each.I, torch.stack([a.I[0, 4], a.I[4, 17]])) < 1e-13
+
+
+def test_decimal_and_binary_steps_see_one_path():
+    """Refined, asked backwards and one by one: the same values where the times are."""
+    path = BrownianPath(21, 6, 2, -1, 2)
+    fine = path.at(np.arange(-1000, 2001) * 0.001)
+    for step in (0.1, 0.02, 0.005, 1 / 8, 1 / 40):
+        k = np.arange(round(-1 / step), round(2 / step) + 1)
+        found = path.at((k * step)[::-1])
+        at = torch.from_numpy(np.rint(1000 * (1 + k * step)).astype(int)[::-1].copy())
+        on = torch.from_numpy(np.abs(1000 * k * step - np.rint(1000 * k * step))[::-1].copy()) < 1e-9
+        assert gap(found.W[on], fine.W[at][on]) < 1e-13
+        assert gap(found.I[on], fine.I[at][on]) < 1e-11
+    for t in (-0.3, 0.007, 1 / 64, 1.999):
+        each, grid = path.each(np.full(6, t)), path.at([0.1, t, 1.7])
+        assert gap(each.W, grid.W[1]) < 1e-13
+
+
+def test_a_time_that_misses_a_point_by_rounding_is_the_point():
+    path = BrownianPath(8, 5, 1, 0, 1)
+    for t in (0.3, 0.003, 0.7):
+        near = [np.nextafter(t, 0), t, np.nextafter(t, 1), 3 * (t / 3)]
+        W = path.at(near).W
+        assert gap(W[:1], W) == 0
 
 
 def test_another_noise_does_not_change_the_first():
