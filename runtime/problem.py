@@ -68,7 +68,8 @@ class Problem:
     """A run to be done. `x0 [B, n]` carries the gradient history of parameters and initial values.
 
     `ensemble` says whether the solution has a member axis (B may be 1 then). `gradient` is 'none',
-    'discrete', ('checkpoint', n), 'adjoint' or 'reversible'.
+    'discrete', ('checkpoint', n), 'adjoint' or 'reversible'. `repeats` counts this run and those like it
+    that will follow, as in training.
     """
 
     model: Model
@@ -85,6 +86,7 @@ class Problem:
     max_steps: int = 1_000_000
     data_times: Mapping[str, Floats] = field(default_factory=dict)
     backend: str = "auto"
+    repeats: int = 1
 
     @staticmethod
     def make(
@@ -101,6 +103,7 @@ class Problem:
         max_steps: int = 1_000_000,
         data_times: Any = None,
         backend: str = "auto",
+        repeats: int = 1,
     ) -> Problem:
         """Checks settings, moves the model, and lays out members. Raises `SettingError`."""
         t0, t1 = float(span[0]), float(span[1])
@@ -142,6 +145,7 @@ class Problem:
             max_steps=max_steps,
             data_times=_columns(data_times),
             backend=backend,
+            repeats=repeats,
         )
 
     @property

@@ -31,12 +31,14 @@ def solve(
     max_steps: int = 1_000_000,
     data_times: Any = None,
     backend: str = "auto",
+    repeats: int = 1,
 ) -> Solution:
     """Solve a model over a span, which may run backwards.
 
     `save` is 'steps', 'end', ('every', dt) or times; `gradient` is 'none', 'discrete', ('checkpoint', n),
     'adjoint' or 'reversible'; `data_times` (a list, or a dict by column) feed `when sample(…)`. `backend` is
-    'torch', 'cpu' (a kernel) or 'auto'.
+    'torch', 'cpu' (a kernel) or 'auto', which weighs the compilation against the trajectories of this run
+    and of `repeats - 1` like it.
     Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
     """
     refuse_surroundings()
@@ -53,6 +55,7 @@ def solve(
         max_steps=max_steps,
         data_times=data_times,
         backend=backend,
+        repeats=repeats,
     )
     with exact_arithmetic(problem.device):
         return dispatch(problem)

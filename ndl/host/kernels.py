@@ -221,16 +221,13 @@ def backend_choice(ir: ModelIR) -> str:
     reason = found if isinstance(found, str) else unwatched(ir)
     if reason:
         return f"torch, since no kernel serves it: {reason}"
+    many = f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted"
     if ir.noises and any(e.kind != "every" for e in ir.events):
         return (
-            f"one kernel for a whole solve of {MANY} trajectories or more, but torch for gradients through "
-            "its events, which happen on a rough path, and for fewer trajectories, where compiling costs "
-            "more than it brings"
+            f"{many}, but torch for gradients through its events, which happen on a rough path, and for "
+            "fewer trajectories, where compiling costs more than it brings"
         )
-    return (
-        f"one kernel for a whole solve of {MANY} trajectories or more; "
-        "torch for fewer, where compiling costs more than it brings"
-    )
+    return f"{many}; torch for fewer, where compiling costs more than it brings"
 
 
 def kernel_text(host: Any, model: Any, method: str | None) -> str:

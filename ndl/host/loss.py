@@ -66,6 +66,7 @@ class Loss:
         self.samples = self._samples()
         self.alone = self._alone()
         self.training = False
+        self.repeats = 1  # runs that are like this one
         self.memory = BlockMemory(session.host.ev, session.others, session.scope, precision)
 
     def remembered(self) -> dict[str, torch.Tensor]:
@@ -334,6 +335,7 @@ class Moment:
                 gradient=host.gradient_mode(found.get("gradient")),
                 precision=self.loss.precision,
                 backend=host.word(found.get("backend"), "auto"),
+                repeats=self.loss.repeats,
                 **({"max_steps": int(host.number(found["max_steps"]))} if "max_steps" in found else {}),
             )
 

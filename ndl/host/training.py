@@ -123,6 +123,7 @@ def _run(session: Session, folder: Any, progress: str, resume: bool) -> Training
     loss = Loss(session, precision, seed)
     where = None if folder is None else folder()
     chosen = trainer_settings(session, seed, parameters, where, progress, loss)
+    loss.repeats = sum(part.settings.length(batches=1) for part in chosen.stretches())
     model = next(iter(session.models.values()))[1] if session.models else None
     trainer = Trainer(
         parameters,

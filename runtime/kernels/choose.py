@@ -17,7 +17,8 @@ from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.surroundings import transforms
 
 MANY = 16
-"""Members from which `auto` takes a kernel: below that, a compilation costs more than it brings."""
+"""Trajectories, those of all steps of a training, from which `auto` takes a kernel: below that, a compilation
+costs more than it brings."""
 
 BACKENDS = ("auto", "torch", "cpu", "triton")
 
@@ -33,7 +34,7 @@ def by_kernel(problem: Problem) -> Solution | None:
     if problem.backend == "torch":
         return None
     try:
-        if problem.backend == "auto" and problem.count < MANY:
+        if problem.backend == "auto" and problem.count * problem.repeats < MANY:
             raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
         return kernel_run(problem).solve()
     except NoKernel as reason:

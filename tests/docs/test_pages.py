@@ -52,7 +52,7 @@ def test_an_example_is_formatted_and_checks(path, ndl) -> None:
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)
 def test_an_example_runs_and_leaves_a_picture(path, ndl, tmp_path) -> None:
-    """Trained for a few steps only: what the training reaches is told in docs/models, with the run that shows it."""
+    """Trained for a few steps only: what the training reaches is told in docs/models, with its command."""
     shutil.copytree(path.parent / "data", tmp_path / "data")
     short = tmp_path / path.name
     short.write_text(with_few_steps(path.read_text(encoding="utf-8")), encoding="utf-8")
