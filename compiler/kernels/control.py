@@ -2,17 +2,17 @@
 trajectory.
 
 E. Hairer, S. P. Nørsett, G. Wanner, "Solving Ordinary Differential Equations I", 2nd ed., section II.4. The
-powers of the error are taken through its logarithm, which the trajectory carries.
+powers of the error are taken through the logarithm of its square, which the trajectory carries.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.math.coarse import exp2_coarse, log2_coarse
 
 Slope = Callable[[Value, Sequence[Value]], list[Value]]
 """dx/dt at (t, x)."""
@@ -115,14 +115,18 @@ class Control:
 
     # ------------------------------------------------------------ how large the next one is
 
+    def log_error(self, square: Value) -> Value:
+        """The binary logarithm of a squared error between 1e-20 and 1e20, to three digits."""
+        return log2_coarse(self.code, self.smaller(self.larger(square, 1e-20), 1e20))
+
     def factor(self, log_error: Value, log_old: Value, accept: Value, again: Value, fine: Value) -> Value:
-        """What the next step is, over this one: the PI rule when accepted, the I rule when rejected."""
+        """What the next step is, over this one: the PI rule when accepted, the I rule when rejected. The
+        logarithms are those of squares."""
         code, beta = self.code, 0.2 / self.k
-        least = code.const(math.log(1e-10))
-        known = self.larger(log_error, least)
-        good = code.op("fma", known, -(1 / self.k - 0.75 * beta), code.op("mul", log_old, beta))
-        bad = code.op("mul", log_error, -1 / self.k)
-        grown = code.op("mul", code.op("exp", code.op("select", accept, good, bad)), self.safety)
+        remembered = code.op("mul", log_old, 0.5 * beta)
+        good = code.op("fma", log_error, -0.5 * (1 / self.k - 0.75 * beta), remembered)
+        bad = code.op("mul", log_error, -0.5 / self.k)
+        grown = code.op("mul", exp2_coarse(code, code.op("select", accept, good, bad)), self.safety)
         grown = self.larger(grown, self.shrink)
         most = code.op("select", again, 1.0, self.grow)
         return code.op(

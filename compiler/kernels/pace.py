@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import BROKEN, STUCK, TINY, Control, Slope
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.math.coarse import log2_of
 from ndl.compiler.kernels.stepper import Attempt
 
 REACHED = {"f64": 1e-9, "f32": 1e-5}
@@ -73,8 +73,8 @@ class Pace(ABC):
 
 
 class ErrorPace(Pace):
-    """The error decides. Carried are the size of the next step, the logarithm of the last error, and whether
-    the last attempt was rejected."""
+    """The error decides. Carried are the size of the next step, the logarithm of the last squared error, and
+    whether the last attempt was rejected."""
 
     carried = ("h", "log_old", "again")
 
@@ -99,7 +99,7 @@ class ErrorPace(Pace):
             fine = code.op("and", fine, made.ok)
         accept = code.op("and", fine, code.op("le", square, 1.0))
         accept = code.op("and", accept, code.op("not", still))
-        log_error = code.op("mul", code.op("log", square), 0.5)
+        log_error = control.log_error(square)
         factor = control.factor(log_error, log_old, accept, again, fine)
         if made.ok is not None:
             # an iteration that failed wants a smaller step, whatever the error
@@ -108,7 +108,7 @@ class ErrorPace(Pace):
         # a step cut short by the end of a stretch says little against the one proposed before it
         cut = code.op("and", cut, code.op("not", again))
         next_h = code.op("select", code.op("and", accept, cut), control.larger(next_h, h), next_h)
-        old = control.larger(log_error, math.log(1e-4))
+        old = control.larger(log_error, log2_of(1e-8))
         after = [next_h, code.op("select", accept, old, log_old), code.op("not", accept)]
         return Judged(accept, square, still, code.const(TINY, "i32"), after)
 

@@ -16,6 +16,7 @@ import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.methods import VectorField
 from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.stepping.coarse import exp2_coarse, log2_coarse
 from torch import Tensor
 
 
@@ -92,8 +93,8 @@ def _spread(problem: Problem, name: str, value: Any) -> Any:
 @dataclass(frozen=True)
 class Controller:
     """The PI rule h_new = h * clip(0.9 err^-(1/k - 0.75 beta) err_old^beta), with k = 1 + the lower order
-    of the pair and beta = 0.2/k: for a 5(4) pair the exponents 0.17 and 0.04 of DOPRI5. After a
-    rejection the next step does not grow."""
+    of the pair and beta = 0.2/k: for a 5(4) pair the exponents 0.17 and 0.04 of DOPRI5. Powers are taken to
+    three digits. After a rejection the next step does not grow."""
 
     k: float
     grow: float = 10.0
@@ -103,16 +104,23 @@ class Controller:
     def accepted(self, error: Floats, old: Floats, after_rejection: np.ndarray) -> Floats:
         """The factor after an accepted step; errors below 1e-10 count as that."""
         beta = 0.2 / self.k
-        error = np.maximum(error, 1e-10)
-        factor = self.safety * error ** -(1 / self.k - 0.75 * beta) * old**beta
+        power = beta * _log2(old) - (1 / self.k - 0.75 * beta) * _log2(error)
+        factor = self.safety * exp2_coarse(power)
         factor = np.minimum(np.maximum(factor, self.shrink), self.grow)
         return np.where(after_rejection, np.minimum(factor, 1.0), factor)
 
     def rejected(self, error: Floats) -> Floats:
         """The factor after a rejected step; a value that is not finite asks for a tenth."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            factor = np.maximum(self.safety * error ** (-1 / self.k), self.shrink)
+        factor = np.maximum(self.safety * exp2_coarse(_log2(error) * (-1 / self.k)), self.shrink)
         return np.where(np.isfinite(error), np.minimum(factor, 0.9), 0.1)
+
+
+def _log2(error: Floats) -> Floats:
+    """log2 to three digits, through the square that kernels have; 1e-10 stands for what is below, 1e10 for
+    what is above or no number."""
+    with np.errstate(over="ignore"):
+        square = np.fmin(np.fmax(error * error, 1e-20), 1e20)
+    return 0.5 * log2_coarse(square)
 
 
 def first_step(
