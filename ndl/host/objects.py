@@ -11,6 +11,7 @@ from ndl.compiler.check.evaluator import merge_axes
 from ndl.compiler.check.values import Object, Value
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
+from ndl.compiler.types import Dim
 from ndl.host.builder import Path, lift, type_of
 from ndl.host.sample import Sample, batched, column
 
@@ -325,3 +326,16 @@ class TrainingObject(Object):
             span,
             help=did_you_mean(name, ["loss", "history", "model", "steps"]),
         )
+
+
+class PathObject:
+    """A path in time as an argument of a model."""
+
+    def __init__(self, path: Any) -> None:
+        self.path = path
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        """The shape of the path's values."""
+        with torch.no_grad():
+            return tuple(map(Dim.of, self.path(torch.zeros((), dtype=torch.float64)).shape))

@@ -16,7 +16,7 @@ from ndl.runtime.data import Table
 
 def precision_of(session: Any) -> torch.dtype:
     """float64, or float32 for a model with nets; the setting decides."""
-    from ndl.host.host import PRECISIONS
+    from ndl.host.solving import PRECISIONS
 
     word = session.value("precision")
     if word is not None:
