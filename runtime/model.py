@@ -177,8 +177,8 @@ class Model(Part):
             else:
                 put(self, f"unit_{attribute}", image_unit(tensor, s.lower, s.upper, name))
                 put(self, f"raw_{attribute}", torch.zeros_like(tensor))
-        elif name in self._modules and isinstance(value, nn.Module):
-            self._modules[name] = value
+        elif name in self.nets() and isinstance(value, nn.Module):
+            self._modules[self.NETS.get(name, name)] = value
         else:
             self._bind_below(name, value)
 
@@ -187,12 +187,10 @@ class Model(Part):
         *path, last = name.split(".")
         part: nn.Module = self
         for step in path:
-            if step not in part._modules:
+            if not isinstance(part, Part) or step not in part.nets():
                 raise TypeError(self._unknown(name))
-            below = part._modules[step]
-            assert below is not None
-            twin = view(below)
-            part._modules[step] = twin
+            twin = view(part.nets()[step])
+            part._modules[part.NETS.get(step, step)] = twin
             part = twin
         if not path or not isinstance(part, Part) or all(p.name != last for p in part.PARAMETERS):
             raise TypeError(self._unknown(name))
@@ -204,7 +202,7 @@ class Model(Part):
 
     def _unknown(self, name: str) -> str:
         known = [*self.values(), *(s.name for s in self.STATES), *(i.name for i in self.INPUTS)]
-        known += [*(d.name for d in self.DRAWS), *self._modules]
+        known += [*(d.name for d in self.DRAWS), *self.nets()]
         near = difflib.get_close_matches(name, known, 1)
         return f"model `{self.NAME}` has nothing called `{name}`" + (
             f"; did you mean `{near[0]}`?" if near else ""

@@ -219,6 +219,8 @@ class Part(nn.Module):
     DRAWS: ClassVar[tuple[DrawInfo, ...]] = ()
     KINDS: ClassVar[tuple[str, ...]] = ()
     """Of an operator's data, R, C, Z or Bool; none: all are R."""
+    NETS: ClassVar[Mapping[str, str]] = {}
+    """The attributes of nets whose names Python or torch need for themselves, by the user's name."""
 
     def __init__(self, *, seed: int = 0, path: str = "") -> None:
         super().__init__()
@@ -319,11 +321,18 @@ class Part(nn.Module):
             if isinstance(part, Part):
                 part._news.clear()
 
+    def nets(self) -> dict[str, nn.Module]:
+        """The nets of this part by the user's names."""
+        shown = {attribute: name for name, attribute in self.NETS.items()}
+        return {shown.get(a, a): module for a, module in self._modules.items() if module is not None}
+
     def parts(self) -> Iterator[tuple[str, Part]]:
         """This part and those below it, with their dotted names."""
-        for name, module in self.named_modules():
-            if isinstance(module, Part):
-                yield name, module
+        yield "", self
+        for name, net in self.nets().items():
+            if isinstance(net, Part):
+                for below, part in net.parts():
+                    yield f"{name}.{below}" if below else name, part
 
     def values(self) -> dict[str, Tensor]:
         """Every weight's value (constraints applied) by the user's dotted name."""

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
-from ndl.compiler.backends.torch.names import identifier
 from ndl.compiler.diagnostics import did_you_mean, fail
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
+from ndl.runtime.model import Model
+from ndl.runtime.weights import Part
 
 
 def parameters_of(session: Any) -> dict[str, torch.Tensor]:
@@ -21,14 +23,36 @@ def parameters_of(session: Any) -> dict[str, torch.Tensor]:
     for name, (_, instance) in session.models.items():
         if "initial states" in fit:
             instance.fit_initial()
-        for key, p in instance.named_parameters():
+        for key, p in learnable(instance).items():
             if p.requires_grad:
                 found[f"{name}.{key}" if several else key] = p
     for name, module in session.nets.items():
-        for key, p in module.named_parameters():
+        for key, p in learnable(module).items():
             found[f"{name}.{key}" if several else key] = p
     wanted = select(session, session.settings.get("fit"), found)
     return {k: v for k, v in found.items() if wanted is None or k in wanted}
+
+
+INITIAL = "initial "
+"""Before the name of a state whose initial value is a parameter."""
+
+
+def learnable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a module by the user's dotted names: a weight's or, after `INITIAL`, a state's."""
+    if not isinstance(module, Part):
+        return dict(module.named_parameters())
+    found: dict[str, nn.Parameter] = {}
+    for p in module.PARAMETERS:
+        attribute = p.attribute or p.name
+        for key in (attribute, f"raw_{attribute}"):
+            tensor = module._parameters.get(key)
+            if tensor is not None:
+                found[p.name] = tensor
+    if isinstance(module, Model):
+        found |= {INITIAL + name: p for name, p in module.initial_parameters().items()}
+    for name, net in module.nets().items():
+        found |= {f"{name}.{key}": p for key, p in learnable(net).items()}
+    return found
 
 
 def _fit_words(session: Any) -> set[str]:
@@ -56,10 +80,7 @@ def _selected(e: tree.Expr, known: tuple[str, ...]) -> tuple[str, ...]:
         out = {n for x in e.excluded for n in _selected(x, known)}
         return tuple(n for n in left if n not in out)
     dotted = "".join(e.span.text.split())
-    joined = identifier(dotted)  # the weights of a part are attributes of its model
-    found = tuple(
-        n for n in known if n == dotted or n.startswith(dotted + ".") or bare(n) in (dotted, joined)
-    )
+    found = tuple(n for n in known if n == dotted or n.startswith(dotted + ".") or bare(n) == dotted)
     if not found:
         raise fail(
             "NDL520",
@@ -71,15 +92,10 @@ def _selected(e: tree.Expr, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def bare(name: str) -> str:
-    """The user's name of a stored parameter: `raw_alpha` is `alpha`, `raw_initial_prey` `prey`."""
-    head, _, last = name.rpartition(".")
-    for prefix in ("raw_initial_", "initial_", "raw_"):
-        if last.startswith(prefix):
-            last = last[len(prefix) :]
-            break
-    return f"{head}.{last}" if head else last
+    """The user's name of what can be fitted: that of the state for an initial value."""
+    head, initial, state = name.rpartition(INITIAL)
+    return head + state if initial else name
 
 
 def is_initial(name: str) -> bool:
-    last = name.rpartition(".")[2]
-    return last.startswith(("initial_", "raw_initial_"))
+    return INITIAL in name

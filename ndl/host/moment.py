@@ -177,7 +177,7 @@ class Moment:
         for model, instance in self.session.models.values():
             for p in instance.PARAMETERS:
                 names[p.name] = lift(getattr(instance, p.attribute or p.name))
-            for name, module in instance._modules.items():
+            for name, module in instance.nets().items():
                 names[name] = NetObject(module)
             names.setdefault(model.decl.name, ModelObject(self.instance(instance), model))
         for name, module in self.session.nets.items():

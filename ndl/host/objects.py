@@ -250,8 +250,9 @@ class ModelObject(Object):
             if s.name == name + "'" * primes:
                 start = self.instance.initial(s.name)
                 return lift(start if start is not None else self.instance.initial_values()[s.name])
-        if name in self.instance._modules:
-            return NetObject(self.instance._modules[name])
+        nets = self.instance.nets()
+        if name in nets:
+            return NetObject(nets[name])
         weights = {p.name: p.attribute or p.name for p in self.instance.PARAMETERS}
         branch = Branch.of(name, weights, lambda n: getattr(self.instance, weights[n]))
         if branch is not None:

@@ -49,9 +49,10 @@ class Origin:
 
     def settle(self, instance: Any) -> None:
         """Give an instance's nets the weights that they had in the model it comes from."""
+        known = instance.nets()
         for name, state in self.nets.items():
-            if name in instance._modules:
-                instance._modules[name].load_state_dict(state)
+            if name in known:
+                known[name].load_state_dict(state)
 
     def attribute(self, name: str) -> Any:
         """`Fast.lift`, `Fast.project`; None for other names."""
@@ -198,9 +199,9 @@ class Reducer:
                 values[name] = lift(trained[name].detach())
         values |= {k: lift(v) if isinstance(v, torch.Tensor) else v for k, v in self.page.values.items()}
         nets = {
-            n: {k: v.detach().clone() for k, v in self.instance._modules[n].state_dict().items()}
-            for n in parts.nets
-            if n in self.instance._modules
+            n: {k: v.detach().clone() for k, v in net.state_dict().items()}
+            for n, net in self.instance.nets().items()
+            if n in parts.nets
         }
         return ModelV(
             decl, self.model.module, values, data=self.model.data, origin=replace(origin, nets=nets)

@@ -24,6 +24,7 @@ from ndl.compiler.backends.torch.operators import (
     draw_entries,
     initial_text,
     members,
+    net_fields,
     parameter_fields,
     part_lines,
     tidy,
@@ -105,7 +106,7 @@ class ModelPrinter:
         if model.equations:
             fields += tuple_lines("EQUATIONS", [literal(e) for e in model.equations])
         fields += tuple_lines("STATES", self._state_entries())
-        fields += parameter_fields(model.params, self.members)
+        fields += [*parameter_fields(model.params, self.members), *net_fields(self.members)]
         groups: dict[str, list[str]] = {
             "INPUTS": [
                 fields_text("InputInfo", i.name, i.type.extents, on_time=i.on_time or None)

@@ -83,6 +83,12 @@ def parameter_fields(params: Sequence[ParamSpec], found: Members) -> list[str]:
     return tuple_lines("PARAMETERS", entries) if entries else []
 
 
+def net_fields(found: Members) -> list[str]:
+    """`NETS = {…}`: the attributes of nets that are not called as the user calls them."""
+    other = {name: attribute for name, attribute in found.parts.items() if name != attribute}
+    return [f"NETS = {literal(other)}"] if other else []
+
+
 def constraint_fields(params: Sequence[ParamSpec], found: Members) -> list[str]:
     """A reader for each constrained weight, of the value of its free image."""
     lines = []
@@ -145,6 +151,7 @@ class Classes:
         doc = docstring(function.doc or f"`{function.name}` of the model file.")
         fields = [
             *parameter_fields(function.params, found),
+            *net_fields(found),
             *(tuple_lines("DRAWS", draw_entries(function.draws)) if function.draws else []),
             *constraint_fields(function.params, found),
             *kinds_field(function),
