@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from ndl.runtime.banks import banks_of, with_sets
 from ndl.runtime.draws import Chance
 from ndl.runtime.errors import SettingError
 from ndl.runtime.info import DrawInfo
@@ -49,13 +50,14 @@ def listed_members(model: Model) -> int | None:
 
 
 def draws_by_step(model: Model) -> bool:
-    """Whether some draw of the model is made for each step."""
-    return any(d.per == "step" for d in model.DRAWS)
+    """Whether each step has draws or weights of its own."""
+    return any(d.per == "step" for d in model.DRAWS) or bool(banks_of(model))
 
 
 def at_step(model: ModelT, ids: Any, steps: Any) -> ModelT:
-    """The model with the draws of the members `ids` in their accepted steps number `steps`, of one shape."""
-    return _fresh(model, [d for d in model.DRAWS if d.per == "step"], ids, steps)
+    """The model with the draws and weights of the members `ids` in their accepted steps number `steps`, of
+    one shape."""
+    return _fresh(with_sets(model, steps), [d for d in model.DRAWS if d.per == "step"], ids, steps)
 
 
 def at_firing(model: ModelT, event: int, ids: Any, turns: Any) -> ModelT:

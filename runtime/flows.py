@@ -5,7 +5,7 @@ A flow is called as a step solver calls it, `flow(x, t, h)`: where the part alon
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -85,6 +85,24 @@ def exponential(M: Tensor) -> Tensor:
     of 1e-10; two of them are done well."""
     found: Tensor = torch.linalg.matrix_exp(torch.stack([M, M]))[0]
     return found
+
+
+class VisitedFlow:
+    """A flow whose nets have weights of their own for each visit. `visits` counts those of the nets `names`
+    in a step, for all flows of a splitting; `make` gives the flow of some visits."""
+
+    def __init__(
+        self, make: Callable[[Mapping[str, int]], Flow], names: tuple[str, ...], visits: dict[str, int]
+    ) -> None:
+        self.make, self.names, self.visits = make, names, visits
+        self.known: dict[tuple[int, ...], Flow] = {}
+
+    def __call__(self, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        now = tuple(self.visits.get(name, 0) for name in self.names)
+        self.visits.update((name, k + 1) for name, k in zip(self.names, now))
+        if now not in self.known:
+            self.known[now] = self.make(dict(zip(self.names, now)))
+        return self.known[now](x, t, h)
 
 
 class HeldFlow:

@@ -178,7 +178,7 @@ class Model(Part):
                 put(self, f"unit_{attribute}", image_unit(tensor, s.lower, s.upper, name))
                 put(self, f"raw_{attribute}", torch.zeros_like(tensor))
         elif name in self.nets() and isinstance(value, nn.Module):
-            self._modules[self.NETS.get(name, name)] = value
+            self._put_net(name, value)
         else:
             self._bind_below(name, value)
 
@@ -190,7 +190,7 @@ class Model(Part):
             if not isinstance(part, Part) or step not in part.nets():
                 raise TypeError(self._unknown(name))
             twin = view(part.nets()[step])
-            part._modules[part.NETS.get(step, step)] = twin
+            part._put_net(step, twin)
             part = twin
         if not path or not isinstance(part, Part) or all(p.name != last for p in part.PARAMETERS):
             raise TypeError(self._unknown(name))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.problem import Problem, SavePlan
 from ndl.runtime.recorder import Saved
@@ -34,6 +35,8 @@ def single_step(model: Any, t0: Tensor, t1: Tensor, **settings: Any) -> Solution
     given = {k: v for k, v in settings.items() if k not in ("save", "ensemble")}
     span = (float(a.min()), float(b.max()))
     problem = Problem.make(model, span=span, save="end", ensemble=len(a), **given)
+    if banks_of(model):
+        raise SettingError("a single step at a sample's own time has no set of the weights `per step`")
     if model.NOISES or model.EVENTS or problem.algebraic:
         raise SettingError("a single step at a sample's own time is of ordinary equations without events")
     stepper = stepper_of(problem)

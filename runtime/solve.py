@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+from ndl.runtime.counted import settle_banks
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels.choose import by_kernel
 from ndl.runtime.methods import Method
@@ -42,7 +44,8 @@ def solve(
     Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
     """
     refuse_surroundings()
-    problem = Problem.make(
+    make = partial(
+        Problem.make,
         model,
         span=span,
         method=method,
@@ -57,6 +60,9 @@ def solve(
         backend=backend,
         repeats=repeats,
     )
+    problem = make()
+    if settle_banks(model, problem):
+        problem = make()
     with exact_arithmetic(problem.device):
         return dispatch(problem)
 

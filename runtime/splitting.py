@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError, did_you_mean
-from ndl.runtime.flows import ExactFlow, Flow, HeldFlow, SteppedFlow, bipartition, check_linear
+from ndl.runtime.flows import (
+    ExactFlow,
+    Flow,
+    HeldFlow,
+    SteppedFlow,
+    VisitedFlow,
+    bipartition,
+    check_linear,
+)
 from ndl.runtime.methods import Method, StepSolver, Tableau, VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Ints, Problem
@@ -19,6 +29,7 @@ from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
 from ndl.runtime.stepping.split import SplitField, SplitStepper
+from ndl.runtime.weights import view
 from torch import Tensor
 
 RK4 = Tableau(
@@ -49,9 +60,35 @@ class SplitProblem(Problem):
             ]
             return SplitField(whole, list(held))
         x = self.x0 if ids is None else self.x0[torch.from_numpy(ids).to(self.x0.device)]
-        return SplitField(
-            whole, [self._flow(model, name, part, x) for name, part in self.method.parts.items()]
-        )
+        visits: dict[str, int] = {}
+        flows = [
+            self._visited(model, name, part, x, steps, visits) for name, part in self.method.parts.items()
+        ]
+        return SplitField(whole, flows, visits)
+
+    def _visited(
+        self,
+        model: Model,
+        name: str,
+        part: Method | None,
+        x: Tensor,
+        steps: Ints | None,
+        visits: dict[str, int],
+    ) -> Flow:
+        """The flow of a part; where nets have weights per use, another one for each visit."""
+        banks = banks_of(self.model)
+        nets = tuple(a for a, bank in banks.items() if bank.per == "use" and name in bank.terms)
+        if not nets:
+            return self._flow(model, name, part, x)
+
+        def make(numbers: Mapping[str, int]) -> Flow:
+            twin = view(model)
+            for net, k in numbers.items():
+                bank = banks[net]
+                twin._modules[net] = bank.chosen((0 if steps is None else steps) * bank.visits + k).prepared()
+            return self._flow(twin, name, part, x)
+
+        return VisitedFlow(make, nets, visits)
 
     def _flow(self, model: Model, name: str, part: Method | None, x: Tensor) -> Flow:
         f = part_field(model, name)

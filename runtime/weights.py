@@ -285,8 +285,9 @@ class Part(nn.Module):
             if p.constrained:
                 twin.__dict__[p.attribute or p.name] = getattr(self, p.attribute or p.name)
         for name, module in self._modules.items():
-            if isinstance(module, Part):
-                twin._modules[name] = module.prepared()
+            below: Any = module
+            if hasattr(below, "prepared"):
+                twin._modules[name] = below.prepared()
         return twin
 
     def drawn(self, name: str, like: Tensor, rank: int, given: Tensor | None) -> Tensor:
@@ -322,9 +323,29 @@ class Part(nn.Module):
                 part._news.clear()
 
     def nets(self) -> dict[str, nn.Module]:
-        """The nets of this part by the user's names."""
+        """The nets of this part by the user's names, one with several sets of weights as `f[0]`, `f[1]`, …"""
         shown = {attribute: name for name, attribute in self.NETS.items()}
-        return {shown.get(a, a): module for a, module in self._modules.items() if module is not None}
+        found: dict[str, nn.Module] = {}
+        for attribute, module in self._modules.items():
+            name = shown.get(attribute, attribute)
+            sets = getattr(module, "sets", None)  # of a `Bank`
+            if sets is not None:
+                found |= {f"{name}[{k}]": part for k, part in enumerate(sets)}
+            elif module is not None:
+                found[name] = module
+        return found
+
+    def _put_net(self, name: str, net: nn.Module) -> None:
+        """Let a net be another module, in this part alone."""
+        base, _, rest = name.partition("[")
+        attribute = self.NETS.get(base, base)
+        if rest:  # one set of a `Bank`
+            several = self._modules[attribute]
+            assert several is not None
+            bank = self._modules[attribute] = view(several)
+            bank._modules[rest.rstrip("]")] = net
+        else:
+            self._modules[attribute] = net
 
     def parts(self) -> Iterator[tuple[str, Part]]:
         """This part and those below it, with their dotted names."""

@@ -155,6 +155,7 @@ class ModelIR:
     series      order -> (t, states) -> the Taylor coefficients 0, …, order of the solution, `[order + 1, n]`,
                 for a module that is to have them
     sparsity    the places (row, column) where that matrix is not structurally 0
+    banks       of the nets in `parts` with several sets of weights: one for each `step`, or for each `use`
     equations   the equations as text, one for each state or constraint, for docstrings
     """
 
@@ -188,6 +189,7 @@ class ModelIR:
     sparsity: tuple[tuple[int, int], ...] | None = None
     correction: Function | None = None
     series: Mapping[int, Function] = field(default_factory=dict)
+    banks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

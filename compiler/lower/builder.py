@@ -124,6 +124,10 @@ class GraphBuilder:
                     if solved is not None:
                         target = replace(target, dims=solved[0])
                 self.weights.parts[net.name] = lower_operator(target, types, ev, net.name, net)
+                if net.per is not None and not self.weights.of_model:
+                    return ev.not_lowered(f"the net `{net.name}` per {net.per}, outside of a model", span)
+                if net.per is not None:
+                    self.weights.banks[net.name] = net.per
         return self.call(ev, net.name, self.weights.parts[net.name], args, span)
 
     def call(self, ev: Evaluator, name: str, part: Function, args: list[Value], span: Span) -> Any:

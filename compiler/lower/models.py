@@ -211,6 +211,7 @@ class ModelLowering:
             # last: the functions above made them
             params=tuple(self.weights.params.values()),
             parts=dict(self.weights.parts),
+            banks=dict(self.weights.banks),
         )
 
     def _touch(self, frame: Elaboration) -> None:

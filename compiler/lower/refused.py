@@ -34,7 +34,10 @@ def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
         for item in orders.values():
             if isinstance(item.type, tree.FieldType) and item.type.domain.span.text != "time":
                 found.append((f"the field `{name}`", item.name_span))
-    found += [(f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per is not None]
+    words = ("step", "use")
+    found += [
+        (f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per not in (None, *words)
+    ]
     items = [*p.params.values(), *p.consts.values(), *(i for o in p.states.values() for i in o.values())]
     found += [(f"`{i.name}` per {i.per}", i.span) for i in items if i.per is not None]
     for name, noise in p.noises.items():

@@ -23,6 +23,8 @@ class Weights:
         self.parts: dict[str, Function] = {}
         self.places: dict[Any, str] = {}
         self.draws: dict[str, DrawSpec] = {}
+        self.banks: dict[str, str] = {}
+        """Of nets with several sets of weights, `step` or `use`."""
         self.of_model = False
         self._uses: dict[Any, int] = {}
 

@@ -80,7 +80,8 @@ def _selected(e: tree.Expr, known: tuple[str, ...]) -> tuple[str, ...]:
         out = {n for x in e.excluded for n in _selected(x, known)}
         return tuple(n for n in left if n not in out)
     dotted = "".join(e.span.text.split())
-    found = tuple(n for n in known if n == dotted or n.startswith(dotted + ".") or bare(n) == dotted)
+    below = (dotted + ".", dotted + "[")
+    found = tuple(n for n in known if n.startswith(below) or bare(n) == dotted)
     if not found:
         raise fail(
             "NDL520",

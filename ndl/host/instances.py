@@ -43,6 +43,8 @@ class Instances(Paths):
         return self.net(op.place or id(op), op, args, op.decl.name).call(ev, args, {}, span)
 
     def apply_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
+        if net.per is not None:
+            return ev.not_lowered(f"the net `{net.name}` per {net.per}, outside of a model", span)
         if net.target is None:
             module = self.bind.get(net.name)
             if module is None:

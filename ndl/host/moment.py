@@ -16,7 +16,7 @@ from ndl.compiler.syntax.walk import walk
 from ndl.host.block_draws import block_draw
 from ndl.host.builder import lift
 from ndl.host.loss_names import Annealed, branches, is_panel, likelihood, names_of
-from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, StepsObject
+from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, StepsObject, net_objects
 from ndl.host.sample import One, Sample, Unshared
 from ndl.runtime.batches import Batch
 from ndl.runtime.data import Table
@@ -177,8 +177,7 @@ class Moment:
         for model, instance in self.session.models.values():
             for p in instance.PARAMETERS:
                 names[p.name] = lift(getattr(instance, p.attribute or p.name))
-            for name, module in instance.nets().items():
-                names[name] = NetObject(module)
+            names |= net_objects(instance)
             names.setdefault(model.decl.name, ModelObject(self.instance(instance), model))
         for name, module in self.session.nets.items():
             names[name] = NetObject(module)

@@ -8,7 +8,7 @@ import torch
 
 from ndl.compiler.check.axes import aligned, split
 from ndl.compiler.check.evaluator import merge_axes
-from ndl.compiler.check.values import Object, Value
+from ndl.compiler.check.values import ListV, Object, Value
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim
@@ -250,9 +250,9 @@ class ModelObject(Object):
             if s.name == name + "'" * primes:
                 start = self.instance.initial(s.name)
                 return lift(start if start is not None else self.instance.initial_values()[s.name])
-        nets = self.instance.nets()
+        nets = net_objects(self.instance)
         if name in nets:
-            return NetObject(nets[name])
+            return nets[name]
         weights = {p.name: p.attribute or p.name for p in self.instance.PARAMETERS}
         branch = Branch.of(name, weights, lambda n: getattr(self.instance, weights[n]))
         if branch is not None:
@@ -304,6 +304,20 @@ class NetObject(Object):
         if name == "params":
             return Parameters(self.module)
         return super().attribute(ev, name, primes, span)
+
+
+def net_objects(instance: Any) -> dict[str, Any]:
+    """The nets of a model by name; of one with several sets of weights the list of them."""
+    found: dict[str, Any] = {}
+    for name, module in instance.nets().items():
+        base, several, _ = name.partition("[")
+        if several:
+            found[base] = ListV(
+                (*found[base].items, NetObject(module)) if base in found else (NetObject(module),)
+            )
+        else:
+            found[name] = NetObject(module)
+    return found
 
 
 class TrainingObject(Object):

@@ -13,6 +13,7 @@ from ndl.compiler.check.values import ModelV, describe, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.host.counted import count_sets
 from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
 from ndl.host.objects import ModelObject, NetObject, TrainingObject
@@ -119,8 +120,9 @@ def _run(session: Session, folder: Any, progress: str, resume: bool) -> Training
     precision = precision_of(session)
     make_targets(session, seed, precision)
     read_data(session, precision)
-    parameters = parameters_of(session)
     loss = Loss(session, precision, seed)
+    count_sets(session, loss)
+    parameters = parameters_of(session)
     where = None if folder is None else folder()
     chosen = trainer_settings(session, seed, parameters, where, progress, loss)
     loss.repeats = sum(part.settings.length(batches=1) for part in chosen.stretches())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
@@ -66,6 +67,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         ),
         (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (undone and bool(model.EVENTS), "its steps are undone past events"),
+        (bool(banks_of(model)), "its nets have weights for each step"),
         (problem.t0 == problem.t1, "the span is empty"),
         (cornered(problem, fixed), "steps are to end at the corners of a path"),
         (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),

@@ -30,7 +30,7 @@ class DrawingStepper(Stepper):
         if problem.gradient in ("adjoint", "reversible"):
             raise SettingError(
                 f"`gradient = {problem.gradient}` does not know the steps for which "
-                f"`{problem.model.NAME}` draws",
+                f"`{problem.model.NAME}` draws or has weights",
                 help="use `gradient = discrete` or `checkpoint(n)`",
             )
         self.problem, self.inner = problem, inner

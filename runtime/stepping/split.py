@@ -18,9 +18,9 @@ from torch import Tensor
 class SplitField(VectorField):
     """A whole right-hand side with the flows of its parts, in order."""
 
-    def __init__(self, whole: VectorField, flows: list[Flow]) -> None:
+    def __init__(self, whole: VectorField, flows: list[Flow], visits: dict[str, int] | None = None) -> None:
         super().__init__(whole.function, whole._jacobian, whole._time_derivative, whole.mass)
-        self.flows = flows
+        self.flows, self.visits = flows, {} if visits is None else visits
 
 
 class SplitStepper(Stepper):
@@ -39,14 +39,16 @@ class SplitStepper(Stepper):
         assert isinstance(f, SplitField)
         at = t if isinstance(t, Tensor) else clock(t, x)
         size = h if isinstance(h, Tensor) else clock(h, x)
-        x1 = self._flow(f.flows)(x, at, size)
+        f.visits.clear()
+        x1 = self.flow(f.flows)(x, at, size)
         new = Carry(fresh=np.zeros(x.shape[0], dtype=bool), f0=None)
         return Attempt(x, x1, None, new, np.full(x.shape[0], len(f.flows), dtype=np.int64))
 
-    def _flow(self, flows: list[Flow]) -> Flow:
+    def flow(self, flows: list[Flow]) -> Flow:
+        """One step, put together from the flows of the parts."""
         if len(flows) == 1:
             return flows[0]
-        A, B = flows[0], self._flow(flows[1:])
+        A, B = flows[0], self.flow(flows[1:])
 
         def step(x: Tensor, t: Tensor, h: Tensor) -> Tensor:
             return call_step(self.solver, {"A": A, "B": B, "x": x, "t": t, "h": h})[0]

@@ -9,12 +9,10 @@ RUN = '\n    state x: R[2] = 1\n    x\' = f(x)\n\ntest "t":\n    s = solve(M, sp
 OWN = "operator A(x: R[c]) -> R[c]:\n    {0}\n    return x\n\n"
 
 
-@pytest.mark.parametrize("word", ["step", "use"])
-def test_weights_for_each_step_or_use(word: str) -> None:
-    net = f"net f: R[2] -> R[2] = MLP(width=4) per {word}"
-    found = refused(f"model M:\n    {net}{RUN}")
-    assert (found.code, found.span.text) == ("NDL490", net)
-    assert found.message == f"the net `f` per {word} is not yet lowered"
+def test_a_parameter_for_each_step() -> None:
+    found = refused(f"model M:\n    param a = 1.0 per step\n    net f: R[2] -> R[2] = MLP(width=4){RUN}")
+    assert (found.code, found.span.text) == ("NDL490", "a = 1.0 per step")
+    assert found.message == "`a` per step is not yet lowered"
 
 
 @pytest.mark.parametrize(

@@ -219,11 +219,22 @@ class ModelPrinter:
         if starts:
             body.append(f"self.start({{{', '.join(starts)}}})")
         body += [
-            line.strip() for line in part_lines(model.parts, self.members, self.classes, self.variants, "{0}")
+            line.strip()
+            for line in part_lines(
+                model.parts, self.members, self.classes, self.variants, "{0}", self._banks()
+            )
         ]
         head = ["def __init__(", "    self,", "    *,", *(f"    {a}," for a in arguments), ") -> None:"]
         # the arrays are known once every method is printed, so they are added by `finish`
         return [*head, *(f"    {line}" for line in body), ARRAYS]
+
+    def _banks(self) -> dict[str, str]:
+        """Of nets with several sets of weights, for what they have one, and the terms that read them."""
+        found = {}
+        for name, per in self.model.banks.items():
+            terms = tuple(term for term, f in self.model.terms.items() if reads(f, name))
+            found[name] = f"per={literal(per)}" + (f", terms={literal(terms)}" if terms else "")
+        return found
 
     # ------------------------------------------------------------ methods
 
@@ -478,6 +489,17 @@ class ModelPrinter:
 
 
 ARRAYS = "<arrays>"
+
+
+def reads(function: Function, net: str) -> bool:
+    """Whether a function applies a net, or reads its weights for a derivative."""
+    nodes = function.graph.needed([node for _, node in function.outputs])
+    return any(
+        n.attr("instance") == net
+        if n.op == "call"
+        else n.op == "param" and n.attr("name").startswith(net + ".")
+        for n in nodes
+    )
 
 
 def line_of(span: Span) -> int | None:

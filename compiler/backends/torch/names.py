@@ -45,7 +45,7 @@ MODEL_ATTRIBUTES = words(
 
 GLOBALS = words(
     """
-    Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern InputInfo IntegralInfo Model NoiseInfo
+    Bank Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern InputInfo IntegralInfo Model NoiseInfo
     ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver Tableau Tensor TermInfo Value Any
     math ops torch
     """

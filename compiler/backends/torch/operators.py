@@ -183,18 +183,26 @@ def draw_entries(draws: Sequence[DrawSpec]) -> list[str]:
 
 
 def part_lines(
-    parts: Mapping[str, Function], found: Members, classes: Classes, variants: Mapping[str, int], place: str
+    parts: Mapping[str, Function],
+    found: Members,
+    classes: Classes,
+    variants: Mapping[str, int],
+    place: str,
+    banks: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Construction of parts; equal parts share a class and have weights of their own."""
-    return [
-        f"    self.{found.parts[name]} = "
-        + (
-            f"Extern({literal(name)})"
-            if part.doc == EXTERN
-            else f"{classes.of(part, variants)}(seed=seed, path={place.format(literal(name))})"
-        )
-        for name, part in parts.items()
-    ]
+    """Construction of parts; equal parts share a class and have weights of their own. `banks` are further
+    arguments of those with several sets of weights."""
+    lines = []
+    for name, part in parts.items():
+        if part.doc == EXTERN:
+            made = f"Extern({literal(name)})"
+        else:
+            where = f"seed=seed, path={place.format(literal(name))}"
+            of = classes.of(part, variants)
+            more = (banks or {}).get(name)
+            made = f"{of}({where})" if more is None else f"Bank({of}, {where}, {more})"
+        lines.append(f"    self.{found.parts[name]} = {made}")
+    return lines
 
 
 def signature(function: Function) -> list[int]:

@@ -1,0 +1,213 @@
+"""Weights for each step (`per step`) and for each visit of a splitting (`per use`): networks by depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from programs import load, refused
+from torch import Tensor, nn
+
+import ndl
+
+RESIDUAL = """
+model Residual:
+    input u: R[3]
+    net f: R[3] -> R[3] = MLP(width=5, depth=1) per step
+    state x: R[3] = u
+    x' = f(x)
+"""
+
+MACARON = """
+model Macaron:
+    input u: R[3]
+    net attention: R[3] -> R[3] = MLP(width=5, depth=1) per step
+    net feed: R[3] -> R[3] = MLP(width=4, depth=1) per use
+    state x: R[3] = u
+    term interaction = attention(x)
+    term convection  = feed(x)
+    x' = interaction + convection
+"""
+
+U = torch.tensor([[0.3, -1.0, 0.7], [1.1, 0.2, -0.4]], dtype=torch.float64)
+
+
+def written(part: Any) -> nn.Module:
+    """The same perceptron by torch's layers, with the same weights."""
+    layers = [p for _, p in part.parts() if {i.name for i in p.PARAMETERS} == {"W", "b"}]
+    made: list[nn.Module] = []
+    for layer in layers:
+        linear = nn.Linear(layer.W.shape[1], layer.W.shape[0], dtype=torch.float64)
+        linear.weight, linear.bias = layer.W, layer.b
+        made += [linear, nn.Tanh()]
+    return nn.Sequential(*made[:-1])
+
+
+def gradients(y: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    return list(torch.autograd.grad((y * torch.linspace(1, 2, y.numel()).reshape(y.shape)).sum(), weights))
+
+
+def same(model: Any, found: Tensor, own: Tensor, sets: int) -> None:
+    """Values and the gradients by every weight agree to rounding."""
+    weights = list(model.weights().values())
+    assert len(weights) == 4 * sets
+    assert torch.allclose(found, own, rtol=1e-13, atol=1e-13)
+    for a, b in zip(gradients(found, weights), gradients(own, weights)):
+        assert b.abs().max() > 1e-6
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("gradient", ["discrete", "checkpoint(2)"])
+@pytest.mark.parametrize("method", ["euler(h=0.5)", "euler(steps=4)"])
+def test_euler_is_a_residual_network(method: str, gradient: str) -> None:
+    model = load(RESIDUAL).models["Residual"]().bind(u=U)
+    found = ndl.solve(model, span=(0, 2), method=method, gradient=gradient, save="end").final["x"]
+    assert len(model.f) == 4
+    x = U
+    for block in map(written, model.f):
+        x = x + 0.5 * block(x)
+    same(model, found, x, 4)
+
+
+def test_the_sets_differ_and_belong_to_the_seed() -> None:
+    program = load(RESIDUAL)
+    values = []
+    for seed, steps in ((0, 4), (0, 6), (1, 4)):
+        model = program.models["Residual"](seed=seed)
+        ndl.solve(model.bind(u=U), span=(0, 1), method=f"euler(steps={steps})")
+        values.append([part.weight_value(name) for part in model.f for name in list(part.values())[:1]])
+    a, longer, other = values
+    assert all(torch.equal(x, y) for x, y in zip(a, longer)) and len(longer) == 6
+    assert not torch.equal(a[0], a[1]) and not torch.equal(a[0], other[0])
+
+
+def test_every_stage_of_a_step_has_its_weights() -> None:
+    model = load(RESIDUAL).models["Residual"]().bind(u=U)
+    found = ndl.solve(model, span=(0, 2), method="rk4(steps=3)", gradient="discrete", save="end").final["x"]
+    x, h = U, 2 / 3
+    for f in map(written, model.f):
+        k1 = f(x)
+        k2 = f(x + h / 2 * k1)
+        k3 = f(x + h / 2 * k2)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + f(x + h * k3))
+    same(model, found, x, 3)
+
+
+def test_values_inside_steps_and_derived_quantities() -> None:
+    text = RESIDUAL + "    rate = f(x)\n"
+    model = load(text).models["Residual"]().bind(u=U[0])
+    s = ndl.solve(model, span=(0, 1), method="euler(steps=2)", save=[0.25, 0.5, 0.75, 1.0])
+    first, second = map(written, model.f)
+    middle = U[0] + 0.5 * first(U[0])
+    assert torch.allclose(s.get("x").values[1], middle)
+    rates = s.get("rate").values
+    for k, f in enumerate((first, first, second, second)):  # the end of a step is its own
+        assert torch.allclose(rates[k], f(s.get("x").values[k]), atol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", ["discrete", "checkpoint(2)"])
+def test_a_macaron_net_has_weights_for_each_visit(gradient: str) -> None:
+    model = load(MACARON).models["Macaron"]().bind(u=U)
+    method = "strang(convection: euler, interaction: euler, h=1)"
+    found = ndl.solve(model, span=(0, 3), method=method, gradient=gradient, save="end").final["x"]
+    assert (len(model.attention), len(model.feed)) == (3, 6)
+    x, feed = U, list(map(written, model.feed))
+    for k, attention in enumerate(map(written, model.attention)):
+        x = x + 0.5 * feed[2 * k](x)
+        x = x + attention(x)
+        x = x + 0.5 * feed[2 * k + 1](x)
+    same(model, found, x, 9)
+
+
+def test_a_transformer_is_the_same_model_split_by_lie() -> None:
+    model = load(MACARON).models["Macaron"]().bind(u=U)
+    method = "lie(interaction: euler, convection: euler, steps=2)"
+    found = ndl.solve(model, span=(0, 2), method=method, gradient="discrete", save="end").final["x"]
+    assert (len(model.attention), len(model.feed)) == (2, 2)
+    x = U
+    for attention, feed in zip(map(written, model.attention), map(written, model.feed)):
+        x = x + attention(x)
+        x = x + feed(x)
+    same(model, found, x, 4)
+
+
+def test_noise_with_weights_for_each_step() -> None:
+    text = RESIDUAL.replace("x' = f(x)", "noise W: wiener[3]\n    dx = f(x)*dt + 0.3*dW")
+    model = load(text).models["Residual"]().bind(u=U)
+    s = ndl.solve(model, span=(0, 1), method="euler_maruyama(steps=4)", seed=2)
+    x = U
+    W = s.get("W").values
+    for k, f in enumerate(map(written, model.f)):
+        x = x + 0.25 * f(x) + 0.3 * (W[:, k + 1] - W[:, k])
+    assert torch.allclose(s.final["x"], x, atol=1e-12)
+
+
+def test_one_set_is_fitted_by_its_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", u=np.random.default_rng(1).normal(size=(8, 3)))
+    lines = [
+        RESIDUAL,
+        "train Residual:",
+        '    data      = table("d.npz", u="u")',
+        "    span      = 0..1",
+        "    method    = euler(steps=3)",
+        "    loss      = sum((final.x - [data.u[1], data.u[2], data.u[0]])^2)",
+        "    fit       = {fit}",
+        "    optimizer = adam(lr=0.02)",
+        "    steps     = 20",
+    ]
+    moved = {}
+    for fit in ("all", "f", "f[1]"):
+        file = tmp_path / "m.ndl"
+        file.write_text("\n".join(lines).format(fit=fit), encoding="utf-8")
+        program = ndl.load(file)
+        program.run()
+        (found,) = program.host.named.values()
+        trained = found.model.instance
+        fresh = program.models["Residual"]()
+        fresh.f.grow(3)
+        before = fresh.float().values()
+        changed = {n for n, v in trained.values().items() if not torch.equal(v, before[n])}
+        moved[fit] = {n.split(".")[0] for n in changed}
+        assert float(found.result.history.loss[-1]) < float(found.result.history.loss[0])
+    assert moved["all"] == moved["f"] == {"f[0]", "f[1]", "f[2]"} and moved["f[1]"] == {"f[1]"}
+
+
+RUN = '\ntest "t":\n    s = solve({0}(u=[1, 2, 3]), span=0..1, {1})\n    assert s.final.x[0] < 1e9\n'
+
+
+@pytest.mark.parametrize(
+    "text, name, settings, words",
+    [
+        (RESIDUAL, "Residual", "method=tsit5(rtol=1e-6)", ["`tsit5`", "is not known before the run"]),
+        (MACARON, "Macaron", "method=euler(h=0.1)", ["each visit of a splitting", "`euler` is none"]),
+        (RESIDUAL + "    when falling(x[0]): stop\n", "Residual", "method=euler(h=0.1)", ["events"]),
+    ],
+)
+def test_steps_that_cannot_be_counted(text: str, name: str, settings: str, words: list[str]) -> None:
+    found = refused(text + RUN.format(name, settings))
+    assert found.code == "NDL528"
+    assert all(word in found.message for word in words), found.message
+
+
+def test_another_number_of_steps_is_refused() -> None:
+    model = load(RESIDUAL).models["Residual"]().bind(u=U)
+    ndl.solve(model, span=(0, 1), method="euler(steps=4)")
+    with pytest.raises(ndl.NDLError) as caught:
+        ndl.solve(model, span=(0, 1), method="euler(steps=5)")
+    assert "asks for 5 sets of weights of `f`, and there are 4" in str(caught.value)
+
+
+def test_the_exact_solution_knows_no_steps() -> None:
+    settings = "method=euler(h=0.1), gradient=adjoint"
+    assert (
+        "`gradient = adjoint` does not know the steps"
+        in refused(RESIDUAL + RUN.format("Residual", settings)).message
+    )
+
+
+def test_kernels_decline_with_the_reason() -> None:
+    found = refused(RESIDUAL + RUN.format("Residual", "method=euler(h=0.1), backend=cpu"))
+    assert "no kernel serves this run: its nets have weights for each step" in found.message
