@@ -16,7 +16,8 @@ MIX = 0x9E3779B97F4A7C15
 class Batch:
     """What a loss is told of its step. `index` [batch] selects samples; None is all of them.
 
-    `step` counts from 0 over the whole run of `total` steps; `training` is False in validation.
+    `step` counts from 0 over the whole run of `total` steps; `training` is False in validation; `phase` is
+    the number of the phase; `other` says that the samples are those of other data, to validate on.
     """
 
     step: int
@@ -24,6 +25,8 @@ class Batch:
     epoch: int = 0
     index: Tensor | None = None
     training: bool = True
+    phase: int = 0
+    other: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,14 @@ class Record:
     steps: int = 0
     validation: list[float] = field(default_factory=list)
     validation_steps: list[int] = field(default_factory=list)
+    metrics: dict[str, list[Tensor]] = field(default_factory=dict)
+    metric_steps: list[int] = field(default_factory=list)
+
+    def measured(self, step: int, values: Mapping[str, Tensor]) -> None:
+        """The metrics after a step."""
+        for name, value in values.items():
+            self.metrics.setdefault(name, []).append(value)
+        self.metric_steps.append(step)
 
     def add(self, values: Mapping[str, float]) -> None:
         """The values of one step."""
@@ -34,13 +42,25 @@ class Record:
         found = {f"history/{k}": torch.tensor(v, dtype=torch.float64) for k, v in self.series.items()}
         found["validation/loss"] = torch.tensor(self.validation, dtype=torch.float64)
         found["validation/step"] = torch.tensor(self.validation_steps, dtype=torch.int64)
+        found |= {f"metric/{k}": torch.stack(v) for k, v in self.metrics.items()}
+        found["metrics/step"] = torch.tensor(self.metric_steps, dtype=torch.int64)
         return found
 
     @staticmethod
-    def restore(tensors: Mapping[str, Tensor], names: list[str], steps: int) -> Record:
+    def restore(
+        tensors: Mapping[str, Tensor], names: list[str], steps: int, metrics: Sequence[str] = ()
+    ) -> Record:
         """From `tensors()`; `names` keeps the order, which a file of tensors does not."""
         series = {name: tensors[f"history/{name}"].tolist() for name in names}
-        return Record(series, steps, tensors["validation/loss"].tolist(), tensors["validation/step"].tolist())
+        seen = {name: list(tensors[f"metric/{name}"].unbind()) for name in metrics}
+        return Record(
+            series,
+            steps,
+            tensors["validation/loss"].tolist(),
+            tensors["validation/step"].tolist(),
+            seen,
+            tensors["metrics/step"].tolist(),
+        )
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,7 @@ class History:
     players           name -> [steps], when there are several players
     rate              [steps]: the learning rate
     validation        [validations], at the steps `validation_steps` (steps done)
+    metrics           name -> [looks] or, of tables, [looks, ...], at the steps `metric_steps`
     """
 
     loss: Tensor
@@ -58,6 +79,8 @@ class History:
     rate: Tensor
     validation: Tensor
     validation_steps: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    metric_steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @staticmethod
     def of(record: Record) -> History:
@@ -73,13 +96,16 @@ class History:
             series.get("rate", empty),
             tensors["validation/loss"],
             tensors["validation/step"],
+            {k: tensors[f"metric/{k}"] for k in record.metrics},
+            tensors["metrics/step"],
         )
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """`loss` [] is that of the final parameters (the best ones, if there was validation): `model` has
-    them. `checkpoint` is the last one written."""
+    """`loss` [] is that of the final parameters (the best ones, if there was validation, else their average,
+    if there is one): `model` has them, `validation` and `metrics` are theirs. `checkpoint` is the last one
+    written; `stopped` says that the training stopped early."""
 
     loss: Tensor
     history: History
@@ -88,3 +114,6 @@ class TrainResult:
     checkpoint: Path | None = None
     best_step: int | None = None
     seconds: float = 0.0
+    stopped: bool = False
+    validation: Tensor | None = None
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)

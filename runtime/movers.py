@@ -30,6 +30,7 @@ class Mover:
     optimizer: torch.optim.Optimizer
     schedule: Factor | Plateau | None
     clip: float | None
+    clip_value: float | None
     bases: list[float]
 
     def move(self, step: int, length: int, batch: Batch) -> tuple[float, dict[str, float], float]:
@@ -104,6 +105,9 @@ class Mover:
         norm = torch.stack([torch.linalg.vector_norm(g).double() for g in known.values()]).norm()
         if not math.isfinite(float(norm)):
             self._blame(known, batch.step + 1)
+        if self.clip_value is not None:
+            known = {n: _limited(g, self.clip_value) for n, g in known.items()}
+            norm = torch.stack([torch.linalg.vector_norm(g).double() for g in known.values()]).norm()
         scale = min(1.0, self.clip / (float(norm) + 1e-12)) if self.clip is not None else 1.0
         for name, p in self.parameters.items():
             g = known.get(name)
@@ -146,9 +150,18 @@ def movers(settings: TrainSettings, parameters: Mapping[str, Tensor], loss: Loss
             raise SettingError(f"`{player.name}` has no parameters to fit")
         optimizer = spec.build(moved)
         clip = spec.clip if spec.clip is not None else settings.clip
+        most = spec.clip_value if spec.clip_value is not None else settings.clip_value
         bases = [float(group["lr"]) for group in optimizer.param_groups]
-        found.append(Mover(player, player.loss or loss, moved, spec, optimizer, spec.schedule(), clip, bases))
+        schedule = spec.schedule()
+        found.append(Mover(player, player.loss or loss, moved, spec, optimizer, schedule, clip, most, bases))
     return found
+
+
+def _limited(g: Tensor, most: float) -> Tensor:
+    """A gradient whose components, real and imaginary parts, are at most `most` in size."""
+    if g.is_complex():
+        return torch.view_as_complex(torch.view_as_real(g).clamp(-most, most))
+    return g.clamp(-most, most)
 
 
 def evaluate(loss: Loss, step: int, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

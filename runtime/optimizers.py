@@ -2,7 +2,8 @@
 
 `adam(lr=1e-3, decay=1e-4, schedule=cosine(1e-6), warmup=100, clip=1)` is
 `OptimizerSpec("adam", {...})`. The options are those of the torch class, and, for all of them: `decay`
-(torch's `weight_decay`), `schedule`, `warmup` (steps) and `clip` (largest norm of the gradient).
+(torch's `weight_decay`), `schedule`, `warmup` (steps), `clip` (largest norm of the
+gradient) and `clip_value` (largest of its components).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 # Sparse gradients never arise here; the rest would change what a run computes only in speed.
 LEFT_OUT = frozenset({"sparseadam"})
 HIDDEN = frozenset({"params", "maximize", "foreach", "capturable", "differentiable", "fused"})
-COMMON = ("decay", "schedule", "warmup", "clip")
+COMMON = ("decay", "schedule", "warmup", "clip", "clip_value")
 ALIASES: Mapping[str, tuple[str, Mapping[str, str], Mapping[str, Any]]] = {
     "momentum": ("sgd", {"beta": "momentum"}, {"momentum": 0.9}),
 }
@@ -57,7 +58,7 @@ def options(name: str) -> dict[str, Any]:
         found[mine] = found[theirs]
     if "weight_decay" in found:
         found["decay"] = found["weight_decay"]
-    return {**found, "schedule": None, "warmup": 0, "clip": None}
+    return {**found, "schedule": None, "warmup": 0, "clip": None, "clip_value": None}
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ class OptimizerSpec:
     @property
     def clip(self) -> float | None:
         value = self.options.get("clip")
+        return None if value is None else float(value)
+
+    @property
+    def clip_value(self) -> float | None:
+        value = self.options.get("clip_value")
         return None if value is None else float(value)
 
     def schedule(self) -> Factor | Plateau | None:
@@ -132,7 +138,7 @@ class OptimizerSpec:
         renames = {**renamed, **RENAMED.get(target, {}), "decay": "weight_decay"}
         theirs: dict[str, Any] = {**DEFAULTS.get(target, {}), **preset} if whole else {}
         for key, value in mine.items():
-            if key in ("schedule", "warmup", "clip"):
+            if key in COMMON and key != "decay":
                 continue
             theirs[renames.get(key, key)] = tuple(value) if isinstance(value, list) else value
         return theirs

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ndl.runtime.averages import AveragePlan
 from ndl.runtime.batches import Batch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.optimizers import OptimizerSpec
@@ -57,17 +58,29 @@ class CheckpointPlan:
 
 @dataclass(frozen=True)
 class ValidatePlan:
-    """Which share of the samples is held out, and after how many steps they are looked at."""
+    """What is held out, and after how many steps (None: each epoch) it is looked at.
+
+    `fraction` is a share of the samples, `held` lists them, `other` are samples of other data: `other` of
+    them, or 0 for a single one. The parameters that were best are kept: by the loss or by the metric
+    `monitor`. Training stops after `patience` looks that were not better by more than `least`.
+    """
 
     fraction: float | None = None
     every: int | None = None
     keep_best: bool = True
+    held: tuple[int, ...] | None = None
+    other: int | None = None
+    patience: int | None = None
+    monitor: str | None = None
+    least: float = 0.0
 
     def __post_init__(self) -> None:
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise SettingError(f"`validate` holds out the share {self.fraction}; it is between 0 and 1")
         if self.every is not None and self.every < 1:
             raise SettingError(f"`validate` every {self.every} steps; it is at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise SettingError(f"`patience` is {self.patience}; it is at least 1", code="NDL523")
 
 
 @dataclass(frozen=True)
@@ -83,8 +96,9 @@ class Phase:
 class TrainSettings:
     """The resolved settings of `train`. Give `steps` or `epochs`; `fit` None is every parameter.
 
-    `clip` is the largest norm of a player's gradient. Training stops as diverged when |loss| exceeds
-    `diverged` * (1 + |first loss|).
+    `clip` is the largest norm of a player's gradient, `clip_value` the largest of its components (cut first).
+    The final parameters are their `average`, where there is one. Training stops as diverged when |loss|
+    exceeds `diverged` * (1 + |first loss|).
     """
 
     steps: int | None = None
@@ -93,6 +107,8 @@ class TrainSettings:
     batch: int | None = None
     fit: tuple[str, ...] | None = None
     clip: float | None = None
+    clip_value: float | None = None
+    average: AveragePlan | None = None
     validate: ValidatePlan | None = None
     players: tuple[Player, ...] = ()
     phases: tuple[Phase, ...] = ()
@@ -108,6 +124,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingError(f"`{name}` is {value}; it is at least 1")
+        for name in ("clip", "clip_value"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise SettingError(f"`{name}` is {value:g}; it is greater than 0", code="NDL525")
         if self.steps is not None and self.epochs is not None:
             raise SettingError("`steps` and `epochs` are both given", help="give one of them")
 

@@ -10,20 +10,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from ndl.runtime import checkpoints
+from ndl.runtime import checkpoints, train_state
+from ndl.runtime.averages import Average
 from ndl.runtime.batches import Batch, Batches, chunks, split
-from ndl.runtime.checkpoints import Checkpoint, CheckpointStore
-from ndl.runtime.errors import CheckpointError, SettingError, TrainFailure, TrainInterrupted
+from ndl.runtime.checkpoints import CheckpointStore
+from ndl.runtime.errors import SettingError, TrainFailure, TrainInterrupted
 from ndl.runtime.history import History, Record, TrainResult
 from ndl.runtime.interrupts import Interrupts, Overdue
-from ndl.runtime.movers import Mover, evaluate, movers
+from ndl.runtime.metrics import Metrics
+from ndl.runtime.movers import Mover, movers
+from ndl.runtime.observers import Observer
 from ndl.runtime.progress import Progress, progress
 from ndl.runtime.schedules import Plateau
-from ndl.runtime.train_settings import Loss, TrainSettings, differences
+from ndl.runtime.train_settings import Loss, TrainSettings, ValidatePlan
+from ndl.runtime.watching import Watch, mean_loss
 from torch import Tensor
 
 
@@ -35,6 +40,8 @@ class Trainer:
     samples     extent of the data's sample axis, if it has one
     memory      name -> tensor that the loss or `after_step` changes in place; kept in checkpoints
     validate    loss for the held-out samples or for other data; `loss` itself if None
+    metrics     what is measured besides, of what is held out or else of all samples
+    observers   are told of every step and look
     grace       seconds that a step may still take after Ctrl-C
     after_step  called with the number of steps done, before a checkpoint is written
     """
@@ -48,6 +55,8 @@ class Trainer:
         samples: int | None = None,
         memory: Mapping[str, Tensor] | None = None,
         validate: Loss | None = None,
+        metrics: Metrics | None = None,
+        observers: Sequence[Observer] = (),
         model: Any = None,
         after_step: Callable[[int], None] | None = None,
         report: Progress | None = None,
@@ -56,7 +65,9 @@ class Trainer:
         self.grace = grace
         self.parameters, self.loss, self.settings = dict(parameters), loss, settings
         self.samples, self.memory, self.validate = samples, dict(memory or {}), validate
-        self.model, self.after_step = model, after_step
+        self.model, self.after_step, self.observers = model, after_step, tuple(observers)
+        self.watch = Watch(metrics)
+        self.average = None if settings.average is None else Average(settings.average, self.parameters)
         self.report = report if report is not None else progress(settings.progress)
         self.phases = settings.stretches()
         self.batches, self.held = self._plan_batches()
@@ -66,8 +77,6 @@ class Trainer:
         self.store = CheckpointStore(Path(folder), settings.checkpoint.keep) if folder is not None else None
         self.record = Record()
         self.step = 0
-        self.best: dict[str, Tensor] = {}
-        self.best_loss, self.best_step = math.inf, 0
         self.saved: Path | None = None
         self._saved_at = time.monotonic()
 
@@ -83,7 +92,7 @@ class Trainer:
             loaded = None
             if resume is not None:
                 loaded = checkpoints.load(resume)
-                at = self._check(loaded)
+                at = train_state.check(self, loaded)
             elif self.store is not None:
                 self.store.fresh()
             self.report.start(self.total, 0 if loaded is None else int(loaded.data["step"]))
@@ -91,23 +100,27 @@ class Trainer:
                 for k in range(at, len(self.phases)):
                     team = self._team(k)
                     if loaded is not None:
-                        self._restore(loaded, team)
+                        train_state.restore(self, loaded, team)
                         loaded = None
+                    if self.watch.stopped:
+                        break
                     self._stretch(k, team, interrupts)
             except Overdue:
                 raise self._given_up(interrupts.name or "a signal") from None
             finally:
                 self.report.finish()
+                for observer in self.observers:
+                    observer.finish()
             return self._result(time.monotonic() - began)
 
     def _stretch(self, k: int, team: list[Mover], interrupts: Interrupts) -> None:
         """The rest of phase k."""
         phase, batches = self.phases[k], self.batches[k]
         start = sum(self.lengths[:k])
-        while self.step < start + self.lengths[k]:
+        while self.step < start + self.lengths[k] and not self.watch.stopped:
             local = self.step - start
             epoch, index = batches.at(local)
-            batch = Batch(self.step, self.total, epoch, index)
+            batch = Batch(self.step, self.total, epoch, index, phase=k)
             values: dict[str, float] = {}
             for mover in team:
                 if local % mover.player.every == 0:
@@ -116,18 +129,21 @@ class Trainer:
             self.step += 1
             if self.after_step is not None:
                 self.after_step(self.step)
-            self._look(k, team, local + 1, values)
-            last = self.step == start + self.lengths[k]
-            if self.step == self.total or self._due():
+            if self.average is not None:
+                ends = (local + 1) % max(1, batches.count) == 0
+                self.average.update(self.step, self.total, ends)
+            for observer in self.observers:
+                observer.step(self.step, values)
+            self._look(k, team, local + 1)
+            done = self.step == self.total or self.watch.stopped
+            if done or self._due():
                 self._save(k, team)
-            if interrupts.name is not None and self.step < self.total:
+            if interrupts.name is not None and not done:
                 interrupts.settle()
                 self._stop(interrupts.name, k, team)
             shown = values.get(f"loss/{team[0].player.name}", math.nan)
             seen = self.record.validation[-1] if self.record.validation else None
             self.report.update(self.step, shown, seen, phase.name)
-            if last:
-                return
 
     def _move(
         self, mover: Mover, local: int, length: int, batch: Batch, values: dict[str, float], several: bool
@@ -168,56 +184,74 @@ class Trainer:
     def _validates(self, k: int) -> bool:
         return self.phases[k].settings.validate is not None
 
-    def _look(self, k: int, team: list[Mover], local: int, values: Mapping[str, float]) -> None:
-        """Validate when it is time; keep the parameters if they are the best so far."""
+    def _look(self, k: int, team: list[Mover], local: int) -> None:
+        """Validate and measure when it is time, by the averaged parameters where there are any."""
         plan = self.phases[k].settings.validate
-        if plan is None:
+        if plan is None and self.watch.metrics is None:
             return
-        every = plan.every or max(1, self.batches[k].count)
+        every = (plan.every if plan is not None else None) or max(1, self.batches[k].count)
         if local % every and local != self.lengths[k]:
             return
-        value = self._mean(self.validate or team[0].loss, chunks(self.held[k], self.phases[k].settings.batch))
-        self.record.validation.append(value)
-        self.record.validation_steps.append(self.step)
-        for mover in team:
-            if isinstance(mover.schedule, Plateau):
-                mover.schedule.observe(value)
-        if plan.keep_best and value < self.best_loss:
-            self.best_loss, self.best_step = value, self.step
-            self.best = {n: p.detach().clone() for n, p in self._everything().items()}
+        with nullcontext() if self.average is None else self.average.applied():
+            batches = self._held_batches(k)
+            if plan is not None:
+                value = mean_loss(self.validate or team[0].loss, batches)
+                self.record.validation.append(value)
+                self.record.validation_steps.append(self.step)
+            if self.watch.metrics is not None:
+                self.record.measured(self.step, self.watch.measure(batches))
+            if plan is not None:
+                for mover in team:
+                    if isinstance(mover.schedule, Plateau):
+                        mover.schedule.observe(value)
+                self.watch.judge(plan, self.record, self.step, self._everything)
+        for observer in self.observers:
+            observer.look(self.step, self.record)
+
+    def _held_batches(self, k: int) -> list[Batch]:
+        """What phase k is looked at by: held-out samples, other data, or else the training's own."""
+        settings = self.phases[k].settings
+        plan, held = settings.validate, self.held[k]
+        other = plan is not None and plan.other is not None
+        if plan is None:
+            held = self.batches[k].chosen
+        indices = chunks(held, settings.batch)
+        return [Batch(self.step, self.total, 0, i, training=False, phase=k, other=other) for i in indices]
 
     def _result(self, seconds: float) -> TrainResult:
-        if self.best:
+        watch = self.watch
+        if watch.best:
             with torch.no_grad():
                 for name, tensor in self._everything().items():
-                    tensor.copy_(self.best[name])
+                    tensor.copy_(watch.best[name])
+        elif self.average is not None:
+            self.average.put(self.average.weights)
+        k = self.phases_at(max(0, self.step - 1))
+        batches = self._held_batches(k)
+        checked = self.phases[k].settings.validate is not None
+        team = self._team(k)
+        validation = mean_loss(self.validate or team[0].loss, batches) if checked else None
         return TrainResult(
-            loss=torch.tensor(self._final_loss(), dtype=torch.float64),
+            loss=torch.tensor(self._final_loss(k, team), dtype=torch.float64),
             history=History.of(self.record),
             model=self.model,
             steps=self.step,
             checkpoint=self.saved,
-            best_step=self.best_step if self.best else None,
+            best_step=watch.best_step if watch.best else None,
             seconds=seconds,
+            stopped=watch.stopped,
+            validation=None if validation is None else torch.tensor(validation, dtype=torch.float64),
+            metrics={} if watch.metrics is None else watch.measure(batches),
         )
 
-    def _final_loss(self) -> float:
+    def _final_loss(self, k: int, team: list[Mover]) -> float:
         """The first player's loss at the final parameters, over all batches of an epoch; when the last
         phase was shorter than an epoch, over as many batches as it had."""
-        k = len(self.phases) - 1
         batches = self.batches[k]
         turns = range(min(batches.count, self.lengths[k]))
-        return self._mean(self._team(k)[0].loss, [batches.at(turn)[1] for turn in turns])
-
-    def _mean(self, loss: Loss, indices: Sequence[Tensor | None]) -> float:
-        """The mean of a loss over samples, taken in batches; gradients stay on, for a loss may use them."""
-        total, weight = 0.0, 0
-        for index in indices:
-            batch = Batch(self.step, self.total, 0, index, training=False)
-            n = 1 if index is None else len(index)
-            total += n * float(evaluate(loss, self.step, batch)[0].detach())
-            weight += n
-        return total / weight
+        indices = [batches.at(turn)[1] for turn in turns]
+        own = [Batch(self.step, self.total, 0, i, training=False, phase=k) for i in indices]
+        return mean_loss(team[0].loss, own)
 
     # ------------------------------------------------------------ checkpoints
 
@@ -241,86 +275,8 @@ class Trainer:
                 )
         if self.store is None:
             return
-        tensors: dict[str, Tensor] = {f"parameter/{n}": p for n, p in self.parameters.items()}
-        tensors.update({f"memory/{n}": m for n, m in self.memory.items()})
-        tensors.update(self.record.tensors())
-        tensors["random/cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random/cuda"] = torch.cuda.get_rng_state()
-        optimizers = []
-        for mover in team:
-            optimizers.append(
-                checkpoints.pack(mover.optimizer.state_dict(), tensors, f"optimizer/{mover.player.name}")
-            )
-        data = {
-            "step": self.step,
-            "phase": k,
-            "settings": self.settings.describe(),
-            "versions": checkpoints.versions(),
-            "history": list(self.record.series),
-            "optimizers": optimizers,
-            "schedules": [
-                checkpoints.pack(m.schedule.state() if isinstance(m.schedule, Plateau) else None, tensors, "")
-                for m in team
-            ],
-            "best": {"step": self.best_step, "loss": checkpoints.pack(self.best_loss, tensors, "")},
-        }
-        self.saved = self.store.save(self.step, Checkpoint(data, tensors, self.best))
+        self.saved = self.store.save(self.step, train_state.capture(self, k, team))
         self._saved_at = time.monotonic()
-
-    def _check(self, loaded: Checkpoint) -> int:
-        """Refuse a checkpoint of something else; the phase it stands in."""
-        here = {n: list(p.shape) for n, p in self.parameters.items()}
-        there = {
-            n.removeprefix("parameter/"): list(t.shape)
-            for n, t in loaded.tensors.items()
-            if n.startswith("parameter/")
-        }
-        if here != there:
-            odd = sorted(n for n in {*here, *there} if here.get(n) != there.get(n))
-            raise CheckpointError(
-                f"the checkpoint `{loaded.path}` is of another model: `{odd[0]}` is "
-                f"{there.get(odd[0], 'absent')} there and {here.get(odd[0], 'absent')} here"
-            )
-        changed = differences(loaded.data["settings"], self.settings.describe())
-        if changed:
-            raise CheckpointError(
-                f"the checkpoint `{loaded.path}` was made with another `{changed[0]}`",
-                help="only `steps` and `epochs` may change when a run goes on; start anew for the rest",
-            )
-        step = int(loaded.data["step"])
-        if step > self.total:
-            raise CheckpointError(
-                f"the checkpoint `{loaded.path}` is {step} steps along, past the {self.total} asked for"
-            )
-        phase = int(loaded.data["phase"])
-        done = step == sum(self.lengths[: phase + 1])
-        return phase + 1 if done and phase + 1 < len(self.phases) else phase
-
-    def _restore(self, loaded: Checkpoint, team: list[Mover]) -> None:
-        """Put everything back: parameters, memory, optimisers, schedules, histories, random state."""
-        data, tensors = loaded.data, loaded.tensors
-        try:
-            with torch.no_grad():
-                for name, p in self.parameters.items():
-                    p.copy_(tensors[f"parameter/{name}"])
-                for name, m in self.memory.items():
-                    m.copy_(tensors[f"memory/{name}"])
-            self.step = int(data["step"])
-            if self.phases_at(min(self.step, self.total - 1)) == int(data["phase"]):
-                for mover, state, schedule in zip(team, data["optimizers"], data["schedules"]):
-                    mover.restore(checkpoints.unpack(state, tensors))
-                    if isinstance(mover.schedule, Plateau):
-                        mover.schedule.restore(checkpoints.unpack(schedule, tensors))
-            self.record = Record.restore(tensors, data["history"], self.step)
-            self.best, self.best_step = loaded.best, int(data["best"]["step"])
-            self.best_loss = float(checkpoints.unpack(data["best"]["loss"], tensors))
-            torch.set_rng_state(tensors["random/cpu"])
-            if "random/cuda" in tensors and torch.cuda.is_available():
-                torch.cuda.set_rng_state(tensors["random/cuda"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"the checkpoint `{loaded.path}` is damaged: {error}") from error
-        self.saved = loaded.path
 
     def _stop(self, signal: str, k: int, team: list[Mover]) -> None:
         self._save(k, team)
@@ -369,14 +325,32 @@ class Trainer:
         for phase in self.phases:
             plan, out = phase.settings.validate, None
             chosen = None if self.samples is None else torch.arange(self.samples)
-            if plan is not None and plan.fraction is not None:
-                if self.samples is None:
-                    raise SettingError(
-                        "`validate` holds out samples, but the data is a single sample",
-                        help="give a table of its own to validate on",
-                    )
-                chosen, out = split(self.samples, plan.fraction, self.settings.seed)
-            whole = phase.settings.batch is None and out is None
+            if plan is not None:
+                self.watch.check(plan)
+                chosen, out = held_out(plan, self.samples, self.settings.seed, chosen)
+            own = out is None or plan is None or plan.other is not None
+            whole = phase.settings.batch is None and own
             found.append(Batches(None if whole else chosen, phase.settings.batch, self.settings.seed))
             held.append(out)
         return found, held
+
+
+def held_out(
+    plan: ValidatePlan, samples: int | None, seed: int, chosen: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The samples to train on (`chosen`, less what is held out) and those to validate on."""
+    if plan.other is not None:
+        return chosen, torch.arange(plan.other) if plan.other else None
+    if plan.fraction is None and plan.held is None:
+        return chosen, None
+    if samples is None:
+        raise SettingError(
+            "`validate` holds out samples, but the data is a single sample",
+            help="give a table of its own to validate on: `validate = table(…)`",
+        )
+    if plan.fraction is not None:
+        return split(samples, plan.fraction, seed)
+    out = torch.tensor(plan.held, dtype=torch.int64)
+    stays = torch.ones(samples, dtype=torch.bool)
+    stays[out] = False
+    return torch.nonzero(stays).flatten(), out

@@ -1,0 +1,19 @@
+"""Who is told how a training goes, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ndl.runtime.history import Record
+
+
+class Observer(Protocol):
+    """Told of each step's numbers (`loss/…`, `term/…`, `rate`), of each look at validation and metrics, which
+    are the last of the record, and of the end."""
+
+    def step(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def look(self, step: int, record: Record) -> None: ...
+
+    def finish(self) -> None: ...
