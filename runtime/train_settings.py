@@ -80,7 +80,7 @@ class ValidatePlan:
         if self.every is not None and self.every < 1:
             raise SettingError(f"`validate` every {self.every} steps; it is at least 1")
         if self.patience is not None and self.patience < 1:
-            raise SettingError(f"`patience` is {self.patience}; it is at least 1", code="NDL523")
+            raise SettingError(f"`patience` is {self.patience}; it is at least 1", code="NDL532")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TrainSettings:
         for name in ("clip", "clip_value"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise SettingError(f"`{name}` is {value:g}; it is greater than 0", code="NDL525")
+                raise SettingError(f"`{name}` is {value:g}; it is greater than 0", code="NDL534")
         if self.steps is not None and self.epochs is not None:
             raise SettingError("`steps` and `epochs` are both given", help="give one of them")
 

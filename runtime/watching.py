@@ -37,14 +37,14 @@ class Watch:
         if plan.monitor not in known:
             raise SettingError(
                 f"`monitor` is `{plan.monitor}`, which is no metric of this training",
-                code="NDL524",
+                code="NDL530",
                 help=did_you_mean(plan.monitor, known)
                 or (f"its metrics are {', '.join(known)}" if known else f"add `metrics = {plan.monitor}`"),
             )
         if known[plan.monitor].better == 0:
             raise SettingError(
                 f"`{plan.monitor}` is a table, of which none is the best",
-                code="NDL524",
+                code="NDL530",
                 help="monitor a number, such as `accuracy`",
             )
 
