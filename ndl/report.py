@@ -17,7 +17,9 @@ def result_json(result: Solution | TrainResult) -> dict[str, Any]:
     from ndl.runtime.history import TrainResult
 
     if isinstance(result, TrainResult):
-        return {"loss": _number(result.loss), "steps": result.steps, **fitted(result.model)}
+        seen = {} if result.validation is None else {"validation": _number(result.validation)}
+        seen |= {"metrics": {k: _number(v) for k, v in result.metrics.items()}} if result.metrics else {}
+        return {"loss": _number(result.loss), "steps": result.steps, **seen, **fitted(result.model)}
     stats = {k: _number(getattr(result.stats, k)) for k in ("steps", "rejected", "evaluations")}
     final = {name: _number(result.final[name]) for name in result.names(derived=False)}
     return {"stats": stats, "final": final}
@@ -40,7 +42,9 @@ def summary(kind: str, name: str, result: Solution | TrainResult) -> str:
         values = found["parameters"] | {f"{k} at the start": v for k, v in found["initial"].items()}
         lines = getattr(getattr(result, "model", None), "lines", None)  # of a formula
         written = [f"  {line}" for line in lines()] if lines is not None else []
-        return "\n".join([f"{kind} {name}: loss {_short(found['loss'])}", *written, *_table(values)])
+        first = f"{kind} {name}: loss {_short(found['loss'])}"
+        first += f", validation {_short(found['validation'])}" if "validation" in found else ""
+        return "\n".join([first, *written, *_table({**found.get("metrics", {}), **values})])
     stats = ", ".join(f"{_short(v)} {k}" for k, v in found["stats"].items())
     values = {f"{k} at the end": v for k, v in found["final"].items()}
     return "\n".join([f"{kind} {name}: {stats}", *_table(values)])

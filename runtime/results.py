@@ -3,7 +3,7 @@
 settings.json      the resolved settings and the versions of what computed
 results.json       numbers: loss and fitted values, or statistics and final values
 results.csv        the saved values of a solve (or .parquet, .npz)
-history.csv        step, loss, terms, learning rate, validation of a train
+history.csv        step, loss, terms, learning rate, validation, metrics of a train
 model.safetensors  the weights of the trained model
 *.png, *.svg       figures
 """
@@ -62,6 +62,9 @@ def write_training(folder: Path, result: TrainResult, fitted: Mapping[str, Any] 
         "steps": result.steps,
         "seconds": result.seconds,
         "best_step": result.best_step,
+        "stopped": result.stopped,
+        "validation": numeral(result.validation),
+        "metrics": {name: numeral(value) for name, value in result.metrics.items()},
         "checkpoint": str(result.checkpoint) if result.checkpoint else None,
         "fitted": {name: numeral(value) for name, value in (fitted or {}).items()},
     }
@@ -93,19 +96,22 @@ def write_figure(folder: Path, figure: Figure, name: str) -> list[Path]:
 
 
 def history_csv(history: History) -> str:
-    """A row for each step; validation stands in the rows of the steps after which it was computed."""
+    """A row for each step; validation and metrics stand in the rows of the steps after which they
+    were computed, tables (confusion) in `results.json`."""
     several = len(history.players) > 1
     series: dict[str, list[float]] = {"loss": history.loss.tolist()}
     series |= {f"loss {k}": v.tolist() for k, v in history.players.items() if several}
     series |= {k: v.tolist() for k, v in history.terms.items()}
     series["rate"] = history.rate.tolist()
-    seen = dict(zip(history.validation_steps.tolist(), history.validation.tolist()))
+    looks = {"validation": (history.validation_steps, history.validation)} if len(history.validation) else {}
+    looks |= {k: (history.metric_steps, v) for k, v in history.metrics.items() if v.ndim == 1}
+    seen = [dict(zip(steps.tolist(), values.tolist())) for steps, values in looks.values()]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", *series, *(["validation"] if seen else [])])
+    writer.writerow(["step", *series, *looks])
     for k in range(len(history.loss)):
         row = [_cell(values[k]) for values in series.values()]
-        writer.writerow([k + 1, *row, *([_cell(seen.get(k + 1, math.nan))] if seen else [])])
+        writer.writerow([k + 1, *row, *(_cell(values.get(k + 1, math.nan)) for values in seen)])
     return text.getvalue()
 
 

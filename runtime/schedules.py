@@ -180,6 +180,11 @@ def anneal(a: float, b: float, step: int, total: int) -> float:
     return a + (b - a) * s
 
 
+def ramp(a: float, b: float, step: int, total: int) -> float:
+    """`ramp(a, b)` at a step: a at the first, b at the last, by equal differences."""
+    return a + (b - a) * min(step / max(1, total - 1), 1.0)
+
+
 def _between(a: float, b: float, s: float) -> float:
     return b + (a - b) * (1 + math.cos(math.pi * s)) / 2
 

@@ -97,8 +97,9 @@ class TrainSettings:
     """The resolved settings of `train`. Give `steps` or `epochs`; `fit` None is every parameter.
 
     `clip` is the largest norm of a player's gradient, `clip_value` the largest of its components (cut first).
-    The final parameters are their `average`, where there is one. Training stops as diverged when |loss|
-    exceeds `diverged` * (1 + |first loss|).
+    Without `validate`, metrics are taken every `measure_every` steps (None: each epoch). The final parameters
+    are their `average`, where there is one. Training stops as diverged when |loss| exceeds
+    `diverged` * (1 + |first loss|).
     """
 
     steps: int | None = None
@@ -110,6 +111,7 @@ class TrainSettings:
     clip_value: float | None = None
     average: AveragePlan | None = None
     validate: ValidatePlan | None = None
+    measure_every: int | None = None
     players: tuple[Player, ...] = ()
     phases: tuple[Phase, ...] = ()
     checkpoint: CheckpointPlan = field(default_factory=CheckpointPlan)

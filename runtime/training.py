@@ -189,7 +189,8 @@ class Trainer:
         plan = self.phases[k].settings.validate
         if plan is None and self.watch.metrics is None:
             return
-        every = (plan.every if plan is not None else None) or max(1, self.batches[k].count)
+        given = self.phases[k].settings.measure_every if plan is None else plan.every
+        every = given or max(1, self.batches[k].count)
         if local % every and local != self.lengths[k]:
             return
         with nullcontext() if self.average is None else self.average.applied():

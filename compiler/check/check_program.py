@@ -36,6 +36,7 @@ from ndl.compiler.check.values import (
     WordV,
     describe,
 )
+from ndl.compiler.check.watched import check_watched, check_whole
 from ndl.compiler.diagnostics import Sink, did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -182,6 +183,7 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
         "final": HostV("final state"),
         "steps": HostV("steps"),
         "decay": HostV("value"),
+        "ramp": HostV("value"),
     }
     fallback = lambda name, primes: HostV("value") if primes else None  # noqa: E731
     scope.lazy = fallback
@@ -197,6 +199,7 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
             help="write `loss = …` or `minimize …`",
         )
     _check_values(ev, settings, scope, targets[0] if targets else None)
+    check_watched(ev, item, settings, scope)
     ev.context = saved
     fed = {n for t in targets if isinstance(t, ModelV) for p in [parts_of(ev, t.decl)] for n in p.inputs}
     fed |= {p.name for t in targets if isinstance(t, ModelV) for p in t.decl.data}
@@ -207,7 +210,7 @@ def _check_values(
     ev: Evaluator, settings: dict[str, tuple[tree.Expr, Span]], scope: Scope, target: Any
 ) -> None:
     for name, (value, _) in settings.items():
-        if name == "fit":
+        if name in ("fit", "metrics", "monitor"):
             continue
         found = ev.eval(value, setting_scope(ev, target, scope, name))
         if name == "method":
@@ -219,11 +222,14 @@ def _check_values(
 def _train_statement(ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
     if isinstance(stmt, tree.Optimize):
         ev.eval(stmt.value, scope)
-        _check_values(ev, read_settings(ev, stmt.settings, TRAIN_SETTINGS)[0], scope, None)
+        settings, _ = read_settings(ev, stmt.settings, TRAIN_SETTINGS)
+        check_whole(ev, settings, "a player")
+        _check_values(ev, settings, scope, None)
     elif isinstance(stmt, tree.Phase):
         settings, others = read_settings(ev, stmt.settings, TRAIN_SETTINGS)
         for other in others:
             _train_statement(ev, other, scope)
+        check_whole(ev, settings, "a phase")
         _check_values(ev, settings, scope, None)
     elif isinstance(stmt, tree.Draw):
         scope.names[stmt.name] = draw_value(ev, stmt, scope)

@@ -24,7 +24,7 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.parser import parse_expression
 from ndl.compiler.types import Map
 from ndl.compiler.types import Tensor as TensorType
-from ndl.host.objects import TrainingObject
+from ndl.host.trained import TrainingObject
 from ndl.runtime.batches import Batch
 from ndl.runtime.evolution import Anything, Found, Judge, Search, Settings, Squares
 from ndl.runtime.formulas import PRIMITIVES, constants, text, values

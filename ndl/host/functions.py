@@ -18,8 +18,9 @@ from ndl.compiler.check.values import (
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
 from ndl.host.builder import lift
-from ndl.host.objects import DataObject, TrainingObject
+from ndl.host.objects import DataObject
 from ndl.host.solving import Solving
+from ndl.host.trained import TrainingObject
 
 
 class Functions(Solving):

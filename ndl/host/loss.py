@@ -11,8 +11,10 @@ from ndl.compiler.check.applications import parts_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import ModelV, Unknown
 from ndl.compiler.diagnostics import fail
+from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
+from ndl.host.horizon import cut
 from ndl.host.loss_names import is_panel
 from ndl.host.memory import BlockMemory
 from ndl.host.moment import Moment
@@ -37,6 +39,8 @@ class Loss:
         self.samples = self._samples()
         self.alone = self._alone()
         self.training = False
+        self.horizons: list[tuple[tree.Expr, Span] | None] = []
+        """Of each phase, until when the training sees the data; without phases, that of the block."""
         self.repeats = 1  # runs that are like this one
         self.memory = BlockMemory(session.host.ev, session.others, session.scope, precision)
 
@@ -120,7 +124,7 @@ class Loss:
         try:
             table = self._batch(batch)
             moment = Moment(self, table, step, batch)
-            if not (is_panel(table) or self.draws()):
+            if not self.has_samples(batch):
                 return work(moment.scope(None))
             return self._each(lambda sample: work(moment.scope(sample)), moment)
         finally:
@@ -170,11 +174,28 @@ class Loss:
         modules = [*(m for _, m in self.session.models.values()), *self.session.nets.values()]
         prepare(modules, training, Chance(self.seed, step, sample))
 
+    def has_samples(self, batch: Batch) -> bool:
+        """Whether formulas are of one of several samples."""
+        return is_panel(self._whole(batch)) or self.draws()
+
+    def _whole(self, batch: Batch) -> Table | None:
+        """The data that a batch is taken from."""
+        table: Table | None = self.session.validation if batch.other else self.session.table
+        return table
+
     def _batch(self, batch: Batch) -> Table | None:
-        table: Table | None = self.session.table
+        table = self._whole(batch)
+        if table is not None and batch.training:
+            table = cut(self.session, table, self._horizon(batch), batch)
         if table is None or batch.index is None or table.samples is None:
             return table
         return table.take(batch.index)
+
+    def _horizon(self, batch: Batch) -> tuple[tree.Expr, Span] | None:
+        if self.horizons:
+            return self.horizons[batch.phase]
+        found: tuple[tree.Expr, Span] | None = self.session.settings.get("horizon")
+        return found
 
     def draws(self) -> bool:
         """Whether the block draws."""

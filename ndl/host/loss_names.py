@@ -11,9 +11,10 @@ from ndl.compiler.check.values import Object, Value, is_number
 from ndl.compiler.syntax import tree
 from ndl.host.builder import lift
 from ndl.host.objects import Branch
+from ndl.runtime.batches import Batch
 from ndl.runtime.data import Table
 from ndl.runtime.laws import Law
-from ndl.runtime.schedules import anneal
+from ndl.runtime.schedules import anneal, ramp
 
 
 def likelihood(solution: Any, table: Table, sample: int | None) -> Value:
@@ -38,18 +39,30 @@ def branches(names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Annealed(Object):
-    """`decay(a, b)` in a loss: a in the first step of training, b in the last, by equal ratios between."""
+    """`decay(a, b)`, `ramp(a, b)` in a loss: a in the first step of training, b in the last (or, with
+    `until=s`, from the share s of the training on); between by equal ratios or by equal steps."""
 
     kind = "schedule"
 
-    def __init__(self, step: int, total: int) -> None:
-        self.step, self.total = step, total
+    def __init__(self, name: str, between: Any, step: int, total: int) -> None:
+        self.name, self.between, self.step, self.total = name, between, step, total
 
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Any) -> Any:
         ends = [ev.known(a) for a in args]
-        if len(ends) != 2 or not all(is_number(v) for v in ends):
-            return ev.error("NDL322", "`decay` takes the first and the last value: `decay(10, 1)`", span)
-        return anneal(float(ends[0]), float(ends[1]), self.step, self.total)
+        until = ev.known(options.get("until", 1.0))
+        if len(ends) != 2 or not all(is_number(v) for v in (*ends, until)) or set(options) - {"until"}:
+            shown = f"`{self.name}` takes the first and the last value: `{self.name}(10, 1, until=0.5)`"
+            return ev.error("NDL322", shown, span)
+        whole = max(1, round(float(until) * self.total))
+        return self.between(float(ends[0]), float(ends[1]), min(self.step, whole - 1), whole)
+
+
+def annealed(batch: Batch) -> dict[str, Annealed]:
+    """What goes from one value to another along a training."""
+    return {
+        "decay": Annealed("decay", anneal, batch.step, batch.total),
+        "ramp": Annealed("ramp", ramp, batch.step, batch.total),
+    }
 
 
 def names_of(stmt: tree.Stmt) -> set[str]:

@@ -15,7 +15,7 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
 from ndl.host.block_draws import block_draw
 from ndl.host.builder import lift
-from ndl.host.loss_names import Annealed, branches, is_panel, likelihood, names_of
+from ndl.host.loss_names import annealed, branches, is_panel, likelihood, names_of
 from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, StepsObject, net_objects
 from ndl.host.sample import One, Sample, Unshared
 from ndl.runtime.batches import Batch
@@ -111,7 +111,7 @@ class Moment:
         model, instance = next(iter(session.models.values()))
         settings = {k: v for k, v in session.settings.items() if k in RUN_SETTINGS}
         found = {
-            k: ev.eval(v[0], host._setting_scope(ev, ModelObject(instance, model), session.scope, k))
+            k: ev.eval(v[0], host._setting_scope(ev, ModelObject(instance, model), self._settings_scope(), k))
             for k, v in settings.items()
         }
         panel = is_panel(self.table)
@@ -132,6 +132,11 @@ class Moment:
                 repeats=self.loss.repeats,
                 **({"max_steps": int(host.number(found["max_steps"]))} if "max_steps" in found else {}),
             )
+
+    def _settings_scope(self) -> Scope:
+        """What settings of the run see: in a validation on other data, that data."""
+        scope: Scope = self.session.scope
+        return scope.child({"data": DataObject(self.session.validation)}) if self.batch.other else scope
 
     def _span(self, found: Mapping[str, Any], model: ModelV) -> tuple[float, float]:
         if "span" in found:
@@ -194,7 +199,7 @@ class Moment:
     def _scope(self, sample: Sample | None, solution: Any) -> Scope:
         names = self._names(solution, sample)
         names |= {"step": self.step, "epoch": self.batch.epoch, "training": self.batch.training}
-        names |= {"decay": Annealed(self.step, self.batch.total)}
+        names |= annealed(self.batch)
         table = self.table
         if table is not None:
             names["data"] = DataObject(table, sample if is_panel(table) else None)

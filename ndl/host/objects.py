@@ -320,29 +320,6 @@ def net_objects(instance: Any) -> dict[str, Any]:
     return found
 
 
-class TrainingObject(Object):
-    """A training result: `.loss`, `.history`, `.model`, `.steps`."""
-
-    kind = "training result"
-
-    def __init__(self, result: Any, model: Any) -> None:
-        self.result, self.model = result, model
-
-    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
-        if name == "model":
-            return self.model
-        if name == "history":
-            return Record("history", self.result.history, ("loss", "validation", "rate"))
-        if name in ("loss", "steps"):
-            return plain(getattr(self.result, name))
-        return ev.error(
-            "NDL207",
-            f"a training result has no `{name}`",
-            span,
-            help=did_you_mean(name, ["loss", "history", "model", "steps"]),
-        )
-
-
 class PathObject:
     """A path in time as an argument of a model."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ndl.compiler.check.parts import declarations
-from ndl.compiler.check.values import ModelV, NetV, OperatorV, describe
+from ndl.compiler.check.values import ListV, ModelV, NetV, OperatorV, TupleV, describe
 from ndl.compiler.diagnostics import fail
 from ndl.host.objects import DataObject, ModelObject, SolutionObject
 from ndl.runtime.data import Table
@@ -50,21 +50,31 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
 
 
 def read_data(session: Any, precision: torch.dtype) -> None:
+    """The data, and other data to validate on, on the scales of the first."""
     found = session.value("data")
-    if found is None:
-        return
+    if found is not None:
+        session.table = _as_table(found, precision)
+        if session.table is None:
+            raise fail(
+                "NDL519",
+                f"`data` is a table or a solution, not {describe(found)}",
+                session.settings["data"][0].span,
+            )
+        session.data = DataObject(session.table)
+    other = session.value("validate")
+    for item in other.items if isinstance(other, (TupleV, ListV)) else (other,):
+        table = _as_table(item, precision)
+        if table is not None:
+            session.validation = table.standard(session.table.scales if session.table is not None else {})
+
+
+def _as_table(found: Any, precision: torch.dtype) -> Table | None:
     if isinstance(found, DataObject):
-        session.table = found.table.to(dtype=precision)
-        session.data = DataObject(session.table)
-    elif isinstance(found, SolutionObject):
-        session.table = table_of(found.solution).to(dtype=precision)
-        session.data = DataObject(session.table)
-    else:
-        raise fail(
-            "NDL519",
-            f"`data` is a table or a solution, not {describe(found)}",
-            session.settings["data"][0].span,
-        )
+        own: Table = found.table
+        return own.to(dtype=precision)
+    if isinstance(found, SolutionObject):
+        return table_of(found.solution).to(dtype=precision)
+    return None
 
 
 def table_of(solution: Any) -> Table:

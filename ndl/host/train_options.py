@@ -11,6 +11,7 @@ from ndl.compiler.check.values import EveryV, ListV, TupleV, WordV, describe, is
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
 from ndl.host.fitted import select
+from ndl.host.watched import average_plan, measure_every, validate_plan
 from ndl.runtime.optimizers import OptimizerSpec
 from ndl.runtime.schedules import SCHEDULES, ScheduleSpec
 from ndl.runtime.train_settings import CheckpointPlan, Phase, Player, TrainSettings, ValidatePlan
@@ -19,24 +20,34 @@ from ndl.runtime.train_settings import CheckpointPlan, Phase, Player, TrainSetti
 def trainer_settings(
     session: Any, seed: int, parameters: Mapping[str, Any], folder: Any, progress: str, loss: Any
 ) -> TrainSettings:
-    batch = session.whole("batch") if session.table is None or session.table.samples is not None else None
-    if session.table is None and loss.samples is None:
-        batch = None
+    validate = validate_plan(session, session.fold)
     return TrainSettings(
         steps=session.whole("steps"),
         epochs=session.whole("epochs"),
         optimizer=optimizer_of(session, session.value("optimizer"), session.value("schedule")),
-        batch=batch,
+        batch=_batch(session, loss),
         clip=session.number("clip"),
-        validate=_validate(session),
+        clip_value=session.number("clip_value"),
+        average=average_plan(session),
+        validate=validate,
+        measure_every=measure_every(session),
         players=_players(session, session.others, parameters, loss),
-        phases=_phases(session, parameters, loss),
+        phases=_phases(session, parameters, loss, validate),
         checkpoint=_checkpoint(session, folder),
         seed=seed,
         precision=str(loss.precision).removeprefix("torch."),
         device=session.host.word(session.value("device"), "cpu"),
         progress=progress,
     )
+
+
+def _batch(session: Any, loss: Any, settings: Any = None) -> int | None:
+    """Samples of a step; None where the data has none to choose from."""
+    table = session.table
+    if loss.samples is None if table is None else table.samples is None:
+        return None
+    found: int | None = session.whole("batch", settings)
+    return found
 
 
 def _checkpoint(session: Any, folder: Any) -> CheckpointPlan:
@@ -47,11 +58,6 @@ def _checkpoint(session: Any, folder: Any) -> CheckpointPlan:
     elif is_number(found):
         every = int(found)
     return CheckpointPlan(None if folder is None else folder / "checkpoints", every)
-
-
-def _validate(session: Any) -> ValidatePlan | None:
-    found = session.number("validate")
-    return None if found is None else ValidatePlan(float(found))
 
 
 def optimizer_of(session: Any, value: Any, schedule: Any = None) -> OptimizerSpec:
@@ -112,7 +118,9 @@ def _players(
     return tuple(found)
 
 
-def _phases(session: Any, parameters: Mapping[str, Any], loss: Any) -> tuple[Phase, ...]:
+def _phases(
+    session: Any, parameters: Mapping[str, Any], loss: Any, validate: ValidatePlan | None
+) -> tuple[Phase, ...]:
     """`phase NAME: settings`; what a phase does not say, the block says."""
     found = []
     for stmt in session.others:
@@ -120,6 +128,7 @@ def _phases(session: Any, parameters: Mapping[str, Any], loss: Any) -> tuple[Pha
             continue
         settings, others = read_settings(session.host.ev, stmt.settings, TRAIN_SETTINGS)
         merged = {**session.settings, **settings}
+        loss.horizons.append(merged.get("horizon"))
         optimizer = session.value("optimizer", None, merged)
         schedule = session.value("schedule", None, merged)
         own = loss.of(settings["loss"][0]) if "loss" in settings else None
@@ -137,6 +146,10 @@ def _phases(session: Any, parameters: Mapping[str, Any], loss: Any) -> tuple[Pha
                     optimizer=optimizer_of(session, optimizer, schedule),
                     fit=fit,
                     clip=session.number("clip", merged),
+                    clip_value=session.number("clip_value", merged),
+                    batch=_batch(session, loss, merged),
+                    validate=validate,
+                    measure_every=measure_every(session),
                     players=players,
                 ),
             )

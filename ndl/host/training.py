@@ -16,9 +16,11 @@ from ndl.compiler.syntax import tree
 from ndl.host.counted import count_sets
 from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
-from ndl.host.objects import ModelObject, NetObject, TrainingObject
+from ndl.host.objects import ModelObject, NetObject
 from ndl.host.targets import make_targets, precision_of, read_data
 from ndl.host.train_options import trainer_settings
+from ndl.host.trained import TrainingObject
+from ndl.host.watched import metrics_of
 from ndl.runtime.data import Table
 from ndl.runtime.training import Trainer
 
@@ -51,6 +53,10 @@ class Session:
     nets: dict[str, Any] = field(default_factory=dict)
     data: Any = None
     table: Table | None = None
+    validation: Table | None = None
+    """Other data to validate on."""
+    fold: tuple[int, ...] | None = None
+    """Samples that are held out of this run."""
 
     # ------------------------------------------------------------ settings
 
@@ -135,6 +141,7 @@ def _run(session: Session, folder: Any, progress: str, resume: bool) -> Training
         memory=loss.remembered(),
         model=model,
         after_step=loss.settle,
+        metrics=metrics_of(session, loss),
     )
     result = trainer.run(resume=chosen.checkpoint.folder if resume else None)
     trained: Any = None
