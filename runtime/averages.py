@@ -29,11 +29,21 @@ class AveragePlan:
 
     def __post_init__(self) -> None:
         if self.kind not in ("ema", "swa"):
-            raise SettingError(f"there is no average `{self.kind}`", help="averages are `ema` and `swa`")
+            raise SettingError(
+                f"there is no average `{self.kind}`", code="NDL534", help="averages are `ema` and `swa`"
+            )
         if not 0 <= self.decay < 1:
-            raise SettingError(f"the decay of `ema` is {self.decay:g}; it is at least 0 and below 1")
+            raise SettingError(
+                f"the decay of the `average` by `ema` is {self.decay:g}; it is at least 0 and below 1",
+                code="NDL534",
+                help="write `average = ema(0.999)`",
+            )
         if not 0 <= self.start < 1:
-            raise SettingError(f"`swa` starts at the share {self.start:g}; it is at least 0 and below 1")
+            raise SettingError(
+                f"the `average` by `swa` starts at the share {self.start:g}; it is at least 0 and below 1",
+                code="NDL534",
+                help="write `average = swa(start=0.75)`",
+            )
 
 
 @dataclass

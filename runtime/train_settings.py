@@ -80,7 +80,11 @@ class ValidatePlan:
         if self.every is not None and self.every < 1:
             raise SettingError(f"`validate` every {self.every} steps; it is at least 1")
         if self.patience is not None and self.patience < 1:
-            raise SettingError(f"`patience` is {self.patience}; it is at least 1", code="NDL532")
+            raise SettingError(
+                f"`patience` is {self.patience}; it is at least 1",
+                code="NDL532",
+                help="it counts looks at what is held out that brought nothing better",
+            )
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,11 @@ class TrainSettings:
         for name in ("clip", "clip_value"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise SettingError(f"`{name}` is {value:g}; it is greater than 0", code="NDL534")
+                raise SettingError(
+                    f"`{name}` is {value:g}; it is greater than 0",
+                    code="NDL534",
+                    help=f"leave `{name}` out to cut nothing",
+                )
         if self.steps is not None and self.epochs is not None:
             raise SettingError("`steps` and `epochs` are both given", help="give one of them")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,11 @@ from ndl.compiler.check.applications import TRAIN_SETTINGS
 from ndl.compiler.check.check_program import read_settings
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import ModelV, describe, is_number
-from ndl.compiler.diagnostics import fail
+from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.counted import count_sets
+from ndl.host.failures import diagnostic_of
 from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
 from ndl.host.objects import ModelObject, NetObject
@@ -22,6 +24,7 @@ from ndl.host.train_options import trainer_settings
 from ndl.host.trained import TrainingObject
 from ndl.host.watched import metrics_of
 from ndl.runtime.data import Table
+from ndl.runtime.errors import RunError
 from ndl.runtime.training import Trainer
 
 
@@ -105,13 +108,16 @@ def run_train(
     settings, others = read_settings(host.ev, block.body, TRAIN_SETTINGS)
     settings = overridden(settings, stmt_name(block), host.overrides)
     session = Session(host, block, settings, others, replaced)
-    found: TrainingObject = host.guarded(lambda: _run(session, folder, progress, resume), _place(session))
-    return found
+    try:
+        return _run(session, folder, progress, resume)
+    except RunError as error:
+        raise NDLError([diagnostic_of(error, _place(session, error.message))]) from error
 
 
-def _place(session: Session) -> Span:
-    """Where trouble of a run without a better place is shown."""
-    for name in ("data", "loss"):
+def _place(session: Session, message: str) -> Span:
+    """Where trouble of a run is shown: at the setting that it names first, else at the data."""
+    named = re.findall(r"`(\w+)`", message)
+    for name in (*named[:1], "data", "loss"):
         if name in session.settings:
             return session.settings[name][1].to(session.settings[name][0].span)
     return session.block.span
