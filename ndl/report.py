@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ndl.runtime.history import TrainResult
     from ndl.runtime.model import Model
+    from ndl.runtime.repeats import Repeats
     from ndl.runtime.solution import Solution
 
 FEW = 6  # values of a tensor that a summary lists one by one
@@ -19,6 +21,10 @@ def result_json(result: Solution | TrainResult) -> dict[str, Any]:
     if isinstance(result, TrainResult):
         seen = {} if result.validation is None else {"validation": _number(result.validation)}
         seen |= {"metrics": {k: _number(v) for k, v in result.metrics.items()}} if result.metrics else {}
+        if result.repeats is not None:
+            table = result.repeats
+            seen["runs"] = [dict(row) for row in table.rows]
+            seen |= {k: {n: getattr(table, k)(n) for n in table.names} for k in ("mean", "deviation")}
         return {"loss": _number(result.loss), "steps": result.steps, **seen, **fitted(result.model)}
     stats = {k: _number(getattr(result.stats, k)) for k in ("steps", "rejected", "evaluations")}
     final = {name: _number(result.final[name]) for name in result.names(derived=False)}
@@ -48,6 +54,31 @@ def summary(kind: str, name: str, result: Solution | TrainResult) -> str:
     stats = ", ".join(f"{_short(v)} {k}" for k, v in found["stats"].items())
     values = {f"{k} at the end": v for k, v in found["final"].items()}
     return "\n".join([f"{kind} {name}: {stats}", *_table(values)])
+
+
+def print_repeats(found: Repeats) -> None:
+    """The numbers of several runs as a table on standard output, with mean ± deviation below."""
+    from rich.console import Console
+    from rich.table import Table
+
+    labels = [n for n in ("run", "seed", "fold") if found.rows[0][n] is not None]
+    shown = Table(show_footer=True)
+    for k, name in enumerate([*labels, *found.names]):
+        spread = "" if name in labels else _spread(found.mean(name), found.deviation(name))
+        shown.add_column(name, justify="right", footer="mean" if k == 0 else spread, no_wrap=True)
+    for row in found.rows:
+        shown.add_row(*(str(row[n]) for n in labels), *(f"{row[n]:.6g}" for n in found.names))
+    Console().print(shown)
+
+
+def _spread(mean: float, deviation: float) -> str:
+    """`0.942 ± 0.013`, to two digits of the deviation."""
+    if not (math.isfinite(mean) and math.isfinite(deviation)) or deviation == 0:
+        return f"{mean:.4g}"
+    places = 1 - math.floor(math.log10(deviation))
+    if not 0 <= places <= 8:
+        return f"{mean:.4g} ± {deviation:.2g}"
+    return f"{mean:.{places}f} ± {deviation:.{places}f}"
 
 
 def _number(value: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ndl.runtime.repeats import Repeats
 from torch import Tensor
 
 
@@ -117,3 +118,4 @@ class TrainResult:
     stopped: bool = False
     validation: Tensor | None = None
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    repeats: Repeats | None = None

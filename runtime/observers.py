@@ -9,8 +9,10 @@ from ndl.runtime.history import Record
 
 
 class Observer(Protocol):
-    """Told of each step's numbers (`loss/…`, `term/…`, `rate`), of each look at validation and metrics, which
-    are the last of the record, and of the end."""
+    """Told where the run begins (after `step` steps), of each step's numbers (`loss/…`, `term/…`, `rate`), of
+    each look at validation and metrics, which are the last of the record, and of the end."""
+
+    def start(self, step: int) -> None: ...
 
     def step(self, step: int, values: Mapping[str, float]) -> None: ...
 

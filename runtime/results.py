@@ -4,6 +4,7 @@ settings.json      the resolved settings and the versions of what computed
 results.json       numbers: loss and fitted values, or statistics and final values
 results.csv        the saved values of a solve (or .parquet, .npz)
 history.csv        step, loss, terms, learning rate, validation, metrics of a train
+runs.csv           the numbers of each of several runs, their mean and deviation
 model.safetensors  the weights of the trained model
 *.png, *.svg       figures
 """
@@ -71,6 +72,9 @@ def write_training(folder: Path, result: TrainResult, fitted: Mapping[str, Any] 
     write_json(folder / "results.json", numbers)
     write_text(folder / "history.csv", history_csv(result.history))
     written = [folder / "results.json", folder / "history.csv"]
+    if result.repeats is not None:
+        write_text(folder / "runs.csv", result.repeats.csv())
+        written.append(folder / "runs.csv")
     if isinstance(result.model, torch.nn.Module):
         path = folder / "model.safetensors"
         with replacing(path) as temporary:

@@ -76,7 +76,7 @@ class Trainer:
         folder = settings.checkpoint.folder
         self.store = CheckpointStore(Path(folder), settings.checkpoint.keep) if folder is not None else None
         self.record = Record()
-        self.step = 0
+        self.step, self._begun = 0, False
         self.saved: Path | None = None
         self._saved_at = time.monotonic()
 
@@ -104,6 +104,7 @@ class Trainer:
                         loaded = None
                     if self.watch.stopped:
                         break
+                    self._begin()
                     self._stretch(k, team, interrupts)
             except Overdue:
                 raise self._given_up(interrupts.name or "a signal") from None
@@ -112,6 +113,13 @@ class Trainer:
                 for observer in self.observers:
                     observer.finish()
             return self._result(time.monotonic() - began)
+
+    def _begin(self) -> None:
+        """Tell the observers once where the run begins."""
+        if not self._begun:
+            self._begun = True
+            for observer in self.observers:
+                observer.start(self.step)
 
     def _stretch(self, k: int, team: list[Mover], interrupts: Interrupts) -> None:
         """The rest of phase k."""

@@ -103,7 +103,7 @@ def check_watched(ev: Evaluator, block: tree.Train, settings: Settings, scope: S
         for value in metric.values:
             _check_metric(ev, value, scope)
     for name in ("patience", "monitor", "least"):
-        if name in settings and "validate" not in settings:
+        if name in settings and not {"validate", "folds"} & settings.keys():
             ev.error(
                 "NDL532",
                 f"`{name}` watches what the training does not learn from, and nothing is held out",

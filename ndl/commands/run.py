@@ -40,7 +40,7 @@ def command(
     allow_paths: tuple[Path, ...],
 ) -> None:
     """Run the solve and train blocks of FILE, all or those called NAMES."""
-    from ndl.report import result_json, summary
+    from ndl.report import print_repeats, result_json, summary
 
     overrides = _shared.settings(sets)
     program = _shared.load(file, import_paths=import_paths, allow_paths=allow_paths, overrides=overrides)
@@ -61,6 +61,8 @@ def command(
             done.append({"name": block.name, "kind": block.kind, "folder": where, **result_json(result)})
             if not (quiet or as_json):
                 console.say(summary(block.kind, block.name, result))
+                if getattr(result, "repeats", None) is not None:
+                    print_repeats(result.repeats)
         if folder.exists and not as_json:
             console.say(f"results are in {folder.path}", err=quiet)
     if as_json:

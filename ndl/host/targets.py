@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,8 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
             instance = instance.to(precision) if precision != torch.float64 else instance
             session.models[target.decl.name] = (fresh, instance)
         elif isinstance(target, ModelObject):
-            session.models[target.source.decl.name] = (target.source, target.instance)
+            made = copy.deepcopy(target.instance) if session.copies else target.instance
+            session.models[target.source.decl.name] = (target.source, made)
         elif isinstance(target, NetV):
             session.nets[target.name] = host.trained_net(target, seed, precision, written.span)
         else:

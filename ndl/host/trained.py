@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndl.compiler.check.values import Object
+from ndl.compiler.check.values import ListV, Object
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.host.objects import Record, plain
@@ -38,6 +38,24 @@ class TrainingObject(Object):
             span,
             help="write `validate` or `metrics` in the block" if absent else did_you_mean(name, known),
         )
+
+
+class RepeatedObject(TrainingObject):
+    """Several runs of a training: `.runs[k]`, `.mean.accuracy`, `.deviation.accuracy`; else the best one."""
+
+    kind = "training result"
+
+    def __init__(self, result: Any, model: Any, runs: list[TrainingObject]) -> None:
+        super().__init__(result, model)
+        self.runs = runs
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
+        table = self.result.repeats
+        if name == "runs":
+            return ListV(tuple(self.runs))
+        if name in ("mean", "deviation"):
+            return Measured({n: getattr(table, name)(n) for n in table.names})
+        return super().attribute(ev, name, primes, span)
 
 
 class Measured(Object):

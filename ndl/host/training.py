@@ -10,7 +10,7 @@ from typing import Any
 from ndl.compiler.check.applications import TRAIN_SETTINGS
 from ndl.compiler.check.check_program import read_settings
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import ModelV, describe, is_number
+from ndl.compiler.check.values import EveryV, ListV, ModelV, TupleV, describe, is_number
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -19,10 +19,11 @@ from ndl.host.failures import diagnostic_of
 from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
 from ndl.host.objects import ModelObject, NetObject
+from ndl.host.repeated import repeats, run_repeated
 from ndl.host.targets import make_targets, precision_of, read_data
 from ndl.host.train_options import trainer_settings
 from ndl.host.trained import TrainingObject
-from ndl.host.watched import metrics_of
+from ndl.host.watched import metrics_of, observers_of
 from ndl.runtime.data import Table
 from ndl.runtime.errors import RunError
 from ndl.runtime.training import Trainer
@@ -60,6 +61,8 @@ class Session:
     """Other data to validate on."""
     fold: tuple[int, ...] | None = None
     """Samples that are held out of this run."""
+    copies: bool = False
+    """Whether trained models are copied before they are trained on."""
 
     # ------------------------------------------------------------ settings
 
@@ -81,6 +84,18 @@ class Session:
         """Settings see the file, the models' parameters and the data."""
         scope: Scope = self.host.module.scope.child({"data": self.data} if self.data is not None else {})
         return scope
+
+    def setting_text(self, name: str) -> str | None:
+        """A setting as it is written; None when it is not given."""
+        if name not in self.settings:
+            return None
+        return " ".join(self.settings[name][0].span.text.split())
+
+    def validation_given(self) -> bool:
+        """Whether `validate` says what is held out, and not only how often."""
+        value = self.value("validate")
+        items = value.items if isinstance(value, TupleV | ListV) else (value,)
+        return any(not isinstance(i, EveryV | None) for i in items)
 
     def whole(self, name: str, settings: Any = None) -> int | None:
         found = self.number(name, settings)
@@ -127,7 +142,17 @@ def _run(session: Session, folder: Any, progress: str, resume: bool) -> Training
     from ndl.host.discovery import evolve, evolves
 
     if evolves(session):
+        if repeats(session):
+            raise fail("NDL533", "the search for a formula is not repeated", session.block.span,
+                       help="name the `seed` of one search")  # fmt: skip
         return evolve(session, folder, progress)
+    if repeats(session):
+        return run_repeated(session, single, folder, progress, resume)
+    return single(session, folder, progress, resume)
+
+
+def single(session: Session, folder: Any, progress: str, resume: bool) -> TrainingObject:
+    """One run of a training."""
     seed = session.whole("seed") or 0
     precision = precision_of(session)
     make_targets(session, seed, precision)
@@ -148,6 +173,7 @@ def _run(session: Session, folder: Any, progress: str, resume: bool) -> Training
         model=model,
         after_step=loss.settle,
         metrics=metrics_of(session, loss),
+        observers=observers_of(session, where),
     )
     result = trainer.run(resume=chosen.checkpoint.folder if resume else None)
     trained: Any = None

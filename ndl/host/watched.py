@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from ndl.host.objects import DataObject, SolutionObject
 from ndl.runtime.averages import AveragePlan
 from ndl.runtime.batches import Batch
 from ndl.runtime.metrics import MEASURES, Measure, Metrics, mean
+from ndl.runtime.observers import Observer
+from ndl.runtime.tensorboard import TensorBoard
 from ndl.runtime.train_settings import ValidatePlan
 
 
@@ -65,18 +68,20 @@ def measure_every(session: Any) -> int | None:
 def validate_plan(session: Any, folds: tuple[int, ...] | None = None) -> ValidatePlan | None:
     """`validate = 0.2`, `validate = table(…)`, either with `, every 50`; `folds` are samples held out."""
     value = session.value("validate")
+    monitor = session.setting_text("monitor")
     watched = {
         "patience": session.whole("patience"),
-        "monitor": _monitor(session),
+        "monitor": None if monitor == "loss" else monitor,
         "least": float(session.number("least") or 0.0),
     }
-    if value is None and folds is None:
-        name = next((n for n in ("patience", "monitor") if watched[n] is not None), None)
+    if folds is None and not session.validation_given():
+        given = {"validate": value, **watched}
+        name = next((n for n in ("patience", "monitor", "validate") if given[n] is not None), None)
         if name is not None:
             raise fail(
                 "NDL532",
                 f"`{name}` watches what the training does not learn from, and nothing is held out",
-                session.block.span,
+                session.settings[name][1] if name in session.settings else session.block.span,
                 help="write `validate = 0.2`, or give data of its own: `validate = table(…)`",
             )
         return None
@@ -101,12 +106,23 @@ def validate_plan(session: Any, folds: tuple[int, ...] | None = None) -> Validat
     return ValidatePlan(every=every, **watched)
 
 
-def _monitor(session: Any) -> str | None:
-    """The metric that says which parameters are best; None for the loss."""
-    if "monitor" not in session.settings:
-        return None
-    shown = " ".join(session.settings["monitor"][0].span.text.split())
-    return None if shown == "loss" else shown
+def observers_of(session: Any, folder: Path | None) -> tuple[Observer, ...]:
+    """`log = tensorboard`, `log = tensorboard("folder")`; by itself in the run's folder."""
+    value = session.value("log")
+    if value is None:
+        return ()
+    where = session.settings["log"][0].span if "log" in session.settings else session.block.span
+    if not isinstance(value, WordV) or value.name != "tensorboard" or len(value.args) > 1:
+        raise fail("NDL537", f"a training is logged by `tensorboard`, not by {describe(value)}", where,
+                   help='write `log = tensorboard` or `log = tensorboard("folder")`')  # fmt: skip
+    if value.args:
+        place = session.host.policy.write(str(value.args[0]))
+        named = None if folder is None or (session.fold is None and not session.copies) else folder.name
+        return (TensorBoard(place / named if named else place),)
+    if folder is None:
+        raise fail("NDL537", "this run has no folder to log to", where,
+                   help='name one: `log = tensorboard("folder")`')  # fmt: skip
+    return (TensorBoard(folder / "tensorboard"),)
 
 
 def average_plan(session: Any) -> AveragePlan | None:
