@@ -18,6 +18,7 @@ from ndl.runtime.jumps import JumpTimes
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.roots import first_passage, locate
+from ndl.runtime.sampled import data_times
 from ndl.runtime.stepping.control import clock, host
 from torch import Tensor
 
@@ -74,15 +75,16 @@ class EventWatch:
     # ------------------------------------------------------------ times known beforehand
 
     def _schedule(self, k: int) -> Floats | None:
-        """Data times of a `sample`; None for others."""
+        """Data times of a `sample` in the run's direction, `[members (or 1), K]` ended by infinities; else
+        None."""
         if self.kinds[k] != "sample":
             return None
         p = self.problem
-        column = p.model.EVENTS[k].column or ""
-        times = p.data_times.get(column, p.data_times.get("", np.empty(0)))
-        times = p.sign * np.unique(p.sign * times)
-        inside = (p.sign * (times - p.t0) >= 0) & (p.sign * (times - p.t1) <= 0)
-        return np.asarray(times[inside], dtype=np.float64)
+        times = p.sign * np.atleast_2d(data_times(p, p.model.EVENTS[k].column or ""))
+        low, high = sorted((p.sign * p.t0, p.sign * p.t1))
+        times = np.where((times >= low) & (times <= high), times, np.inf)
+        padded = np.append(np.sort(times, axis=1), np.full((len(times), 1), np.inf), axis=1)
+        return np.asarray(p.sign * padded, dtype=np.float64)
 
     def _process(self, k: int) -> JumpTimes:
         return JumpTimes(self.problem, self.problem.model.EVENTS[k].column or "", self._period(k))
@@ -94,8 +96,8 @@ class EventWatch:
             return self._jumps[k].at(ids, done)
         if times is None:
             return np.asarray(p.t0 + p.sign * (done + 1) * self._period(k)[ids])
-        padded = np.append(times, p.sign * np.inf)
-        return np.asarray(padded[np.minimum(done, len(times))])
+        row = ids if len(times) > 1 else np.zeros(len(ids), dtype=np.int64)
+        return np.asarray(times[row, np.minimum(done, times.shape[1] - 1)])
 
     def _period(self, k: int) -> Floats:
         value = host(self.problem.model.period(k).to(torch.float64))

@@ -62,6 +62,8 @@ class PiecewiseCubic:
     ) -> None:
         self.ts, self.coefficients, self.breaks, self.family = ts, coefficients, breaks, family
         self.corners = corners
+        self.seen: Tensor | None = None
+        """Where there are data, [k] or [members, k]; None: at all knots."""
 
     def __call__(self, t: Tensor, order: int = 0) -> Tensor:
         c = self.coefficients
@@ -104,7 +106,15 @@ class PiecewiseCubic:
         if not self.family:
             return self
         chosen = self.coefficients.index_select(0, rows)
-        return PiecewiseCubic(self.ts, chosen, self.breaks, True, self.corners)
+        found = PiecewiseCubic(self.ts, chosen, self.breaks, True, self.corners)
+        found.seen = None if self.seen is None else self.seen.index_select(0, rows)
+        return found
+
+    def marked(self, values: Tensor) -> PiecewiseCubic:
+        """This path, which knows at which knots `values` [(members,) k, *shape] are not all gaps."""
+        there = ~torch.isnan(values.detach())
+        self.seen = there.flatten(1 + self.family).any(-1) if there.ndim > 1 + self.family else there
+        return self
 
 
 def path(fn: Callable[[Tensor], Tensor]) -> FunctionPath:
@@ -115,20 +125,20 @@ def path(fn: Callable[[Tensor], Tensor]) -> FunctionPath:
 def linear(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
     """Straight between the knots; the derivative jumps there, so that every inner knot is a break. Gaps are
     straight."""
-    ts, values = _knots(ts, xs, family)
-    values = _filled(ts, values, straight)
+    ts, raw = _knots(ts, xs, family)
+    values = _filled(ts, raw, straight)
     slopes = values.diff(dim=1) / _beside(ts.diff(), values)
     zero = torch.zeros_like(slopes)
     c = torch.stack([values[:, :-1], slopes, zero, zero], 2)
-    return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family, ts[1:-1])
+    return _made(PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family, ts[1:-1]), raw)
 
 
 def hermite(ts: Any, xs: Any, slopes: Any = None, *, family: bool = False) -> PiecewiseCubic:
     """Cubic Hermite through the knots. Without `slopes` [k, *shape], those are backward differences:
     what a control may use that must not look ahead (Morrill et al. 2021, arXiv:2106.11028). Gaps are filled
     by straight lines before."""
-    ts, x = _knots(ts, xs, family)
-    x = _filled(ts, x, straight)
+    ts, raw = _knots(ts, xs, family)
+    x = _filled(ts, raw, straight)
     h = _beside(ts.diff(), x)
     if slopes is None:
         back = x.diff(dim=1) / h
@@ -137,7 +147,7 @@ def hermite(ts: Any, xs: Any, slopes: Any = None, *, family: bool = False) -> Pi
         given = torch.as_tensor(slopes, dtype=x.dtype, device=x.device)
         m = given if family else given[None]
     c = _from_slopes(x, m, h)
-    return PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family)
+    return _made(PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family), raw)
 
 
 def spline(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
@@ -146,7 +156,7 @@ def spline(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
     entries, constant before the first and after the last of them."""
     ts, x = _knots(ts, xs, family)
     c = _splines_with_gaps(ts, x) if _has_gaps(x) else _spline_pieces(ts, x)
-    return PiecewiseCubic(ts, c if family else c[0], None, family)
+    return _made(PiecewiseCubic(ts, c if family else c[0], None, family), x)
 
 
 def rectilinear(xs: Any, time: int = 0, *, family: bool = False) -> PiecewiseCubic:
@@ -220,6 +230,11 @@ def _shifted(c: Tensor, u: Tensor) -> Tensor:
     return torch.stack(
         [c0 + u * (c1 + u * (c2 + u * c3)), c1 + u * (2 * c2 + u * 3 * c3), c2 + 3 * u * c3, c3], 2
     )
+
+
+def _made(path: PiecewiseCubic, raw: Tensor) -> PiecewiseCubic:
+    """The path through values with gaps, which it remembers."""
+    return path.marked(raw if path.family else raw[0]) if _has_gaps(raw) else path
 
 
 def _has_gaps(x: Tensor) -> bool:

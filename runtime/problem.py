@@ -18,6 +18,7 @@ from ndl.runtime.errors import SettingError
 from ndl.runtime.members import is_family, select_members
 from ndl.runtime.methods import Method, VectorField
 from ndl.runtime.model import Model
+from ndl.runtime.sampled import held_inputs
 from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
@@ -117,6 +118,7 @@ class Problem:
         # constraints are applied once, not at every evaluation
         with torch.set_grad_enabled(gradient != "none"):
             model = model.prepared()
+        model = held_inputs(model, 1.0 if t1 >= t0 else -1.0)
         x0 = model.initial_state()
         if x0.dtype != precision or x0.device != device:
             x0 = x0.to(device, precision)

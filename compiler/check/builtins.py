@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ndl.compiler.check import binders, convolving, fields, quadrature
+from ndl.compiler.check.divergence import divergence
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.scope import Scope
@@ -540,7 +541,6 @@ HOSTED = {
     "accuracy": "value",
     "smooth_l1": "value",
     "rel_l2": "value",
-    "kl": "value",
     "print": "value",
     "size": "value",
     "rms": "value",
@@ -632,6 +632,7 @@ def make_builtins() -> Scope:
     names["all_of"] = names["all"]
     add("integral", quadrature.integral, 1, 2, raw=True)
     add("expect", quadrature.expectation, 2, None, raw=True)
+    add("kl", divergence, 2, 2)
     add("norm", _norm, 1, 2)
     add("dot", _dot, 2, 2)
     add("outer", _outer, 2, 2)

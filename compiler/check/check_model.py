@@ -155,7 +155,7 @@ def _event(ev: Evaluator, el: Elaboration, event: tree.When) -> None:
     trigger = ev.eval(event.trigger, el.scope)
     if isinstance(trigger, WordV) and trigger.name in TRIGGERS:
         for a in trigger.args:
-            if isinstance(a, Value) and a.type.rank:
+            if isinstance(a, Value) and a.type.rank and trigger.name != "sample":
                 ev.error("NDL421", f"an event watches a number, not {a.type}", event.trigger.span)
     elif isinstance(trigger, EveryV):
         if is_number(trigger.value) and trigger.value <= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.check_model import TRIGGERS
@@ -35,6 +36,7 @@ def events_of(lowering: ModelLowering) -> tuple[EventSpec, ...]:
 def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, number: int) -> EventSpec:
     """`when falling(h): …`: its guard or period, and what it resets."""
     seen: list[Any] = []
+    columns: list[str] = []
 
     def guard(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
         el = root.descend(frame.path)
@@ -42,6 +44,9 @@ def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, numb
         seen.append(trigger)
         if isinstance(trigger, WordV) and trigger.name in TRIGGERS[:3]:
             return [("guard", trigger.args[0])]
+        if isinstance(trigger, WordV) and trigger.args and isinstance(trigger.args[0], Value):
+            node = g.node(trigger.args[0])
+            columns.append(node.attr("name") if node.op == "path" else frame.prefix + _column(event))
         return []
 
     def period(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
@@ -72,18 +77,34 @@ def event_of(lowering: ModelLowering, frame: Elaboration, event: tree.When, numb
         reset=_reset(lowering, frame, event, resets, number) if resets else None,
         resets=tuple(frame.prefix + r for r in resets),
         period=waiting,
-        column=f"{frame.prefix}{jumps}" if jumps is not None else None if every else _column(event),
+        column=f"{frame.prefix}{jumps}" if jumps is not None else next(iter(columns), None),
         stop=stop is not None,
         why=stop.reason if stop is not None else None,
         span=event.span,
     )
 
 
-def _column(event: tree.When) -> str | None:
+def _column(event: tree.When) -> str:
+    """What `sample(y)` names."""
     e = event.trigger
-    if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "sample" and e.args:
-        return e.args[0].value.span.text
-    return None
+    assert isinstance(e, tree.Call)
+    return e.args[0].value.span.text
+
+
+def refuse_held(found: Sequence[EventSpec], functions: Iterable[Function | None]) -> None:
+    """A sampled input jumps at its data, and steps of a rate that reads it would see both sides."""
+    sampled = {e.column: e for e in found if e.kind == "sample"}
+    for f in functions:
+        for node in f.graph.needed([n for _, n in f.outputs]) if f is not None and sampled else ():
+            if node.op == "path" and node.attr("name") in sampled:
+                name = node.attr("name")
+                raise fail(
+                    "NDL490",
+                    f"a rate that reads the sampled input `{name}` is not yet lowered",
+                    sampled[name].span,
+                    help=f"keep its last value in a state: `state last = {name}(0)`, and in the event "
+                    f"`last <- {name}`",
+                )
 
 
 def reset_name(stmt: tree.Reset) -> str:

@@ -181,6 +181,8 @@ class ModelLowering:
         drift = equations.drift(self) if self.slots and not integral else None
         breaks = breaks_of(drift, frozenset(self.smooth)) if drift is not None else None
         diffusion, kind = noise.diffusion(self)
+        waiting = events.events_of(self)
+        events.refuse_held(waiting, (drift, diffusion))
         derived = self._derived()
         terms = {f.prefix + n: equations.term(self, f, n) for f in self.frames for n in f.parts.terms}
         return ModelIR(
@@ -196,7 +198,7 @@ class ModelLowering:
             calculus=self.parts.calculus,
             derived=derived,
             terms=terms,
-            events=events.events_of(self),
+            events=waiting,
             requires=tuple(events.require_of(self, f, r) for f in self.frames for r in f.parts.requires),
             breaks=breaks,
             integrals=integral,

@@ -93,7 +93,7 @@ class Moment:
             return values
         wide = values if values.ndim > 2 else values[..., None]
         known = filled(times, wide)
-        return linear(times, known if values.ndim > 2 else known[..., 0], family=True)
+        return linear(times, known if values.ndim > 2 else known[..., 0], family=True).marked(values)
 
     def instance(self, instance: Any) -> Any:
         """A model with what feeds it."""
@@ -130,6 +130,7 @@ class Moment:
                 precision=self.loss.precision,
                 backend=host.word(found.get("backend"), "auto"),
                 repeats=self.loss.repeats,
+                data_times=None if self.table is None else self.table.time,
                 **({"max_steps": int(host.number(found["max_steps"]))} if "max_steps" in found else {}),
             )
 

@@ -68,9 +68,9 @@ class Paths(Core):
 
         if batched(values):
             assert self.sample is not None
-            run = lambda x: make(ts.ref, known(x, x.ndim - 2), family=True)  # noqa: E731
+            run = lambda x: make(ts.ref, known(x, x.ndim - 2), family=True).marked(x)  # noqa: E731
             return PathObject(self.sample.outside(run, values))
-        return PathObject(make(ts.ref, known(values, values.ndim - 1)))
+        return PathObject(make(ts.ref, known(values, values.ndim - 1)).marked(values))
 
     def _spline(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         return self._interpolant("spline", ev, args, e)
