@@ -30,8 +30,8 @@ class Held:
         """From an interpolant through the data."""
         values = path(path.ts)
         values = values.movedim(0, 1) if path.family else values
-        seen = path.seen if path.seen is not None else torch.ones(values.shape[: 1 + path.family], dtype=torch.bool)
-        return Held(path.ts, values, seen, path.family, sign)
+        every = torch.ones(values.shape[: 1 + path.family], dtype=torch.bool)
+        return Held(path.ts, values, every if path.seen is None else path.seen, path.family, sign)
 
     def __call__(self, t: Tensor, order: int = 0) -> Tensor:
         v = self.coefficients

@@ -101,8 +101,7 @@ def test_what_has_no_data_is_refused() -> None:
 def test_a_rate_that_reads_it_is_refused_with_the_remedy() -> None:
     text = MODEL.replace("h' = -rate*h", "h' = X - h")
     found = refused(
-        text
-        + '\ntest "t":\n    X = linear([0, 1], [[0, 1], [1, 2]])\n'
+        text + '\ntest "t":\n    X = linear([0, 1], [[0, 1], [1, 2]])\n'
         "    s = solve(Count(X=X), span=0..1, method=rk4(h=0.5))\n"
         "    assert s.final.n == 0\n"
     )

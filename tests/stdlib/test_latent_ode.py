@@ -1,4 +1,4 @@
-"""The ODE-RNN and the latent ODE: gradients by finite differences, and a training on series with times of their own."""
+"""The ODE-RNN and the latent ODE: gradients by finite differences, a training on irregular series."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ndl.runtime.paths_in_time import linear
 
 import ndl
-from ndl.runtime.paths_in_time import linear
 
 ENCODER = "use std.models: ODERNN\n\nmodel Encoder = ODERNN(c=2, d=3, k=2, width=4)\n"
 
