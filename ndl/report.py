@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from ndl.runtime.model import Model
     from ndl.runtime.repeats import Repeats
     from ndl.runtime.solution import Solution
+    from ndl.runtime.varied import Varied
 
 FEW = 6  # values of a tensor that a summary lists one by one
 
 
-def result_json(result: Solution | TrainResult) -> dict[str, Any]:
+def result_json(result: Solution | TrainResult | Varied) -> dict[str, Any]:
     """The numbers of a result by name: loss and fitted values, or statistics and final values."""
     from ndl.runtime.history import TrainResult
+    from ndl.runtime.varied import Varied
 
+    if isinstance(result, Varied):
+        return {"trainings": result.rows()}
     if isinstance(result, TrainResult):
         seen = {} if result.validation is None else {"validation": _number(result.validation)}
         seen |= {"metrics": {k: _number(v) for k, v in result.metrics.items()}} if result.metrics else {}
@@ -41,9 +45,12 @@ def fitted(model: Model | None) -> dict[str, dict[str, Any]]:
     return {"parameters": own, "initial": {name: _number(model.initial(name)) for name in free}}
 
 
-def summary(kind: str, name: str, result: Solution | TrainResult) -> str:
+def summary(kind: str, name: str, result: Solution | TrainResult | Varied) -> str:
     """A few lines: what was run, how it went, the values that matter."""
     found = result_json(result)
+    if "trainings" in found:
+        rows = found["trainings"]
+        return "\n".join([f"{kind} {name}: {len(rows)} trainings", *(_training(r) for r in rows)])
     if "loss" in found:
         values = found["parameters"] | {f"{k} at the start": v for k, v in found["initial"].items()}
         lines = getattr(getattr(result, "model", None), "lines", None)  # of a formula
@@ -54,6 +61,14 @@ def summary(kind: str, name: str, result: Solution | TrainResult) -> str:
     stats = ", ".join(f"{_short(v)} {k}" for k, v in found["stats"].items())
     values = {f"{k} at the end": v for k, v in found["final"].items()}
     return "\n".join([f"{kind} {name}: {stats}", *_table(values)])
+
+
+def _training(row: dict[str, Any]) -> str:
+    """`missing = 0.3: accuracy 0.942 ± 0.013`."""
+    place = ", ".join(f"{k} = {v}" for k, v in row["at"].items())
+    measures = {k: v for k, v in row.items() if k != "at"}
+    shown = [f"{k} {_spread(v['mean'], v.get('deviation', math.nan))}" for k, v in measures.items()]
+    return f"  {place}: {', '.join(shown)}"
 
 
 def print_repeats(found: Repeats) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from ndl.runtime.solution import Solution
+    from ndl.runtime.varied import Varied
 
 
 def new_run(base: str | os.PathLike[str], name: str, now: datetime | None = None) -> Path:
@@ -90,6 +91,13 @@ def write_solution(folder: Path, solution: Solution, name: str = "results.csv") 
     write_json(folder / "results.json", {"stats": stats, "t": numeral(solution.final.t), "final": final})
     solution.save(folder / name)
     return [folder / "results.json", folder / name]
+
+
+def write_varied(folder: Path, varied: Varied) -> list[Path]:
+    """`results.csv` and `results.json`: the measures of each combination of what was varied."""
+    write_text(folder / "results.csv", varied.csv())
+    write_json(folder / "results.json", {"trainings": varied.rows()})
+    return [folder / "results.csv", folder / "results.json"]
 
 
 def write_figure(folder: Path, figure: Figure, name: str) -> list[Path]:

@@ -83,6 +83,7 @@ TRAIN_SETTINGS = [
     "every",
     "max_steps",
     "ensemble",
+    "vary",
 ]
 METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
     "ode": ("h", "steps", "max_steps"),

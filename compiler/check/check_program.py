@@ -36,6 +36,7 @@ from ndl.compiler.check.values import (
     WordV,
     describe,
 )
+from ndl.compiler.check.varying import check_varied
 from ndl.compiler.check.watched import check_watched, check_whole
 from ndl.compiler.diagnostics import Sink, did_you_mean
 from ndl.compiler.source import Span
@@ -160,12 +161,14 @@ class Record(dict[str, Any]):
 
 def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
     """`train A, B as name:` with settings, definitions, draws, players and phases."""
+    settings, others = read_settings(ev, item.body, TRAIN_SETTINGS)
+    if "vary" in settings:
+        outer = check_varied(ev, settings, outer)
     targets = [ev.eval(t, outer) for t in item.targets]
     for target, written in zip(targets, item.targets):
         if not isinstance(target, (ModelV, NetV, OperatorV, Unknown, HostV)):
             ev.error("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)
             return
-    settings, others = read_settings(ev, item.body, TRAIN_SETTINGS)
     scope = outer.child()
     saved, ev.context = ev.context, CheckContext("train")
     for target in targets:
@@ -210,7 +213,7 @@ def _check_values(
     ev: Evaluator, settings: dict[str, tuple[tree.Expr, Span]], scope: Scope, target: Any
 ) -> None:
     for name, (value, _) in settings.items():
-        if name in ("fit", "metrics", "monitor"):
+        if name in ("fit", "vary", "metrics", "monitor"):
             continue
         found = ev.eval(value, setting_scope(ev, target, scope, name))
         if name == "method":

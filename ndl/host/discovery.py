@@ -147,7 +147,7 @@ def formula_net(host: Any, net: NetV, span: Span) -> FormulaNet:
 
 def evolves(session: Any) -> bool:
     """Whether a `train` block searches for a formula."""
-    targets = [session.host.ev.eval(t, session.host.module.scope) for t in session.block.targets]
+    targets = [session.host.ev.eval(t, session.scope) for t in session.block.targets]
     if any(map(is_formula, targets)) and len(targets) > 1:
         raise fail("NDL680", "a formula is searched for by itself", session.block.span)
     return bool(targets) and is_formula(targets[0])
@@ -164,7 +164,7 @@ def evolve(session: Any, folder: Any, shown: str) -> DiscoveryObject:
     from ndl.host.loss import Loss
 
     host = session.host
-    net: NetV = host.ev.eval(session.block.targets[0], host.module.scope)
+    net: NetV = host.ev.eval(session.block.targets[0], session.scope)
     module = formula_net(host, net, session.block.targets[0].span)
     session.nets[net.name] = module
     loss = Loss(session, torch.float64, session.whole("seed") or 0)

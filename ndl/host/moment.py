@@ -198,7 +198,7 @@ class Moment:
         return {**names, **branches(names)}
 
     def _scope(self, sample: Sample | None, solution: Any) -> Scope:
-        names = self._names(solution, sample)
+        names = {**self.session.varied, **self._names(solution, sample)}
         names |= {"step": self.step, "epoch": self.batch.epoch, "training": self.batch.training}
         names |= annealed(self.batch)
         table = self.table

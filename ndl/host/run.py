@@ -13,6 +13,8 @@ from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.objects import SolutionObject
+from ndl.host.trained import VariedObject
+from ndl.host.varied import write_varied
 
 
 class TestContext:
@@ -132,6 +134,10 @@ def _train(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any
     folder = None if out is None else opened
     trained = run_train(host, block.stmt, {}, folder=folder, progress=kind, resume=resume)
     host.named[id(block.stmt)] = trained
+    if isinstance(trained, VariedObject):
+        if out is not None:
+            write_varied(host, trained, out.path)
+        return trained.result
     if out is not None:
         results.write_training(out.path, trained.result, _fitted(trained))
         _pictures(host, block, trained, out.path)

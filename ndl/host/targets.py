@@ -23,7 +23,7 @@ def precision_of(session: Any) -> torch.dtype:
     if word is not None:
         return PRECISIONS[session.host.word(word, "float64")]
     for target in session.block.targets:
-        found = session.host.ev.eval(target, session.host.module.scope)
+        found = session.host.ev.eval(target, session.scope)
         if isinstance(found, (NetV, OperatorV)):
             return torch.float32
         if isinstance(found, ModelV) and any(p.nets for p in declarations(session.host.ev, found)):
@@ -35,7 +35,7 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
     """The models and nets that are trained, as instances of their own."""
     host = session.host
     for written in session.block.targets:
-        target = host.ev.eval(written, host.module.scope)
+        target = host.ev.eval(written, session.scope)
         if isinstance(target, ModelV):
             values = {"seed": seed, **target.values}
             fresh = replace(target, values=values)

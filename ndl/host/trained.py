@@ -58,6 +58,27 @@ class RepeatedObject(TrainingObject):
         return super().attribute(ev, name, primes, span)
 
 
+class VariedObject(Object):
+    """The trainings of a block with `vary`: `.mean.accuracy`, `.deviation.accuracy`, with an axis for each
+    varied name; `.runs`, the trainings in order; `.model`, that of the last one."""
+
+    kind = "set of trainings"
+
+    def __init__(self, result: Any, runs: list[TrainingObject]) -> None:
+        self.result, self.runs = result, runs
+        self.model = runs[-1].model
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
+        if name == "runs":
+            return ListV(tuple(self.runs))
+        if name == "model":
+            return self.model
+        if name in ("mean", "deviation"):
+            return Measured(getattr(self.result, name))
+        known = ["mean", "deviation", "runs", "model"]
+        return ev.error("NDL207", f"a set of trainings has no `{name}`", span, help=did_you_mean(name, known))
+
+
 class Measured(Object):
     """Metrics by name: `r.metrics.accuracy`."""
 

@@ -22,7 +22,8 @@ from ndl.host.objects import ModelObject, NetObject
 from ndl.host.repeated import repeats, run_repeated
 from ndl.host.targets import make_targets, precision_of, read_data
 from ndl.host.train_options import trainer_settings
-from ndl.host.trained import TrainingObject
+from ndl.host.trained import TrainingObject, VariedObject
+from ndl.host.varied import run_varied
 from ndl.host.watched import metrics_of, observers_of
 from ndl.runtime.data import Table
 from ndl.runtime.errors import RunError
@@ -61,6 +62,8 @@ class Session:
     """Other data to validate on."""
     fold: tuple[int, ...] | None = None
     """Samples that are held out of this run."""
+    varied: Mapping[str, Any] = field(default_factory=dict)
+    """The varied names of a block with `vary`, in this training."""
     copies: bool = False
     """Whether trained models are copied before they are trained on."""
 
@@ -82,7 +85,8 @@ class Session:
     @property
     def scope(self) -> Scope:
         """Settings see the file, the models' parameters and the data."""
-        scope: Scope = self.host.module.scope.child({"data": self.data} if self.data is not None else {})
+        own = {"data": self.data} if self.data is not None else {}
+        scope: Scope = self.host.module.scope.child({**self.varied, **own})
         return scope
 
     def setting_text(self, name: str) -> str | None:
@@ -115,7 +119,7 @@ def run_train(
     folder: Any = None,
     progress: str = "silent",
     resume: bool = False,
-) -> TrainingObject:
+) -> TrainingObject | VariedObject:
     """Run a `train` block to its end; `folder` makes the folder for checkpoints when the run starts."""
     from ndl.host.names import stmt_name
     from ndl.host.overrides import overridden
@@ -124,6 +128,8 @@ def run_train(
     settings = overridden(settings, stmt_name(block), host.overrides)
     session = Session(host, block, settings, others, replaced)
     try:
+        if "vary" in settings:
+            return run_varied(session, _run, stmt_name(block), folder, progress, resume)
         return _run(session, folder, progress, resume)
     except RunError as error:
         raise NDLError([diagnostic_of(error, _place(session, error.message))]) from error
