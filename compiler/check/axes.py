@@ -19,12 +19,20 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 def full(v: Value) -> Value:
     """The value with its bound axes as ordinary leading axes."""
     lead = tuple(a.extent for a in v.axes)
-    return Value(replace(v.type, shape=(*lead, *v.type.shape)), v.ref)
+    return reshaped(v, (*lead, *v.type.shape), ())
 
 
 def split(v: Value, axes: tuple[Axis, ...]) -> Value:
     """The inverse of `full`."""
-    return Value(replace(v.type, shape=v.type.shape[len(axes) :]), v.ref, axes)
+    return reshaped(v, v.type.shape[len(axes) :], axes)
+
+
+def reshaped(v: Value, shape: tuple[Dim, ...], axes: tuple[Axis, ...]) -> Value:
+    """The same array with other axes counted as bound; its missing entries stay missing."""
+    type_ = replace(v.type, shape=shape)
+    if getattr(v, "mask", None) is not None:
+        return replace(v, type=type_, axes=axes)
+    return Value(type_, v.ref, axes)
 
 
 def aligned(ev: Evaluator, v: Value, axes: tuple[Axis, ...], span: Span) -> Value:

@@ -360,11 +360,6 @@ def whole(ev: Evaluator, name: str, head: Any, e: tree.Call, first: tree.Expr) -
                 "min": lambda: min(numbers),
             }
             return values[name]()
-    masked = getattr(ev.builder, "reduce_masked", None)
-    if masked is not None:
-        found = masked(ev, name, head, e.span)
-        if found is not None:
-            return found
     v = ev.value(head, first.span)
     if isinstance(v, Unknown):
         return UNKNOWN

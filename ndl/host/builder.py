@@ -23,13 +23,13 @@ from ndl.compiler.ops.table import infer, lookup
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Dim, Tensor
+from ndl.host.masked import mask_of, masked_result
 
 if TYPE_CHECKING:
     from ndl.host.host import Host
 
 KINDS = {torch.bool: "Bool", torch.int64: "Z", torch.int32: "Z", torch.complex128: "C", torch.complex64: "C"}
 DTYPES = {"R": torch.float64, "C": torch.complex128, "Z": torch.int64, "Bool": torch.bool}
-SHAPING = frozenset(["expand", "reshape", "permute", "slice", "index", "gather", "stack", "concat"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +41,19 @@ class Path(Value):
 
 @dataclass(frozen=True, eq=False)
 class Masked(Value):
-    """A value with missing entries, which `mask` (True where present) leaves out of sums and means."""
+    """A value with missing entries, which `mask` (True where present) leaves out of sums and means; values
+    of one `origin` have the same mask."""
 
     mask: Any = None
     at: Any = None
+    origin: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Missing(Value):
+    """True where the values of an origin are missing: `isnan(data.x)`."""
+
+    of: int | None = None
 
 
 def lift(x: Any) -> Value:
@@ -69,31 +78,14 @@ class EagerBuilder:
 
     def op(self, name: str, args: Sequence[Value], span: Span, attrs: dict[str, Any]) -> Value:
         infer(name, [a.type for a in args], attrs)  # the shape rules of the language
-        result = lookup(name).reference(*promoted([a.ref for a in args]), **attrs)
-        masks = [a.mask if isinstance(a, Masked) else None for a in args]
-        if any(m is not None for m in masks):
-            mask = self._mask(name, args, masks, attrs, result)
+        refs = promoted([a.ref for a in args])
+        if any(mask_of(a) is not None for a in args):
+            result, mask, origin = masked_result(name, args, refs, attrs, span)
             if mask is not None:
-                return Masked(type_of(result), result, mask=mask)
+                return Masked(type_of(result), result, mask=mask, origin=origin)
+        else:
+            result = lookup(name).reference(*refs, **attrs)
         return Value(type_of(result), result)
-
-    def _mask(
-        self, name: str, args: Sequence[Value], masks: list[Any], attrs: dict[str, Any], result: Any
-    ) -> Any:
-        """Where a result is present: where all of its operands are."""
-        whole = [
-            m if m is not None else torch.ones(a.ref.shape, dtype=torch.bool) for m, a in zip(masks, args)
-        ]
-        if name in SHAPING:
-            if name == "gather":
-                whole = [whole[0], args[1].ref]
-            return lookup(name).reference(*whole, **attrs)
-        found = None
-        for m in whole:
-            if m.shape != result.shape:
-                return None
-            found = m if found is None else found & m
-        return found
 
     def const(self, value: Any, type: Tensor, span: Span) -> Value:
         x = torch.tensor(value, dtype=DTYPES[type.kind])
@@ -107,18 +99,6 @@ class EagerBuilder:
         if torch._C._functorch.is_batchedtensor(x):
             return v
         return x.item()
-
-    def reduce_masked(self, ev: Evaluator, name: str, head: Any, span: Span) -> Any:
-        """`mean`, `sum`, `max` and `min` of what is present."""
-        if not isinstance(head, Masked) or name not in ("mean", "sum", "max", "min"):
-            return None
-        if name in ("max", "min"):
-            outer = torch.full_like(head.ref, -torch.inf if name == "max" else torch.inf)
-            kept = torch.where(head.mask, head.ref, outer)
-            return lift(kept.amax() if name == "max" else kept.amin())
-        present = torch.where(head.mask, head.ref, torch.zeros_like(head.ref))
-        total = present.sum()
-        return lift(total if name == "sum" else total / head.mask.sum().clamp(min=1))
 
     # ------------------------------------------------------------ weights
 

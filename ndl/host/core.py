@@ -25,6 +25,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.builder import EagerBuilder
 from ndl.host.compiled import Compilation
+from ndl.host.masked import nothing_missing
 from ndl.host.objects import NetObject, PathObject
 from ndl.host.sample import Every, batched
 
@@ -99,6 +100,7 @@ class Core:
         found = self.ev.value(value, span)
         if isinstance(found, Unknown):
             return found
+        nothing_missing(found, "what a model is given", span)
         return self.whole(found.ref)
 
     def whole(self, x: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -17,7 +15,9 @@ from ndl.compiler.check.values import (
 )
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
-from ndl.host.builder import lift
+from ndl.host.builder import Missing, lift
+from ndl.host.losses import GAPPY, PLAIN
+from ndl.host.masked import mask_of, refused
 from ndl.host.objects import DataObject
 from ndl.host.solving import Solving
 from ndl.host.trained import TrainingObject
@@ -71,26 +71,33 @@ class Functions(Solving):
 
         return prune_model(self, ev, args, options, e)
 
-    def _tensor_function(self, function: Any, ev: Evaluator, args: list[Any], e: tree.Call) -> Any:
+    def _tensor_function(self, name: str, ev: Evaluator, args: list[Any], e: tree.Call) -> Any:
+        """A function of tensors; of values with missing entries, the one that leaves them out."""
         values = [ev.value(a, e.span) for a in args]
         if any(isinstance(v, Unknown) for v in values):
             return UNKNOWN
-        return lift(function(*(v.ref for v in values if isinstance(v, Value))))
+        known = [v for v in values if isinstance(v, Value)]
+        refs, masks = [v.ref for v in known], [mask_of(v) for v in known]
+        if all(m is None for m in masks):
+            return lift(PLAIN[name](*refs))
+        if name not in GAPPY:
+            raise refused(f"`{name}`", e.span)
+        return lift(GAPPY[name](masks, *refs))
 
     def _sort(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x: torch.sort(x).values, ev, args, e)
+        return self._tensor_function("sort", ev, args, e)
 
     def _cumsum(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x: torch.cumsum(x, 0), ev, args, e)
+        return self._tensor_function("cumsum", ev, args, e)
 
     def _median(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x: torch.quantile(x, 0.5), ev, args, e)
+        return self._tensor_function("median", ev, args, e)
 
     def _quantile(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x, q: torch.quantile(x, q.to(x.dtype)), ev, args, e)
+        return self._tensor_function("quantile", ev, args, e)
 
     def _rms(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x: torch.sqrt(torch.mean(x * x)), ev, args, e)
+        return self._tensor_function("rms", ev, args, e)
 
     def _size(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         nodes = getattr(getattr(args[0], "module", None), "nodes", None)
@@ -100,24 +107,21 @@ class Functions(Solving):
         return UNKNOWN if isinstance(v, Unknown) else int(v.ref.numel())
 
     def _isnan(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(torch.isnan, ev, args, e)
+        """True where a value is missing, or is no number."""
+        found = self._tensor_function("isnan", ev, args, e)
+        of = getattr(ev.value(args[0], e.span), "origin", None)
+        return found if of is None else Missing(found.type, found.ref, found.axes, of=of)
 
     def _cross_entropy(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         """`cross_entropy(logits, label)`, the classes on the last axis; the mean over other axes."""
-
-        def mean(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            chosen = x.gather(-1, y.long()[..., None])[..., 0]
-            return (x.logsumexp(-1) - chosen).mean()
-
-        return self._tensor_function(mean, ev, args, e)
+        return self._tensor_function("cross_entropy", ev, args, e)
 
     def _accuracy(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         """`accuracy(logits, label)`: 1 where the largest logit is the label's; the mean over other axes."""
-        right = lambda x, y: (x.argmax(-1) == y.long()).to(x.dtype).mean()  # noqa: E731
-        return self._tensor_function(right, ev, args, e)
+        return self._tensor_function("accuracy", ev, args, e)
 
     def _smooth_l1(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(torch.nn.functional.smooth_l1_loss, ev, args, e)
+        return self._tensor_function("smooth_l1", ev, args, e)
 
     def _rel_l2(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function(lambda x, y: (x - y).norm() / y.norm(), ev, args, e)
+        return self._tensor_function("rel_l2", ev, args, e)

@@ -13,6 +13,7 @@ from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim
 from ndl.host.builder import Path, lift, type_of
+from ndl.host.masked import nothing_missing
 from ndl.host.sample import Sample, batched, column
 
 
@@ -272,6 +273,8 @@ class NetObject(Object):
 
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
         values = [ev.value(a, span) for a in args]
+        for v in values:
+            nothing_missing(v, "a net", span)
         dtype = next((p.dtype for p in self.module.parameters()), torch.float64)
         real = [k == "R" for k in self.kinds] or [True] * len(values)
         axes = merge_axes(values)

@@ -132,4 +132,4 @@ def column(values: torch.Tensor, sample: Sample | None, at: Any = None) -> Value
     rest = values[~missing].detach()
     filler = rest.mean() if rest.numel() else torch.ones((), dtype=values.dtype)
     found = pick(torch.where(missing, filler, values))
-    return Masked(type_of(found), found, mask=pick(~missing), at=at)
+    return Masked(type_of(found), found, mask=pick(~missing), at=at, origin=id(values))

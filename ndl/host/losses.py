@@ -1,0 +1,91 @@
+"""Functions of whole tensors in formulas of a training, and their twins for values with missing entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
+
+Masks = Sequence[Any]
+
+
+def entropies(x: Tensor, y: Tensor) -> Tensor:
+    """-log of the share of the class y in softmax(x), the classes on the last axis."""
+    return x.logsumexp(-1) - x.gather(-1, y.long()[..., None])[..., 0]
+
+
+def hits(x: Tensor, y: Tensor) -> Tensor:
+    """1 where the largest of x is at y."""
+    return (x.argmax(-1) == y.long()).to(x.dtype)
+
+
+PLAIN: Mapping[str, Callable[..., Tensor]] = {
+    "sort": lambda x: torch.sort(x).values,
+    "cumsum": lambda x: torch.cumsum(x, 0),
+    "median": lambda x: torch.quantile(x, 0.5),
+    "quantile": lambda x, q: torch.quantile(x, q.to(x.dtype)),
+    "rms": lambda x: torch.sqrt(torch.mean(x * x)),
+    "isnan": torch.isnan,
+    "cross_entropy": lambda x, y: entropies(x, y).mean(),
+    "accuracy": lambda x, y: hits(x, y).mean(),
+    "smooth_l1": smooth_l1_loss,
+    "rel_l2": lambda x, y: (x - y).norm() / y.norm(),
+}
+
+
+def _mean(x: Tensor, there: Tensor) -> Tensor:
+    """The mean of what is there, 0 of nothing."""
+    return torch.where(there, x, torch.zeros_like(x)).sum() / there.sum().clamp(min=1)
+
+
+def _joint(masks: Masks) -> Tensor:
+    found: Tensor | None = None
+    for m in masks:
+        if m is not None:
+            found = m if found is None else found & m
+    assert found is not None
+    return found
+
+
+def _labelled(masks: Masks, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Where scores and label are there, and labels that are classes everywhere."""
+    scores = None if masks[0] is None else masks[0].all(-1)
+    there = _joint((scores, masks[1]))
+    return there, torch.where(there, y, torch.zeros_like(y))
+
+
+def _entropy(masks: Masks, x: Tensor, y: Tensor) -> Tensor:
+    there, safe = _labelled(masks, y)
+    return _mean(entropies(x, safe), there)
+
+
+def _accuracy(masks: Masks, x: Tensor, y: Tensor) -> Tensor:
+    there, safe = _labelled(masks, y)
+    return _mean(hits(x, safe), there)
+
+
+def _rms(masks: Masks, x: Tensor) -> Tensor:
+    found: Tensor = _mean(x * x, masks[0]).sqrt()
+    return found
+
+
+def _rel_l2(masks: Masks, x: Tensor, y: Tensor) -> Tensor:
+    there = _joint(masks)
+    nothing = torch.zeros_like(y)
+    gap, size = torch.where(there, x - y, nothing), torch.where(there, y, nothing)
+    found: Tensor = gap.norm() / size.norm()
+    return found
+
+
+GAPPY: Mapping[str, Callable[..., Tensor]] = {
+    "isnan": lambda masks, x: ~masks[0] | torch.isnan(x),
+    "cross_entropy": _entropy,
+    "accuracy": _accuracy,
+    "smooth_l1": lambda masks, x, y: _mean(smooth_l1_loss(x, y, reduction="none"), _joint(masks)),
+    "rms": _rms,
+    "rel_l2": _rel_l2,
+}
+"""(masks, *tensors): the same of what is there; a mask is None where nothing is missing."""
