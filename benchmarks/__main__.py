@@ -9,10 +9,20 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from benchmarks import contest, latency, lotka_fit, report
 
-WORKS = ("lorenz", "brownian", "neural_ode", "neural_sde", "neural_cde", "robertson")
+WORKS = (
+    "lorenz",
+    "brownian",
+    "neural_ode",
+    "neural_sde",
+    "neural_cde",
+    "robertson",
+    "learn_cde",
+    "learn_sde",
+)
 
 
 def main() -> None:
@@ -38,6 +48,27 @@ def main() -> None:
         report.put(chosen.markdown, tables)
 
 
+class Parts(argparse.Action):
+    """Names of parts, apart by blanks or commas."""
+
+    def __init__(self, *args: Any, known: Sequence[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.known = known
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        chosen: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        names = [name for value in values for name in value.split(",") if name]
+        for name in names:
+            if name not in self.known:
+                parser.error(f"there is no part `{name}`; there are {', '.join(self.known)}")
+        setattr(chosen, self.dest, names)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Benchmarks of NDL, side by side."
@@ -47,7 +78,7 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="small sizes and few rounds, to see that it works"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=parts, default=parts, metavar="PART", help=", ".join(parts)
+        "--only", nargs="+", action=Parts, known=parts, default=parts, metavar="PART", help=", ".join(parts)
     )
     parser.add_argument("--rounds", type=int, help="how often each contestant of a work is timed")
     parser.add_argument(

@@ -43,6 +43,7 @@ class Work:
     limit        a result with a larger error is wrong, and gets no ratios
     statistical  the error is one draw, so that any two below the limit are equal
     floor        errors below it are equal: what rounding leaves
+    remark       more words about the results, asked for when all are there
     """
 
     title: str
@@ -52,6 +53,7 @@ class Work:
     limit: float
     statistical: bool = False
     floor: float = 0.0
+    remark: Callable[[], str] = str
 
     def equal(self, error: float, other: float) -> bool:
         """Whether a result with `error` may claim to be faster than one with the error `other`."""

@@ -60,7 +60,7 @@ def work_table(result: Result) -> Table:
             " of the machine: too many for these times to be of use" if result.others > 0.1 * cores() else ""
         )
         note += f" Others used {result.others:.2f} cores{busy}."
-    return Table(result.work.title, header, tuple(rows), note)
+    return Table(result.work.title, header, tuple(rows), note + result.work.remark())
 
 
 def _work_row(result: Result, o: Outcome, reference: Outcome | None, best: Outcome | None) -> tuple[str, ...]:
