@@ -49,7 +49,7 @@ def solve_with_gradient(problem: Problem, stepper: Stepper) -> Solution:
         return solve_adjoint(problem, stepper)
     if route == "reversible":
         raise SettingError(
-            f"`{problem.method.name}` is not reversible",
+            f"`{problem.method.name}` is not undone step by step, other than `reversible_heun` under noise",
             help="use `gradient = adjoint` or `discrete`, or the method `reversible_heun`",
         )
     if route == "discrete" and at_once.applies(problem, stepper):

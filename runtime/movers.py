@@ -70,8 +70,16 @@ class Mover:
                 help=error.help,
                 notes=error.notes,
             ) from error
+        self._project()
         loss, terms = first[0]
         return loss, terms, self.bases[0] * factor
+
+    def _project(self) -> None:
+        """Weights back within their bounds."""
+        with torch.no_grad():
+            for name, bound in (self.player.project or {}).items():
+                if name in self.parameters:
+                    self.parameters[name].clamp_(-bound, bound)
 
     def restore(self, state: dict[str, Any]) -> None:
         """The optimiser's state exactly as it was: torch would cast some scalars to the weights' type."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class Problem:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(device)
-        if model.dtype != precision or model.device != device:
+        if not fits(model, precision, device):
             model = moved(model, precision, device)
         # constraints are applied once, not at every evaluation
         with torch.set_grad_enabled(gradient != "none"):
@@ -217,6 +218,14 @@ def field_of(model: Model, mass: Tensor | None = None) -> VectorField:
         count = (*model.member_shape(), 1)[0]
         field.select = lambda rows: field_of(select_members(model, rows, count), mass)
     return field
+
+
+def fits(model: Model, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether all that a model holds, nets of another training too, is in a precision and in a place."""
+    if model.dtype != dtype or model.device != device:
+        return False
+    tensors = chain(model.parameters(), model.buffers())
+    return all(v.device == device and (v.dtype == dtype or not v.is_floating_point()) for v in tensors)
 
 
 def moved(model: Model, dtype: torch.dtype, device: torch.device) -> Model:

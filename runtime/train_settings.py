@@ -27,7 +27,8 @@ FREE = frozenset({"steps", "epochs", "checkpoint", "progress"})
 class Player:
     """One of several that move in turn: lowers (or raises) `loss` by moving the parameters `fit`.
 
-    Without `loss`, the trainer's; without `optimizer`, the settings'. It moves in every `every`-th step.
+    Without `loss`, the trainer's; without `optimizer`, the settings'. It moves in every `every`-th step,
+    after which the entries of the parameters in `project` are kept within plus and minus their bounds.
     """
 
     name: str = "loss"
@@ -36,6 +37,7 @@ class Player:
     fit: tuple[str, ...] | None = None
     optimizer: OptimizerSpec | None = None
     every: int = 1
+    project: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.every < 1:

@@ -71,6 +71,7 @@ TRAIN_SETTINGS = [
     "write",
     "clip",
     "clip_value",
+    "project",
     "metrics",
     "patience",
     "monitor",

@@ -19,6 +19,7 @@ from ndl.compiler.check.check_solver import check_solver
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.modules import Loader, Module
 from ndl.compiler.check.operators import CheckContext, check_operator, draw_value
+from ndl.compiler.check.projected import check_projection
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.typing import resolve_type
@@ -214,6 +215,9 @@ def _check_values(
 ) -> None:
     for name, (value, _) in settings.items():
         if name in ("fit", "vary", "metrics", "monitor"):
+            continue
+        if name == "project":
+            check_projection(ev, value, scope)
             continue
         found = ev.eval(value, setting_scope(ev, target, scope, name))
         if name == "method":

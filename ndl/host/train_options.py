@@ -11,6 +11,7 @@ from ndl.compiler.check.values import EveryV, ListV, TupleV, WordV, describe, is
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
 from ndl.host.fitted import select
+from ndl.host.projected import projection
 from ndl.host.watched import average_plan, measure_every, validate_plan
 from ndl.runtime.optimizers import OptimizerSpec
 from ndl.runtime.schedules import SCHEDULES, ScheduleSpec
@@ -31,7 +32,7 @@ def trainer_settings(
         average=average_plan(session),
         validate=validate,
         measure_every=measure_every(session),
-        players=_players(session, session.others, parameters, loss),
+        players=_players(session, session.others, parameters, loss) or _alone(session, parameters),
         phases=_phases(session, parameters, loss, validate),
         checkpoint=_checkpoint(session, folder),
         seed=seed,
@@ -94,6 +95,12 @@ def schedule_of(session: Any, value: Any) -> Any:
     return ScheduleSpec.of(name, *args, **{k: schedule_of(session, v) for k, v in value.options.items()})
 
 
+def _alone(session: Any, parameters: Mapping[str, Any]) -> tuple[Player, ...]:
+    """The one player of a loss, where its weights are projected."""
+    bounds = projection(session, session.settings, None, parameters)
+    return () if bounds is None else (Player(project=bounds),)
+
+
 def _players(
     session: Any, stmts: list[tree.Stmt], parameters: Mapping[str, Any], loss: Any
 ) -> tuple[Player, ...]:
@@ -105,12 +112,14 @@ def _players(
         settings, _ = read_settings(session.host.ev, stmt.settings, TRAIN_SETTINGS)
         every = session.value("every", None, settings)
         optimizer = session.value("optimizer", None, settings)
+        fit = select(session, stmt.wrt, parameters)
         found.append(
             Player(
                 name=" ".join(stmt.wrt.span.text.split()) if stmt.wrt is not None else "all",
                 loss=loss.of(stmt.value),
                 maximize=stmt.sense == "maximize",
-                fit=select(session, stmt.wrt, parameters),
+                fit=fit,
+                project=projection(session, settings, fit, parameters),
                 optimizer=None if optimizer is None else optimizer_of(session, optimizer),
                 every=1 if every is None else int(session.host.number(every)),
             )
@@ -134,8 +143,9 @@ def _phases(
         own = loss.of(settings["loss"][0]) if "loss" in settings else None
         players = _players(session, others, parameters, loss)
         fit = select(session, settings.get("fit"), parameters)
-        if own is not None and not players:
-            players = (Player(name="loss", loss=own, fit=fit),)
+        bounds = projection(session, settings, fit, parameters)
+        if (own is not None or bounds is not None) and not players:
+            players = (Player(name="loss", loss=own, fit=fit, project=bounds),)
         steps = session.whole("steps", merged)
         found.append(
             Phase(

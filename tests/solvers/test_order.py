@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from helpers import final, model, numbers, slope, solve, turning
 
-EXPLICIT = {"euler": 1, "heun": 2, "midpoint": 2, "rk4": 4, "bosh3": 3, "dopri5": 5, "tsit5": 5, "dopri8": 8}
+EXPLICIT = {
+    "euler": 1, "heun": 2, "midpoint": 2, "rk4": 4, "bosh3": 3, "dopri5": 5, "tsit5": 5, "dopri8": 8,
+    "reversible_heun": 2,
+}  # fmt: skip
 STIFF = {
     "implicit_euler": 1,
     "trapezoidal": 2,
