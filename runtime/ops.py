@@ -12,12 +12,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ndl.runtime.grids import (
+    chebyshev,
+    grid_points,
+    grid_weights,
+    lift,
+    lower,
+    mask,
+    multiplier,
+    stencil,
+)
 from ndl.runtime.implicit import implicit_root
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
 
-__all__ = ["convolve", "convolve_back", "fold", "unfold"]
+__all__ = ["chebyshev", "convolve", "convolve_back", "fold", "grid_points", "grid_weights", "lift", "lower"]
+__all__ += ["mask", "multiplier", "stencil", "unfold"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

@@ -32,6 +32,9 @@ def tangent(
         return None
     if node.op in ("expand", "reshape", "permute", "slice", "index", "sum", "mean", "cumsum", "gather"):
         return _structural(graph, node, operands, dots[0], extra)
+    if node.op in ("stencil", "mask", "lift", "lower", "multiplier"):
+        (dot,) = dots
+        return None if dot is None else graph.add(node.op, [dot], **dict(node.attrs))
     if node.op in ("stack", "concat"):
         whole = [d if d is not None else zeros(graph, shape_of(o) + extra) for o, d in zip(operands, dots)]
         rank = len(shape_of(node))

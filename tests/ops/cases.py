@@ -80,7 +80,41 @@ HALF = window((2,), (1,), ((0, 0),))
 FLAT = window((2, 1), (1, 1), ((0, 1), (1, 1)))
 SOLID = window((1, 1, 1), (1, 1, 1), ((0, 0), (0, 0), (0, 0)))
 
+NODES, RING, CELLS = ("nodes", 7, 0.5, 2.0), ("ring", 6, -1.0, 2.0), ("cells", 5, 0.0, 2.0)
+CHEBYSHEV = ("chebyshev", 6, -1.0, 0.5)
+WAVES = ((0.3, (0, 0)), (-1.0, (2, 0)), (0.7, (1, 1)), (0.2, (0, 3)))
+
+
+def difference(axis: int, **more: Any) -> dict[str, Any]:
+    """The attributes of a stencil that is not symmetric."""
+    found = {"axis": axis, "offset": -1, "center": (0.5, -2.0, 0.0, 1.5), "scale": 0.8}
+    return found | {"low": (), "high": (), "periodic": False, "transposed": False} | more
+
+
+ENDS = {"low": ((1.0, -2.0, 0.5),), "high": ((0.0, 1.0, -1.0), (0.3, 0.2, 0.1))}
+
 CASES: list[Case] = [
+    *(case("grid_points", layout=g) for g in (NODES, RING, CELLS, CHEBYSHEV)),
+    *(case("grid_weights", layout=g, ends=(-0.5, 0.1)) for g in (NODES, CELLS)),
+    *(case("grid_weights", layout=g, ends=()) for g in (RING, CHEBYSHEV, ("chebyshev", 7, 0.0, 1.0))),
+    *(case("chebyshev", layout=CHEBYSHEV, degree=k, slopes=s) for k in (1, 2) for s in ((), ("low", "high"))),
+    *(
+        case("stencil", reals(-2, 2, 2, 7), **difference(1, transposed=back, **more))
+        for back in (False, True)
+        for more in ({"periodic": True}, ENDS)
+    ),
+    case("stencil", complexes(6, 2), **difference(0, periodic=True)),
+    *(case("mask", reals(-2, 2, 4, 3), axis=0, low=low, high=not low) for low in (True, False)),
+    *(case("lift", M, axis=1, n=4, side=side, weights=(1.0, -0.5), scale=2.0) for side in ("low", "high")),
+    *(
+        case("lower", reals(-2, 2, 2, 4, 3), axis=1, n=4, side=side, weights=(1.0, -0.5), scale=2.0)
+        for side in ("low", "high")
+    ),
+    *(
+        case("multiplier", make(n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=WAVES)
+        for n in (4, 5)
+        for make in (lambda *s: reals(-2, 2, *s), complexes)
+    ),
     case("const", value=2.5),
     case("const", value=((1, 2), (3, 4))),
     case("const", value=(True, False)),

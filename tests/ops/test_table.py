@@ -75,6 +75,9 @@ def test_rule_and_reference_agree(case: Case) -> None:
 @pytest.mark.parametrize("case", [c for c in CASES if c.op != "const"], ids=str)
 def test_text_is_the_reference_mapped_over_a_batch(case: Case) -> None:
     function, rows = build(case), samples(case)
+    if not case.operands:
+        close(evaluate(case, function, []), TABLE[case.op].reference(**case.attrs))
+        return
     wanted = torch.stack([TABLE[case.op].reference(*row, **case.attrs) for row in rows])
     whole = [torch.stack(column) for column in zip(*rows)]
     close(evaluate(case, function, whole), wanted)

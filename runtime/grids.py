@@ -1,0 +1,216 @@
+"""Operations on fields that are stored on grids, with any leading batch axes; axes count from the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+Layout = tuple[str, int, float, float]
+Rows = Sequence[Sequence[float]]
+
+
+def grid_points(layout: Layout) -> Tensor:
+    """The coordinates along an axis `[n]`."""
+    kind, n, lower, upper = layout
+    if kind == "chebyshev":
+        # sines around the middle keep the points symmetric to the last bit
+        z = torch.sin(math.pi * torch.arange(1 - n, n, 2, dtype=torch.float64) / (2 * (n - 1)))
+        return (lower + upper) / 2 + (upper - lower) / 2 * z
+    count = torch.arange(n, dtype=torch.float64)
+    if kind == "nodes":
+        return lower + (upper - lower) * (count / (n - 1))
+    return lower + (upper - lower) * ((count + (0.5 if kind == "cells" else 0.0)) / n)
+
+
+def grid_weights(layout: Layout, ends: Sequence[float]) -> Tensor:
+    """Quadrature weights `[n]`: those of Clenshaw and Curtis, or equal ones with the ends corrected."""
+    kind, n, lower, upper = layout
+    if kind == "chebyshev":
+        last = n - 1
+        theta = math.pi * torch.arange(n, dtype=torch.float64) / last
+        total = torch.ones(n, dtype=torch.float64)
+        for k in range(1, last // 2 + 1):
+            share = 1.0 if 2 * k == last else 2.0
+            total -= share * torch.cos(2 * k * theta) / (4 * k * k - 1)
+        total[0] /= 2
+        total[-1] /= 2
+        return total * (upper - lower) / last
+    found = torch.ones(n, dtype=torch.float64)
+    for j, w in enumerate(ends):
+        found[j] += w
+        found[n - 1 - j] += w
+    return found * ((upper - lower) / (n - 1 if kind == "nodes" else n))
+
+
+def chebyshev(layout: Layout, degree: int, slopes: Sequence[str]) -> Tensor:
+    """The matrix `[n, n]` of a derivative on Chebyshev points; first derivatives at the ends `slopes` are left
+    out. Trefethen, Spectral Methods in MATLAB (2000), chapter 6, with the diagonal by the sum of the row."""
+    _, n, lower, upper = layout
+    half = math.pi / (2 * (n - 1))
+    j = torch.arange(n, dtype=torch.float64)
+    # differences of cosines as products of sines: no cancellation
+    gap = 2 * torch.sin((j[:, None] + j[None, :]) * half) * torch.sin((j[:, None] - j[None, :]) * half)
+    c = (-1.0) ** j
+    c[0] *= 2
+    c[-1] *= 2
+    D = (c[:, None] / c[None, :]) / (gap + torch.eye(n, dtype=torch.float64))
+    D.fill_diagonal_(0.0)
+    D -= torch.diag(D.sum(1))
+    D *= 2 / (upper - lower)
+    M = D.clone()
+    for side in slopes:
+        M[0 if side == "low" else -1] = 0.0
+    for _ in range(degree - 1):
+        M = D @ M
+    return M
+
+
+def stencil(
+    x: Tensor,
+    axis: int,
+    *,
+    offset: int,
+    center: Sequence[float],
+    scale: float,
+    low: Rows = (),
+    high: Rows = (),
+    periodic: bool = False,
+    transposed: bool = False,
+) -> Tensor:
+    """A difference along an axis; see `ndl.compiler.ops.families.fields`."""
+    x = x.movedim(axis, -1)
+    if periodic:
+        y = _ring(x, offset, center, transposed)
+    elif transposed:
+        y = _adjoint(x, offset, center, low, high)
+    else:
+        n = x.shape[-1]
+        parts = [_rows(x[..., : len(low[0])], low)] if low else []
+        first, inside = len(low), n - len(low) - len(high)
+        parts.append(_weighted(x, [(first + offset + k, w) for k, w in enumerate(center)], inside))
+        parts += [_rows(x[..., n - len(high[0]) :], high)] if high else []
+        y = torch.cat(parts, -1)
+    return (y * scale).movedim(-1, axis)
+
+
+def _weighted(x: Tensor, places: Sequence[tuple[int, float]], count: int) -> Tensor:
+    """The sum of w * x[start : start + count]."""
+    total: Tensor | None = None
+    for start, w in places:
+        if w:
+            part = w * x[..., start : start + count]
+            total = part if total is None else total + part
+    return x.new_zeros((*x.shape[:-1], count)) if total is None else total
+
+
+def _rows(x: Tensor, rows: Rows) -> Tensor:
+    """Rows of weights, all of the same length, applied to the last axis."""
+    return torch.nn.functional.linear(x, x.new_tensor(rows))
+
+
+def _ring(x: Tensor, offset: int, center: Sequence[float], transposed: bool) -> Tensor:
+    n, last = x.shape[-1], offset + len(center) - 1
+    if transposed:
+        offset, last, center = -last, -offset, tuple(reversed(center))
+    wide = torch.cat([x[..., n + offset :] if offset < 0 else x[..., :0], x, x[..., : max(last, 0)]], -1)
+    start = max(offset, 0)
+    return _weighted(wide, [(start + k, w) for k, w in enumerate(center)], n)
+
+
+def _adjoint(g: Tensor, offset: int, center: Sequence[float], low: Rows, high: Rows) -> Tensor:
+    """The transpose of the matrix applied to the last axis."""
+    pad = torch.nn.functional.pad
+    n, first = g.shape[-1], len(low)
+    inside = g[..., first : n - len(high)]
+    total = torch.zeros_like(g)
+    for k, w in enumerate(center):
+        if w:
+            before = first + offset + k
+            total = total + pad(w * inside, (before, n - before - inside.shape[-1]))
+    if low:
+        ends = g[..., :first] @ g.new_tensor(low)
+        total = total + pad(ends, (0, n - ends.shape[-1]))
+    if high:
+        ends = g[..., n - len(high) :] @ g.new_tensor(high)
+        total = total + pad(ends, (n - ends.shape[-1], 0))
+    return total
+
+
+def mask(x: Tensor, axis: int, low: bool, high: bool) -> Tensor:
+    """x with 0 at the ends of an axis."""
+    n = x.shape[axis]
+    kept = x.movedim(axis, -1)[..., int(low) : n - int(high)]
+    return torch.nn.functional.pad(kept, (int(low), int(high))).movedim(-1, axis)
+
+
+def lift(x: Tensor, axis: int, n: int, *, side: str, weights: Sequence[float], scale: float) -> Tensor:
+    """What is known at an end, spread over the first (last) places of a new axis."""
+    column = x.new_tensor(weights if side == "low" else list(reversed(weights))) * scale
+    near = x.unsqueeze(-1) * column
+    rest = n - len(weights)
+    pads = (0, rest) if side == "low" else (rest, 0)
+    return torch.nn.functional.pad(near, pads).movedim(-1, axis)
+
+
+def lower(x: Tensor, axis: int, *, side: str, weights: Sequence[float], scale: float) -> Tensor:
+    """The adjoint of `lift`."""
+    column = x.new_tensor(weights if side == "low" else list(reversed(weights))) * scale
+    moved = x.movedim(axis, -1)
+    near = moved[..., : len(weights)] if side == "low" else moved[..., moved.shape[-1] - len(weights) :]
+    return near @ column
+
+
+@lru_cache(maxsize=64)
+def symbol(
+    shape: tuple[int, ...],
+    lengths: tuple[float, ...],
+    terms: tuple[tuple[float, tuple[int, ...]], ...],
+    real: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """What a differential operator with constant coefficients multiplies Fourier modes by; of a real field the
+    last axis has the half of the modes."""
+    waves = []
+    for k, (n, length) in enumerate(zip(shape, lengths)):
+        half = real and k == len(shape) - 1
+        make = torch.fft.rfftfreq if half else torch.fft.fftfreq
+        waves.append(make(n, d=length / (2 * math.pi * n), dtype=torch.float64))
+    total: Tensor = torch.zeros((), dtype=torch.complex128)
+    for factor, degrees in terms:
+        part: Tensor = torch.full((), factor, dtype=torch.complex128)
+        for k, (n, degree) in enumerate(zip(shape, degrees)):
+            wave = (1j * waves[k]) ** degree
+            if n % 2 == 0 and degree % 2:
+                wave[n // 2] = 0  # the highest mode is a cosine, its odd derivatives vanish at the points
+            place = [1] * len(shape)
+            place[k] = len(wave)
+            part = part * wave.reshape(place)
+        total = total + part
+    size = [len(w) for w in waves]
+    wide = torch.complex128 if dtype in (torch.float64, torch.complex128) else torch.complex64
+    return total.expand(size).contiguous().to(device=device, dtype=wide)
+
+
+def multiplier(
+    x: Tensor,
+    axes: tuple[int, ...],
+    lengths: tuple[float, ...],
+    terms: tuple[tuple[float, tuple[int, ...]], ...],
+) -> Tensor:
+    """A differential operator with constant coefficients by Fourier series along axes."""
+    real = not x.is_complex()
+    moved = x.movedim(axes, tuple(range(-len(axes), 0)))
+    shape = tuple(moved.shape[-len(axes) :])
+    last = tuple(range(-len(axes), 0))
+    factor = symbol(shape, lengths, terms, real, x.dtype, x.device)
+    found: Tensor
+    if real:
+        found = torch.fft.irfftn(torch.fft.rfftn(moved, dim=last) * factor, s=shape, dim=last)
+    else:
+        found = torch.fft.ifftn(torch.fft.fftn(moved, dim=last) * factor, dim=last)
+    return found.movedim(last, axes)
