@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+from ndl.runtime.errors import did_you_mean
+from ndl.runtime.info import GridInfo
 from torch import Tensor
 
 Layout = tuple[str, int, float, float]
@@ -24,6 +26,42 @@ def grid_points(layout: Layout) -> Tensor:
     if kind == "nodes":
         return lower + (upper - lower) * (count / (n - 1))
     return lower + (upper - lower) * ((count + (0.5 if kind == "cells" else 0.0)) / n)
+
+
+class GridPoints:
+    """The coordinates of the points of grids, each an array over all axes of its grid: `grid.x`; where two
+    domains have a coordinate of one name, `grid.Rod.x`."""
+
+    def __init__(self, grids: Sequence[GridInfo]) -> None:
+        self._grids = tuple(grids)
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of coordinates that mean one grid, and of domains."""
+        every = [c for g in self._grids for c in g.coordinates]
+        return (*(c for c in every if every.count(c) == 1), *(g.domain for g in self._grids))
+
+    def __getitem__(self, name: str) -> Tensor | GridPoints:
+        if name in self.keys():
+            for grid in self._grids:
+                if grid.domain == name:
+                    return GridPoints([grid])
+                if name in grid.coordinates:
+                    points = torch.meshgrid(*map(grid_points, grid.layouts), indexing="ij")
+                    return points[grid.coordinates.index(name)]
+        hint = did_you_mean(name, self.keys())
+        raise KeyError(f"there is no grid with `{name}`" + (f"; {hint}" if hint else ""))
+
+    def __getattr__(self, name: str) -> Tensor | GridPoints:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError as trouble:
+            raise AttributeError(trouble.args[0]) from None
+
+    def __repr__(self) -> str:
+        shown = (f"{g.domain}: {', '.join(f'{c} {n[1]}' for c, n in zip(g.coordinates, g.layouts))}" for g in self._grids)
+        return "\n".join(shown)
 
 
 def grid_weights(layout: Layout, ends: Sequence[float]) -> Tensor:

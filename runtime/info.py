@@ -120,6 +120,15 @@ class ObserveInfo:
 
 
 @dataclass(frozen=True)
+class GridInfo:
+    """The grid of a domain: for each coordinate what `ndl.runtime.grids.grid_points` takes."""
+
+    domain: str
+    coordinates: tuple[str, ...] = ()
+    layouts: tuple[tuple[str, int, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class TermInfo:
     """A named part of the right-hand side."""
 

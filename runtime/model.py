@@ -17,6 +17,7 @@ from ndl.runtime.info import (
     DerivedInfo,
     DrawInfo,
     EventInfo,
+    GridInfo,
     InputInfo,
     IntegralInfo,
     NoiseInfo,
@@ -80,6 +81,7 @@ class Model(Part):
     REQUIRES: ClassVar[tuple[RequireInfo, ...]] = ()
     INTEGRALS: ClassVar[tuple[IntegralInfo, ...]] = ()
     OBSERVES: ClassVar[tuple[ObserveInfo, ...]] = ()
+    GRIDS: ClassVar[tuple[GridInfo, ...]] = ()
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
     BREAKS: ClassVar[int] = 0
     NOISE_KIND: ClassVar[str] = "none"

@@ -16,6 +16,7 @@ import torch
 from ndl.runtime.chance import at_step, draws_by_step
 from ndl.runtime.draws import draw
 from ndl.runtime.errors import did_you_mean
+from ndl.runtime.grids import GridPoints
 from ndl.runtime.info import ObserveInfo
 from ndl.runtime.laws import Law
 from ndl.runtime.problem import Floats, Ints, Problem
@@ -148,7 +149,7 @@ class Values:
 
 @dataclass
 class Solution:
-    """A solved run; see the module's docstring. `grid` is for fields and stays empty here."""
+    """A solved run; see the module's docstring."""
 
     problem: Problem
     saved: Saved
@@ -158,7 +159,6 @@ class Solution:
     steps: Steps
     events: Events
     interpolant: Interpolant | None = None
-    grid: Any = None
     _cache: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     # ------------------------------------------------------------ names
@@ -178,6 +178,11 @@ class Solution:
 
     def keys(self) -> tuple[str, ...]:
         return self.names()
+
+    @property
+    def grid(self) -> GridPoints:
+        """Where fields are stored: `s.grid.x`, an array with an axis for each coordinate."""
+        return GridPoints(self.model.GRIDS)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()

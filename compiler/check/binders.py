@@ -397,6 +397,12 @@ def _bound(
             e.span,
             help=f"write `expect({body.span.text}, …)`",
         )
+    if len(clauses) == 1 and clauses[0].set is not None:
+        domain = ev.eval(clauses[0].set, scope)
+        if isinstance(domain, DomainV):
+            from ndl.compiler.check.fields import over_domain
+
+            return over_domain(ev, name, e, clauses[0], domain, scope)
     inner = scope.child()
     axes: list[Axis] = []
     for c in clauses:

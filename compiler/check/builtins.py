@@ -576,9 +576,6 @@ LATER = [
     "points",
     "distance",
     "closest",
-    "boundary",
-    "left",
-    "right",
     "ball",
     "tensor_product",
     "harmonics",
@@ -668,7 +665,10 @@ def make_builtins() -> Scope:
     add("prev", _prev, 1, 2, raw=True)
     add("root", _root, 2, 2, raw=True)
     for n in ("lap", "div", "curl", "dn"):
-        add(n, fields.vector_calculus, 1, 1)
+        add(n, fields.calculus(n), 1, 1)
+    add("boundary", fields.boundary(tuple(fields.FACES)), 1, 1)
+    for n in fields.FACES:
+        add(n, fields.boundary((n,)), 1, 1)
     for n in ("interval", "periodic"):
         add(n, fields.make_domain, 1, 3, raw=True)
     for n in LAWS:
@@ -677,6 +677,8 @@ def make_builtins() -> Scope:
         names[n] = WordV(n)
     add("uniform", _uniform, 1, None, "*")
     for n in WORDS:
+        names[n] = WordV(n)
+    for n in ("nodes", "cells"):
         names[n] = WordV(n)
     for n in ("rising", "falling", "crossing"):
         add(n, _word(n), 1, 1)

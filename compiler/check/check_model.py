@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ndl.compiler.check.applications import parts_of
+from ndl.compiler.check.boundaries import check_conditions
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.models import CheckSite, Elaboration, condition_value
 from ndl.compiler.check.operators import draw_value, header_dims
@@ -64,6 +65,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
         ev.eval(observed.law, elaboration.scope)
     for condition in parts.conditions:
         _boundary(ev, elaboration, condition)
+    check_conditions(ev, elaboration)
     check_parts(elaboration)
     ev.context = saved
     return elaboration
@@ -204,7 +206,6 @@ def _event_statement(ev: Evaluator, el: Elaboration, stmt: tree.Stmt, scope: Sco
 
 
 def _boundary(ev: Evaluator, el: Elaboration, condition: tree.On) -> None:
-    ev.eval(condition.set, el.scope)
     for stmt in condition.body:
         if isinstance(stmt, tree.Assign) and len(stmt.targets) == 1:
             ev.eval(stmt.targets[0], el.scope)

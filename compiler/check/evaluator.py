@@ -94,6 +94,7 @@ class Evaluator:
         self.context: Any = None  # what is being built: an operator's or a model's weights
         self.host: Any = None  # evaluates what only a run knows
         self.file_values: dict[int, Any] = {}
+        self.fields: Any = None  # what derivatives and integrals of fields are on the grids of a model
         self.integrals: dict[int, Any] = {}  # of an integral equation: what stands for each integral
         self.undecided = 0  # choices around the current place that only a run decides
         self.active: list[Any] = []  # the functions whose bodies are being evaluated
@@ -423,10 +424,12 @@ def _plain(shape: Sequence[Dim]) -> tuple[Any, ...]:
 
 
 def merge_axes(args: Sequence[Value]) -> tuple[Axis, ...]:
-    """The bound axes of several values, in the order in which they were bound."""
+    """The bound axes of several values: those of grids, then others in the order in which they were bound."""
     found: list[Axis] = []
     for a in args:
         found.extend(axis for axis in a.axes if axis not in found)
+    if any(a.place is not None for a in found):
+        found.sort(key=lambda a: math.inf if a.place is None else a.place)
     return tuple(found)
 
 

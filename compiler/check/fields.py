@@ -1,39 +1,66 @@
-"""Fields as the checker sees them: domains, differential operators, integrals over domains.
+"""Fields: domains, differential operators, integrals over domains, parts of boundaries.
 
-They check here (names, components, domains); their lowering comes with the grids.
+When checking, a field is a value of a type `R on Omega`. When a model is lowered its fields are stored on grids: a
+field is a value whose bound axes are those of the grid (`lower/fields.py`), so that everything that acts at each
+point needs no rule of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
+    BoundaryV,
     Builtin,
     DomainV,
     HostV,
     ListV,
     NotLowered,
+    RangeV,
     TupleV,
     Unknown,
     Value,
+    describe,
+    is_number,
 )
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import SCALAR, Dim, Tensor, Type
+
+Handler = Callable[..., Any]
+
+FACES = {
+    "left": (0, "low"),
+    "right": (0, "high"),
+    "bottom": (1, "low"),
+    "top": (1, "high"),
+    "front": (2, "low"),
+    "back": (2, "high"),
+}
+
+
+# ---------------------------------------------------------------- domains
 
 
 def make_domain(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
     """`interval(x in 0..1, y in 0..1)`, `periodic(…)`: coordinates with their ranges."""
     kind = e.func.id if isinstance(e.func, tree.Name) else ""
     names: list[str] = []
+    ranges: list[Any] = []
     for a in e.args:
         c = a.value
+        found: Any = None
         if isinstance(c, tree.Compare) and c.ops == ("in",) and isinstance(c.operands[0], tree.Name):
-            names.append(c.operands[0].id)
-            ev.eval(c.operands[1], scope)
+            found = ev.eval(c.operands[1], scope)
+        if isinstance(found, (RangeV, Unknown)) and isinstance(c, tree.Compare):
+            names.append(c.operands[0].span.text)
+            ranges.append(found)
+            _ascending(ev, found, c)
         else:
             ev.error(
                 "NDL341",
@@ -41,21 +68,68 @@ def make_domain(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) 
                 a.span,
                 help=f"write `{kind}(x in 0..1)`",
             )
-    return DomainV("", kind, tuple(names))
+    return DomainV("", tuple(names), tuple(ranges), (kind == "periodic",) * len(names))
+
+
+def _ascending(ev: Evaluator, found: Any, e: tree.Compare) -> None:
+    if not isinstance(found, RangeV):
+        return
+    lo, hi = ev.known(found.lo), ev.known(found.hi)
+    if is_number(lo) and is_number(hi) and not lo < hi:
+        ev.error("NDL341", f"the range of `{e.operands[0].span.text}` is empty", e.operands[1].span)
+
+
+def boundary(faces: tuple[str, ...]) -> Handler:
+    """`boundary(S)`, and parts of it by their names."""
+
+    def handler(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+        (domain,) = args
+        if isinstance(domain, (Unknown, HostV, NotLowered)):
+            return UNKNOWN if ev.checking else ev.not_lowered(f"`{e.span.text}`", e.span)
+        if not isinstance(domain, DomainV):
+            what = f"`{e.func.span.text}` is of a domain, not of {describe(domain)}"
+            return ev.error("NDL444", what, e.span)
+        found = [FACES[name] for name in faces if FACES[name][0] < len(domain.coordinates)]
+        if not found:
+            count = len(domain.coordinates)
+            what = f"`{domain.name}` has {count} coordinates, so it has no side `{faces[0]}`"
+            return ev.error("NDL444", what, e.span)
+        bounded = tuple(f for f in found if not domain.periodic[f[0]])
+        if not bounded:
+            c = domain.coordinates[found[0][0]]
+            return ev.error(
+                "NDL444",
+                f"`{domain.name}` is periodic in `{c}`, so `{e.span.text}` is empty",
+                e.span,
+                help="remove the condition: a periodic field needs none",
+            )
+        return BoundaryV(domain, bounded)
+
+    return handler
+
+
+# ---------------------------------------------------------------- derivatives
 
 
 def derivative(name: str, coordinates: dict[str, str]) -> Builtin | None:
     """`dx`, `dxy`, …: a partial derivative by one-letter coordinates in sight."""
     if len(name) < 2 or name[0] != "d" or any(c not in coordinates for c in name[1:]):
         return None
-    return Builtin(name, _pointwise, 1, 1)
+    return Builtin(name, partial(_partial, name[1:]), 1, 1)
 
 
-def _pointwise(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+def _partial(
+    letters: str, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
+) -> Any:
     """A derivative that keeps the components."""
-    if not ev.checking:
-        return ev.not_lowered(f"`{e.func.span.text}` of a field", e.span)
-    return _field(ev, args[0], e)
+    if ev.checking:
+        return _field(ev, args[0], e)
+    return _lowered(ev, e).partial(args[0], letters, e.span)
+
+
+def _lowered(ev: Evaluator, e: tree.Call) -> Any:
+    """What fields are on the grids of the model that is being lowered."""
+    return ev.fields if ev.fields is not None else ev.not_lowered(f"`{e.func.span.text}` of a field", e.span)
 
 
 def _field(ev: Evaluator, v: Any, e: tree.Call) -> Any:
@@ -69,45 +143,88 @@ def _field(ev: Evaluator, v: Any, e: tree.Call) -> Any:
     return v if isinstance(v, Value) else UNKNOWN
 
 
-def vector_calculus(
-    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
-) -> Any:
+def calculus(name: str) -> Handler:
     """`lap`, `div`, `curl` of fields, `dn` at a boundary."""
-    if not ev.checking:
-        return ev.not_lowered(f"`{e.func.span.text}` of a field", e.span)
-    v = _field(ev, args[0], e)
-    if not isinstance(v, Value):
-        return UNKNOWN
-    if e.func.span.text == "div" and v.type.rank:
-        return Value(replace(v.type, shape=v.type.shape[1:]))
+
+    def handler(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+        if not ev.checking:
+            return getattr(_lowered(ev, e), name)(args[0], e.span)
+        v = _field(ev, args[0], e)
+        if not isinstance(v, Value):
+            return UNKNOWN
+        if name == "div":
+            return Value(replace(v.type, shape=v.type.shape[:-1])) if v.type.rank else _no_vector(ev, v, e)
+        return _curl(v, _coordinates(v, scope)) if name == "curl" else v
+
+    return handler
+
+
+def _no_vector(ev: Evaluator, v: Value, e: tree.Call) -> Any:
+    what = f"`{e.func.span.text}` is of a vector field, and this is {v.type}"
+    return ev.error("NDL342", what, e.span, help="`lap` is of a scalar, `div` of a vector")
+
+
+def _curl(v: Value, count: int | None) -> Any:
+    """Of a vector in the plane a scalar, of a scalar there a vector; in space of a vector a vector."""
+    if count == 2:
+        shape = () if v.type.rank else (Dim.of(2),)
+        return Value(replace(v.type, shape=shape))
     return v
+
+
+def _coordinates(v: Value, scope: Scope) -> int | None:
+    """How many coordinates the domain of a field has, if it is declared."""
+    found: Scope | None = scope
+    while found is not None:
+        for d in found.names.values():
+            if isinstance(d, DomainV) and d.name == v.type.on:
+                return len(d.coordinates)
+            if getattr(d, "kind", "") == "domain" and getattr(d.stmt, "name", "") == v.type.on:
+                return len(d.stmt.value.args) if isinstance(d.stmt.value, tree.Call) else None
+        found = found.parent
+    return None
 
 
 def gradient(ev: Evaluator, value: Any, e: tree.Call, scope: Scope) -> Any:
     """`grad(u)` of a field: one component more for each coordinate."""
     if not ev.checking:
-        return ev.not_lowered("`grad` of a field", e.span)
+        return _lowered(ev, e).grad(value, e.span)
     v = _field(ev, value, e)
     if not isinstance(v, Value):
         return UNKNOWN
-    count = Dim.of(f"dim({v.type.on})")
-    found: Scope | None = scope
-    while found is not None:
-        for d in found.names.values():
-            if isinstance(d, DomainV) and d.name == v.type.on:
-                count = Dim.of(len(d.coordinates))
-        found = found.parent
-    return Value(replace(v.type, shape=(*v.type.shape, count)))
+    count = _coordinates(v, scope)
+    last = Dim.of(f"dim({v.type.on})" if count is None else count)
+    return Value(replace(v.type, shape=(*v.type.shape, last)))
 
 
-def integrand_type(ev: Evaluator, e: tree.Call, clause: Any, found: Any, scope: Scope) -> Any:
-    """`integral(e, x in Omega)`: the field's value without its domain."""
+# ---------------------------------------------------------------- reductions over domains
+
+
+def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any, scope: Scope) -> Any:
+    """`integral(e, x in Omega)`, `mean(…)`, `max(…)`: the field's value without its domain."""
+    names = clause.pattern.names
     if not ev.checking:
-        return ev.not_lowered("an integral over a domain", e.span)
-    names = dict.fromkeys(clause.pattern.names, Value(SCALAR))
+        if not isinstance(found, DomainV):
+            return ev.not_lowered(f"`{name}` over this set", e.span)
+        fields = _lowered(ev, e)
+        inner = scope.child(fields.points(found, names, clause.span))
+        return fields.reduce(name, ev.eval(e.args[0].value, inner), found, e.span)
+    points: dict[str, Any] = dict.fromkeys(names, Value(SCALAR))
     if isinstance(found, DomainV):
-        names = {n: Value(Tensor(on=found.name)) for n in clause.pattern.names}
-    v = ev.eval(e.args[0].value, scope.child(names))
+        many = Dim.of(len(found.coordinates))
+        shape = (many,) if len(names) == 1 and len(found.coordinates) > 1 else ()
+        points = {n: Value(Tensor(shape=shape, on=found.name)) for n in names}
+    v = ev.eval(e.args[0].value, scope.child(points))
     if isinstance(v, Value):
         return Value(replace(v.type, on=None))
     return UNKNOWN if isinstance(v, (Unknown, HostV, NotLowered, ListV, TupleV)) else v
+
+
+def whole_integral(ev: Evaluator, e: tree.Call, scope: Scope) -> Any:
+    """`integral(u)`: over all of the domain of a field."""
+    v = ev.eval(e.args[0].value, scope)
+    if not ev.checking:
+        fields = _lowered(ev, e)
+        return fields.integral(v, [a for a in getattr(v, "axes", ()) if a in fields.space.owner], e.span)
+    field = _field(ev, v, e)
+    return Value(replace(field.type, on=None)) if isinstance(field, Value) else UNKNOWN

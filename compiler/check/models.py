@@ -119,8 +119,9 @@ class Elaboration:
         self.options = dict(options)
         turns = (*outer.turns, prefix) if prefix else None
         self.scope = Scope(outer, self.options, lazy=self.lookup, known=self.known, turns=turns)
+        self.coordinates: dict[str, str] = {}
         for d in parts.domains.values():
-            found = ev.eval(d.value, Scope(outer, options))
+            found = ev.eval(d.value, self.scope)
             self.options[d.name] = replace(found, name=d.name) if isinstance(found, DomainV) else found
         self.scope.names.update(self.options)
         self.coordinates = self._coordinates()
@@ -525,8 +526,13 @@ class Elaboration:
     def _coordinates(self) -> dict[str, str]:
         """Coordinates of the domains in sight: name → domain."""
         found: dict[str, str] = {}
-        if not any(self._on_domain(o) for o in self.parts.states.values()) and not self.parts.domains:
+        on = self.domains()
+        if not on and not self.parts.domains:
             return found
+        for name in on:  # those of the model's own fields come first
+            domain = self.domain(name)
+            if domain is not None:
+                found |= {c: domain.name for c in domain.coordinates if c not in found}
         scope: Scope | None = self.scope
         while scope is not None:
             for value in list(scope.names.values()):
@@ -538,16 +544,30 @@ class Elaboration:
             scope = scope.parent
         return found
 
-    @staticmethod
-    def _on_domain(orders: Mapping[int, tree.DeclItem]) -> bool:
-        return any(isinstance(i.type, tree.FieldType) for i in orders.values())
+    def domain(self, name: str) -> DomainV | None:
+        """A domain by its name."""
+        found = self.scope.find(name)
+        if isinstance(found, FileV) and found.kind == "domain":
+            found = self.ev.file_value(found)
+        return found if isinstance(found, DomainV) else None
+
+    def domains(self) -> list[str]:
+        """The names of the domains on which states, weights and noises are fields."""
+        p = self.parts
+        items = [i for orders in p.states.values() for i in orders.values()]
+        types = [i.type for i in (*items, *p.params.values(), *p.consts.values(), *p.inputs.values())]
+        types += [n.law for n in p.noises.values() if isinstance(n.law, tree.FieldType)]
+        on = [t.domain.id for t in types if isinstance(t, tree.FieldType) and isinstance(t.domain, tree.Name)]
+        return [n for n in dict.fromkeys(on) if n != "time"]
 
     def _coordinate(self, name: str) -> Any:
         if name in self.parts.spans:
             return None
-        if not self.ev.checking:
+        if self.ev.checking:
+            return Value(Tensor(on=self.coordinates[name]))
+        if self.ev.fields is None:
             return self.ev.not_lowered("a field's coordinate", self.parts.decl.name_span)
-        return Value(Tensor(on=self.coordinates[name]))
+        return self.ev.fields.coordinate(self.coordinates[name], name, self.parts.decl.name_span)
 
     def has_units(self) -> bool:
         """Whether any declaration has a unit; without one, `t` is a plain number."""
@@ -601,7 +621,7 @@ class Elaboration:
             return UNKNOWN
         shown = eq.name + "'" * eq.order if eq.kind != "integral" else f"{eq.name}(t)"
         if wanted.on is not None and found.type.on is None:
-            found = Value(Tensor(found.type.kind, found.type.shape, wanted.on, found.type.unit), found.ref)
+            found = replace(found, type=replace(found.type, on=wanted.on))
         if found.type.rank == 0 and wanted.rank:
             found = self.ev.spread(found, wanted.shape, eq.value.span)
         if found.type.shape != wanted.shape:

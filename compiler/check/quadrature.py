@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ndl.compiler.check.axes import reduce_axes
 from ndl.compiler.check.binders import Clause, clause_of
 from ndl.compiler.check.evaluator import Evaluator, constant_of
+from ndl.compiler.check.fields import over_domain, whole_integral
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import UNKNOWN, Axis, DistV, HostV, ListV, RangeV, Unknown, Value
 from ndl.compiler.diagnostics import did_you_mean
@@ -245,15 +246,15 @@ def integral(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> 
     if id(e) in ev.integrals:
         return ev.integrals[id(e)]
     clause = clause_of(ev, e.args[1], scope) if len(e.args) == 2 else None
+    if clause is None and len(e.args) == 1:
+        return whole_integral(ev, e, scope)
     if clause is None:
         for a in e.args:
             ev.eval(a.value, scope)
         return ev.not_lowered("an integral over a domain", e.span)
     found = ev.eval(clause.set, scope) if clause.set is not None else UNKNOWN
     if not isinstance(found, RangeV):
-        from ndl.compiler.check.fields import integrand_type
-
-        return integrand_type(ev, e, clause, found, scope)
+        return over_domain(ev, "integral", e, clause, found, scope)
     nodes, weights = ((0.0,) * NODES,) * 2 if ev.checking else legendre()
     total = _mean(ev, e, [(clause, Rule(nodes, weights, _between), [found.lo, found.hi])], scope)
     length = ev.binary("-", found.hi, found.lo, e.span)

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """A bound index: `i` of `sum(e, i)`; `extent` is the number of its values."""
+    """A bound index: `i` of `sum(e, i)`; `extent` is the number of its values. The axis of a grid, along which
+    fields are stored, is one too; its `place` among all of them keeps them in order, before other indices."""
 
     name: str
     extent: Dim
+    place: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +155,7 @@ class DistV:
 class ModelV:
     """A model, with what an application has set: `values` by keyword, `laws` by `~`, `members` by
     `in`; `data` are positional arguments of its header; `origin` is what a function over models knows of
-    the one that it made."""
+    the one that it made; `grid` is where its fields are stored (`check/grids.py`)."""
 
     decl: tree.Model
     module: Module
@@ -162,6 +164,7 @@ class ModelV:
     members: Mapping[str, Any] = field(default_factory=dict)
     data: tuple[Any, ...] = ()
     origin: Any = None
+    grid: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +190,33 @@ class MethodV:
 
 @dataclass(frozen=True, eq=False)
 class DomainV:
-    """A domain with its coordinates."""
+    """A domain with its coordinates, the range of each (`RangeV`), and whether it is periodic there."""
 
     name: str
-    kind: str
     coordinates: tuple[str, ...]
+    ranges: tuple[Any, ...] = ()
+    periodic: tuple[bool, ...] = ()
+
+    def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
+        """`A*B`, a product of domains."""
+        if isinstance(other, Unknown):
+            return UNKNOWN
+        if op != "*" or not isinstance(other, DomainV):
+            return ev.error("NDL317", f"`{op}` has no meaning for a domain", span)
+        a, b = (self, other) if left else (other, self)
+        twice = [c for c in a.coordinates if c in b.coordinates]
+        if twice:
+            return ev.error("NDL341", f"both factors of this product have the coordinate `{twice[0]}`", span)
+        joined = (a.coordinates + b.coordinates, a.ranges + b.ranges, a.periodic + b.periodic)
+        return DomainV(f"{a.name}*{b.name}", *joined)
+
+
+@dataclass(frozen=True, eq=False)
+class BoundaryV:
+    """Parts of a domain's boundary: pairs (number of a coordinate, `low` or `high`)."""
+
+    domain: DomainV
+    faces: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +266,7 @@ def describe(value: Any) -> str:
         SolverV: "a solver",
         MethodV: "a method",
         DomainV: "a domain",
+        BoundaryV: "a part of a boundary",
         ModuleV: "a module",
         RangeV: "a range",
         DictV: "a table of settings",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ndl.compiler.ir.graph import Function, ParamSpec
+from ndl.compiler.ir.grid import Grid
 from ndl.compiler.source import NO_SPAN, Span
 from ndl.compiler.types import Tensor
 
@@ -156,6 +157,7 @@ class ModelIR:
                 for a module that is to have them
     sparsity    the places (row, column) where that matrix is not structurally 0
     banks       of the nets in `parts` with several sets of weights: one for each `step`, or for each `use`
+    grids       those of the domains on which states or weights are fields
     equations   the equations as text, one for each state or constraint, for docstrings
     """
 
@@ -190,6 +192,7 @@ class ModelIR:
     correction: Function | None = None
     series: Mapping[int, Function] = field(default_factory=dict)
     banks: Mapping[str, str] = field(default_factory=dict)
+    grids: tuple[Grid, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ndl.compiler.check.axes import aligned, full, split
 from ndl.compiler.check.calls import take_apart
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.models import Elaboration
-from ndl.compiler.check.values import Value
+from ndl.compiler.check.values import Axis, Value
 from ndl.compiler.check.weights import read_item
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.lower.builder import GraphBuilder
@@ -21,12 +22,24 @@ if TYPE_CHECKING:
 Named = list[tuple[str, Any]]
 
 
-def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span) -> Any:
-    """A value of a state's shape; a number fills it."""
+def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span, axes: tuple[Axis, ...] = ()) -> Any:
+    """A value of a state's shape; a number fills it. With the axes of a grid, a field as an array."""
     v = ev.value(value, span)
-    if isinstance(v, Value) and v.type.rank == 0 and type_.rank:
-        return ev.spread(v, type_.shape, span)
-    return v
+    if isinstance(v, Value) and v.type.rank == 0 and type_.rank > len(axes):
+        v = ev.spread(v, type_.shape[len(axes) :], span)
+    return aligned(ev, v, axes, span) if axes and isinstance(v, Value) else v
+
+
+def stored(ev: Evaluator, value: Any, slot: Slot, order: int, span: Span, to: Any = None) -> Any:
+    """A state's value or rate, of this order in time: where conditions give it at the ends of the grid, theirs."""
+    found = filled(ev, value, slot.spec.type, span, slot.axes)
+    if not slot.axes or not isinstance(found, Value):
+        return found
+    v, conditions, prefix = split(found, slot.axes), ev.fields.conditions, slot.frame.prefix
+    for axis in slot.axes:
+        ends = conditions.at_ends(prefix, slot.name, axis)
+        v = conditions.imposed(v, axis, ends, span, prefix, order, to)
+    return full(v)
 
 
 def initial(lowering: ModelLowering) -> Function:
@@ -49,7 +62,7 @@ def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
         value = draw_of(g, el.ev, f"initial {s.name}", law, s.type, span)
     else:
         value = el.start(slot.name, slot.order, s.type)
-    return filled(el.ev, 0.0 if value is None else value, s.type, span)
+    return stored(el.ev, 0.0 if value is None else value, slot, slot.order, span)
 
 
 def drift(lowering: ModelLowering) -> Function:
@@ -67,11 +80,12 @@ def rates(lowering: ModelLowering, root: Elaboration) -> Named:
         if s.algebraic:
             found.append((s.name, residuals[s.name]))
         elif not slot.moving:
-            found.append((s.name, filled(el.ev, 0.0, s.type, s.span)))
+            found.append((s.name, filled(el.ev, 0.0, s.type, s.span, slot.axes)))
         elif slot.order + 1 < el.parts.order(slot.name):
-            found.append((s.name, el.lookup(slot.name, slot.order + 1)))
+            rate = el.lookup(slot.name, slot.order + 1)
+            found.append((s.name, filled(el.ev, rate, s.type, s.span, slot.axes)))
         else:
-            found.append((s.name, el.rate(slot.name)))
+            found.append((s.name, stored(el.ev, el.rate(slot.name), slot, slot.order + 1, s.span)))
     return found
 
 
@@ -111,7 +125,7 @@ def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:
         values = [value] if len(moving) == 1 else take_apart(el.ev, value, len(moving), span) or []
         found = dict(zip(moving, values))
         return [
-            (s.spec.name, filled(el.ev, found.get(s.spec.name, 0.0), s.spec.type, span))
+            (s.spec.name, filled(el.ev, found.get(s.spec.name, 0.0), s.spec.type, span, s.axes))
             for s in lowering.slots
         ]
 

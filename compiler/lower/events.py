@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.check_model import TRIGGERS
+from ndl.compiler.check.axes import full
 from ndl.compiler.check.evaluator import Evaluator, constant_of
 from ndl.compiler.check.indexing import read_index
 from ndl.compiler.check.models import Elaboration
@@ -137,7 +138,7 @@ def _reset_value(el: Elaboration, stmt: tree.Reset, scope: Scope, new: dict[str,
     ev = el.ev
     old = ev.value(ev.eval(stmt.target, scope), stmt.target.span)
     assert isinstance(old, Value)
-    value = filled(ev, ev.eval(stmt.value, scope, old.type), old.type, stmt.value.span)
+    value = filled(ev, ev.eval(stmt.value, scope, old.type), full(old).type, stmt.value.span, old.axes)
     assert isinstance(value, Value)
     if not isinstance(stmt.target, tree.Index):
         return value

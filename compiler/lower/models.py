@@ -7,29 +7,32 @@ of a part carry its prefix (`leg.x`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ndl.compiler.check.applications import parts_of
+from ndl.compiler.check.boundaries import conditions_of
 from ndl.compiler.check.check_model import check_model
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.model_parts import Parts
 from ndl.compiler.check.models import CheckSite, Elaboration
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import arguments_of, inner_parts, written_nets
-from ndl.compiler.check.values import Closure, FnV, ModelV, NetV, Unknown, Value
+from ndl.compiler.check.values import Axis, Closure, FnV, ModelV, NetV, Unknown, Value
 from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function, Graph, ParamSpec
 from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
 from ndl.compiler.lower import delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.fields import Fields, Space, grid_type
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.sites import GraphSite
 from ndl.compiler.lower.weights import Weights
 from ndl.compiler.passes.breaks import breaks_of
+from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
 
@@ -42,6 +45,8 @@ class Slot:
     frame: Elaboration
     name: str
     order: int
+    axes: tuple[Axis, ...] = ()
+    """Those of the grid, of a field."""
 
     @property
     def moving(self) -> bool:
@@ -71,6 +76,9 @@ class ModelLowering:
         self.frames = list(self.types.frames())
         for frame in self.frames:
             refuse(frame)
+        self.space = Space(model.grid)
+        self.conditions = {f.prefix: conditions_of(check, f.parts, f.scope) for f in self.frames}
+        self.paths = {f.prefix: f.path for f in self.frames}
         self.slots = [slot for frame in self.frames for slot in self._slots(frame)]
         self.noises = noise.noises(self)
 
@@ -95,7 +103,8 @@ class ModelLowering:
         parts, free = frame.parts, frame.parts.algebraic()
         for name, orders in parts.states.items():
             type_ = frame.state_type(name) or Tensor()
-            plain = Tensor("R" if type_.kind == "Z" else type_.kind, type_.shape)
+            axes = self.axes(frame, type_, parts.spans[name])
+            plain = grid_type(replace(type_, kind="R" if type_.kind == "Z" else type_.kind), axes)
             source, by_step = parts.kept.get(name, (None, False))
             base = next(iter(orders.values()))
             for k in range(max(parts.order(name), 1)):
@@ -111,8 +120,17 @@ class ModelLowering:
                     None if source is None else frame.prefix + source,
                     by_step,
                 )
-                found.append(Slot(spec, frame, name, k))
+                found.append(Slot(spec, frame, name, k, axes))
         return found
+
+    def axes(self, frame: Elaboration, type_: Tensor, span: Span) -> tuple[Axis, ...]:
+        """The axes along which a value of a type is stored: those of the grid for a field."""
+        if type_.on in (None, "time"):
+            return ()
+        domain = frame.domain(type_.on or "")
+        if domain is None:
+            raise fail("NDL490", f"a field on `{type_.on}` is not yet lowered", span)
+        return self.space.add(frame.ev, domain, span)
 
     # ------------------------------------------------------------ functions
 
@@ -122,7 +140,7 @@ class ModelLowering:
         if name not in self.weights.params:
             el = self.scratch().descend(owner.path)
             type_ = item.type or Tensor()
-            plain = Tensor(type_.kind, type_.shape)
+            plain = grid_type(type_, self.axes(owner, type_, decl.name_span))
             start = el.starts_at(decl.name)
             self.weights.params[name] = make_spec(el.ev, name, decl, plain, el.scope, trainable, start)
         return self.weights.params[name]
@@ -136,6 +154,7 @@ class ModelLowering:
         ev = Evaluator(builder, self.sink, strict=True)
         el = Elaboration(ev, self.parts, self.module.scope, self.options, site, given=self.given)
         ev.context = el
+        ev.fields = Fields(self.space, el, self.conditions, self.paths)
         return el, site
 
     def function(
@@ -159,6 +178,7 @@ class ModelLowering:
             found = el.ev.value(value, self.decl.name_span)
             if isinstance(found, Unknown):
                 raise fail("NDL902", f"`{key}` of `{self.decl.name}` has no value", self.decl.name_span)
+            found = el.ev.fields.whole(found, None, self.decl.name_span)
             outputs.append((key, builder.node(found)))
         delays.refuse_slopes(self, builder.graph.needed([node for _, node in outputs]))
         self.smooth |= builder.smooth_nodes
@@ -214,6 +234,7 @@ class ModelLowering:
             params=tuple(self.weights.params.values()),
             parts=dict(self.weights.parts),
             banks=dict(self.weights.banks),
+            grids=tuple(self.space.grids.values()),
         )
 
     def _touch(self, frame: Elaboration) -> None:

@@ -25,15 +25,7 @@ def refuse(frame: Elaboration) -> None:
 
 def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
     p = frame.parts
-    found = [
-        *((f"the domain `{d.name}`", d.name_span) for d in p.domains.values()),
-        *(("a boundary condition", c.span) for c in p.conditions),
-        *(("an energy (`minimize integral(…)`)", e.span) for e in p.energies),
-    ]
-    for name, orders in p.states.items():
-        for item in orders.values():
-            if isinstance(item.type, tree.FieldType) and item.type.domain.span.text != "time":
-                found.append((f"the field `{name}`", item.name_span))
+    found = [("an energy (`minimize integral(…)`)", e.span) for e in p.energies]
     words = ("step", "use")
     found += [
         (f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per not in (None, *words)

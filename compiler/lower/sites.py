@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ndl.compiler.check.axes import split
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.values import Object, Value
 from ndl.compiler.check.varied import Varied
 from ndl.compiler.check.weights import Item
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.fields import grid_type
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor, Units
@@ -39,12 +42,15 @@ class GraphSite:
 
     def state(self, name: str, order: int, type: Tensor) -> Any:
         plain = Tensor(type.kind, type.shape)
-        return self.read(name + "'" * order, plain)
+        shown = name + "'" * order
+        axes = next((s.axes for s in self.lowering.slots if s.spec.name == shown), ())
+        return replace(self.read(shown, grid_type(plain, axes)), type=plain, axes=axes)
 
     def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
         spec = self.lowering.spec(owner, item, trainable, decl)
         node = self.builder.add("param", [], decl.name_span, type=spec.type, name=spec.name)
-        return Value(spec.type, node)
+        axes = self.lowering.axes(owner, item.type or Tensor(), decl.name_span)
+        return split(Value(spec.type, node), axes)
 
     def input(self, name: str, type: Tensor, on_time: bool) -> Any:
         return Value(type, self._path(name, type, 0)) if on_time else self.outside(name, type)

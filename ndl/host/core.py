@@ -52,6 +52,7 @@ class Core:
         self.overrides = dict(overrides or {})
         self.instances: dict[int, tuple[ModelV, Any]] = {}
         self.nets: dict[Any, Any] = {}
+        self.on_grids: dict[Any, tuple[ModelV, ModelV]] = {}
         self.named: dict[int, Any] = {}
         self.differentiating = 0
         self.naming = ""  # the name of the model that is being made by `model NAME = …`

@@ -124,6 +124,8 @@ class SolutionObject(Object):
             return StepsObject(s, self.sample)
         if name == "events":
             return Record("events", s.events, ("t", "index"), self._plain)
+        if name == "grid":
+            return GridObject(s.grid)
         if name == "valid":
             return self._plain(s.valid)
         branch = Branch.of(shown, s.names(), self.path)
@@ -156,6 +158,22 @@ class SolutionObject(Object):
     def _plain(self, values: Any) -> Any:
         tensor = isinstance(values, torch.Tensor)
         return plain(self.sample.of(values) if tensor and self.sample is not None else values)
+
+
+class GridObject(Object):
+    """Where the fields of a run are stored: `s.grid.x`, `s.grid.Rod.x`."""
+
+    kind = "grid"
+
+    def __init__(self, grid: Any) -> None:
+        self.grid = grid
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
+        if name not in self.grid.keys():
+            what = f"the grids of this run have no `{name}`"
+            return ev.error("NDL207", what, span, help=did_you_mean(name, self.grid.keys()))
+        found = self.grid[name]
+        return lift(found) if isinstance(found, torch.Tensor) else GridObject(found)
 
 
 class StepsObject(Object):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from ndl.compiler.check.applications import (
     check_method,
 )
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.grids import domains_of, grid_choice
 from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
@@ -66,6 +68,8 @@ class Solving(Instances):
     ) -> Any:
         from ndl.runtime.solve import solve
 
+        if "grid" in settings:
+            target = self.gridded(ev, target, *settings["grid"], scope)
         model_v = target.source if isinstance(target, ModelObject) else target
         if not isinstance(model_v, ModelV):
             raise fail("NDL508", f"`solve` wants a model, not {describe(target)}", span)
@@ -78,7 +82,7 @@ class Solving(Instances):
                     where,
                     help=did_you_mean(name, SOLVE_SETTINGS),
                 )
-            if name in ("plot", "write"):
+            if name in ("plot", "write", "grid"):
                 continue
             found[name] = ev.eval(value, self._setting_scope(ev, target, scope, name))
         if "method" in settings:
@@ -114,6 +118,19 @@ class Solving(Instances):
                 **limit,
             )
             return self._started(run, found.get("span"), model_v, span)
+
+    def gridded(self, ev: Evaluator, target: Any, value: tree.Expr, span: Span, scope: Scope) -> Any:
+        """The model with its fields on a grid, one and the same for equal grids."""
+        inner = scope if not isinstance(target, ModelV) else scope.child(domains_of(target))
+        choice = grid_choice(ev, ev.eval(value, inner), value.span)
+        if isinstance(target, ModelObject):
+            if target.source is None or target.source.grid != choice:
+                raise fail("NDL441", "a trained model stays on the grid of its training", span)
+            return target
+        key = (id(target), choice)
+        if key not in self.on_grids:
+            self.on_grids[key] = (target, replace(target, grid=choice))
+        return self.on_grids[key][1]
 
     def _started(self, run: Any, given: Any, model: ModelV, where: Span) -> Any:
         """The run over its span, another one for each sample perhaps; of a batch, outside of the formula."""

@@ -12,6 +12,10 @@ from ndl.compiler.types import Tensor
 DTYPES = {"R": "torch.float64", "C": "torch.complex128", "Z": "torch.int64", "Bool": "torch.bool"}
 
 
+class Made(str):
+    """An array that is computed where a class makes it, instead of written out."""
+
+
 class Arrays:
     """Collects the arrays that a class's methods read, equal ones once."""
 
@@ -19,22 +23,26 @@ class Arrays:
         self._names: dict[tuple[str, str], str] = {}
 
     def __call__(self, value: Any, type_: Tensor) -> str:
-        key = (constant_text(value), type_.kind)
+        key = (value if isinstance(value, Made) else constant_text(value), type_.kind)
         return f"self.{self._names.setdefault(key, f'_array_{len(self._names)}')}"
 
     def definitions(self) -> list[str]:
         """Lines of `__init__`."""
         return [
-            f'self.register_buffer("{name}", torch.tensor({text}, dtype={DTYPES[kind]}), persistent=False)'
+            f'self.register_buffer("{name}", {_made(text, kind)}, persistent=False)'
             for (text, kind), name in self._names.items()
         ]
+
+
+def _made(text: str, kind: str) -> str:
+    return text if isinstance(text, Made) else f"torch.tensor({text}, dtype={DTYPES[kind]})"
 
 
 def local_array(like: str) -> Any:
     """For functions without a module: an array is made where it stands."""
 
     def array(value: Any, type_: Tensor) -> str:
-        return f"ops.array({constant_text(value)}, {like})"
+        return f"{value}.to({like})" if isinstance(value, Made) else f"ops.array({constant_text(value)}, {like})"
 
     return array
 

@@ -7,13 +7,16 @@ axes are called lazy here, and are made full where another operation needs them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ndl.compiler.backends.torch.arrays import Made
 from ndl.compiler.backends.torch.names import LOCALS, Names
 from ndl.compiler.ir.errors import InternalError
 from ndl.compiler.ir.graph import Function, Node
+from ndl.compiler.ops.families.fields import SOURCES
 from ndl.compiler.ops.families.shape import lazy_expand
 from ndl.compiler.ops.families.sources import constant_text
 from ndl.compiler.ops.table import lookup
@@ -22,6 +25,9 @@ from ndl.compiler.types import Tensor
 
 LONGEST = 88
 """Characters of an expression beyond which it is given a name."""
+
+WRITTEN = 256
+"""Entries of an array of one number beyond which the number is repeated when it is read."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Body:
         if not isinstance(type_, Tensor):
             return value.text
         abstract = any(n.constant is None for n in type_.shape)
-        if is_number(value.text) and not abstract:
+        if is_number(value.text) and not abstract and math.prod(type_.extents) <= WRITTEN:
             entry = constant_of(self.graph, node)
             return self.scope.array(filled(entry, type_.extents), type_)
         if is_number(value.text):
@@ -148,6 +154,8 @@ class Body:
         attrs = dict(node.attrs)
         if node.op == "const":
             return self._constant(node)
+        if node.op in SOURCES and isinstance(node.type, Tensor):
+            return Value(self.scope.array(Made(op.torch([], [], attrs)), node.type))
         if node.op == "input":
             name = attrs["name"]
             return Value(self.scope.read.get(name) or self.scope.outside(name))

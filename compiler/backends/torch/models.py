@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from ndl.compiler.backends.torch.operators import (
 )
 from ndl.compiler.ir.errors import InternalError
 from ndl.compiler.ir.graph import Function, Graph, Node
+from ndl.compiler.ir.grid import Grid
 from ndl.compiler.ir.model import ModelIR, ObserveSpec, StateSpec
 from ndl.compiler.ops.text import ATOM, at, call, items
 from ndl.compiler.source import Span
@@ -146,6 +148,7 @@ class ModelPrinter:
                 for o in model.observes
             ],
             "OUTPUTS": [literal(o) for o in model.outputs],
+            "GRIDS": [grid_entry(g) for g in model.grids],
         }
         for key, entries in groups.items():
             if entries:
@@ -535,9 +538,15 @@ def piece(source: str, s: StateSpec, offset: int, total: int) -> str:
     return f"{part}.unflatten(-1, {items([str(n) for n in s.type.extents])})"
 
 
+def grid_entry(grid: Grid) -> str:
+    """A grid as the runtime describes it."""
+    names = literal(tuple(a.coordinate for a in grid.axes))
+    return f"GridInfo({literal(grid.domain)}, {names}, {literal(tuple(a.layout for a in grid.axes))})"
+
+
 def constant_text_of(graph: Graph, node: Node) -> str | None:
     """The literal of a constant or repeated constant, else None."""
-    from ndl.compiler.backends.torch.body import constant_of, filled
+    from ndl.compiler.backends.torch.body import WRITTEN, constant_of, filled
     from ndl.compiler.ops.families.sources import constant_text
 
     source = node
@@ -548,7 +557,7 @@ def constant_text_of(graph: Graph, node: Node) -> str | None:
     if source is node:
         return str(constant_text(node.attr("value")))
     entry = constant_of(graph, node)
-    if entry is None or not isinstance(node.type, Tensor):
+    if entry is None or not isinstance(node.type, Tensor) or math.prod(node.type.extents) > WRITTEN:
         return None
     return str(constant_text(filled(entry, node.type.extents)))
 

@@ -33,6 +33,7 @@ from ndl.runtime.info import (
     InputInfo,
     IntegralInfo,
     NoiseInfo,
+    GridInfo,
     ObserveInfo,
     ParameterInfo,
     RequireInfo,

@@ -1,0 +1,185 @@
+"""`grid = uniform(65)`, `fourier(64, 64)`, `{Rod: chebyshev(32)}`: where fields are stored, as a setting says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.values import (
+    UNKNOWN,
+    DictV,
+    DistV,
+    DomainV,
+    HostV,
+    ListV,
+    ModelV,
+    RangeV,
+    Unknown,
+    WordV,
+    describe,
+    is_number,
+)
+from ndl.compiler.diagnostics import NDLError, did_you_mean, fail
+from ndl.compiler.ir.grid import Grid, GridAxis
+from ndl.compiler.source import Span
+from ndl.compiler.syntax import tree
+
+KINDS = ("uniform", "fourier", "chebyshev")
+OPTIONS = {"uniform": ("order", "at"), "fourier": (), "chebyshev": ()}
+ORDERS = (2, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """One kind of grid with its points along some or all coordinates."""
+
+    kind: str
+    points: tuple[int, ...]
+    order: int = 2
+    cells: bool = False
+
+
+@dataclass(frozen=True)
+class GridChoice:
+    """What a setting says: one grid for every domain (named ""), or one for each; a list is one axis each."""
+
+    domains: tuple[tuple[str, tuple[Axes, ...]], ...]
+
+    def of(self, domain: str) -> tuple[Axes, ...] | None:
+        """The choice for a domain."""
+        chosen = dict(self.domains)
+        return chosen.get(domain, chosen.get(""))
+
+
+def grid_choice(ev: Evaluator, value: Any, span: Span) -> GridChoice | Unknown:
+    """Read the value of a `grid` setting."""
+    if isinstance(value, (Unknown, HostV)):
+        return UNKNOWN
+    if not isinstance(value, DictV):
+        found = _axes(ev, value, span)
+        return UNKNOWN if isinstance(found, Unknown) else GridChoice((("", found),))
+    chosen = []
+    for key, entry in value.entries:
+        found = _axes(ev, entry, span)
+        if isinstance(found, Unknown) or isinstance(key, Unknown):
+            return UNKNOWN
+        if not isinstance(key, DomainV):
+            unknown: Unknown = ev.error(
+                "NDL441", f"`grid` names domains, and this is {describe(key)}", span, help=HELP
+            )
+            return unknown
+        chosen.append((key.name, found))
+    return GridChoice(tuple(chosen))
+
+
+HELP = "write `grid = uniform(65)`, `fourier(64, 64)`, `chebyshev(32)`, or `{Rod: chebyshev(32)}`"
+
+
+def _axes(ev: Evaluator, value: Any, span: Span) -> tuple[Axes, ...] | Unknown:
+    if isinstance(value, (Unknown, HostV)):
+        return UNKNOWN
+    if isinstance(value, ListV):
+        parts = [_axes(ev, v, span) for v in value.items]
+        good = [p for p in parts if not isinstance(p, Unknown)]
+        return UNKNOWN if len(good) < len(parts) else tuple(a for p in good for a in p)
+    args: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = {}
+    if isinstance(value, DistV) and value.law == "uniform":
+        kind, args = "uniform", value.args
+        if args and isinstance(args[-1], WordV) and args[-1].name == "options":
+            args, options = args[:-1], args[-1].options
+    elif isinstance(value, WordV):
+        kind, args, options = value.name, value.args, value.options
+    else:
+        unknown: Unknown = ev.error("NDL441", f"{describe(value)} is no grid", span, help=HELP)
+        return unknown
+    return _one(ev, kind, [ev.known(a) for a in args], options, span)
+
+
+def _one(
+    ev: Evaluator, kind: str, args: list[Any], options: Mapping[str, Any], span: Span
+) -> tuple[Axes, ...] | Unknown:
+    def wrong(message: str, help: str | None = HELP) -> Unknown:
+        unknown: Unknown = ev.error("NDL441", message, span, help=help)
+        return unknown
+
+    if kind not in KINDS:
+        return wrong(f"`{kind}` is no grid", did_you_mean(kind, KINDS) or HELP)
+    if any(isinstance(a, (Unknown, HostV)) for a in (*args, *options.values())):
+        return UNKNOWN
+    if not args or any(type(a) is not int or a < 1 for a in args):
+        return wrong(f"`{kind}` takes the number of points along each coordinate")
+    for name in options:
+        if name not in OPTIONS[kind]:
+            return wrong(f"`{kind}` has no option `{name}`", did_you_mean(name, OPTIONS[kind]))
+    order, at = ev.known(options.get("order", 2)), options.get("at")
+    if order not in ORDERS:
+        return wrong(f"differences have the order 2, 4, 6 or 8, not {order}", None)
+    place = "nodes" if at is None else getattr(at, "name", "")
+    if place not in ("nodes", "cells"):
+        return wrong("`at` is `nodes` or `cells`", None)
+    return (Axes(kind, tuple(args), int(order), place == "cells"),)
+
+
+# ---------------------------------------------------------------- the grid of a domain
+
+
+def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Span) -> Grid:
+    """The grid of a domain. Raises `NDLError` where there is none or where it does not fit."""
+    chosen = None if choice is None else choice.of(domain.name)
+    if chosen is None:
+        raise fail(
+            "NDL440",
+            f"the fields on `{domain.name}` need a grid",
+            span,
+            help="add the setting `grid = uniform(65)`, `fourier(64)` or `chebyshev(32)` to the run",
+        )
+    count = len(domain.coordinates)
+    each: list[Axes] = []
+    for axes in chosen:
+        points = axes.points * count if len(axes.points) == len(chosen) == 1 else axes.points
+        each += [Axes(axes.kind, (n,), axes.order, axes.cells) for n in points]
+    if len(each) != count:
+        raise _misfit(f"this grid has {len(each)} axes, and `{domain.name}` has {count} coordinates", span)
+    made = zip(domain.coordinates, domain.ranges, domain.periodic, each)
+    return Grid(domain.name, tuple(_axis(ev, domain, c, r, p, a, span) for c, r, p, a in made))
+
+
+def _misfit(message: str, span: Span, help: str | None = None) -> NDLError:
+    return fail("NDL441", message, span, help=help)
+
+
+def _axis(
+    ev: Evaluator, domain: DomainV, coordinate: str, range_: Any, periodic: bool, axes: Axes, span: Span
+) -> GridAxis:
+    (n,) = axes.points
+    lower, upper = (ev.known(end) for end in (range_.lo, range_.hi)) if isinstance(range_, RangeV) else (0, 0)
+    if not (is_number(lower) and is_number(upper)):
+        raise fail(
+            "NDL445",
+            f"the range of `{coordinate}` in `{domain.name}` must be known when compiling",
+            span,
+            help="give its ends as numbers or by `const`",
+        )
+    if axes.kind == "fourier" and not periodic:
+        message = f"`fourier` is for periodic coordinates, and `{coordinate}` of `{domain.name}` is not"
+        raise _misfit(message, span, "use `chebyshev(…)` or `uniform(…)`, or declare it `periodic`")
+    if axes.kind == "chebyshev" and periodic:
+        message = f"`chebyshev` has ends, and `{coordinate}` of `{domain.name}` is periodic"
+        raise _misfit(message, span, "use `fourier(…)` or `uniform(…)`")
+    least = 2 if axes.kind == "fourier" else 3 if axes.kind == "chebyshev" else 2 * axes.order
+    if n < least:
+        raise _misfit(f"{n} points are too few along `{coordinate}`: at least {least}", span)
+    cells = axes.cells and not periodic
+    return GridAxis(coordinate, axes.kind, n, float(lower), float(upper), periodic, axes.order, cells)
+
+
+def domains_of(model: ModelV) -> dict[str, Any]:
+    """The domains that are declared inside a model, by name."""
+    found: dict[str, Any] = {}
+    for stmt in model.decl.body:
+        if isinstance(stmt, tree.DomainDecl):
+            found[stmt.name] = DomainV(stmt.name, ())
+    return found

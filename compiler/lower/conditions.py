@@ -1,0 +1,198 @@
+"""Boundary conditions in one function of a model: what is known at the ends of a field's axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.check.axes import aligned, full, split
+from ndl.compiler.check.boundaries import SLOPE, VALUE, Condition
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.values import Axis, Builtin, Unknown, Value, is_number
+from ndl.compiler.diagnostics import fail
+from ndl.compiler.ir.graph import Node
+from ndl.compiler.source import Span
+from ndl.compiler.types import Tensor
+
+if TYPE_CHECKING:
+    from ndl.compiler.check.models import Elaboration
+    from ndl.compiler.lower.fields import Fields
+
+Pair = tuple["Condition | None", "Condition | None"]
+
+
+class Conditions:
+    """The conditions of a model and its parts, by the prefix of the part."""
+
+    def __init__(
+        self,
+        fields: Fields,
+        el: Elaboration,
+        by_part: Mapping[str, list[Condition]],
+        paths: Mapping[str, Any],
+    ) -> None:
+        self.fields, self.root, self.by_part, self.paths = fields, el, by_part, paths
+        self.found: dict[tuple[int, int], Any] = {}
+        self.kept: list[Condition] = []
+
+    def _frame(self, prefix: str) -> Elaboration:
+        return self.root.descend(self.paths[prefix])
+
+    def _named(self, v: Value) -> tuple[str, str, int] | None:
+        """(prefix, name, order of its time derivative) when a value is a field that has conditions."""
+        node = v.ref
+        if not isinstance(node, Node):
+            return None
+        for prefix, conditions in self.by_part.items():
+            if not conditions:
+                continue
+            cache = self._frame(prefix).cache
+            for name in {c.field for c in conditions}:
+                for order in range(3):
+                    known = cache.get((name, order))
+                    if isinstance(known, Value) and isinstance(known.ref, Node) and known.ref.id == node.id:
+                        return prefix, name, order
+        return None
+
+    def of(self, v: Value, axis: Axis) -> Pair:
+        """The conditions of a field at both ends of an axis."""
+        named = self._named(v)
+        if named is None:
+            return None, None
+        prefix, name, _ = named
+        return self.at_ends(prefix, name, axis)
+
+    def at_ends(self, prefix: str, name: str, axis: Axis) -> Pair:
+        domain, k = self.fields.space.owner[axis]
+        low = high = None
+        for c in self.by_part.get(prefix, ()):
+            if c.field == name and c.axis == k and c.domain.name == domain:
+                low, high = (c, high) if c.side == "low" else (low, c)
+        return low, high
+
+    # ------------------------------------------------------------ what they say
+
+    def datum(self, c: Condition, v: Value) -> Any:
+        """The value of the field, or its derivative along the axis, as a number or a value without that axis; of
+        a field's time derivative, the datum's."""
+        named = self._named(v)
+        prefix, order = ("", 0) if named is None else (named[0], named[2])
+        return self.data(c, prefix, order)
+
+    def data(self, c: Condition, prefix: str, order: int) -> Any:
+        key = (id(c), order)
+        if key not in self.found:
+            self.kept.append(c)
+            self.found[key] = self._made(c, prefix) if order == 0 else self._rate(c, prefix, order)
+        return self.found[key]
+
+    def _rate(self, c: Condition, prefix: str, order: int) -> Any:
+        """The time derivative along the solution."""
+        before = self.data(c, prefix, order - 1)
+        if not isinstance(before, Value):
+            return 0.0
+        rate = self.fields.ev.builder.along_solution(self.root, full(before))  # type: ignore[attr-defined]
+        return split(rate, before.axes) if isinstance(rate, Value) else rate
+
+    def _made(self, c: Condition, prefix: str) -> Any:
+        ev, el = self.fields.ev, self._frame(prefix)
+        axis = self.fields.space.axes[c.domain.name][c.axis]
+        scope = self._face(el, c, axis)
+        if c.given is not None:
+            found = ev.eval(c.given, scope)
+        else:
+            zero, one = (self._residual(c, scope, s) for s in (0.0, 1.0))
+            found = ev.binary("/", zero, ev.binary("-", zero, one, c.span), c.span)
+        found = self._restricted(found, axis, c.side)
+        if c.kind == SLOPE and c.side == "low":
+            found = -found if is_number(found) else ev.elementwise("neg", [found], c.span)
+        return found
+
+    def _residual(self, c: Condition, scope: Scope, at: float) -> Any:
+        """left - right, with a number in place of what the condition determines."""
+        ev = self.fields.ev
+        names: dict[str, Any] = {c.field: at}
+        if c.kind == SLOPE:
+            names = {"dn": Builtin("dn", lambda *_: at, 1, 1)}
+        inner = scope.child(names)
+        return ev.binary("-", ev.eval(c.left, inner), ev.eval(c.right, inner), c.span)
+
+    def _face(self, el: Elaboration, c: Condition, axis: Axis) -> Scope:
+        """A scope in which fields and coordinates are what they are on one side."""
+        grid = self.fields.space.grid_axis(axis)
+        names: dict[str, Any] = {axis.name: grid.lower if c.side == "low" else grid.upper}
+        for name in el.parts.states:
+            if name == c.field and c.kind == VALUE:
+                continue
+            v = el.lookup(name, 0)
+            if isinstance(v, Value) and axis in v.axes:
+                if grid.cells:
+                    names[name] = _Between(c)
+                else:
+                    names[name] = self._restricted(v, axis, c.side)
+        return el.scope.child(names)
+
+    def _restricted(self, v: Any, axis: Axis, side: str) -> Any:
+        """A field on one side."""
+        if not isinstance(v, Value) or axis not in v.axes:
+            return v
+        place = v.axes.index(axis)
+        n = self.fields.space.grid_axis(axis).n
+        rest = tuple(a for a in v.axes if a is not axis)
+        at = 0 if side == "low" else n - 1
+        return split(self.fields.op("index", full(v), Span(), axis=place, at=at), rest)
+
+    def shaped(self, datum: Any, rest: Sequence[Axis], like: Tensor, span: Span) -> Value:
+        """A datum as a tensor with the axes `rest` in front of components as in `like`."""
+        ev = self.fields.ev
+        v = ev.value(datum, span)
+        if isinstance(v, Unknown):
+            raise fail("NDL902", "this condition has no value", span)
+        if v.type.rank == 0 and like.rank:
+            v = ev.spread(v, like.shape, span)
+        return aligned(ev, v, tuple(rest), span) if rest else v
+
+    # ------------------------------------------------------------ values at points of the grid
+
+    def pinned(self, v: Value, axis: Axis, ends: Pair, span: Span) -> Value:
+        """A derived field with its given values; a state has them already."""
+        named = self._named(v)
+        if named is None or named[1] in self._frame(named[0]).parts.states:
+            return v
+        return self.imposed(v, axis, ends, span)
+
+    def imposed(
+        self, v: Value, axis: Axis, ends: Pair, span: Span, prefix: str = "", order: int = 0, to: Any = None
+    ) -> Value:
+        """A field whose values at the ends of an axis are replaced by those given (or by `to` of them), where
+        there are points."""
+        grid = self.fields.space.grid_axis(axis)
+        sides = [c is not None and c.kind == VALUE and not grid.cells for c in ends]
+        if not any(sides) or axis not in v.axes:
+            return v
+        place = v.axes.index(axis)
+        made = self.fields.op("mask", full(v), span, axis=place, low=sides[0], high=sides[1])
+        found: Any = split(made, v.axes)
+        for c, side, wanted in zip(ends, ("low", "high"), sides):
+            if not wanted or c is None:
+                continue
+            datum = self.data(c, prefix, order) if to is None else to(c, side)
+            if is_number(datum) and datum == 0:
+                continue
+            flat = self.shaped(datum, [a for a in v.axes if a is not axis], v.type, span)
+            share = self.fields.op(
+                "lift", flat, span, axis=place, n=grid.n, side=side, weights=(1.0,), scale=1.0
+            )
+            found = self.fields.ev.binary("+", found, split(share, v.axes), span)
+        assert isinstance(found, Value)
+        return found
+
+
+class _Between:
+    """A field at a boundary that lies between points."""
+
+    def __init__(self, c: Condition) -> None:
+        self.c = c
+
+    def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
+        return ev.not_lowered("a condition that reads a field between the points of `at = cells`", span)

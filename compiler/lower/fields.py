@@ -1,0 +1,340 @@
+"""Fields on grids while a model is lowered.
+
+A field is a value whose bound axes are those of its domain's grid, in the order of the coordinates, so that what
+acts at each point is the same text as for numbers. Derivatives and integrals become the ops of
+`ops/families/fields.py`; `Space` holds the grids of a model, `Fields` writes into one of its functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ndl.compiler.check.axes import aligned, full, reduce_axes, split
+from ndl.compiler.check.boundaries import Condition
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.grids import GridChoice, grid_of
+from ndl.compiler.check.values import UNKNOWN, Axis, DomainV, ListV, Unknown, Value, is_number
+from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Grid, GridAxis, Stencil, end_weights, stencil
+from ndl.compiler.lower.conditions import Conditions
+from ndl.compiler.source import Span
+from ndl.compiler.types import Dim, Tensor
+
+if TYPE_CHECKING:
+    from ndl.compiler.check.models import Elaboration
+
+Closures = tuple["Condition | None", "Condition | None"]
+
+
+class Space:
+    """The grids of a model's domains."""
+
+    def __init__(self, choice: GridChoice | None) -> None:
+        self.choice = choice
+        self.grids: dict[str, Grid] = {}
+        self.axes: dict[str, tuple[Axis, ...]] = {}
+        self.owner: dict[Axis, tuple[str, int]] = {}
+
+    def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
+        """The axes of a domain's grid, made once. Raises `NDLError`."""
+        if domain.name not in self.axes:
+            grid = grid_of(ev, domain, self.choice, span)
+            start = len(self.owner)
+            made = tuple(Axis(a.coordinate, Dim.of(a.n), start + k) for k, a in enumerate(grid.axes))
+            self.grids[domain.name], self.axes[domain.name] = grid, made
+            self.owner |= {axis: (domain.name, k) for k, axis in enumerate(made)}
+        return self.axes[domain.name]
+
+    def grid_axis(self, axis: Axis) -> GridAxis:
+        domain, k = self.owner[axis]
+        return self.grids[domain].axes[k]
+
+    def domain_of(self, axes: Sequence[Axis]) -> str | None:
+        """The domain on which a value with these axes is a field."""
+        return next((self.owner[a][0] for a in axes if a in self.owner), None)
+
+
+class Fields:
+    """What derivatives and integrals are in one function of a model."""
+
+    def __init__(
+        self,
+        space: Space,
+        el: Elaboration,
+        conditions: Mapping[str, list[Condition]],
+        paths: Mapping[str, Any],
+    ) -> None:
+        self.space, self.el, self.ev = space, el, el.ev
+        self.conditions = Conditions(self, el, conditions, paths)
+        self.gradients: dict[int, Value] = {}
+
+    def op(self, name: str, v: Value | None, span: Span, **attrs: Any) -> Value:
+        """An op on a value whose axes are all ordinary ones."""
+        return self.ev.builder.op(name, [] if v is None else [v], span, attrs)
+
+    def source(self, name: str, span: Span, **attrs: Any) -> Value:
+        return self.op(name, None, span, **attrs)
+
+    # ------------------------------------------------------------ points
+
+    def coordinate(self, domain: str, name: str, span: Span) -> Value:
+        """A coordinate as a field."""
+        axis = next(a for a in self.space.axes[domain] if a.name == name)
+        return split(self.source("grid_points", span, layout=self.space.grid_axis(axis).layout), (axis,))
+
+    def points(self, domain: DomainV, names: Sequence[str], span: Span) -> dict[str, Any]:
+        """The names that `x in Omega` or `[x, y] in Omega` binds."""
+        self.space.add(self.ev, domain, span)
+        found = [self.coordinate(domain.name, c, span) for c in domain.coordinates]
+        if len(names) == len(found):
+            return dict(zip(names, found))
+        if len(names) == 1:
+            return {names[0]: self.ev.value(ListV(tuple(found)), span)}
+        what = f"`{domain.name}` has {len(found)} coordinates, and this binds {len(names)}"
+        return dict.fromkeys(names, self.ev.error("NDL337", what, span))
+
+    def whole(self, v: Value, domain: str | None, span: Span) -> Value:
+        """A value as an ordinary tensor, the axes of its domain's grid in front."""
+        name = domain or self.space.domain_of(v.axes)
+        if name is None:
+            return v
+        axes = self.space.axes[name]
+        rest = tuple(a for a in v.axes if a not in axes)
+        return split(aligned(self.ev, v, (*axes, *rest), span), ()) if not rest else v
+
+    # ------------------------------------------------------------ derivatives
+
+    def _value(self, v: Any, span: Span) -> Value | None:
+        found = self.ev.value(v, span)
+        return None if isinstance(found, Unknown) else found
+
+    def _axes(self, v: Value, span: Span) -> tuple[Axis, ...]:
+        """The axes of the domain on which a value is a field."""
+        domain = self.space.domain_of(v.axes)
+        if domain is None:
+            names = {n for n in self.space.axes}
+            if len(names) != 1:
+                self.ev.error("NDL342", "this is the same number everywhere, on no domain", span)
+            domain = names.pop()
+        return self.space.axes[domain]
+
+    def partial(self, v: Any, letters: str, span: Span) -> Any:
+        """`dx`, `dxy`, …"""
+        found = self._value(v, span)
+        if found is None:
+            return UNKNOWN
+        orders = {c: letters.count(c) for c in dict.fromkeys(letters)}
+        axes = {a.name: a for a in found.axes if a in self.space.owner}
+        if any(c not in axes for c in orders):
+            return 0.0
+        fourier = {c: n for c, n in orders.items() if self.space.grid_axis(axes[c]).kind == "fourier"}
+        if fourier:
+            found = self._multiplied(found, [(1.0, {axes[c]: n for c, n in fourier.items()})], span)
+        for c, n in orders.items():
+            if c not in fourier:
+                found = self.along(found, axes[c], n, span)
+        return found
+
+    def lap(self, v: Any, span: Span) -> Any:
+        """The sum of the second derivatives, those by Fourier series as one op."""
+        found = self._value(v, span)
+        if found is None:
+            return UNKNOWN
+        axes = [a for a in found.axes if a in self.space.owner]
+        fourier = [a for a in axes if self.space.grid_axis(a).kind == "fourier"]
+        parts: list[Any] = []
+        if fourier:
+            parts.append(self._multiplied(found, [(1.0, {a: 2}) for a in fourier], span))
+        parts += [self.along(found, a, 2, span) for a in axes if a not in fourier]
+        return self._total(parts, span)
+
+    def _total(self, parts: Sequence[Any], span: Span) -> Any:
+        total: Any = 0.0
+        for k, part in enumerate(parts):
+            total = part if k == 0 else self.ev.binary("+", total, part, span)
+        return total
+
+    def grad(self, v: Any, span: Span) -> Any:
+        """One more component for each coordinate."""
+        found = self._value(v, span)
+        if found is None:
+            return UNKNOWN
+        parts = [self._slope(found, a, span) for a in self._axes(found, span)]
+        made = self.ev.op("stack", parts, span, axis=found.type.rank)
+        if isinstance(made, Value):
+            self.gradients[made.ref.id] = found
+        return made
+
+    def _slope(self, v: Value, axis: Axis, span: Span) -> Value:
+        """The first derivative, of the shape of the components even where it is 0."""
+        found = self.ev.value(self.partial(v, axis.name, span), span)
+        assert isinstance(found, Value)
+        return found if found.type.rank == v.type.rank else self.ev.spread(found, v.type.shape, span)
+
+    def div(self, v: Any, span: Span) -> Any:
+        """The sum of the derivatives of the components on the last axis; of a gradient it is `lap`."""
+        found = self._value(v, span)
+        if found is None:
+            return UNKNOWN
+        if found.ref.id in self.gradients:
+            return self.lap(self.gradients[found.ref.id], span)
+        axes = self._axes(found, span)
+        last = found.type.rank - 1
+        if last < 0 or found.type.shape[-1].constant != len(axes):
+            what = f"`div` on {len(axes)} coordinates is of as many components, and this is {found.type}"
+            return self.ev.error("NDL342", what, span)
+        parts = []
+        for j, axis in enumerate(axes):
+            parts.append(self.partial(self._component(found, j, span), axis.name, span))
+        return self._total(parts, span)
+
+    def _component(self, v: Value, j: int, span: Span) -> Any:
+        return self.ev.op("index", [v], span, axis=v.type.rank - 1, at=j)
+
+    def curl(self, v: Any, span: Span) -> Any:
+        """dx(v1) - dy(v0) of a vector in the plane, [dy(v), -dx(v)] of a scalar there; in space a vector."""
+        found = self._value(v, span)
+        if found is None:
+            return UNKNOWN
+        axes = [a.name for a in self._axes(found, span)]
+        sub = self.ev.binary
+        if len(axes) == 2 and found.type.rank == 0:
+            x, y = (self._slope(found, a, span) for a in self._axes(found, span))
+            return self.ev.value(ListV((y, self.ev.elementwise("neg", [x], span))), span)
+        if found.type.rank != 1 or found.type.shape[0].constant != len(axes) or len(axes) not in (2, 3):
+            what = f"`curl` on {len(axes)} coordinates is not defined for {found.type}"
+            return self.ev.error("NDL342", what, span)
+        u = [self._component(found, j, span) for j in range(len(axes))]
+
+        def cross(i: int, j: int) -> Any:
+            return sub("-", self.partial(u[j], axes[i], span), self.partial(u[i], axes[j], span), span)
+
+        if len(axes) == 2:
+            return cross(0, 1)
+        return self.ev.value(ListV((cross(1, 2), cross(2, 0), cross(0, 1))), span)
+
+    def dn(self, v: Any, span: Span) -> Any:
+        return self.ev.error(
+            "NDL342", "`dn` is the slope at a boundary", span, help="it stands in `on boundary(Omega): dn(u) = 0`"
+        )
+
+    # ------------------------------------------------------------ one axis
+
+    def _multiplied(self, v: Value, terms: Sequence[tuple[float, Mapping[Axis, int]]], span: Span) -> Value:
+        """A sum of derivatives by Fourier series."""
+        axes = [a for a in v.axes if any(a in degrees for _, degrees in terms)]
+        sizes = [self.space.grid_axis(a) for a in axes]
+        made = self.op(
+            "multiplier",
+            full(v),
+            span,
+            axes=tuple(v.axes.index(a) for a in axes),
+            lengths=tuple(a.upper - a.lower for a in sizes),
+            terms=tuple((c, tuple(degrees.get(a, 0) for a in axes)) for c, degrees in terms),
+        )
+        return split(made, v.axes)
+
+    def along(self, v: Value, axis: Axis, degree: int, span: Span) -> Value:
+        """The derivative along one axis, with what the conditions say at its ends."""
+        grid = self.space.grid_axis(axis)
+        ends = self.conditions.of(v, axis)
+        v = self.conditions.pinned(v, axis, ends, span)
+        if grid.kind == "chebyshev":
+            return self._dense(v, axis, degree, ends, span)
+        return self._difference(v, axis, degree, ends, span)
+
+    def _difference(self, v: Value, axis: Axis, degree: int, ends: Closures, span: Span) -> Value:
+        grid = self.space.grid_axis(axis)
+        low, high = (FREE if c is None else SLOPE if c.kind == SLOPE else VALUE for c in ends)
+        s = stencil(degree, grid.order, grid.periodic, grid.first, low, high)
+        place, h = v.axes.index(axis), grid.step
+        made = self.op("stencil", full(v), span, axis=place, periodic=grid.periodic, transposed=False,
+                       scale=h**-degree, **_floats(s))  # fmt: skip
+        total: Any = split(made, v.axes)
+        for c, side, row in zip(ends, ("low", "high"), (s.low_data, s.high_data)):
+            if c is not None and any(row):
+                scale = h ** (1 - degree) if c.kind == SLOPE else h**-degree
+                weights = tuple(map(float, row))
+                total = self._with_end(total, v, axis, c, span, side=side, weights=weights, scale=scale)
+        return total  # type: ignore[no-any-return]
+
+    def _with_end(self, total: Value, v: Value, axis: Axis, c: Condition, span: Span, **attrs: Any) -> Any:
+        """A derivative with the share of what is known at one end."""
+        datum = self.conditions.datum(c, v)
+        if is_number(datum) and datum == 0:
+            return total
+        rest = tuple(a for a in v.axes if a is not axis)
+        flat = self.conditions.shaped(datum, rest, v.type, span)
+        place, n = v.axes.index(axis), self.space.grid_axis(axis).n
+        share = split(self.op("lift", flat, span, axis=place, n=n, **attrs), v.axes)
+        return self.ev.binary("+", total, share, span)
+
+    def _dense(self, v: Value, axis: Axis, degree: int, ends: Closures, span: Span) -> Value:
+        """By the matrix of the polynomial through Chebyshev points."""
+        grid = self.space.grid_axis(axis)
+        sides = [side for c, side in zip(ends, ("low", "high")) if c is not None and c.kind == SLOPE]
+        matrix = self.source("chebyshev", span, layout=grid.layout, degree=degree, slopes=tuple(sides))
+        place, count = v.axes.index(axis), len(v.axes) + v.type.rank
+        letters = "abcdefghklmnopqrst"[:count]
+        inside = letters[:place] + "j" + letters[place + 1 :]
+        equation = f"ij,{inside}->{inside.replace('j', 'i')}"
+        total: Any = split(self.ev.builder.op("einsum", [matrix, full(v)], span, {"equation": equation}), v.axes)
+        for c, side in zip(ends, ("low", "high")):
+            if c is None or side not in sides:
+                continue
+            if degree == 1:
+                total = self._with_end(total, v, axis, c, span, side=side, weights=(1.0,), scale=1.0)
+                continue
+            datum = self.conditions.datum(c, v)
+            if is_number(datum) and datum == 0:
+                continue
+            first = self.source("chebyshev", span, layout=grid.layout, degree=degree - 1, slopes=())
+            column = self.op("index", first, span, axis=1, at=0 if side == "low" else grid.n - 1)
+            share = self.ev.binary("*", split(column, (axis,)), datum, span)
+            total = self.ev.binary("+", total, share, span)
+        return total  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------ integrals
+
+    def integral(self, v: Any, axes: Sequence[Axis], span: Span) -> Any:
+        """The integral over some axes by the quadrature that belongs to their grids."""
+        total = self._value(v, span)
+        if total is None:
+            return UNKNOWN
+        for axis in axes:
+            grid = self.space.grid_axis(axis)
+            plain = grid.periodic or grid.kind == "chebyshev"
+            ends = () if plain else tuple(map(float, end_weights(grid.order, grid.cells)))
+            w = split(self.source("grid_weights", span, layout=grid.layout, ends=ends), (axis,))
+            product = self.ev.binary("*", total, w, span)
+            total = reduce_axes(self.ev, "sum", product, [axis], span)
+        return total
+
+    def reduce(self, name: str, v: Any, domain: DomainV, span: Span) -> Any:
+        """`integral`, `mean`, `max`, `min` over a domain."""
+        axes = self.space.add(self.ev, domain, span)
+        if name in ("integral", "mean"):
+            found = self.integral(v, axes, span)
+            size = 1.0
+            for a in self.space.grids[domain.name].axes:
+                size *= a.upper - a.lower
+            return found if name == "integral" else self.ev.binary("/", found, size, span)
+        value = self._value(v, span)
+        if value is None:
+            return UNKNOWN
+        if name not in ("max", "min"):
+            return self.ev.not_lowered(f"`{name}` over a domain", span)
+        return reduce_axes(self.ev, "amax" if name == "max" else "amin", value, axes, span)
+
+
+def _floats(s: Stencil) -> dict[str, Any]:
+    """The weights of a stencil as attributes."""
+    rows = {"low": s.low, "high": s.high}
+    found: dict[str, Any] = {"offset": s.offset, "center": tuple(map(float, s.center))}
+    return found | {k: tuple(tuple(map(float, row)) for row in v) for k, v in rows.items()}
+
+
+def grid_type(type_: Tensor, axes: Sequence[Axis]) -> Tensor:
+    """The type of a field as it is stored."""
+    return replace(type_, shape=(*(a.extent for a in axes), *type_.shape), on=None, unit=None)
