@@ -60,8 +60,11 @@ class GridPoints:
             raise AttributeError(trouble.args[0]) from None
 
     def __repr__(self) -> str:
-        shown = (f"{g.domain}: {', '.join(f'{c} {n[1]}' for c, n in zip(g.coordinates, g.layouts))}" for g in self._grids)
-        return "\n".join(shown)
+        lines = []
+        for g in self._grids:
+            sizes = ", ".join(f"{c} {layout[1]}" for c, layout in zip(g.coordinates, g.layouts))
+            lines.append(f"{g.domain}: {sizes}")
+        return "\n".join(lines)
 
 
 def grid_weights(layout: Layout, ends: Sequence[float]) -> Tensor:
@@ -85,8 +88,9 @@ def grid_weights(layout: Layout, ends: Sequence[float]) -> Tensor:
 
 
 def chebyshev(layout: Layout, degree: int, slopes: Sequence[str]) -> Tensor:
-    """The matrix `[n, n]` of a derivative on Chebyshev points; first derivatives at the ends `slopes` are left
-    out. Trefethen, Spectral Methods in MATLAB (2000), chapter 6, with the diagonal by the sum of the row."""
+    """The matrix `[n, n]` of a derivative on Chebyshev points; first derivatives at the ends `slopes` are
+    left out. Trefethen, Spectral Methods in MATLAB (2000), chapter 6, with the diagonal by the sum of the
+    row."""
     _, n, lower, upper = layout
     half = math.pi / (2 * (n - 1))
     j = torch.arange(n, dtype=torch.float64)
@@ -187,6 +191,7 @@ def mask(x: Tensor, axis: int, low: bool, high: bool) -> Tensor:
 
 def lift(x: Tensor, axis: int, n: int, *, side: str, weights: Sequence[float], scale: float) -> Tensor:
     """What is known at an end, spread over the first (last) places of a new axis."""
+    x = x if x.is_floating_point() or x.is_complex() else x.double()
     column = x.new_tensor(weights if side == "low" else list(reversed(weights))) * scale
     near = x.unsqueeze(-1) * column
     rest = n - len(weights)
@@ -211,8 +216,8 @@ def symbol(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """What a differential operator with constant coefficients multiplies Fourier modes by; of a real field the
-    last axis has the half of the modes."""
+    """What a differential operator with constant coefficients multiplies Fourier modes by; of a real field
+    the last axis has the half of the modes."""
     waves = []
     for k, (n, length) in enumerate(zip(shape, lengths)):
         half = real and k == len(shape) - 1

@@ -23,8 +23,8 @@ VALUE, SLOPE = "value", "slope"
 class Condition:
     """A condition on one side: of `field`, along the coordinate `axis`, at the `side` `low` or `high`.
 
-    It gives the value or the slope. `given` is that value, or the derivative along the outer normal, where one
-    side of the equation names it alone; otherwise it is found from `left` = `right`, linear in it."""
+    It gives the value or the slope. `given` is that value, or the derivative along the outer normal, where
+    one side of the equation names it alone; otherwise it is found from `left` = `right`, linear in it."""
 
     field: str
     domain: DomainV
@@ -49,7 +49,8 @@ def side_name(domain: DomainV, axis: int, side: str) -> str:
 
 
 def conditions_of(ev: Evaluator, parts: Parts, scope: Scope) -> list[Condition]:
-    """All conditions of a model; errors for those that cannot be used and those that contradict each other."""
+    """All conditions of a model; errors for those that cannot be used and those that contradict each
+    other."""
     found: list[Condition] = []
     for stmt in parts.conditions:
         where = ev.eval(stmt.set, scope)
@@ -57,7 +58,8 @@ def conditions_of(ev: Evaluator, parts: Parts, scope: Scope) -> list[Condition]:
             continue
         if not isinstance(where, BoundaryV):
             what = f"a condition holds on a part of a boundary, not on {describe(where)}"
-            ev.error("NDL444", what, stmt.set.span, help="write `on boundary(Omega): …` or `on left(Omega): …`")
+            hint = "write `on boundary(Omega): …` or `on left(Omega): …`"
+            ev.error("NDL444", what, stmt.set.span, help=hint)
             continue
         for equation in stmt.body:
             if isinstance(equation, tree.Assign) and len(equation.targets) == 1:
@@ -74,7 +76,7 @@ def _read(ev: Evaluator, parts: Parts, where: BoundaryV, equation: tree.Assign) 
     name, kind = subject
     given = None
     for side, other in ((left, right), (right, left)):
-        alone = side.args[0].value if kind == SLOPE and _is_normal(side) else side if kind == VALUE else None
+        alone = _inside_normal(side) if kind == SLOPE else side
         if isinstance(alone, tree.Name) and alone.id == name and not _reads(other, name, kind):
             given = other
             break
@@ -82,15 +84,17 @@ def _read(ev: Evaluator, parts: Parts, where: BoundaryV, equation: tree.Assign) 
         yield Condition(name, where.domain, axis, side_, kind, left, right, given, equation.span)
 
 
-def _is_normal(e: Any) -> bool:
-    """Whether an expression is `dn(…)`."""
-    return isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "dn" and len(e.args) == 1
+def _inside_normal(e: Any) -> tree.Expr | None:
+    """What stands in `dn(…)`; None for another expression."""
+    if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "dn" and len(e.args) == 1:
+        return e.args[0].value
+    return None
 
 
 def _reads(e: tree.Expr, name: str, kind: str) -> bool:
     """Whether the other side has what the condition determines."""
     if kind == SLOPE:
-        return any(_is_normal(n) for n in walk(e))
+        return any(_inside_normal(n) is not None for n in walk(e))
     return any(isinstance(n, tree.Name) and n.id == name for n in walk(e))
 
 
@@ -98,8 +102,7 @@ def _subject(
     ev: Evaluator, parts: Parts, left: tree.Expr, right: tree.Expr, span: Span
 ) -> tuple[str, str] | None:
     """The field that a condition is about, and whether it gives its value or its slope."""
-    normals = [n for e in (left, right) for n in walk(e) if _is_normal(n)]
-    inside = [n.args[0].value for n in normals if isinstance(n, tree.Call)]
+    inside = [i for e in (left, right) for n in walk(e) if (i := _inside_normal(n)) is not None]
     if any(not isinstance(e, tree.Name) for e in inside):
         bad = next(e for e in inside if not isinstance(e, tree.Name))
         what = "in a condition `dn` is of one field by its name"
@@ -107,13 +110,15 @@ def _subject(
         return None
     names = {e.id for e in inside if isinstance(e, tree.Name)}
     if len(names) > 1:
-        ev.error("NDL444", "a condition is about the slope of one field", span, help="write one for each field")
+        what = "a condition is about the slope of one field"
+        ev.error("NDL444", what, span, help="write one for each field")
         return None
     if names:
         return names.pop(), SLOPE
     if isinstance(left, tree.Name):
         return left.id, VALUE
-    fields = {n.id for e in (left, right) for n in walk(e) if isinstance(n, tree.Name) and n.id in parts.states}
+    names = {n.id for e in (left, right) for n in walk(e) if isinstance(n, tree.Name)}
+    fields = names & parts.states.keys()
     if len(fields) != 1:
         what = "this condition does not say of which field it is"
         ev.error("NDL444", what, span, help="write `u = …` or `dn(u) = …`")

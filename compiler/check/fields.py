@@ -1,8 +1,8 @@
 """Fields: domains, differential operators, integrals over domains, parts of boundaries.
 
-When checking, a field is a value of a type `R on Omega`. When a model is lowered its fields are stored on grids: a
-field is a value whose bound axes are those of the grid (`lower/fields.py`), so that everything that acts at each
-point needs no rule of its own.
+When checking, a field is a value of a type `R on Omega`. When a model is lowered its fields are stored on
+grids: a field is a value whose bound axes are those of the grid (`lower/fields.py`), so that everything
+that acts at each point needs no rule of its own.
 """
 
 from __future__ import annotations

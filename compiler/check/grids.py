@@ -1,4 +1,4 @@
-"""`grid = uniform(65)`, `fourier(64, 64)`, `{Rod: chebyshev(32)}`: where fields are stored, as a setting says."""
+"""Where fields are stored, as a setting says: `grid = uniform(65)`, `{Rod: chebyshev(32)}`."""
 
 from __future__ import annotations
 

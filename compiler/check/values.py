@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """A bound index: `i` of `sum(e, i)`; `extent` is the number of its values. The axis of a grid, along which
-    fields are stored, is one too; its `place` among all of them keeps them in order, before other indices."""
+    """A bound index: `i` of `sum(e, i)`; `extent` is the number of its values. The axis of a grid, along
+    which fields are stored, is one too; its `place` among all of them keeps them in order, before other
+    indices."""
 
     name: str
     extent: Dim

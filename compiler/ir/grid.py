@@ -1,4 +1,5 @@
-"""Grids: where a field is stored, one axis a coordinate; and the exact rational weights of differences on them.
+"""Grids: where a field is stored, one axis a coordinate; and the exact rational weights of differences on
+them.
 
 Coordinates along an axis are counted in steps from its first point. Weights are `Fraction`s; they hold for a
 step of one, so that a derivative of degree k is the weighted sum over h^k.
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 Row = tuple[Fraction, ...]
 FREE, VALUE, SLOPE = "free", "value", "slope"
@@ -20,8 +21,8 @@ FREE, VALUE, SLOPE = "free", "value", "slope"
 class GridAxis:
     """One axis: `n` points of a `kind` (`uniform`, `fourier`, `chebyshev`) in `lower`..`upper`.
 
-    Points of a uniform axis are nodes, both ends included, or the middles of `cells`; a periodic axis leaves out
-    its upper end. `order` is that of its differences."""
+    Points of a uniform axis are nodes, both ends included, or the middles of `cells`; a periodic axis
+    leaves out its upper end. `order` is that of its differences."""
 
     coordinate: str
     kind: str
@@ -87,10 +88,10 @@ def _power(x: Fraction, q: int, derivative: int) -> Fraction:
     return factor * x ** (q - derivative) if factor else Fraction(0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def weights(data: tuple[tuple[Fraction, int], ...], at: Fraction, degree: int) -> Row:
-    """Weights of data (place, derivative) that give the derivative of `degree` at a place, exact for polynomials
-    of degree below `len(data)`."""
+    """Weights of data (place, derivative) that give the derivative of `degree` at a place, exact for
+    polynomials of degree below `len(data)`."""
     count = len(data)
     rows = [[_power(x, q, d) for x, d in data] for q in range(count)]
     return solve_exactly(rows, [_power(at, q, degree) for q in range(count)])
@@ -98,9 +99,9 @@ def weights(data: tuple[tuple[Fraction, int], ...], at: Fraction, degree: int) -
 
 @dataclass(frozen=True)
 class Stencil:
-    """The derivative along an axis: `center` weights from `offset` on inside, a row of weights of the first (last)
-    points for each of the first (last) places; `low_data` and `high_data` are the weights of what is known at an
-    end, from that end inwards."""
+    """The derivative along an axis: `center` weights from `offset` on inside, a row of weights of the first
+    (last) points for each of the first (last) places; `low_data` and `high_data` are the weights of what is
+    known at an end, from that end inwards."""
 
     offset: int
     center: Row
@@ -132,7 +133,7 @@ def _closure(degree: int, order: int, first: Fraction, known: str, i: int) -> tu
     return found[:-1], found[-1]
 
 
-@lru_cache(maxsize=None)
+@cache
 def stencil(degree: int, order: int, periodic: bool, first: Fraction, low: str, high: str) -> Stencil:
     """The difference of even `order` for the derivative of `degree` on a uniform axis."""
     offset, center = central(degree, order)
@@ -151,7 +152,7 @@ def stencil(degree: int, order: int, periodic: bool, first: Fraction, low: str, 
     return Stencil(offset, center, rows[0], high_rows, data[0], tuple(slope * w for w in data[1]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def end_weights(order: int, cells: bool) -> Row:
     """What the sum over all points has too much or too little at an end: Gregory's corrections."""
     from math import comb

@@ -73,8 +73,8 @@ class Conditions:
     # ------------------------------------------------------------ what they say
 
     def datum(self, c: Condition, v: Value) -> Any:
-        """The value of the field, or its derivative along the axis, as a number or a value without that axis; of
-        a field's time derivative, the datum's."""
+        """The value of the field, or its derivative along the axis, as a number or a value without that
+        axis; of a field's time derivative, the datum's."""
         named = self._named(v)
         prefix, order = ("", 0) if named is None else (named[0], named[2])
         return self.data(c, prefix, order)
@@ -145,7 +145,7 @@ class Conditions:
     def shaped(self, datum: Any, rest: Sequence[Axis], like: Tensor, span: Span) -> Value:
         """A datum as a tensor with the axes `rest` in front of components as in `like`."""
         ev = self.fields.ev
-        v = ev.value(datum, span)
+        v = ev.value(float(datum) if isinstance(datum, int) else datum, span)
         if isinstance(v, Unknown):
             raise fail("NDL902", "this condition has no value", span)
         if v.type.rank == 0 and like.rank:
@@ -161,12 +161,29 @@ class Conditions:
             return v
         return self.imposed(v, axis, ends, span)
 
+    def _kept(self, c: Condition | None, prefix: str, moving: bool) -> Condition | None:
+        if c is None or c.kind != VALUE or moving:
+            return c
+        datum = self.data(c, prefix, 0)
+        if not isinstance(datum, Value):
+            return c
+        nodes = self.fields.ev.builder.graph.needed([datum.ref])  # type: ignore[attr-defined]
+        return None if any(n.op in ("input", "path") for n in nodes) else c
+
     def imposed(
-        self, v: Value, axis: Axis, ends: Pair, span: Span, prefix: str = "", order: int = 0, to: Any = None
+        self,
+        v: Value,
+        axis: Axis,
+        ends: Pair,
+        span: Span,
+        prefix: str = "",
+        order: int = 0,
+        moving: bool = True,
     ) -> Value:
-        """A field whose values at the ends of an axis are replaced by those given (or by `to` of them), where
-        there are points."""
+        """A field whose values at the ends of an axis are replaced by those given, where there are points.
+        Without `moving`, those that change in time stay as they are."""
         grid = self.fields.space.grid_axis(axis)
+        ends = (self._kept(ends[0], prefix, moving), self._kept(ends[1], prefix, moving))
         sides = [c is not None and c.kind == VALUE and not grid.cells for c in ends]
         if not any(sides) or axis not in v.axes:
             return v
@@ -176,7 +193,7 @@ class Conditions:
         for c, side, wanted in zip(ends, ("low", "high"), sides):
             if not wanted or c is None:
                 continue
-            datum = self.data(c, prefix, order) if to is None else to(c, side)
+            datum = self.data(c, prefix, order)
             if is_number(datum) and datum == 0:
                 continue
             flat = self.shaped(datum, [a for a in v.axes if a is not axis], v.type, span)

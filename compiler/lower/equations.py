@@ -30,15 +30,16 @@ def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span, axes: tuple[Axi
     return aligned(ev, v, axes, span) if axes and isinstance(v, Value) else v
 
 
-def stored(ev: Evaluator, value: Any, slot: Slot, order: int, span: Span, to: Any = None) -> Any:
-    """A state's value or rate, of this order in time: where conditions give it at the ends of the grid, theirs."""
+def stored(ev: Evaluator, value: Any, slot: Slot, order: int, span: Span, moving: bool = True) -> Any:
+    """A state's value or rate, of this order in time: where conditions give it at the ends of the grid,
+    theirs."""
     found = filled(ev, value, slot.spec.type, span, slot.axes)
     if not slot.axes or not isinstance(found, Value):
         return found
     v, conditions, prefix = split(found, slot.axes), ev.fields.conditions, slot.frame.prefix
     for axis in slot.axes:
         ends = conditions.at_ends(prefix, slot.name, axis)
-        v = conditions.imposed(v, axis, ends, span, prefix, order, to)
+        v = conditions.imposed(v, axis, ends, span, prefix, order, moving)
     return full(v)
 
 
@@ -62,7 +63,8 @@ def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
         value = draw_of(g, el.ev, f"initial {s.name}", law, s.type, span)
     else:
         value = el.start(slot.name, slot.order, s.type)
-    return stored(el.ev, 0.0 if value is None else value, slot, slot.order, span)
+    # what a condition gives at the start of a run is not known yet where it changes in time
+    return stored(el.ev, 0.0 if value is None else value, slot, slot.order, span, moving=False)
 
 
 def drift(lowering: ModelLowering) -> Function:

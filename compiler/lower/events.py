@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ndl.compiler.check.check_model import TRIGGERS
 from ndl.compiler.check.axes import full
+from ndl.compiler.check.check_model import TRIGGERS
 from ndl.compiler.check.evaluator import Evaluator, constant_of
 from ndl.compiler.check.indexing import read_index
 from ndl.compiler.check.models import Elaboration

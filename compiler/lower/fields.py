@@ -1,7 +1,7 @@
 """Fields on grids while a model is lowered.
 
-A field is a value whose bound axes are those of its domain's grid, in the order of the coordinates, so that what
-acts at each point is the same text as for numbers. Derivatives and integrals become the ops of
+A field is a value whose bound axes are those of its domain's grid, in the order of the coordinates, so that
+what acts at each point is the same text as for numbers. Derivatives and integrals become the ops of
 `ops/families/fields.py`; `Space` holds the grids of a model, `Fields` writes into one of its functions.
 """
 
@@ -216,7 +216,10 @@ class Fields:
 
     def dn(self, v: Any, span: Span) -> Any:
         return self.ev.error(
-            "NDL342", "`dn` is the slope at a boundary", span, help="it stands in `on boundary(Omega): dn(u) = 0`"
+            "NDL342",
+            "`dn` is the slope at a boundary",
+            span,
+            help="it stands in `on boundary(Omega): dn(u) = 0`",
         )
 
     # ------------------------------------------------------------ one axis
@@ -279,7 +282,8 @@ class Fields:
         letters = "abcdefghklmnopqrst"[:count]
         inside = letters[:place] + "j" + letters[place + 1 :]
         equation = f"ij,{inside}->{inside.replace('j', 'i')}"
-        total: Any = split(self.ev.builder.op("einsum", [matrix, full(v)], span, {"equation": equation}), v.axes)
+        made = self.ev.builder.op("einsum", [matrix, full(v)], span, {"equation": equation})
+        total: Any = split(made, v.axes)
         for c, side in zip(ends, ("low", "high")):
             if c is None or side not in sides:
                 continue

@@ -16,6 +16,9 @@ LARGEST = 4096
 KEPT = frozenset({"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "root", "path"})
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
+ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier"})
+"""Their results are as large as a grid."""
+
 
 def nested(value: Any) -> Any:
     """A tensor's entries as a number or nested tuples."""
@@ -42,7 +45,7 @@ class Folder(Rewriter):
         self._widen(node)
         operands = [self.image[i] for i in node.inputs]
         values = [self._value(n) for n in operands]
-        foldable = operands and node.op not in KEPT and all(v is not None for v in values)
+        foldable = operands and node.op not in KEPT | ON_GRIDS and all(v is not None for v in values)
         if not foldable or not isinstance(node.type, Tensor):
             return super().remake(node)
         if any(d.constant is None for d in node.type.shape) or _entries(node.type) > LARGEST:

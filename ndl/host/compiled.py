@@ -71,7 +71,8 @@ class Compilation:
         )
         shapes = tuple(str(v.type) if isinstance(v, Value) else id(v) for v in model.data)
         found = arguments_of(self.checker, model)[0] if header_dims(model.decl, model.module.scope) else {}
-        return id(model.decl), chosen, shapes, model.grid, tuple((k, v) for k, v in found.items() if k not in options)
+        dims = tuple((k, v) for k, v in found.items() if k not in options)
+        return id(model.decl), chosen, shapes, dims, model.grid
 
     def loaded(self, text: str, name: str) -> ModuleType:
         """A generated module, whose `extern` nets are what Python has bound."""

@@ -169,9 +169,10 @@ class GridObject(Object):
         self.grid = grid
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
-        if name not in self.grid.keys():
+        known = self.grid.keys()
+        if name not in known:
             what = f"the grids of this run have no `{name}`"
-            return ev.error("NDL207", what, span, help=did_you_mean(name, self.grid.keys()))
+            return ev.error("NDL207", what, span, help=did_you_mean(name, known))
         found = self.grid[name]
         return lift(found) if isinstance(found, torch.Tensor) else GridObject(found)
 

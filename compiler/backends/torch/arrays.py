@@ -42,7 +42,9 @@ def local_array(like: str) -> Any:
     """For functions without a module: an array is made where it stands."""
 
     def array(value: Any, type_: Tensor) -> str:
-        return f"{value}.to({like})" if isinstance(value, Made) else f"ops.array({constant_text(value)}, {like})"
+        if isinstance(value, Made):
+            return f"{value}.to({like})"
+        return f"ops.array({constant_text(value)}, {like})"
 
     return array
 

@@ -1,18 +1,19 @@
-"""Fields on grids: points and quadrature weights, differences along an axis, Fourier multipliers, ends of axes.
+"""Fields on grids: points and quadrature weights, differences along an axis, Fourier multipliers, ends of
+axes.
 
-A difference is one node whatever the size of the grid: its weights are static, those of the interior once, and a
-row for each place near an end. Axes are counted from the front, so that any more may follow.
+A difference is one node whatever the size of the grid: its weights are static, those of the interior once,
+and a row for each place near an end. Axes are counted from the front, so that any more may follow.
 
-grid_points     (layout) -> the coordinates along an axis; a layout is (`nodes` | `ring` | `cells` | `chebyshev`,
-                n, lower, upper)
+grid_points     (layout) -> the coordinates along an axis; a layout is (`nodes` | `ring` | `cells` |
+                `chebyshev`, n, lower, upper)
 grid_weights    (layout, ends) -> quadrature weights; `ends` corrects those of the first and last points
 chebyshev       (layout, degree, slopes) -> the matrix of a derivative on Chebyshev points; where an end is in
                 `slopes` the first derivative is not read there
-stencil         (axis, offset, center, low, high, scale, periodic, transposed): y_i = scale * sum_k center[k] *
-                x_(i + offset + k); the first len(low) places have rows of weights of the first points, the last
-                those of the last points
-lift            (axis, n, side, weights, scale): what is known at an end, times `weights` from that end inwards, on
-                a new axis
+stencil         (axis, offset, center, low, high, scale, periodic, transposed): y_i = scale * sum_k
+                center[k] * x_(i + offset + k); the first len(low) places have rows of weights of the first
+                points, the last those of the last points
+lift            (axis, n, side, weights, scale): what is known at an end, times `weights` from that end
+                inwards, on a new axis
 lower           the adjoint of `lift`: an axis contracted with weights at one end
 mask            (axis, low, high): 0 at those ends
 multiplier      (axes, lengths, terms): sum of c * d^(a1)/dx1 ... d^(ad)/dxd by Fourier series; terms are
@@ -171,6 +172,11 @@ def _stencil_rule(types: Sequence[Type], a: Attributes) -> Type:
     return found
 
 
+def _floating(x: Any) -> Any:
+    """Whole numbers as reals."""
+    return x if x.is_floating_point() or x.is_complex() else x.double()
+
+
 def stencil_matrix(n: int, **a: Any) -> Any:
     """The matrix of a stencil, row by row."""
     import torch
@@ -193,6 +199,7 @@ def stencil_matrix(n: int, **a: Any) -> Any:
 def _stencil_reference(x: Any, axis: int, **a: Any) -> Any:
     import torch
 
+    x = _floating(x)
     matrix = stencil_matrix(x.shape[axis], **a).to(x.dtype)
     return torch.tensordot(matrix, x, dims=([1], [axis])).movedim(0, axis)  # type: ignore[no-untyped-call]
 
@@ -219,7 +226,7 @@ register(Op("stencil", _stencil_rule, _stencil_reference, _stencil_text, _stenci
 
 
 def _mask_reference(x: Any, axis: int, low: bool, high: bool) -> Any:
-    found = x.clone().movedim(axis, 0)
+    found = _floating(x).clone().movedim(axis, 0)
     if low:
         found[0] = 0
     if high:
@@ -265,6 +272,7 @@ def _column(n: int, side: str, weights: Sequence[float], scale: float) -> Any:
 
 
 def _lift_reference(x: Any, axis: int, n: int, side: str, weights: Any, scale: float) -> Any:
+    x = _floating(x)
     column = _column(n, side, weights, scale).to(x.dtype)
     return column.reshape(*([1] * axis), n, *([1] * (x.ndim - axis))) * x.unsqueeze(axis)
 
@@ -298,6 +306,7 @@ def _lower_rule(types: Sequence[Type], a: Attributes) -> Type:
 def _lower_reference(x: Any, axis: int, n: int, side: str, weights: Any, scale: float) -> Any:
     import torch
 
+    x = _floating(x)
     column = _column(n, side, weights, scale).to(x.dtype)
     return torch.tensordot(column, x, dims=([0], [axis]))  # type: ignore[no-untyped-call]
 
@@ -333,6 +342,7 @@ def _multiplier_reference(x: Any, axes: Any, lengths: Any, terms: Any) -> Any:
     """Each term by matrices of trigonometric interpolation, axis by axis."""
     import torch
 
+    x = _floating(x)
     total = torch.zeros_like(x)
     for factor, degrees in terms:
         part = x
@@ -344,8 +354,8 @@ def _multiplier_reference(x: Any, axes: Any, lengths: Any, terms: Any) -> Any:
 
 
 def fourier_matrix(n: int, length: float, degree: int) -> Any:
-    """The derivative of the trigonometric interpolant; the highest mode of an even number of points counts as a
-    cosine, whose odd derivatives vanish at the points."""
+    """The derivative of the trigonometric interpolant; the highest mode of an even number of points counts
+    as a cosine, whose odd derivatives vanish at the points."""
     import math
 
     import torch
