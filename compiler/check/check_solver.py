@@ -9,7 +9,7 @@ from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.operators import CheckContext
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run, run_block
-from ndl.compiler.check.values import UNKNOWN, Object, SolverV, Value, is_number
+from ndl.compiler.check.values import UNKNOWN, ListV, Object, SolverV, Value, is_number
 from ndl.compiler.check.weights import read_item
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
@@ -136,6 +136,21 @@ def _check_step(ev: Evaluator, step: tree.Step, scope: Scope) -> None:
     found = run_block(ev, step.body, inner)
     if found is None:
         ev.error("NDL403", "this step returns nothing", step.span, help="end it with `return …`")
+    check_stiffness(ev, inner.names.get("stiffness"), step.span)
+
+
+def check_stiffness(ev: Evaluator, found: Any, span: Span) -> None:
+    """`stiffness = [k2 - k1, y2 - y1]` is two vectors, as far as its type is known."""
+    if isinstance(found, ListV) and all(isinstance(v, Value) for v in found.items):
+        found = ev.value(found, span)
+    if isinstance(found, Value) and found.type.shape != tensor(2, "n").shape:
+        ev.error(
+            "NDL453",
+            f"`stiffness` is {found.type} here, and should be two vectors of the state's size",
+            span,
+            help="write the difference of two slopes and that of their states: "
+            "`stiffness = [k2 - k1, y2 - y1]`",
+        )
 
 
 __all__ = ["check_solver", "numeric", "run"]

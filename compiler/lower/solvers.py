@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ndl.compiler.check.check_solver import CALLABLES, header_word, numeric
+from ndl.compiler.check.check_solver import CALLABLES, check_stiffness, header_word, numeric
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.scope import Scope
@@ -178,6 +178,20 @@ class StepLowering:
         function = self.run("size", step, make)
         return function if function.outputs else None
 
+    def stiffness(self, step: tree.Step) -> Function | None:
+        """The differences of slopes and of states `[2, n]` from which the size of the Jacobian is estimated,
+        where the step says so."""
+
+        def make(ev: Evaluator, scope: Scope) -> list[tuple[str, Any]]:
+            run_block(ev, step.body, scope)
+            found = scope.names.get("stiffness")
+            v = None if found is None else ev.value(found, step.span)
+            check_stiffness(ev, v, step.span)
+            return [] if v is None else [("stiffness", v)]
+
+        function = self.run("stiffness", step, make)
+        return function if function.outputs else None
+
     def start(self, name: str, step: tree.Step) -> Function:
         item = self.states[name]
         assert item.value is not None
@@ -269,6 +283,7 @@ def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = 
         arguments=step.params,
         step=lowering.step(step),
         size=lowering.size(step),
+        stiffness=lowering.stiffness(step),
         states={n: lowering.start(n, step) for n, item in lowering.states.items() if not is_plain_x(item)},
         until=None if until is None else lowering.until(step, until),
     )

@@ -588,8 +588,6 @@ class _Accepted:
     def stiffness(self) -> Tensor:
         if self.run.p.save.kind == "end" and not self.run.p.taped:
             raise AttributeError("the stages of this run were not kept; use `save = steps`")
-        if self.run.p.model.NOISES:  # not estimated
-            return torch.full((self.run.p.count, int(self._script.table.many.max(initial=0))), torch.nan)
         found = self._replayed.steps.stiffness
         return found if found.ndim == 2 else found[None]
 

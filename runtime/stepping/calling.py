@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from ndl.runtime.methods import StepSolver
 from torch import Tensor
 
@@ -25,6 +26,20 @@ def call_size(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
     """How large a step the tolerances allow, `[...]`."""
     assert solver.size is not None
     return solver.size(**_arguments(solver, solver.size, offered))
+
+
+def call_stiffness(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
+    """An estimate of the norm of the Jacobian along a step, `[...]`: 0 where two states or slopes agree."""
+    assert solver.stiffness is not None
+    slopes, states = solver.stiffness(**_arguments(solver, solver.stiffness, offered)).unbind(-2)
+    return ratio(slopes, states)
+
+
+def ratio(top: Tensor, bottom: Tensor) -> Tensor:
+    """||top||/||bottom|| over the last axis; 0, without a gradient, where either is 0 or the ratio is no number."""
+    a, b = torch.linalg.vector_norm(top, dim=-1), torch.linalg.vector_norm(bottom, dim=-1)
+    fine = (a > 0) & (b > 0) & torch.isfinite(a / b)
+    return torch.where(fine, a, 0.0) / torch.where(fine, b, 1.0)
 
 
 def call_until(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:

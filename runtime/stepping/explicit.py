@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ndl.runtime.methods import Tableau, VectorField
 from ndl.runtime.problem import Floats, Ints
+from ndl.runtime.stepping.calling import ratio
 from ndl.runtime.stepping.stepper import (
     Attempt,
     Carry,
@@ -205,10 +206,8 @@ class ExplicitRK(Stepper):
         K = step.stages
         weights = step.x0.new_tensor(self.A[i] - self.A[j])[: len(K)]
         gap = torch.tensordot(weights, K[: len(weights)], dims=1)
-        top: Tensor = torch.linalg.vector_norm(K[i] - K[j], dim=-1)
-        size = h.abs() if isinstance(h, Tensor) else torch.from_numpy(np.abs(h)).to(top)
-        bottom: Tensor = size * torch.linalg.vector_norm(gap, dim=-1)
-        return top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny)
+        size = h.abs() if isinstance(h, Tensor) else torch.from_numpy(np.abs(h)).to(K)
+        return ratio(K[i] - K[j], size[:, None] * gap)
 
 
 def combine(x: Tensor, slopes: list[Tensor], sparse: list[tuple[int, float]], vector: Tensor) -> Tensor:

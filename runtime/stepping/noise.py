@@ -15,7 +15,7 @@ from ndl.runtime.brownian import BrownianPath
 from ndl.runtime.diffusion import DiffusionAt, NoisyField
 from ndl.runtime.methods import StepSolver, Tableau, VectorField
 from ndl.runtime.problem import Floats, Ints
-from ndl.runtime.stepping.calling import call_step
+from ndl.runtime.stepping.calling import call_stiffness, call_step
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.pace import fixed_end
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time, fraction, pick
@@ -85,6 +85,11 @@ class NoiseStepper(Stepper):
             self.order, self.adaptive = method.ORDER, method.EMBEDDED is not None
             self.error_order = min(method.ORDER, method.EMBEDDED or method.ORDER)
 
+    @property
+    def estimates(self) -> bool:
+        """Whether the method estimates the size of the drift's Jacobian."""
+        return isinstance(self.method, StepSolver) and self.method.stiffness is not None
+
     # ------------------------------------------------------------ what a step carries
 
     def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
@@ -148,13 +153,17 @@ class NoiseStepper(Stepper):
         new["member"], new["fresh"] = carry["member"], carry["fresh"]
         cost = np.full(len(start), f.evaluations - before[0] + g.evaluations - before[1], dtype=np.int64)
         extra = {"W0": W0, "dW": dW, "t": start, "h": size, "member": carry["member"]}
+        if self.estimates:
+            given = self._offered(self.method, f, x, at, step, dW, dZ, carry)  # type: ignore[arg-type]
+            extra["offered"] = given
         return Attempt(x, x1, error, new, cost, extra=extra)
 
-    def _solver(
+    def _offered(
         self, method: StepSolver, f: VectorField, x: Tensor, t: Tensor, h: Tensor, dW: Tensor, dZ: Tensor,
         carry: Carry,
-    ) -> tuple[Tensor, Tensor | None, Carry]:  # fmt: skip
-        offered = {
+    ) -> dict[str, Any]:  # fmt: skip
+        """What a step may ask for, by name."""
+        offered: dict[str, Any] = {
             "f": f,
             "g": diffusion(f),
             "x": x,
@@ -167,6 +176,13 @@ class NoiseStepper(Stepper):
         offered.update({name: carry[f"state:{name}"] for name in method.STATES})
         if method.PREVIOUS:
             offered["prev"] = {name: self._seen(carry, name, h) for name in method.PREVIOUS}
+        return offered
+
+    def _solver(
+        self, method: StepSolver, f: VectorField, x: Tensor, t: Tensor, h: Tensor, dW: Tensor, dZ: Tensor,
+        carry: Carry,
+    ) -> tuple[Tensor, Tensor | None, Carry]:  # fmt: skip
+        offered = self._offered(method, f, x, t, h, dW, dZ, carry)
         x1, error, states = call_step(method, offered)
         new = Carry({f"state:{name}": value for name, value in states.items()})
         now = {"x": x, "t": t, "h": h}
@@ -231,8 +247,11 @@ class NoiseStepper(Stepper):
         return x0 + column * (x1 - x0) + DiffusionAt(pick(step.stages, every), extra["diagonal"]) @ bridge
 
     def stiffness(self, step: Attempt, h: Time) -> Tensor:
-        """Not estimated for noise: nan."""
-        return torch.full_like(step.x0[:, 0], torch.nan)
+        """Of the drift, where the method estimates it: else nan."""
+        if "offered" not in step.extra:
+            return torch.full_like(step.x0[:, 0], torch.nan)
+        assert isinstance(self.method, StepSolver)
+        return call_stiffness(self.method, step.extra["offered"])
 
 
 def diffusion(f: VectorField) -> Any:

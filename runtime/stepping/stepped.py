@@ -9,7 +9,7 @@ import torch
 from ndl.runtime.members import is_family
 from ndl.runtime.methods import StepSolver, VectorField
 from ndl.runtime.problem import Floats, Ints, Problem
-from ndl.runtime.stepping.calling import call_size, call_step
+from ndl.runtime.stepping.calling import call_size, call_step, call_stiffness, ratio
 from ndl.runtime.stepping.consistent import slopes, smooth_slopes
 from ndl.runtime.stepping.control import Tolerances, clock, host
 from ndl.runtime.stepping.shorter import ended, field_at, place, remember, shorter
@@ -84,6 +84,8 @@ class SteppedSolver(Stepper):
         x1 = x1.expand(x.shape)
         # a method that asks for the Jacobian is meant for stiff equations
         extra = {"states": states, "h": size, "carry": carry, "stiff": f.jacobians > jacobians}
+        if self.solver.stiffness is not None:
+            extra["at"] = (f, t, h)
         return Attempt(x, x1, error, new, cost, extra=extra)
 
     def _offered(self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry) -> dict[str, Any]:
@@ -159,8 +161,9 @@ class SteppedSolver(Stepper):
         return hermite(x0, x1, pick(K[0], rows), pick(K[1], rows), column)
 
     def stiffness(self, step: Attempt, h: Time) -> Tensor:
-        """||f1 - f0|| / ||x1 - x0||, with the slopes at both ends of the step."""
+        """What the method says, or ||f1 - f0|| / ||x1 - x0||, with the slopes at both ends of the step."""
+        if self.solver.stiffness is not None:
+            f, t, h = step.extra["at"]
+            return call_stiffness(self.solver, self._offered(f, step.x0, t, h, step.extra["carry"]))
         K, size = step.stages, step.extra["h"].abs()
-        top: Tensor = torch.linalg.vector_norm(K[1] - K[0], dim=-1)
-        bottom: Tensor = size * torch.linalg.vector_norm(step.x1 - step.x0, dim=-1)
-        return top / bottom.clamp(min=1e-300)
+        return ratio(K[1] - K[0], size[:, None] * (step.x1 - step.x0))

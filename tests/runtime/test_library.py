@@ -20,7 +20,7 @@ NAMES = (
     "euler heun midpoint rk4 bosh3 dopri5 tsit5 dopri8",
     "implicit_euler trapezoidal sdirk kvaerno5 rosenbrock23 rodas5 bdf",
     "leapfrog verlet yoshida4 lie strang picard nystrom newton anderson broyden",
-    "euler_maruyama milstein euler_heun sra1 sri reversible_heun",
+    "euler_maruyama milstein euler_heun sra1 sri sosri sosri2 reversible_heun",
 )
 ODE = [n for n, s in lowered().items() if s.kind == "ode" and " " not in n and n != "taylor"]
 """All but `taylor`, which wants the equations and not only their values."""

@@ -73,7 +73,7 @@ def bounded(s: object) -> Floats:
 @pytest.mark.parametrize(
     ("method", "order"),
     [("euler_maruyama", 0.5), ("milstein", 1.0), ("sri", 1.5), ("heun", 1.0), ("euler_heun", 1.0),
-     ("reversible_heun", 1.0)],
+     ("reversible_heun", 1.0), ("sosri", 1.5), ("sosri2", 1.5)],
 )  # fmt: skip
 @pytest.mark.parametrize(
     ("name", "exact"),
@@ -87,7 +87,10 @@ def test_multiplicative_noise(name: str, exact: object, method: str, order: floa
     assert -slope(COUNTS, errors) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize(("method", "order"), [("euler_maruyama", 0.5), ("milstein", 1.0), ("sri", 1.5)])
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [("euler_maruyama", 0.5), ("milstein", 1.0), ("sri", 1.5), ("sosri", 1.5), ("sosri2", 1.5)],
+)
 def test_diagonal_noise(method: str, order: float) -> None:
     found = runs("Pair", method)
     errors = []

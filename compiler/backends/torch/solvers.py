@@ -122,6 +122,8 @@ def step_lines(solver: SolverIR, name: str) -> list[str]:
     methods.append(method_lines(solver, "step", solver.step, True))
     if solver.size is not None:
         methods.append(method_lines(solver, "size", solver.size, False))
+    if solver.stiffness is not None:
+        methods.append(method_lines(solver, "stiffness", solver.stiffness, False))
     if solver.until is not None:
         methods.append(method_lines(solver, "until", solver.until, False))
     if carried:
