@@ -120,8 +120,9 @@ class StepSolver:
     allow, for methods that know it beforehand; h is the size of the last one."""
 
     stiffness: Callable[..., Tensor] | None = None
-    """`stiffness(f, x, t, h, **extras) -> [..., 2, n]`: of a step from (x, t), the difference of two slopes and that
-    of the states where they were taken; the ratio of their norms estimates that of the Jacobian."""
+    """`stiffness(f, x, t, h, **extras) -> [..., 2, n]`: the difference of two slopes of a step from
+    (x, t), and that of the states where they were taken; the ratio of their norms estimates that of the
+    Jacobian."""
 
     reverse: Callable[..., tuple[Tensor, dict[str, Tensor]]] | None = None
     """`reverse(f, x1, t1, h, **extras) -> (x, carried)`: the state before the step that led to (x1, t1), for

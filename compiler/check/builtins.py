@@ -453,6 +453,7 @@ WORDS = [
     "float64",
     "bfloat16",
     "exact",
+    "fresh",
     "torch",
     "triton",
     "numpy",

@@ -208,7 +208,7 @@ class SolverIR:
     until       for iterative solvers: same inputs as the step -> Bool
     size        same inputs as the step -> the size `size` of a step from here whose error is within the
                 tolerances `rtol` and `atol` (vectors), for methods that know it beforehand; h is the last one
-    stiffness   same inputs as the step -> `stiffness` [2, n], the differences of two slopes and of their states
+    stiffness   same inputs as the step -> `stiffness` [2, n]: differences of slopes and of states
     options     name -> default
     calculus    for noise: the calculus in which the step reads the equation
     noise       for noise: the most general kind of noise that it serves at its order

@@ -15,6 +15,7 @@ from ndl.compiler.types import Dim
 from ndl.host.builder import Path, lift, type_of
 from ndl.host.masked import nothing_missing
 from ndl.host.sample import Sample, batched, column
+from ndl.host.steps import StepsObject
 
 
 def plain(x: Any) -> Any:
@@ -175,45 +176,6 @@ class GridObject(Object):
             return ev.error("NDL207", what, span, help=did_you_mean(name, known))
         found = self.grid[name]
         return lift(found) if isinstance(found, torch.Tensor) else GridObject(found)
-
-
-class StepsObject(Object):
-    """The accepted steps: `s.steps.t`, `.h`, `.error`, `.stiffness`, of a batch those of the sample, as many
-    as it took; `s.steps.h(tau)` is that of the step which holds the time tau."""
-
-    kind = "record of steps"
-    names = ("t", "h", "error", "stiffness")
-
-    def __init__(self, solution: Any, sample: Sample | None) -> None:
-        self.solution, self.sample = solution, sample
-
-    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
-        from ndl.host.failures import refuse_estimates
-
-        if name not in self.names:
-            return ev.error(
-                "NDL207", f"the steps have no `{name}`", span, help=did_you_mean(name, self.names)
-            )
-        if name in ("error", "stiffness") and ev.host.differentiating:
-            refuse_estimates(self.solution.problem, name, span)
-        values = getattr(self.solution.steps, name)
-        return column(values, self.sample, at=lambda t: self._at(values, t))
-
-    def _at(self, values: torch.Tensor, t: Any) -> torch.Tensor:
-        """The entry of the step that holds the time t, another one for each sample."""
-        rows = values if self.solution.problem.ensemble else values[None]
-
-        def pick(_: Any, at: torch.Tensor) -> tuple[torch.Tensor]:
-            where = self.solution.step_at(at)
-            return (rows.gather(1, where[:, None].to(rows.device))[:, 0],)
-
-        if batched(t):
-            found: torch.Tensor = self.sample.whole(pick, t)[0]  # type: ignore[union-attr]
-            return found
-        every = pick(None, torch.as_tensor(t, dtype=torch.float64).detach().expand(len(rows)))[0]
-        if self.sample is not None:
-            return self.sample.of(every)
-        return every if self.solution.problem.ensemble else every[0]
 
 
 class DataObject(Object):

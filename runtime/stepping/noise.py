@@ -15,7 +15,7 @@ from ndl.runtime.brownian import BrownianPath
 from ndl.runtime.diffusion import DiffusionAt, NoisyField
 from ndl.runtime.methods import StepSolver, Tableau, VectorField
 from ndl.runtime.problem import Floats, Ints
-from ndl.runtime.stepping.calling import call_stiffness, call_step
+from ndl.runtime.stepping.calling import call_step, call_stiffness
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.pace import fixed_end
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time, fraction, pick

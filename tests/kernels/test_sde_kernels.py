@@ -47,7 +47,10 @@ model General:
 
 COUNT = 20
 CASES = [
-    *(("Scalar", m) for m in ("euler_maruyama", "milstein", "heun", "euler_heun", "sri", "sosri", "reversible_heun")),
+    *(
+        ("Scalar", m)
+        for m in ("euler_maruyama", "milstein", "heun", "euler_heun", "sri", "sosri", "reversible_heun")
+    ),
     *(("Additive", m) for m in ("sra1", "euler_maruyama", "reversible_heun")),
     *(("Diagonal", m) for m in ("milstein", "sri", "euler_maruyama")),
     *(("General", m) for m in ("euler_maruyama", "heun", "reversible_heun")),
