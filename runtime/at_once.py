@@ -75,7 +75,7 @@ def applies(problem: Problem, stepper: Stepper) -> bool:
         and not model.REQUIRES
         and not model.BREAKS
         and problem.t0 != problem.t1
-        and not any(hasattr(v, "select") for v in model._given.values())
+        and not any(hasattr(v, "select") and not isinstance(v, Tensor) for v in model._given.values())
     )
 
 
@@ -89,6 +89,13 @@ def solve_at_once(problem: Problem, stepper: Stepper) -> Solution | None:
         return None
     with torch.no_grad():
         base = starts_of(trail, problem)
+    taken, after = retaken(problem, stepper, table, base)
+    return _solution(problem, stepper, outcome, taken, after)
+
+
+def retaken(problem: Problem, stepper: Stepper, table: StepTable, base: Tensor) -> tuple[Trail, Tensor]:
+    """The steps of a table, from the states `base [R, n]` at their starts, with their gradients; and zeros with
+    those of the ends, `[B, n]`."""
     rows = np.arange(len(table.ids))
     whole = len(problem.x0) == 1
     field = problem.field() if whole else problem.field(table.ids)
@@ -102,7 +109,7 @@ def solve_at_once(problem: Problem, stepper: Stepper) -> Solution | None:
     stepper.complete(field, again, table.t, table.h)
     taken = Trail(problem.count, problem.sign)
     taken.add(Piece(rows, table.ids, table.t, table.end, table.h, table.error, again, (table.t, table.h)))
-    return _solution(problem, stepper, outcome, taken, after)
+    return taken, after
 
 
 def take(stepper: Stepper, field: Any, x: Tensor, table: StepTable) -> Attempt:

@@ -36,7 +36,7 @@ def call_stiffness(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
 
 
 def ratio(top: Tensor, bottom: Tensor) -> Tensor:
-    """||top||/||bottom|| over the last axis; 0, without gradient, where either is 0 or their ratio no number."""
+    """||top||/||bottom|| over the last axis; 0, without gradient, where there is none."""
     a, b = torch.linalg.vector_norm(top, dim=-1), torch.linalg.vector_norm(bottom, dim=-1)
     fine = (a > 0) & (b > 0) & torch.isfinite(a / b)
     return torch.where(fine, a, 0.0) / torch.where(fine, b, 1.0)

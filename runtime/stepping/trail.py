@@ -111,6 +111,24 @@ class StepTable:
         """Steps of each member `[B]`."""
         return np.diff(self.starts)
 
+    def holding(self, ids: Ints, t: Floats, sign: float) -> Ints:
+        """The entry `[P]` of the step of each member `ids` that holds its time `t`; at an end, the next one's.
+        Raises `ValueError` for a time outside a member's span."""
+        first, last = self.starts[ids], self.starts[ids + 1] - 1
+        low, high = sign * self.t[first], sign * self.end[last]
+        slack = 1e-9 * np.maximum(np.maximum(np.abs(low), np.abs(high)), high - low)
+        outside = (sign * t < low - slack) | (sign * t > high + slack)
+        if outside.any():
+            i = int(np.nonzero(outside)[0][0])
+            ends = sorted((float(self.t[first[i]]), float(self.end[last[i]])))
+            raise ValueError(f"t = {t[i]:g} is outside the solved span {ends[0]:g}..{ends[1]:g}")
+        # members apart by 2, time within 0..1
+        base = float((sign * self.t).min())
+        width = max(float((sign * self.end).max()) - base, 1e-300)
+        keys = 2.0 * self.ids + (sign * self.t - base) / width
+        key = 2.0 * ids + np.clip((sign * t - base) / width, 0.0, 1.0)
+        return np.asarray(np.clip(np.searchsorted(keys, key, side="right") - 1, first, last))
+
     def padded(self, values: Floats) -> Floats:
         """One entry a step as `[B, K]`, padded with nan."""
         many = self.many
