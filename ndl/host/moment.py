@@ -16,8 +16,9 @@ from ndl.compiler.syntax.walk import walk
 from ndl.host.block_draws import block_draw
 from ndl.host.builder import lift
 from ndl.host.loss_names import annealed, branches, is_panel, likelihood, names_of
-from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, StepsObject, net_objects
+from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, net_objects
 from ndl.host.sample import One, Sample, Unshared
+from ndl.host.steps import StepsObject
 from ndl.runtime.batches import Batch
 from ndl.runtime.data import Table
 

@@ -47,6 +47,8 @@ class StepsObject(Object):
         if name in ("error", "stiffness") and ev.host.differentiating:
             refuse_estimates(self.solution.problem, name, span)
         values = outside(self.sample, lambda: getattr(self.solution.steps, name))
+        if name == "stiffness":
+            refuse_unknown(self.solution, values, span)
         return column(values, self.sample, at=lambda t: self._at(values, t))
 
     def _at(self, values: torch.Tensor, t: Any) -> torch.Tensor:
@@ -64,6 +66,17 @@ class StepsObject(Object):
         if self.sample is not None:
             return self.sample.of(every)
         return every if self.solution.problem.ensemble else every[0]
+
+
+def refuse_unknown(solution: Any, stiffness: torch.Tensor, span: Span) -> None:
+    """The method does not say how stiff the equation is."""
+    if stiffness.numel() and bool(torch.isnan(stiffness.detach()).all()):
+        raise fail(
+            "NDL526",
+            f"`{solution.problem.method.name}` does not estimate the stiffness of its steps",
+            span,
+            help="use `sosri2`, `sri` or `sra1`, or write `stiffness = [k2 - k1, y2 - y1]` in its `step`",
+        )
 
 
 class OneStep(Object):
@@ -116,4 +129,6 @@ class TakenStep(Object):
         if name not in ESTIMATES:
             return ev.error("NDL207", f"a step has no `{name}`", span, help=did_you_mean(name, ESTIMATES))
         values = outside(self.sample, lambda: getattr(self.solution.steps, name)[..., 0])
+        if name == "stiffness":
+            refuse_unknown(self.solution, values, span)
         return lift(values if self.sample is None else self.sample.of(values))

@@ -26,6 +26,8 @@ from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
+from ndl.runtime.stepping.earlier import remembers
+from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
     SavedInterpolant,
     errors_of,
@@ -34,8 +36,6 @@ from ndl.runtime.stepping.finish import (
     steps_of,
     stiffness_of,
 )
-from ndl.runtime.stepping.earlier import remembers
-from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.replay import Script
 from ndl.runtime.stepping.stepper import Stepper
@@ -597,7 +597,9 @@ class _Accepted:
         has moved them."""
         run, p = self.run, self.run.p
         tape = self.found.tape.get("tape")
-        plain = isinstance(run.stepper, ExplicitRK) and not (p.model.EVENTS or p.model.DELAYS or p.model.NOISES)
+        plain = isinstance(run.stepper, ExplicitRK) and not (
+            p.model.EVENTS or p.model.DELAYS or p.model.NOISES
+        )
         if tape is None or run.known or not plain or self._script.crossings or remembers(p.model):
             return None
         table = self._script.table

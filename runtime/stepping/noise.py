@@ -87,8 +87,9 @@ class NoiseStepper(Stepper):
 
     @property
     def estimates(self) -> bool:
-        """Whether the method estimates the size of the drift's Jacobian."""
-        return isinstance(self.method, StepSolver) and self.method.stiffness is not None
+        """Whether the method estimates the size of the drift's Jacobian, from a step alone."""
+        m = self.method
+        return isinstance(m, StepSolver) and m.stiffness is not None and not (m.STATES or m.PREVIOUS)
 
     # ------------------------------------------------------------ what a step carries
 
@@ -227,9 +228,15 @@ class NoiseStepper(Stepper):
         self, f: VectorField, x0: Tensor, x1: Tensor, t: Floats, h: Floats, ids: Ints
     ) -> Attempt | None:
         path = self.reader.path
-        W0, W1 = path.each(t, ids).W, path.each(t + h, ids).W
+        before, after = path.each(t, ids), path.each(t + h, ids)
+        W0, dW = before.W, after.W - before.W
         none = np.zeros(len(ids), dtype=np.int64)
-        extra = {"W0": W0, "dW": W1 - W0, "t": t, "h": h, "member": ids}
+        extra: dict[str, Any] = {"W0": W0, "dW": dW, "t": t, "h": h, "member": ids}
+        if self.estimates and isinstance(self.method, StepSolver):
+            size = clock(h, x0)
+            dZ = after.I - before.I - size[:, None] * W0
+            known = Carry(n=none)
+            extra["offered"] = self._offered(self.method, f, x0, clock(t, x0), size, dW, dZ, known)
         return Attempt(x0, x1, None, Carry(fresh=none.astype(bool), f0=None), none, extra=extra)
 
     def complete(self, f: VectorField, step: Attempt, t: Time, h: Time) -> None:
