@@ -94,8 +94,8 @@ def solve_at_once(problem: Problem, stepper: Stepper) -> Solution | None:
 
 
 def retaken(problem: Problem, stepper: Stepper, table: StepTable, base: Tensor) -> tuple[Trail, Tensor]:
-    """The steps of a table, from the states `base [R, n]` at their starts, with their gradients; and zeros with
-    those of the ends, `[B, n]`."""
+    """The steps of a table, from the states `base [R, n]` at their starts, with their gradients; and zeros
+    with those of the ends, `[B, n]`."""
     rows = np.arange(len(table.ids))
     whole = len(problem.x0) == 1
     field = problem.field() if whole else problem.field(table.ids)

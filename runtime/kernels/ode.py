@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.events import EventWatch
+from ndl.runtime.kernels.accepted import Accepted
 from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import Ended, explained
 from ndl.runtime.kernels.launch import launch, portions
@@ -26,20 +26,16 @@ from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
-from ndl.runtime.stepping.earlier import remembers
-from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
     SavedInterpolant,
-    errors_of,
     events_of,
     stats_of,
     steps_of,
-    stiffness_of,
 )
 from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.replay import Script
 from ndl.runtime.stepping.stepper import Stepper
-from ndl.runtime.stepping.trail import StepTable, Trail, fixed_table
+from ndl.runtime.stepping.trail import StepTable, fixed_table
 from torch import Tensor
 
 FIRST_ROOM, FIRST_EVENTS = 256, 16
@@ -429,7 +425,7 @@ class KernelRun:
 
     def _solution(self, found: Found, last: Tensor, saved: Tensor) -> Solution:
         p = self.p
-        steps = _Accepted(self, found)
+        steps = Accepted(self, found)
         many, rejected, evaluations = self._counts(found)
         record = self._saved(found, last, saved)
         interpolant: Interpolant | None = None
@@ -567,92 +563,6 @@ def options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
     options = solver.options if isinstance(solver, StepSolver) else {}
     kinds = (int, float, torch.Tensor)
     return tuple(sorted((k, float(v)) for k, v in options.items() if isinstance(v, kinds)))
-
-
-class _Accepted:
-    """The accepted steps of a run, looked at when somebody asks: their table, and by a replay of them
-    continuous output and stiffness."""
-
-    def __init__(self, run: KernelRun, found: Found) -> None:
-        self.run, self.found = run, found
-
-    @cached_property
-    def _script(self) -> Script:
-        return self.run.script(self.found)
-
-    @cached_property
-    def _replayed(self) -> Solution:
-        from ndl.runtime.gradients import replayed
-
-        p = self.run.p
-        with torch.set_grad_enabled(p.taped):
-            return replayed(p, self.run.stepper, self._script, None, None)
-
-    def table(self) -> StepTable:
-        return self._script.table
-
-    @cached_property
-    def _starts(self) -> Tensor | None:
-        """The states at the starts of all steps, `[R, n]`, where the kernel has kept them and steps are all that
-        has moved them."""
-        run, p = self.run, self.run.p
-        tape = self.found.tape.get("tape")
-        plain = isinstance(run.stepper, ExplicitRK) and not (
-            p.model.EVENTS or p.model.DELAYS or p.model.NOISES
-        )
-        if tape is None or run.known or not plain or self._script.crossings or remembers(p.model):
-            return None
-        table = self._script.table
-        states = run._at_starts(tape.reshape(-1, run.made.width, p.count).permute(2, 0, 1))
-        place = np.arange(len(table.ids)) - table.starts[table.ids]
-        return states[torch.from_numpy(table.ids), torch.from_numpy(place)].detach()
-
-    @cached_property
-    def _at_once(self) -> Trail | None:
-        """All steps taken again together, with their gradients."""
-        from ndl.runtime import at_once
-
-        p, stepper = self.run.p, self.run.stepper
-        if self._starts is None or not p.taped or not at_once.applies(p, stepper) or not len(self._starts):
-            return None
-        with torch.enable_grad():
-            return at_once.retaken(p, stepper, self._script.table, self._starts.clone())[0]
-
-    def _inside(self, ids: Ints, t: Floats) -> Tensor | None:
-        """The states of members at times, without gradients: only the steps that hold them are taken again."""
-        if self._starts is None or not len(self._starts):
-            return None
-        p, stepper, table = self.run.p, self.run.stepper, self._script.table
-        step = table.holding(ids, t, p.sign)
-        x0, at, h = self._starts[torch.from_numpy(step)], table.t[step], table.h[step]
-        f = p.field(ids)
-        taken = stepper.attempt(f, x0, at, h, stepper.begin(f, x0, at))
-        stepper.complete(f, taken, at, h)
-        return stepper.interpolate(taken, np.arange(len(ids)), (t - at) / h)
-
-    def errors(self) -> Tensor:
-        """The scaled error norms with their gradients: the steps are taken again by torch."""
-        if self._at_once is not None:
-            return errors_of(self.run.p, self._at_once, self._at_once.table())
-        found = self._replayed.steps.error
-        return found if found.ndim == 2 else found[None]
-
-    def stiffness(self) -> Tensor:
-        if self.run.p.save.kind == "end" and not self.run.p.taped:
-            raise AttributeError("the stages of this run were not kept; use `save = steps`")
-        if self._at_once is not None:
-            return stiffness_of(self._at_once, self.run.stepper, self._at_once.table())
-        found = self._replayed.steps.stiffness
-        return found if found.ndim == 2 else found[None]
-
-    def __call__(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
-        if not (torch.is_grad_enabled() and self.run.p.taped):
-            with torch.no_grad():
-                found = self._inside(ids, t)
-            if found is not None:
-                return {"x": found}
-        assert self._replayed.interpolant is not None
-        return self._replayed.interpolant(ids, t)
 
 
 class _Solve(torch.autograd.Function):

@@ -112,7 +112,7 @@ class StepTable:
         return np.diff(self.starts)
 
     def holding(self, ids: Ints, t: Floats, sign: float) -> Ints:
-        """The entry `[P]` of the step of each member `ids` that holds its time `t`; at an end, the next one's.
+        """The entry `[P]` of the step of each member `ids` that holds its time `t`; at an end, the next.
         Raises `ValueError` for a time outside a member's span."""
         first, last = self.starts[ids], self.starts[ids + 1] - 1
         low, high = sign * self.t[first], sign * self.end[last]
