@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from ndl.runtime import at_once
+from ndl.runtime.chance import draws_by_step
 from ndl.runtime.problem import Floats, Ints
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.earlier import remembers
@@ -52,7 +53,14 @@ class Accepted:
         plain = isinstance(run.stepper, ExplicitRK) and not (
             p.model.EVENTS or p.model.DELAYS or p.model.NOISES
         )
-        if tape is None or run.known or not plain or self._script.crossings or remembers(p.model):
+        if (
+            draws_by_step(model)
+            or tape is None
+            or run.known
+            or not plain
+            or self._script.crossings
+            or remembers(p.model)
+        ):
             return None
         table = self._script.table
         states = run._at_starts(tape.reshape(-1, run.made.width, p.count).permute(2, 0, 1))
