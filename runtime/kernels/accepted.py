@@ -50,17 +50,11 @@ class Accepted:
         steps has moved them."""
         run, p = self.run, self.run.p
         tape = self.found.tape.get("tape")
-        plain = isinstance(run.stepper, ExplicitRK) and not (
-            p.model.EVENTS or p.model.DELAYS or p.model.NOISES
-        )
-        if (
-            draws_by_step(model)
-            or tape is None
-            or run.known
-            or not plain
-            or self._script.crossings
-            or remembers(p.model)
-        ):
+        model = p.model
+        moved = model.EVENTS or model.DELAYS or model.NOISES or remembers(model) or draws_by_step(model)
+        if tape is None or run.known or moved or not isinstance(run.stepper, ExplicitRK):
+            return None
+        if self._script.crossings:
             return None
         table = self._script.table
         states = run._at_starts(tape.reshape(-1, run.made.width, p.count).permute(2, 0, 1))
