@@ -72,7 +72,7 @@ def refuse_unknown(solution: Any, stiffness: torch.Tensor, span: Span) -> None:
     """The method does not say how stiff the equation is."""
     if stiffness.numel() and bool(torch.isnan(stiffness.detach()).all()):
         raise fail(
-            "NDL529",
+            "NDL545",
             f"`{solution.problem.method.name}` does not estimate the stiffness of its steps",
             span,
             help="use `sosri2`, `sri` or `sra1`, or write `stiffness = [k2 - k1, y2 - y1]` in its `step`",
