@@ -18,6 +18,7 @@ WORKS = (
     "brownian",
     "neural_ode",
     "neural_sde",
+    "latent_sde",
     "neural_cde",
     "robertson",
     "learn_cde",
