@@ -14,6 +14,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
+from ndl.host.feeding import Feeding
 from ndl.host.horizon import cut
 from ndl.host.loss_names import is_panel
 from ndl.host.memory import BlockMemory
@@ -35,6 +36,7 @@ class Loss:
     def __init__(self, session: Any, precision: torch.dtype, seed: int) -> None:
         self.session, self.precision, self.seed = session, precision, seed
         self.expr = session.settings["loss"][0] if "loss" in session.settings else None
+        self.feeding = Feeding(session)
         self.solves = self._needs_solution()
         self.samples = self._samples()
         self.alone = self._alone()
@@ -176,15 +178,15 @@ class Loss:
 
     def has_samples(self, batch: Batch) -> bool:
         """Whether formulas are of one of several samples."""
-        return is_panel(self._whole(batch)) or self.draws()
+        return is_panel(self.source(batch)) or self.draws()
 
-    def _whole(self, batch: Batch) -> Table | None:
+    def source(self, batch: Batch) -> Table | None:
         """The data that a batch is taken from."""
         table: Table | None = self.session.validation if batch.other else self.session.table
         return table
 
     def _batch(self, batch: Batch) -> Table | None:
-        table = self._whole(batch)
+        table = self.source(batch)
         if table is not None and batch.training:
             table = cut(self.session, table, self._horizon(batch), batch)
         if table is None or batch.index is None or table.samples is None:

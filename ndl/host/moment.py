@@ -15,7 +15,8 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
 from ndl.host.block_draws import block_draw
 from ndl.host.builder import lift
-from ndl.host.loss_names import annealed, branches, is_panel, likelihood, names_of
+from ndl.host.feeding import chosen
+from ndl.host.loss_names import annealed, branches, is_panel, likelihood
 from ndl.host.objects import DataObject, ModelObject, NetObject, SolutionObject, net_objects
 from ndl.host.sample import One, Sample, Unshared
 from ndl.host.steps import StepsObject
@@ -31,7 +32,7 @@ class Moment:
     def __init__(self, loss: Any, table: Table | None, step: int, batch: Batch) -> None:
         self.loss, self.table, self.step, self.batch = loss, table, step, batch
         self.session, self.host = loss.session, loss.session.host
-        self.inputs = {i.name for _, m in self.session.models.values() for i in m.INPUTS}
+        self.inputs = loss.feeding.inputs
         self.fed: dict[str, Any] = {}
         self.fed = self._fed()
         self.solution = self._solve() if loss.solves else None
@@ -47,30 +48,35 @@ class Moment:
 
     # ------------------------------------------------------------ what feeds the model
 
-    def _feeding(self) -> list[tree.Stmt]:
-        """The definitions and draws that are named like inputs, and those that they read, in order."""
-        found: list[tree.Stmt] = []
-        wanted = set(self.inputs)
-        for stmt in reversed(self.session.others):
-            if names_of(stmt) & wanted:
-                found.append(stmt)
-                wanted |= {n.id for n in walk(stmt) if isinstance(n, tree.Name)}
-        return found[::-1]
-
     def _fed(self) -> dict[str, Any]:
         """Inputs by name, of a batch `[samples, ...]` or families of paths: columns, draws, definitions."""
+        source = self.loss.source(self.batch)
+        if source is None or not is_panel(source):
+            return self._made()
+        kept = self.loss.feeding.whole(source, lambda: self._of(source))
+        return self._made() if kept is None else chosen(kept, self.batch.index)
+
+    def _of(self, table: Table) -> dict[str, Any]:
+        """The inputs of a whole table."""
+        own, self.table = self.table, table
+        try:
+            return self._made()
+        finally:
+            self.table = own
+
+    def _made(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        feeding = self.loss.feeding
         panel = is_panel(self.table)
         if self.table is not None and panel:
-            found = {n: self._column(n) for n in self.table if n in self.inputs}
-        feeding = self._feeding()
-        if not feeding:
+            found = {n: self._column(n) for n in self.table if n in self.inputs - feeding.defined}
+        if not feeding.stmts:
             return found
         made: dict[str, Any] = {}
 
         def evaluate(sample: Sample | None) -> torch.Tensor:
             scope = self._scope(sample, None)
-            for stmt in feeding:
+            for stmt in feeding.stmts:
                 self._run(stmt, scope, sample)
             for name in self.inputs & scope.names.keys():
                 made[name] = self.host.given(scope.names[name], self.session.block.span)
@@ -169,7 +175,8 @@ class Moment:
         """The names of a sample, the definitions of the block worked out."""
         scope = self._scope(sample, self.solution)
         for stmt in self.session.others:
-            self._run(stmt, scope, sample)
+            if id(stmt) not in self.loss.feeding.unread:
+                self._run(stmt, scope, sample)
         return scope
 
     def _run(self, stmt: tree.Stmt, scope: Scope, sample: Sample | None) -> None:

@@ -83,6 +83,26 @@ def test_a_definition_named_like_an_input_feeds_it(folder: Path) -> None:
     assert abs(float(plain.result.loss) - float(other.result.loss)) > 1e-3
 
 
+def test_paths_that_are_made_once_are_those_of_each_batch(folder: Path) -> None:
+    more = "X = hermite(data.t, {})\n    batch = 2\n    validate = 0.4"
+
+    def steps(x: str) -> Any:
+        return loss(folder, "cross_entropy(final.logits, data.label)", more.format(x))
+
+    once, anew = steps("2*data.X"), steps("2*data.X + 0*step")
+    assert once.last.feeding.kept and not anew.last.feeding.kept
+    assert once.result.history.loss.tolist() == pytest.approx(anew.result.history.loss.tolist(), abs=1e-12)
+    assert float(once.result.validation) == pytest.approx(float(anew.result.validation), abs=1e-12)
+    by_parameter = steps("k*data.X")
+    assert not by_parameter.last.feeding.kept
+
+
+def test_a_definition_for_an_input_may_be_read_by_the_loss(folder: Path) -> None:
+    plain = loss(folder, "mean((final.z - data.X[-1])^2)", "X = linear(data.t, data.X)")
+    read = loss(folder, "mean((final.z - Y[-1])^2)", "Y = 1*data.X\n    X = linear(data.t, Y)")
+    assert float(plain.result.loss) == pytest.approx(float(read.result.loss), abs=1e-12)
+
+
 def test_series_have_lengths_and_times_of_their_own(folder: Path) -> None:
     d = table(folder / "d.npz", time="t", length="n", X="x", label="y")
     assert d.time is not None and d.time.tolist() == [0, 0.2, 0.3, 0.5, 1.0] and d.samples == 5
