@@ -509,7 +509,6 @@ WORDS = [
     "add",
     "sub",
     "mul",
-    "div",
     "neg",
     "square",
     "mup",
