@@ -90,6 +90,7 @@ class Model(Part):
     SERIES: ClassVar[SeriesSource | None] = None
     """Who makes `series` for an order; None: nobody."""
     KERNELS: ClassVar[Any] = None
+    FIELDS: ClassVar[Any] = None
     """Who makes this model's kernels (`ndl.runtime.kernels.request.KernelSource`); None: nobody."""
 
     def __init__(self, *, seed: int = 0) -> None:

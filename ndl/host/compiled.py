@@ -23,6 +23,7 @@ from ndl.compiler.passes.facts.facts import Facts
 from ndl.compiler.passes.facts.noise import noise_kind
 from ndl.compiler.passes.pipeline import Options, optimize
 from ndl.compiler.source import Span
+from ndl.host.field_kernels import FieldKernels
 from ndl.host.kernels import Kernels
 from ndl.host.series import SeriesOf
 
@@ -98,7 +99,10 @@ class Compilation:
             module = self.loaded(text, ir.name)
             self.modules.append(module)
             cls = self._class(module, ir.name)
-            cls.KERNELS = Kernels(optimized)
+            if ir.grids:
+                cls.FIELDS = FieldKernels(optimized)
+            else:
+                cls.KERNELS = Kernels(optimized)
             cls.SERIES = SeriesOf(optimized)
             self.models[key] = Compiled(ir, cls, text, optimized)
         return self.models[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
+from ndl.runtime.kernels.field_run import FieldRun
 from ndl.runtime.kernels.ode import KernelRun, NoKernel
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
@@ -35,6 +36,8 @@ def by_kernel(problem: Problem) -> Solution | None:
     if problem.backend == "torch":
         return None
     try:
+        if problem.model.FIELDS is not None:
+            return FieldRun(problem, problem.model.FIELDS, target_of(problem)).solve()
         if problem.backend == "auto" and problem.count * problem.repeats < MANY:
             raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
         return kernel_run(problem).solve()

@@ -55,6 +55,10 @@ class Compiled:
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         self._call = prototype(address)
 
+    def address(self, name: str) -> int:
+        """Where another function of the module stands."""
+        return int(self._engine.get_function_address(name))
+
     def run(self, tensors: dict[str, Tensor], members: int, threads: int | None = None) -> None:
         """Run all trajectories. `tensors` are contiguous, by the buffers' names; the lock of the interpreter
         is free meanwhile. `threads` defaults to torch's number."""

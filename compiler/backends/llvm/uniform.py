@@ -12,13 +12,13 @@ from ndl.compiler.kernels.verify import ARRAYS
 def uniform_values(kernel: Kernel) -> set[Value]:
     """Values that do not depend on the trajectory. What is carried counts only where all trajectories take
     the same turns (`even`)."""
-    found = _Analysis(kernel)
+    found = Analysis(kernel)
     found.block(kernel.entry)
     found.block(kernel.begin)
     carried = [kernel.even and v in found.same for v in kernel.begin.yields]
     while True:
         before = list(carried)
-        attempt = _Analysis(kernel, set(found.same))
+        attempt = Analysis(kernel, set(found.same))
         attempt.params(kernel.step.params, carried)
         attempt.block(kernel.step)
         carried = [c and v in attempt.same for c, v in zip(carried, kernel.step.yields)]
@@ -28,7 +28,7 @@ def uniform_values(kernel: Kernel) -> set[Value]:
             return attempt.same
 
 
-class _Analysis:
+class Analysis:
     def __init__(self, kernel: Kernel, same: set[Value] | None = None) -> None:
         self.kernel = kernel
         self.same: set[Value] = set() if same is None else same

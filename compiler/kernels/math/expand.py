@@ -18,6 +18,12 @@ def expand(kernel: Kernel) -> Kernel:
     return verify(_Expansion(kernel).kernel())
 
 
+def expand_block(block: Block, precision: str) -> Block:
+    """The same for a block that stands alone."""
+    empty = Block()
+    return _Expansion(Kernel("block", precision, (), empty, empty, empty, empty)).block(block)
+
+
 class _Expansion:
     """Writes the kernel anew; `known` maps its values to the new ones."""
 

@@ -1,0 +1,104 @@
+"""How the fields of a sweep stand in memory, and how its stages follow each other.
+
+A row of the last axis is cut into as many pieces as there are lanes, and one vector holds the same place of
+every piece: neighbours along the row are then neighbouring vectors, which a loop carries in registers, and no
+load crosses a cache line. Beyond both ends of a row stand `pad` vectors; in those the ends of the
+pieces are repeated, one lane further.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ndl.compiler.kernels.sweeps import Body, Read, Sweeps
+
+BLOCK, MANY_READS = 2, 16
+"""Slabs of a block, and values read at a point from which there are registers for one slab only."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a field stands in memory: slabs of the first axis, rows of the middle one, vectors of a row."""
+
+    shape: tuple[int, int, int]
+    lanes: int
+    pads: tuple[int, int]
+    """Beyond the ends of the middle axis (rows) and of the last one (vectors)."""
+
+    @property
+    def length(self) -> int:
+        """Vectors of a row without its pads."""
+        return -(-self.shape[2] // self.lanes)
+
+    @property
+    def row(self) -> int:
+        """Reals of a row."""
+        return (self.length + 2 * self.pads[1]) * self.lanes
+
+    @property
+    def slab(self) -> int:
+        return (self.shape[1] + 2 * self.pads[0]) * self.row
+
+    def place(self, column: int) -> int:
+        """The real of a row at which a column stands."""
+        lane = min(max(column, 0) // self.length, self.lanes - 1)
+        return (column - lane * self.length + self.pads[1]) * self.lanes + lane
+
+
+def layout_of(sweeps: Sweeps, widest: int) -> Layout:
+    """The layout of the fields of a step, with at most `widest` lanes: pieces of a row are no shorter than
+    what a point reads on either side. Raises ValueError where the whole row is."""
+    whole = three(sweeps)
+    pads = whole.pad(1), whole.pad(2)
+    lanes = widest
+    while lanes > 1 and -(-whole.shape[2] // lanes) < max(4, pads[1]):
+        lanes //= 2
+    if whole.periodic[2] and -(-whole.shape[2] // lanes) < pads[1]:
+        raise ValueError("the axis is shorter than its stencil")
+    return Layout(whole.shape, lanes, pads)  # type: ignore[arg-type]
+
+
+def three(sweeps: Sweeps) -> Sweeps:
+    """The same step with axes of one point before the last one, so that there are three."""
+    missing = 3 - len(sweeps.shape)
+    if not missing:
+        return sweeps
+    at = len(sweeps.shape) - 1
+
+    def wide(items: tuple, filler: object) -> tuple:  # type: ignore[type-arg]
+        return (*items[:at], *[filler] * missing, *items[at:])
+
+    def body(b: Body) -> Body:
+        return Body(
+            tuple(Read(r.array, wide(r.offset, 0)) if isinstance(r, Read) else r for r in b.reads), b.block
+        )
+
+    stages = tuple(
+        replace(s, bodies={wide(p, None): body(b) for p, b in s.bodies.items()}) for s in sweeps.stages
+    )
+    return replace(
+        sweeps, shape=wide(sweeps.shape, 1), periodic=wide(sweeps.periodic, False),
+        edges=wide(sweeps.edges, (0, 0)), stages=stages,
+    )  # fmt: skip
+
+
+def block_of(sweeps: Sweeps) -> int:
+    """Slabs that a stage takes at once, so that neighbours along the first axis are read once for all."""
+    many = max(len(b.reads) for s in sweeps.stages for b in s.bodies.values()) > MANY_READS
+    return 1 if many or three(sweeps).shape[0] == 1 else BLOCK
+
+
+def lag_of(sweeps: Sweeps) -> int:
+    """Slabs by which a stage follows the one before."""
+    block = block_of(sweeps)
+    return -(-three(sweeps).reach(0)[1] // block) * block
+
+
+def ring_rows(sweeps: Sweeps) -> int:
+    """Slabs of each ring: those that a later stage of the step still reads."""
+    return len(sweeps.stages) * lag_of(sweeps) + block_of(sweeps) + three(sweeps).reach(0)[0]
+
+
+def ring_slots(sweeps: Sweeps) -> int:
+    """Rings of each stage."""
+    return max(len(s.writes) for s in sweeps.stages)

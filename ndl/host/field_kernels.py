@@ -1,0 +1,166 @@
+"""The kernels of a model on a grid: its rates as sweeps, each made once a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ndl.compiler.backends.llvm.printer import WIDTHS
+from ndl.compiler.backends.llvm.sweep_layout import Layout, lag_of, layout_of, ring_rows, ring_slots, three
+from ndl.compiler.backends.llvm.sweeps import print_sweeps
+from ndl.compiler.backends.triton import print_module
+from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.interpret import interpret
+from ndl.compiler.ir.model import ModelIR, StateSpec
+from ndl.compiler.kernels.grid_points import numbers_of, point_stages
+from ndl.compiler.kernels.grid_steps import GridStep, Rate, grid_step
+from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.sweeps import Sweeps
+from ndl.runtime.kernels.cpu_engine import Program
+from ndl.runtime.kernels.pointwise import PointPlan, Sweep
+from ndl.runtime.kernels.sweeping import FieldMade, Plan, Values
+from ndl.runtime.methods import Tableau
+
+
+class FieldKernels:
+    """Makes the kernels of one model whose states are fields on one grid, as
+    `ndl.runtime.kernels.sweeping.FieldSource`."""
+
+    def __init__(self, ir: ModelIR) -> None:
+        self.ir = ir
+        self.shape = ir.grids[0].shape
+        self.periodic = tuple(a.periodic for a in ir.grids[0].axes)
+        self.ranks = {p.name: p.type.rank for p in ir.params}
+        self._made: dict[tuple[str, str, str], FieldMade | str] = {}
+
+    def make(self, tableau: Tableau, precision: str, target: str) -> FieldMade | str:
+        key = tableau.name, precision, target
+        if key not in self._made:
+            try:
+                self._made[key] = self._make(tableau, precision, target)
+            except Unsupported as reason:
+                self._made[key] = str(reason)
+        return self._made[key]
+
+    def _make(self, tableau: Tableau, precision: str, target: str) -> FieldMade:
+        drift = self.ir.drift
+        if drift is None:
+            raise Unsupported("it has no rates")
+        if len(self.ir.grids) > 1:
+            raise Unsupported("its fields are on several grids")
+        fields: dict[tuple[str, tuple[int, ...]], int] = {}
+        rates: list[Rate] = []
+        outputs = dict(drift.outputs)
+        for state in self.ir.states:
+            for component in self._components(state):
+                fields[state.name, component] = len(fields)
+                rates.append(Rate(outputs[state.name], component))
+        step = grid_step(
+            "sweep",
+            precision,
+            drift,
+            fields,
+            rates,
+            self.shape,
+            self.periodic,
+            tableau.c,
+            tableau.A,
+            tableau.b,
+        )
+        plan: Plan | PointPlan
+        try:
+            by_points = target == "triton"
+            plan = points_of(step.sweeps) if by_points else plan_of(step.sweeps, WIDTHS[precision])
+        except ValueError as reason:
+            raise Unsupported(str(reason)) from None
+        return FieldMade(plan, _outside(drift, step))
+
+    def _components(self, state: StateSpec) -> list[tuple[int, ...]]:
+        """The indices of a state's components. Raises `Unsupported` for what is no field."""
+        from itertools import product
+
+        rank, extents = len(self.shape), state.type.extents
+        if extents[:rank] != self.shape or state.algebraic:
+            raise Unsupported(f"`{state.name}` is not a field with a rate")
+        return list(product(*(range(n) for n in extents[rank:])))
+
+
+def _outside(drift: Function, step: GridStep) -> Any:
+    """What computes the numbers and arrays that neither fields nor time change, from the weights."""
+    numbers = [(f"slot{k}", node) for k, node in sorted(step.slots.items())]
+    arrays = [(name, *step.tables[name]) for name in step.sweeps.coefficients()]
+    outputs = (*numbers, *((name, node) for name, node, _ in arrays))
+    function = Function("outside", drift.graph, drift.inputs, tuple(outputs), drift.params, drift.parts)
+    needed = drift.graph.needed([node for _, node in outputs])
+    names = tuple(dict.fromkeys(n.attr("name") for n in needed if n.op in ("param", "input")))
+    shape = step.sweeps.shape
+
+    def compute(values: Mapping[str, Any]) -> Values:
+        found = interpret(function, values, values)
+        tables = [_whole(found[name], axes, shape) for name, _, axes in arrays]
+        return Values([float(found[name]) for name, _ in numbers], tables)
+
+    return names, compute
+
+
+def _whole(value: Any, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """A table on the whole grid, `[n1, n2, n3]`."""
+    placed = [1] * len(shape)
+    for axis, n in zip(axes, value.shape):
+        placed[axis] = n
+    return value.reshape(placed).expand(shape)
+
+
+def plan_of(sweeps: Sweeps, lanes: int) -> Plan:
+    """The printed step, and how its fields stand in memory."""
+    layout, whole = layout_of(sweeps, lanes), three(sweeps)
+    program = Program(print_sweeps(sweeps, lanes), sweeps.name, (), "cpu", layout.lanes)
+    columns, rows = columns_of(layout, whole.periodic[2]), _padded(layout.shape[1], layout.pads[0])
+    held = {layout.place(c) for c in range(layout.shape[2])}
+    return Plan(
+        program,
+        layout.shape,
+        sweeps.fields,
+        columns=columns,
+        rows=tuple(_within(r, layout.shape[1], whole.periodic[1]) for r in rows),
+        extra=tuple(k for k in range(len(columns)) if k not in held),
+        first_row=layout.pads[0],
+        slab=layout.slab,
+        depth=ring_rows(sweeps),
+        slots=ring_slots(sweeps),
+        stages=len(sweeps.stages),
+        reach=max(lag_of(sweeps), whole.reach(0)[0]),
+    )
+
+
+def points_of(sweeps: Sweeps) -> PointPlan:
+    """The step as Triton kernels of a point each."""
+
+    def plain(names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(n.replace(".", "_") for n in names)
+
+    found = []
+    for stage in point_stages(sweeps):
+        kernel = stage.kernel
+        names = tuple(b.name for b in kernel.buffers)
+        program = Program(print_module(kernel), kernel.name, names, "triton")
+        found.append(Sweep(program, plain(stage.reads), plain(stage.writes), stage.node))
+    return PointPlan(tuple(found), sweeps.fields, tuple(numbers_of(sweeps).reshape(-1).tolist()))
+
+
+def columns_of(layout: Layout, periodic: bool) -> tuple[int, ...]:
+    """The column that each real of a row holds: where there is none, one that is near."""
+    places = _padded(layout.length, layout.pads[1])
+    columns = (lane * layout.length + j for j in places for lane in range(layout.lanes))
+    return tuple(_within(c, layout.shape[2], periodic) for c in columns)
+
+
+def _padded(extent: int, pad: int) -> range:
+    return range(-pad, extent + pad)
+
+
+def _within(index: int, extent: int, periodic: bool) -> int:
+    return index % extent if periodic else min(max(index, 0), extent - 1)
+
+
+__all__ = ["FieldKernels", "plan_of"]

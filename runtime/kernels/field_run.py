@@ -1,0 +1,187 @@
+"""A solve of fields by sweeps: fixed steps of an explicit tableau, forwards."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from ndl.runtime.kernels.ode import NoKernel
+from ndl.runtime.kernels.pointwise import PointPlan, PointSweeper
+from ndl.runtime.kernels.record import Record
+from ndl.runtime.kernels.sweeping import FieldMade, FieldSource, Sweeper
+from ndl.runtime.kernels.weights import value_of
+from ndl.runtime.methods import Tableau
+from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.recorder import Saved
+from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.finish import SavedInterpolant, stats_of, steps_of
+from ndl.runtime.stepping.pace import fixed_step
+from ndl.runtime.stepping.trail import StepTable, fixed_table
+from torch import Tensor
+
+SMALL, WORTH = 20_000, 40_000_000
+"""What a step by torch costs at least, and what compiling costs, in values that torch takes a step on."""
+
+
+class FieldRun:
+    """One run. Raises `NoKernel` where sweeps do not serve it."""
+
+    def __init__(self, problem: Problem, source: FieldSource, target: str) -> None:
+        self.p, self.source, self.target = problem, source, target
+        refuse(problem)
+        options, name = problem.method.options, problem.method.name
+        step = fixed_step(options, problem.t0, problem.t1, name)
+        assert step is not None
+        self.table: StepTable = fixed_table(problem.on(x0=problem.x0[:1]), step)
+        if problem.backend == "auto" and self.count * (SMALL + problem.x0.numel()) < WORTH:
+            raise NoKernel("the run is short")
+        self.saves = self._saves()
+        self.made = self._make()
+
+    def _make(self) -> FieldMade:
+        tableau = self.p.method.solver
+        assert isinstance(tableau, Tableau)
+        precision = "f64" if self.p.dtype == torch.float64 else "f32"
+        made = self.source.make(tableau, precision, self.target)
+        if isinstance(made, str):
+            raise NoKernel(made)
+        return made
+
+    @property
+    def ends(self) -> Floats:
+        """The times before the first step and after each."""
+        return np.append(self.p.t0, self.table.end[: self.count])
+
+    @property
+    def count(self) -> int:
+        return int(self.table.many[0])
+
+    def _saves(self) -> list[int]:
+        """After how many steps values are saved."""
+        save = self.p.save
+        if save.kind == "steps":
+            return list(range(self.count + 1))
+        if save.kind == "end":
+            return [self.count]
+        at = np.searchsorted(self.p.sign * self.ends, self.p.sign * save.times)
+        at = np.minimum(at, self.count)
+        slack = 1e-9 * np.abs(self.table.h[0])
+        for shift in (-1, 0):
+            near = np.clip(at + shift, 0, self.count)
+            at = np.where(np.abs(self.ends[near] - save.times) <= slack, near, at)
+        if (np.abs(self.ends[at] - save.times) > slack).any():
+            raise NoKernel("some saved times lie inside steps")
+        return [int(k) for k in at]
+
+    # ------------------------------------------------------------ the run
+
+    def solve(self) -> Solution | None:
+        """The solution; None where values are not finite, of which torch tells more."""
+        p = self.p
+        slots, tables = self._outside()
+        fields = _fields(p.x0.detach(), self.source.shape, p.model.STATES)
+        sweeper = self._sweeper(fields, tables, slots)
+        kept: dict[int, Tensor] = {}
+        wanted, done = sorted(set(self.saves)), 0
+        for stop in wanted if wanted[-1] == self.count else [*wanted, self.count]:
+            self._advance(sweeper, slots, done, stop)
+            done = stop
+            kept[stop] = _flat(sweeper.fields().reshape(fields.shape), self.source.shape, p.model.STATES)
+        last = kept[self.count]
+        if not bool(torch.isfinite(last).all()):
+            return None
+        saved = torch.stack([kept[k] for k in self.saves], 1) if len(self.saves) > 1 else last.unsqueeze(1)
+        return self._solution(saved, last)
+
+    def _sweeper(self, fields: Tensor, tables: list[Tensor], slots: Tensor) -> Sweeper | PointSweeper:
+        """What takes the steps, for `fields [B, fields, points]` and `tables [B or 1, points]`."""
+        plan = self.made.plan
+        if isinstance(plan, PointPlan):
+            if slots.shape[0] > 1:
+                raise NoKernel("members have parameters of their own, which points do not know")
+            return PointSweeper(plan, fields, tables)
+        wide = fields.reshape(*fields.shape[:2], *plan.shape)
+        return Sweeper(plan, wide, [t.reshape(-1, *plan.shape) for t in tables])
+
+    def _advance(self, sweeper: Sweeper | PointSweeper, slots: Tensor, done: int, stop: int) -> None:
+        """Steps `done`, …, `stop` - 1, those of one size together."""
+        while done < stop:
+            size = self.table.h[done]
+            same = np.flatnonzero(np.abs(self.table.h[done:stop] - size) > 1e-9 * abs(size))
+            many = int(same[0]) if same.size else stop - done
+            slots[:, 0], slots[:, 1] = self.table.t[done], size
+            sweeper.advance(slots, many)
+            done += many
+
+    def _outside(self) -> tuple[Tensor, list[Tensor]]:
+        """Slots `[members or 1, …]` and coefficients, each `[members or 1, points]`."""
+        names, compute = self.made.outside
+        values = {n: value_of(self.p.model, n).detach().cpu() for n in names}
+        plain = dict(self.source.ranks)
+        own = any(v.ndim > plain[n] for n, v in values.items())
+        found = [
+            compute({n: v[m] if v.ndim > plain[n] else v for n, v in values.items()})
+            for m in range(self.p.count if own else 1)
+        ]
+        dtype = self.p.dtype
+        slots = torch.tensor([[math.nan, math.nan, *f.numbers] for f in found], dtype=dtype)
+        many, device = len(found[0].tables), self.p.device
+        tables = [torch.stack([f.tables[k] for f in found]).flatten(1).to(device, dtype) for k in range(many)]
+        return slots, tables
+
+    @property
+    def _stages(self) -> int:
+        plan = self.made.plan
+        return len(plan.sweeps) if isinstance(plan, PointPlan) else plan.stages
+
+    def _solution(self, saved: Tensor, last: Tensor) -> Solution:
+        p, b = self.p, self.p.count
+        times = np.broadcast_to(self.ends[self.saves], (b, len(self.saves))).copy()
+        kept = Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
+        counts = np.full(b, self.count, dtype=np.int64)
+        none = np.empty((b, 0), dtype=np.int64)
+        events = Record(torch.empty(b, 0, dtype=torch.float64), none, none, np.zeros(b, dtype=np.int64))
+        return Solution(
+            p, kept, {"x": last}, np.full(b, p.t1), stats_of(p, counts, counts * 0, counts * self._stages),
+            steps_of(p, lambda: fixed_table(p, abs(float(self.table.h[0]))), _unkept),
+            events.events(p), SavedInterpolant(p, kept) if p.save.kind != "end" else None,
+        )  # fmt: skip
+
+
+def refuse(problem: Problem) -> None:
+    """Raises `NoKernel` with the reason where sweeps do not serve a run."""
+    model, solver = problem.model, problem.method.solver
+    fixed = fixed_step(problem.method.options, problem.t0, problem.t1, problem.method.name) is not None
+    for found, why in (
+        (problem.gradient != "none", "gradients of fields are torch's"),
+        (not isinstance(solver, Tableau) or solver.implicit, f"`{problem.method.name}` is not yet a sweep"),
+        (not fixed, "sweeps over grids take fixed steps"),
+        (bool(model.NOISES), "noise on a grid is torch's"),
+        (bool(model.EVENTS), "events of fields are torch's"),
+        (bool(model.INPUTS), "inputs of fields are torch's"),
+        (problem.t0 == problem.t1, "the span is empty"),
+    ):
+        if found:
+            raise NoKernel(why)
+
+
+def _unkept() -> Tensor:
+    raise AttributeError("the stages of this run were not kept; use `backend = torch`")
+
+
+def _fields(x: Tensor, shape: tuple[int, ...], states: object) -> Tensor:
+    """Fields `[B, fields, points]` from flat states `[B, n]`, the components of each apart."""
+    points, b = math.prod(shape), x.shape[0]
+    parts = [x[:, s.offset : s.offset + s.size].reshape(b, points, -1).mT for s in states]  # type: ignore[attr-defined]
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def _flat(fields: Tensor, shape: tuple[int, ...], states: object) -> Tensor:
+    """The reverse."""
+    b, points, parts, at = fields.shape[0], math.prod(shape), [], 0
+    for s in states:  # type: ignore[attr-defined]
+        many = s.size // points
+        parts.append(fields[:, at : at + many].mT.reshape(b, -1))
+        at += many
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]

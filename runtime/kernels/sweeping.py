@@ -1,0 +1,191 @@
+"""Sweeps over grids on a CPU: fields in the kernels' layout, passes of several steps, threads by rows."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from ndl.runtime.kernels.cpu_engine import Compiled, Program, _pool, load
+from ndl.runtime.kernels.pointwise import PointPlan
+from ndl.runtime.methods import Tableau
+from torch import Tensor
+
+FIRST_CACHE, SECOND_CACHE = 5 << 12, 1 << 18
+"""Bytes that a core's caches hold of the rings, besides the rows that come and go."""
+
+MOST_STEPS = 16
+"""Steps of a pass: more do not pay, but cost rows at the seams between threads."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A printed step of fields and how they stand in memory.
+
+    `columns` says which column of the last axis each real of a row holds, `rows` the same of the middle axis,
+    `extra` which reals of a row the function `enter` of the program leaves to others. `shape` has three axes,
+    the first of one slab for grids of one axis. A slab has `slab` reals; each stage has `slots` rings of
+    `depth` slabs, and looks `reach` slabs away."""
+
+    program: Program
+    shape: tuple[int, int, int]
+    fields: int
+    columns: tuple[int, ...]
+    rows: tuple[int, ...]
+    extra: tuple[int, ...]
+    first_row: int
+    slab: int
+    depth: int
+    slots: int
+    stages: int
+    reach: int
+
+    def steps_at_once(self, item: int) -> int:
+        """How many steps a pass takes, for reals of `item` bytes: as many as the rings have room for."""
+        if self.shape[0] == 1:
+            return MOST_STEPS
+        step = self.stages * self.slots * self.depth * self.slab * item
+        fewest = 2 if step <= SECOND_CACHE else 1
+        return max(fewest, min(MOST_STEPS, 1 + FIRST_CACHE // step))
+
+
+@dataclass(frozen=True)
+class Values:
+    """The numbers of the slots after the first two, and the arrays of the coefficients, `[n1, …]`."""
+
+    numbers: list[float]
+    tables: list[Tensor]
+
+
+@dataclass(frozen=True)
+class FieldMade:
+    """A step for fields, by rows or by points; the weights that it wants, and what makes slots and
+    coefficients of them."""
+
+    plan: Plan | PointPlan
+    outside: tuple[tuple[str, ...], Callable[[Mapping[str, Tensor]], Values]]
+
+
+class FieldSource(Protocol):
+    """Makes the steps of one model on a grid."""
+
+    shape: tuple[int, ...]
+    ranks: Mapping[str, int]
+    """How many axes a weight has in a model without members."""
+
+    def make(self, tableau: Tableau, precision: str, target: str) -> FieldMade | str:
+        """The step by an explicit tableau for the `target` `cpu` or `triton`, or why there is none, as words
+        that follow “because”."""
+        ...
+
+
+class Sweeper:
+    """Takes steps of fields, forth and back between two buffers."""
+
+    def __init__(self, plan: Plan, fields: Tensor, coefficients: Sequence[Tensor] = ()) -> None:
+        """`fields`: [members, fields, n1, n2, n3]; `coefficients`: each [members or 1, n1, n2, n3]."""
+        self.plan = plan
+        compiled = load(plan.program)
+        self.call = _function(compiled, plan.program.symbol, 5, 3)
+        self.carry = {name: _function(compiled, name, 2, 2) for name in ("enter", "leave")}
+        self.members = fields.shape[0]
+        self.threads = torch.get_num_threads()
+        self.now = self._laid_out(fields)
+        self.next = torch.empty_like(self.now)
+        self.given = [self._laid_out(c) for c in coefficients]
+        self.rings: list[Tensor] = []
+
+    def fields(self) -> Tensor:
+        """The fields as they are now: [members, fields, n1, n2, n3]."""
+        found = self.now.new_empty(*self.now.shape[:-2], *self.plan.shape[1:])
+        self._carry("leave", found, self.now)
+        return found
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """Fields [..., n1, n2, n3] in the kernels' layout, [..., n1, rows, reals of a row]."""
+        plan, x = self.plan, x.contiguous()
+        found = x.new_empty(*x.shape[:-2], len(plan.rows), len(plan.columns))
+        self._carry("enter", x, found)
+        inside = found.narrow(-2, plan.first_row, plan.shape[1])
+        if plan.extra:
+            held = x.index_select(-1, torch.tensor([plan.columns[k] for k in plan.extra]))
+            inside.index_copy_(-1, torch.tensor(plan.extra), held)
+        for r in [r for r in range(len(plan.rows)) if not 0 <= r - plan.first_row < plan.shape[1]]:
+            found[..., r, :] = inside[..., plan.rows[r], :]
+        return found
+
+    def _carry(self, name: str, plain: Tensor, laid: Tensor) -> None:
+        slabs = plain.numel() // (self.plan.shape[1] * self.plan.shape[2])
+        given = (plain.data_ptr(), laid.data_ptr())
+        count = self.threads if plain.numel() > 1 << 16 else 1
+        size = -(-slabs // count)
+        jobs = [(k, min(k + size, slabs)) for k in range(0, slabs, size)]
+        if len(jobs) == 1:
+            self.carry[name](*given, *jobs[0])
+            return
+        for done in [_pool(count).submit(self.carry[name], *given, *j) for j in jobs]:
+            done.result()
+
+    def advance(self, slots: Tensor, steps: int) -> None:
+        """So many steps of one size. `slots`: [members or 1, slots], the first two of them the time, which
+        goes on, and the step size."""
+        most = self.plan.steps_at_once(self.now.element_size())
+        while steps:
+            count = min(steps, most)
+            self._pass(slots, count)
+            slots[:, 0] += count * slots[:, 1]
+            self.now, self.next = self.next, self.now
+            steps -= count
+
+    def _pass(self, slots: Tensor, steps: int) -> None:
+        jobs = [
+            (member, first, last) for member in range(self.members) for first, last in self._portions(steps)
+        ]
+        count = min(self.threads, len(jobs))
+        self._make_rings(count, steps)
+        if count == 1:
+            self._some(jobs, 0, slots, steps)
+            return
+        for done in [_pool(count).submit(self._some, jobs[k::count], k, slots, steps) for k in range(count)]:
+            done.result()
+
+    def _some(self, jobs: Sequence[tuple[int, int, int]], thread: int, slots: Tensor, steps: int) -> None:
+        for j in jobs:
+            self._portion(slots, steps, self.rings[thread], *j)
+
+    def _make_rings(self, threads: int, steps: int) -> None:
+        """Memory of each thread for passes of so many steps, from the start of a cache line on."""
+        plan = self.plan
+        size = plan.stages * steps * plan.slots * plan.depth * plan.slab
+        while len(self.rings) < threads or self.rings[0].numel() < size:
+            whole = torch.zeros(size + 16, dtype=self.now.dtype)
+            start = (-whole.data_ptr() % 64) // whole.element_size()
+            self.rings = [r for r in self.rings if r.numel() >= size] + [whole[start : start + size]]
+
+    def _portions(self, steps: int) -> list[tuple[int, int]]:
+        """Rows of the first axis for each thread; one portion where there are members enough."""
+        extent = self.plan.shape[0]
+        seam = steps * self.plan.stages * self.plan.reach
+        count = 1 if self.members >= self.threads else max(1, min(self.threads, extent // max(2 * seam, 8)))
+        size = -(-extent // count)
+        return [(k, min(k + size, extent)) for k in range(0, extent, size)]
+
+    def _portion(self, slots: Tensor, steps: int, rings: Tensor, member: int, first: int, last: int) -> None:
+        x = self.now
+        own = slots[member if slots.shape[0] > 1 else 0]
+        given = [c[member if c.shape[0] > 1 else 0].data_ptr() for c in self.given]
+        addresses = (ctypes.c_void_p * max(len(given), 1))(*given)
+        self.call(
+            x[member].data_ptr(), self.next[member].data_ptr(), rings.data_ptr(), own.data_ptr(),
+            ctypes.addressof(addresses), first, last, steps,
+        )  # fmt: skip
+
+
+def _function(compiled: Compiled, name: str, pointers: int, numbers: int) -> Any:
+    """A function of a loaded module."""
+    kinds = [*[ctypes.c_void_p] * pointers, *[ctypes.c_int64] * numbers]
+    made = ctypes.CFUNCTYPE(None, *kinds)(compiled.address(name))
+    made.owner = compiled  # type: ignore[attr-defined]
+    return made
