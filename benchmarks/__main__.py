@@ -23,6 +23,7 @@ WORKS = (
     "robertson",
     "learn_cde",
     "learn_sde",
+    "fields",
 )
 
 
