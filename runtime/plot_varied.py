@@ -44,7 +44,8 @@ def compared(measure: str, blocks: Sequence[Varied]) -> Figure:
         if first.numbers is None or len(axis) <= 8:
             axes.set_xticks(axis, first.labels)
         if len(curves) > 1:
-            axes.legend(loc="best", ncols=1 + len(curves) // 5)
+            beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "fontsize": 6.5}
+            axes.legend(**({"loc": "best", "ncols": 1 + len(curves) // 5} if len(curves) <= 8 else beside))
         axes.set_xlabel(first.name)
         figure.align_ylabels([axes])
     return figure

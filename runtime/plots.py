@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ndl.runtime import plot_many as many
 from ndl.runtime import plot_parts as parts
 from ndl.runtime.atomic import replacing
 from ndl.runtime.errors import SettingError, did_you_mean
@@ -49,10 +50,13 @@ NO_LABELS = Labels()
 def trajectories(
     t: Any, values: Values, *, ensemble: bool = False, valid: Any = None, labels: Labels = NO_LABELS
 ) -> Figure:
-    """Curves over time. Quantities of one unit and a like size share a panel and are named at their ends;
-    an ensemble has a panel for each quantity: thin lines, and the median and 5–95 % band when many."""
+    """Curves over time. Quantities of one unit and a like size share a panel and are named at their ends, the
+    components of a long vector are coloured by index; an ensemble has a panel for each quantity: thin lines,
+    and the median and 5–95 % band when many."""
     t = array(t)
-    curves = _components(values, 2 if ensemble else 1)
+    long, others = ({}, values) if ensemble else many.bundles({n: array(v) for n, v in values.items()})
+    limit = many.PANELS if ensemble else many.CURVES
+    curves, rest = many.taken(_components(others, 2 if ensemble else 1), limit)
     with styled():
         if ensemble:
             figure, panels = parts.stacked(len(curves))
@@ -61,13 +65,16 @@ def trajectories(
                 axes.set_ylabel(labels.axis(name))
         else:
             groups = parts.alike(curves, labels.units)
-            figure, panels = parts.stacked(len(groups))
+            figure, panels = parts.stacked(len(groups) + len(long))
             k = 0
             for axes, group in zip(panels, groups):
                 for name in group:
                     axes.plot(t, curves[name], color=color(k), label=typeset(name))
                     k += 1
                 parts.name_curves(axes, group, labels)
+            for axes, (name, v) in zip(panels[len(groups) :], long.items()):
+                many.bundle(axes, t, v, labels.axis(name))
+        many.note(panels, rest)
         parts.finish(figure, panels, labels.axis(labels.time), labels.title)
     return figure
 
@@ -104,7 +111,8 @@ def fit(
     """Measurements as dots and the fitted curve through them, dense in time. Missing values are left out;
     `held_out` (same times) are hollow."""
     data_t, t = array(data_t), array(t)
-    dots, curves = _components(data, 1), _components(values, 1)
+    dots, rest = many.taken(_components(data, 1), many.CURVES)
+    curves = _components(values, 1)
     hollow = _components(held_out or {}, 1)
     curves = {name: curves[name] for name in dots if name in curves}
     with styled():
@@ -120,6 +128,8 @@ def fit(
                 k += 1
             parts.name_curves(axes, group, labels)
         parts.key(panels[0], ("data", "fit", *(["held out"] if hollow else [])))
+        if rest:
+            figure.suptitle(rest, fontsize=6.5, x=0.0, ha="left")
         parts.finish(figure, panels, labels.axis(labels.time), labels.title)
     return figure
 
@@ -168,7 +178,7 @@ def losses(
 def histograms(values: Values, *, labels: Labels = NO_LABELS) -> Figure:
     """How the members of an ensemble are spread, [members] or [members, components] each; the median and
     the 5–95 % range are marked."""
-    spread = _components(values, 1)
+    spread, rest = many.taken(_components(values, 1), many.CURVES)
     count = len(spread)
     columns = min(count, 3)
     with styled():
@@ -178,6 +188,8 @@ def histograms(values: Values, *, labels: Labels = NO_LABELS) -> Figure:
             axes.set_xlabel(labels.axis(name))
             if k % columns == 0:
                 axes.set_ylabel("members")
+        if rest:
+            figure.suptitle(rest, fontsize=6.5, x=1.0, ha="right")
         parts.finish(figure, panels, None, labels.title)
     return figure
 

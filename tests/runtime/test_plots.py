@@ -170,3 +170,32 @@ def test_labels_are_moved_apart_and_stay_inside() -> None:
 def test_a_running_mean_of_a_constant_is_it() -> None:
     np.testing.assert_allclose(running_mean(np.full(30, 2.0), 7), 2.0)
     np.testing.assert_allclose(running_mean(np.arange(30.0), 6)[3:-3], np.arange(3.0, 27))
+
+
+def test_the_components_of_a_long_vector_are_one_panel_coloured_by_index(tmp_path: Path) -> None:
+    v = np.sin(T[:, None] + np.arange(40) / 10)
+    figure = plots.trajectories(T, {"z": v, "y": T})
+    panel, long, bar = figure.axes
+    assert len(panel.lines) == 1 and len(long.lines) == 40 and bar.get_ylabel() == "component"
+    assert not long.texts and long.get_ylabel() == "$z$"
+    assert len({line.get_color() for line in long.lines}) == 40
+    assert np.allclose(long.lines[-1].get_ydata(), v[:, -1])
+    plots.save(figure, tmp_path / "f")
+
+
+def test_a_bundle_draws_sixty_of_a_thousand() -> None:
+    (axes, _) = plots.trajectories(T, {"z": np.tile(T[:, None], 1000)}).axes
+    assert len(axes.lines) == 60
+
+
+def test_of_very_many_quantities_a_page_is_drawn_and_the_number_said() -> None:
+    values = {f"x{k}": (k + 1) * T for k in range(50)}
+    figure = plots.trajectories(T, values)
+    assert sum(len(a.lines) for a in figure.axes) == 24 and figure.get_figheight() < 12
+    assert any(t.get_text() == "24 of 50 shown" for t in figure.axes[0].texts)
+    ensemble = plots.trajectories(T, {"z": np.zeros((3, 50, 40))}, ensemble=True)
+    assert len(ensemble.axes) == 8
+    assert any(t.get_text() == "8 of 40 shown" for t in ensemble.axes[0].texts)
+    assert len(plots.histograms({"z": np.zeros((9, 40))}).axes) == 24
+    fit = plots.fit(T, {"z": np.zeros((50, 40))}, T, {"z": np.zeros((50, 40))})
+    assert fit.get_suptitle() == "24 of 40 shown"
