@@ -54,8 +54,9 @@ def bundle(axes: Axes, t: Array, v: Array, label: str) -> None:
 
     count = v.shape[1]
     scale = ScalarMappable(Normalize(0, count - 1), colormaps[COLORMAP])
+    shades = scale.to_rgba(np.arange(count))
     for k in even(count, SHOWN):
-        axes.plot(t, v[:, k], color=scale.to_rgba(k), linewidth=0.7, alpha=0.9)
+        axes.plot(t, v[:, k], color=shades[k], linewidth=0.7, alpha=0.9)
     figure: Any = axes.get_figure()
     bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=16, ticks=MaxNLocator(5, integer=True))
     bar.outline.set_linewidth(0.5)

@@ -178,7 +178,7 @@ def test_the_components_of_a_long_vector_are_one_panel_coloured_by_index(tmp_pat
     panel, long, bar = figure.axes
     assert len(panel.lines) == 1 and len(long.lines) == 40 and bar.get_ylabel() == "component"
     assert not long.texts and long.get_ylabel() == "$z$"
-    assert len({line.get_color() for line in long.lines}) == 40
+    assert len({tuple(line.get_color()) for line in long.lines}) == 40
     assert np.allclose(long.lines[-1].get_ydata(), v[:, -1])
     plots.save(figure, tmp_path / "f")
 
