@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from ndl.runtime.errors import SettingError
+from ndl.runtime.fourier import FourierPart
 from ndl.runtime.methods import VectorField
 from ndl.runtime.stepping.stepper import Stepper
 from torch import Tensor
@@ -78,6 +79,16 @@ class ExactFlow:
         if first not in self.known:
             self.known[first] = exponential(self.matrix() * first)
         return self.known[first]
+
+
+class FourierFlow:
+    """exp(h L) of a part that is diagonal in Fourier space."""
+
+    def __init__(self, part: FourierPart) -> None:
+        self.part = part
+
+    def __call__(self, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        return self.part.phi(0, h, x)
 
 
 def exponential(M: Tensor) -> Tensor:

@@ -207,15 +207,10 @@ def lower(x: Tensor, axis: int, *, side: str, weights: Sequence[float], scale: f
     return near @ column
 
 
-@lru_cache(maxsize=64)
-def symbol(
-    shape: tuple[int, ...],
-    lengths: tuple[float, ...],
-    terms: tuple[tuple[float, tuple[int, ...]], ...],
-    real: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
+Terms = tuple[tuple[float, tuple[int, ...]], ...]
+
+
+def symbol(shape: tuple[int, ...], lengths: tuple[float, ...], terms: Terms, real: bool = True) -> Tensor:
     """What a differential operator with constant coefficients multiplies Fourier modes by; of a real field
     the last axis has the half of the modes."""
     waves = []
@@ -234,26 +229,51 @@ def symbol(
             place[k] = len(wave)
             part = part * wave.reshape(place)
         total = total + part
-    size = [len(w) for w in waves]
+    return total.expand([len(w) for w in waves]).contiguous()
+
+
+@lru_cache(maxsize=64)
+def _kept_symbol(
+    shape: tuple[int, ...],
+    lengths: tuple[float, ...],
+    terms: Terms,
+    real: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
     wide = torch.complex128 if dtype in (torch.float64, torch.complex128) else torch.complex64
-    return total.expand(size).contiguous().to(device=device, dtype=wide)
+    return symbol(shape, lengths, terms, real).to(device=device, dtype=wide)
 
 
 def multiplier(
     x: Tensor,
     axes: tuple[int, ...],
     lengths: tuple[float, ...],
-    terms: tuple[tuple[float, tuple[int, ...]], ...],
+    terms: Terms,
 ) -> Tensor:
     """A differential operator with constant coefficients by Fourier series along axes."""
     real = not x.is_complex()
     moved = x.movedim(axes, tuple(range(-len(axes), 0)))
     shape = tuple(moved.shape[-len(axes) :])
     last = tuple(range(-len(axes), 0))
-    factor = symbol(shape, lengths, terms, real, x.dtype, x.device)
+    factor = _kept_symbol(shape, lengths, terms, real, x.dtype, x.device)
     found: Tensor
     if real:
         found = torch.fft.irfftn(torch.fft.rfftn(moved, dim=last) * factor, s=shape, dim=last)
     else:
         found = torch.fft.ifftn(torch.fft.fftn(moved, dim=last) * factor, dim=last)
     return found.movedim(last, axes)
+
+
+def by_modes(x: Tensor, axes: Sequence[int], factor: Tensor) -> Tensor:
+    """A real field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end)
+    multiplied by `factor` `[..., modes]`."""
+    last = tuple(range(-len(axes), 0))
+    moved = x.movedim(tuple(axes), last)
+    shape = tuple(moved.shape[-len(axes) :])
+    inner = moved.ndim - len(axes) - (factor.ndim - len(axes))  # axes of the grid that stay, and components
+    batch = factor.ndim - len(axes)
+    wide = factor.reshape(*factor.shape[:batch], *(1,) * inner, *factor.shape[batch:])
+    modes = torch.fft.rfftn(moved, dim=last)
+    found: Tensor = torch.fft.irfftn(modes * wide.to(modes.dtype), s=shape, dim=last)
+    return found.movedim(last, tuple(axes))

@@ -129,6 +129,17 @@ class GridInfo:
 
 
 @dataclass(frozen=True)
+class FourierInfo:
+    """A part of a state's rate, or of a term, that is diagonal in Fourier space along `axes` of the state:
+    its `method` gives the symbol."""
+
+    term: str
+    state: str
+    axes: tuple[int, ...] = ()
+    method: str = ""
+
+
+@dataclass(frozen=True)
 class TermInfo:
     """A named part of the right-hand side."""
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from ndl.runtime.errors import SettingError
+from ndl.runtime.fourier import FourierPart
 from torch import Tensor
 
 
@@ -168,6 +169,8 @@ class VectorField:
         """For a family, the field of the rows `[m]` of its members; None where one field serves any rows."""
         self.expand: Callable[[Tensor, Tensor, int], Tensor] | None = None
         """Of (t, x, order), the Taylor coefficients of the solution, where the model has them."""
+        self.linear: FourierPart | None = None
+        """The linear part that is diagonal in Fourier space, where the model has one."""
         self.evaluations = 0
         self.jacobians = 0
         self._expanded: tuple[Any, ...] = ()
@@ -193,6 +196,23 @@ class VectorField:
         found = self.expand(t, x, order)
         self._expanded = (*key, t, found)
         return found
+
+    def phi(self, order: int, h: Tensor, v: Tensor) -> Tensor:
+        """phi_order(h L) v, L the linear part that is diagonal in Fourier space."""
+        return self._diagonal().phi(order, torch.as_tensor(h, dtype=v.dtype, device=v.device), v)
+
+    def linear_part(self, v: Tensor) -> Tensor:
+        """L v."""
+        return self._diagonal().apply(v)
+
+    def _diagonal(self) -> FourierPart:
+        if self.linear is None:
+            raise SettingError(
+                "this method follows the linear part of an equation exactly where it is diagonal in Fourier "
+                "space, and this equation has no such part",
+                help="store its fields on `fourier(…)` grids, or use `rodas5` or another method for stiff ones",
+            )
+        return self.linear
 
     def jacobian(self, x: Tensor, t: Tensor) -> Tensor:
         """df/dx, `[..., n, n]`."""

@@ -17,6 +17,7 @@ from ndl.runtime.info import (
     DerivedInfo,
     DrawInfo,
     EventInfo,
+    FourierInfo,
     GridInfo,
     InputInfo,
     IntegralInfo,
@@ -82,6 +83,7 @@ class Model(Part):
     INTEGRALS: ClassVar[tuple[IntegralInfo, ...]] = ()
     OBSERVES: ClassVar[tuple[ObserveInfo, ...]] = ()
     GRIDS: ClassVar[tuple[GridInfo, ...]] = ()
+    FOURIER: ClassVar[tuple[FourierInfo, ...]] = ()
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
     BREAKS: ClassVar[int] = 0
     NOISE_KIND: ClassVar[str] = "none"

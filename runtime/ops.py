@@ -21,6 +21,7 @@ from ndl.runtime.grids import (
     mask,
     multiplier,
     stencil,
+    symbol,
 )
 from ndl.runtime.implicit import implicit_root
 from ndl.runtime.weights import broadcast_shapes
@@ -28,7 +29,7 @@ from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
 
 __all__ = ["chebyshev", "convolve", "convolve_back", "fold", "grid_points", "grid_weights", "lift", "lower"]
-__all__ += ["mask", "multiplier", "stencil", "unfold"]
+__all__ += ["mask", "multiplier", "stencil", "symbol", "unfold"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

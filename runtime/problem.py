@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from ndl.runtime.chance import at_step
 from ndl.runtime.errors import SettingError
+from ndl.runtime.fourier import fourier_part
 from ndl.runtime.members import is_family, select_members
 from ndl.runtime.methods import Method, VectorField
 from ndl.runtime.model import Model
@@ -214,6 +215,7 @@ def field_of(model: Model, mass: Tensor | None = None) -> VectorField:
     """The vector field of a model."""
     field = VectorField(model.vector_field, model.jacobian, None, mass)
     field.expand = model.series
+    field.linear = fourier_part(model, [f for f in model.FOURIER if not f.term], model.STATES)
     if is_family(model):
         count = (*model.member_shape(), 1)[0]
         field.select = lambda rows: field_of(select_members(model, rows, count), mass)

@@ -13,12 +13,14 @@ from ndl.runtime.errors import SettingError, did_you_mean
 from ndl.runtime.flows import (
     ExactFlow,
     Flow,
+    FourierFlow,
     HeldFlow,
     SteppedFlow,
     VisitedFlow,
     bipartition,
     check_linear,
 )
+from ndl.runtime.fourier import fourier_part
 from ndl.runtime.methods import Method, StepSolver, Tableau, VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Ints, Problem
@@ -93,6 +95,9 @@ class SplitProblem(Problem):
     def _flow(self, model: Model, name: str, part: Method | None, x: Tensor) -> Flow:
         f = part_field(model, name)
         if name in self.exact:
+            part_of_it = fourier_part(model, [i for i in model.FOURIER if i.term == name], model.STATES)
+            if part_of_it is not None:
+                return FourierFlow(part_of_it)
             return ExactFlow(f, x.new_tensor(self.t0), x.detach(), self.taped)
         chosen = part or Method("rk4", "ode", RK4)
         return SteppedFlow(f, stepper_of(self.on(method=chosen)), substeps(name, chosen), self.taped)

@@ -315,6 +315,29 @@ def _series(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Cal
     return make(ev, x, t, order, e.span)
 
 
+def _phi(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`phi(f, k, h, v)` in a step: phi_k(h L) v for the linear part L of f; phi_0 is the exponential."""
+    f, order, h, v = args
+    if isinstance(order, Unknown):
+        return UNKNOWN
+    if not isinstance(order, int) or order < 0:
+        what = "the number of a phi function must be a whole number known when compiling"
+        return ev.error("NDL313", what, e.args[1].span)
+    make = getattr(f, "phi", None)
+    return _no_linear_part(ev, e) if make is None else make(ev, order, h, v, e.span)
+
+
+def _linear_part(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`linear_part(f, v)` in a step: L v for the linear part L of f that is known as a formula."""
+    make = getattr(args[0], "linear_part", None)
+    return _no_linear_part(ev, e) if make is None else make(ev, args[1], e.span)
+
+
+def _no_linear_part(ev: Evaluator, e: tree.Call) -> Any:
+    what = f"`{e.func.span.text}` is of the right-hand side that a step is given"
+    return ev.error("NDL351", what, e.args[0].span, help="its first argument is the step's `f`")
+
+
 def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
     by = [a.value for a in e.args[1:]]
     if ev.checking:
@@ -516,7 +539,6 @@ WORDS = [
     "cg",
     "direct",
     "multigrid",
-    "etdrk4",
     "imex",
     "deep_ritz",
     "gaunt",
@@ -662,6 +684,8 @@ def make_builtins() -> Scope:
     add("jac", _jac, 2, 2, raw=True)
     add("grad", _grad, 1, 2, raw=True)
     add("series", _series, 4, 4)
+    add("phi", _phi, 4, 4)
+    add("linear_part", _linear_part, 2, 2)
     add("prev", _prev, 1, 2, raw=True)
     add("root", _root, 2, 2, raw=True)
     for n in ("lap", "div", "curl", "dn"):

@@ -31,6 +31,12 @@ class Hole(Object):
     def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
         return Value(tensor(order + 1, "n"))
 
+    def phi(self, ev: Any, order: int, h: Any, v: Any, span: Span) -> Any:
+        return Value(tensor("n"))
+
+    def linear_part(self, ev: Any, v: Any, span: Span) -> Any:
+        return Value(tensor("n"))
+
 
 def numeric(ev: Evaluator, e: tree.Expr | None, scope: Scope) -> float | None:
     if e is None:

@@ -73,6 +73,9 @@ class Interpreter:
         if node.op == "apply_series":
             callee: Any = self.callables[attrs["callee"]]
             return callee.series(*operands, attrs["order"])
+        if node.op in ("apply_phi", "apply_linear"):
+            part: Any = self.callables[attrs["callee"]]
+            return part.phi(attrs["order"], *operands) if "order" in attrs else part.linear_part(*operands)
         if node.op == "apply_jac":
             return slope(self.callables[attrs["callee"]], attrs["wrt"], operands)
         return lookup(node.op).reference(*operands, **attrs)

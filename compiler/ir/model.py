@@ -136,6 +136,17 @@ class ObserveSpec:
 
 
 @dataclass(frozen=True)
+class FourierSpec:
+    """The part of a state's rate (or of what a `term` says of it) that multiplies the state's Fourier modes
+    along `axes` of its array by the output `symbol`, half of them on the last axis."""
+
+    term: str
+    state: str
+    axes: tuple[int, ...]
+    symbol: Function
+
+
+@dataclass(frozen=True)
 class ModelIR:
     """Everything that the backends need to know of a model.
 
@@ -157,6 +168,7 @@ class ModelIR:
                 for a module that is to have them
     sparsity    the places (row, column) where that matrix is not structurally 0
     banks       of the nets in `parts` with several sets of weights: one for each `step`, or for each `use`
+    fourier     what of the drift, and of terms that are nothing else, is diagonal in Fourier space
     grids       those of the domains on which states or weights are fields
     equations   the equations as text, one for each state or constraint, for docstrings
     """
@@ -193,6 +205,7 @@ class ModelIR:
     series: Mapping[int, Function] = field(default_factory=dict)
     banks: Mapping[str, str] = field(default_factory=dict)
     grids: tuple[Grid, ...] = ()
+    fourier: tuple[FourierSpec, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,17 @@ class Callable(Object):
         node = ev.builder.add("apply_series", nodes, span, type=type_, callee=self.name, order=order)
         return Value(type_, node)
 
+    def phi(self, ev: Any, order: int, h: Any, v: Any, span: Span) -> Any:
+        """phi_order(h L) v, L the linear part that is known as a formula."""
+        nodes = [ev.builder.node(ev.value(a, span)) for a in (h, v)]
+        node = ev.builder.add("apply_phi", nodes, span, type=VECTOR, callee=self.name, order=order)
+        return Value(VECTOR, node)
+
+    def linear_part(self, ev: Any, v: Any, span: Span) -> Any:
+        """L v."""
+        nodes = [ev.builder.node(ev.value(v, span))]
+        return Value(VECTOR, ev.builder.add("apply_linear", nodes, span, type=VECTOR, callee=self.name))
+
 
 class DiffusionAt(Object):
     """`g(x, t)`: applied to one number for each component of the noise by `@`."""

@@ -13,7 +13,10 @@ from ndl.compiler.types import Tensor
 LARGEST = 4096
 """Entries of an array beyond which it is better computed than stored."""
 
-KEPT = frozenset({"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "root", "path"})
+KEPT = frozenset(
+    {"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "apply_phi", "apply_linear"}
+)
+KEPT |= {"root", "path"}
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
 ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier"})

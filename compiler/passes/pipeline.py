@@ -15,6 +15,7 @@ from ndl.compiler.passes.correction import with_correction
 from ndl.compiler.passes.cse import eliminate_common_subexpressions
 from ndl.compiler.passes.dce import eliminate_dead_code
 from ndl.compiler.passes.fold import fold
+from ndl.compiler.passes.fourier import with_fourier
 from ndl.compiler.passes.jacobian import with_jacobian
 from ndl.compiler.passes.noise_kind import with_noise_kind
 from ndl.compiler.passes.simplify import simplify
@@ -51,7 +52,7 @@ class Options:
 def optimize(model: ModelIR, options: Options | None = None) -> ModelIR:
     """The model with its true kind of noise, every function optimised, its derivatives attached."""
     options = options or Options()
-    model = with_noise_kind(model)
+    model = with_fourier(with_noise_kind(model))
     if options.enabled:
         chosen = [p for p in PASSES if p.name not in options.without]
         model = map_functions(model, lambda function: run_passes(function, chosen))
@@ -102,4 +103,5 @@ def map_functions(model: ModelIR, run: Rewrite) -> ModelIR:
         lags=maybe(model.lags),
         integrals=tuple(map(integral, model.integrals)),
         forcing=maybe(model.forcing),
+        fourier=tuple(replace(spec, symbol=run(spec.symbol)) for spec in model.fourier),
     )

@@ -110,6 +110,7 @@ CASES: list[Case] = [
         case("lower", reals(-2, 2, 2, 4, 3), axis=1, n=4, side=side, weights=(1.0, -0.5), scale=2.0)
         for side in ("low", "high")
     ),
+    *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
     *(
         case("multiplier", make(n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=WAVES)
         for n in (4, 5)
@@ -295,6 +296,18 @@ CASES: list[Case] = [
     ),
 ]
 
-OUTSIDE = {"input", "param", "path", "call", "apply", "apply_jac", "apply_series", "root", "training"}
+OUTSIDE = {
+    "input",
+    "param",
+    "path",
+    "call",
+    "apply",
+    "apply_jac",
+    "apply_linear",
+    "apply_phi",
+    "apply_series",
+    "root",
+    "training",
+}
 OUTSIDE |= {"batch_mean", "batch_sum", "batch_var", "batch_size"}
 """Ops whose meaning is in their surroundings; they are tested in tests/ir and tests/backends."""

@@ -33,7 +33,7 @@ from ndl.compiler.backends.torch.operators import (
 from ndl.compiler.ir.errors import InternalError
 from ndl.compiler.ir.graph import Function, Graph, Node
 from ndl.compiler.ir.grid import Grid
-from ndl.compiler.ir.model import ModelIR, ObserveSpec, StateSpec
+from ndl.compiler.ir.model import FourierSpec, ModelIR, ObserveSpec, StateSpec
 from ndl.compiler.ops.text import ATOM, at, call, items
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
@@ -78,6 +78,7 @@ class ModelPrinter:
         for o in model.observes:
             for k, argument in enumerate(o.arguments):
                 methods.append(self._single(self._method("observe", f"{o.name}_{k}"), argument))
+        methods += [self._symbol(f) for f in model.fourier]
         methods += self._events()
         for k, require in enumerate(model.requires):
             methods.append(self._single(f"require_{k}", require.condition))
@@ -149,6 +150,12 @@ class ModelPrinter:
             ],
             "OUTPUTS": [literal(o) for o in model.outputs],
             "GRIDS": [grid_entry(g) for g in model.grids],
+            "FOURIER": [
+                fields_text(
+                    "FourierInfo", f.term, (), state=f.state, axes=f.axes, method=self._symbol_name(f)
+                )
+                for f in model.fourier
+            ],
         }
         for key, entries in groups.items():
             if entries:
@@ -335,6 +342,14 @@ class ModelPrinter:
         else:
             result = call("ops.over", body.numeric(node), STATE, str(rank(node)))
         return self._method_lines(name, [*arguments, *texts.values()], body, result)
+
+    def _symbol_name(self, f: FourierSpec) -> str:
+        return self._method("symbol", f"{f.term}_{f.state}" if f.term else f.state)
+
+    def _symbol(self, f: FourierSpec) -> list[str]:
+        """What multiplies the Fourier modes of a state, of shape modes and one for each member."""
+        body, function = self._body(f.symbol, [], ())
+        return self._method_lines(self._symbol_name(f), [], body, body.full(function.outputs[0][1]))
 
     def _initial_values(self) -> list[list[str]]:
         """Initial values that are formulas of the parameters."""

@@ -30,6 +30,7 @@ from ndl.runtime.info import (
     DerivedInfo,
     DrawInfo,
     EventInfo,
+    FourierInfo,
     GridInfo,
     InputInfo,
     IntegralInfo,

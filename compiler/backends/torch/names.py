@@ -45,9 +45,9 @@ MODEL_ATTRIBUTES = words(
 
 GLOBALS = words(
     """
-    Bank Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern GridInfo InputInfo IntegralInfo Model
-    NoiseInfo ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver Tableau Tensor TermInfo
-    Value Any math ops torch
+    Bank Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern FourierInfo GridInfo InputInfo
+    IntegralInfo Model NoiseInfo ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver
+    Tableau Tensor TermInfo Value Any math ops torch
     """
 )
 """What a generated module imports."""

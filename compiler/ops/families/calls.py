@@ -109,6 +109,29 @@ register(
     )
 )
 
+
+def _last_rule(types: Sequence[Type], attributes: Attributes) -> Type:
+    return types[-1]
+
+
+# of the linear part L of a callable that is known as a formula: phi_order(h L) v, and L v
+register(
+    Op(
+        "apply_phi",
+        _last_rule,
+        _outside,
+        lambda texts, types, a: call(f"{a['callee']}.phi", str(a["order"]), *texts),
+    )
+)
+register(
+    Op(
+        "apply_linear",
+        _last_rule,
+        _outside,
+        lambda texts, types, a: call(f"{a['callee']}.linear_part", *texts),
+    )
+)
+
 # ---------------------------------------------------------------- root
 
 

@@ -18,6 +18,7 @@ lower           the adjoint of `lift`: an axis contracted with weights at one en
 mask            (axis, low, high): 0 at those ends
 multiplier      (axes, lengths, terms): sum of c * d^(a1)/dx1 ... d^(ad)/dxd by Fourier series; terms are
                 (c, (a1, …, ad))
+symbol          (shape, lengths, terms) -> what `multiplier` multiplies the modes of a real field by
 """
 
 from __future__ import annotations
@@ -387,6 +388,41 @@ def _multiplier_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node)
 
 register(
     Op("multiplier", _multiplier_rule, _multiplier_reference, _multiplier_text, _multiplier_vjp, linear=(0,))
+)
+
+
+def _symbol_rule(types: Sequence[Type], a: Attributes) -> Type:
+    shape = a["shape"]
+    return Tensor("C", dims((*shape[:-1], shape[-1] // 2 + 1)))
+
+
+def _symbol_reference(shape: Any, lengths: Any, terms: Any) -> Any:
+    """The eigenvalues of the operator: what it makes of each wave, read at the first point."""
+    import itertools
+    import math
+
+    import torch
+
+    kept = [range(n) for n in shape[:-1]] + [range(shape[-1] // 2 + 1)]
+    found = torch.zeros([len(k) for k in kept], dtype=torch.complex128)
+    for index in itertools.product(*kept):
+        for factor, degrees in terms:
+            value = complex(factor)
+            for k, n, length, degree in zip(index, shape, lengths, degrees):
+                signed = k - n if 2 * k > n else k
+                gone = 2 * k == n and degree % 2
+                value *= 0 if gone else (2j * math.pi * signed / length) ** degree
+            found[index] += value
+    return found
+
+
+register(
+    Op(
+        "symbol",
+        _symbol_rule,
+        _symbol_reference,
+        lambda texts, types, a: call("ops.symbol", *(_plain(a[n]) for n in ("shape", "lengths", "terms"))),
+    )
 )
 
 __all__ = ["SOURCES", "extents", "fourier_matrix", "stencil_matrix"]

@@ -1,0 +1,175 @@
+"""The part of a model that is linear and diagonal in Fourier space, found in its right-hand sides.
+
+A rate is taken apart into summands. One of the form `c * D u`, with D derivatives of the state u itself by
+Fourier series along axes of its grid and c a number or an expression of the parameters, multiplies the
+modes of u by a symbol. The sum of these symbols is what exponential integrators and exact flows of terms
+need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ndl.compiler.ir.graph import Function, Graph, Node
+from ndl.compiler.ir.model import FourierSpec, ModelIR
+from ndl.compiler.passes.rewrite import Rewriter
+from ndl.compiler.types import Tensor
+
+Degrees = tuple[int, ...]
+Polynomial = dict[Degrees, float]
+UNIFORM = ("expand", "neg", "add", "sub", "mul", "div", "pow", "exp", "log", "sqrt", "const", "param")
+
+
+@dataclass
+class Found:
+    """Summands of one rate: (factors of numbers, factors to divide by, sign, polynomial of derivatives)."""
+
+    parts: list[tuple[tuple[Node, ...], tuple[Node, ...], float, Polynomial]] = field(default_factory=list)
+    axes: tuple[int, ...] = ()
+    lengths: tuple[float, ...] = ()
+    rest: bool = False
+    """Whether other summands are left."""
+
+
+def with_fourier(model: ModelIR) -> ModelIR:
+    """The model with `fourier`: the part of its whole drift, and of each term that is nothing else."""
+    if model.drift is None or not any(a.kind == "fourier" for g in model.grids for a in g.axes):
+        return model
+    specs = list(_specs(model, "", model.drift, False))
+    for name, function in model.terms.items():
+        made = _specs(model, name, function, True)
+        if made is not None:
+            specs += made
+    return replace(model, fourier=tuple(specs))
+
+
+def _specs(model: ModelIR, term: str, function: Function, whole: bool) -> list[FourierSpec]:
+    """The parts of one function. Of a term either every state's rate is found, or nothing."""
+    made: list[FourierSpec] = []
+    for state in model.states:
+        output = dict(function.outputs).get(state.name)
+        if output is None:
+            return []
+        found = Found()
+        _take(function.graph, output, state.name, (), (), 1.0, found)
+        if whole and found.rest:
+            return []
+        if found.axes and found.parts:
+            made.append(_spec(term, state.name, state.type, function, found))
+        elif whole and found.parts:
+            return []
+    return made
+
+
+def _take(
+    graph: Graph,
+    node: Node,
+    state: str,
+    times: tuple[Node, ...],
+    over: tuple[Node, ...],
+    sign: float,
+    found: Found,
+) -> None:
+    """The summands of a node."""
+    operands = graph.operands(node)
+    if node.op in ("add", "sub"):
+        _take(graph, operands[0], state, times, over, sign, found)
+        _take(graph, operands[1], state, times, over, -sign if node.op == "sub" else sign, found)
+    elif node.op == "neg":
+        _take(graph, operands[0], state, times, over, -sign, found)
+    elif node.op == "mul" and (number := _number(graph, operands[0])) is not None:
+        _take(graph, operands[1], state, (*times, number), over, sign, found)
+    elif node.op in ("mul", "div") and (number := _number(graph, operands[1])) is not None:
+        added = (*times, number), over
+        if node.op == "div":
+            added = times, (*over, number)
+        _take(graph, operands[0], state, *added, sign, found)
+    elif not _zero(graph, node):
+        polynomial = _polynomial(graph, node, state, found)
+        if polynomial is None:
+            found.rest = True
+        else:
+            found.parts.append((times, over, sign, polynomial))
+
+
+def _number(graph: Graph, node: Node) -> Node | None:
+    """The scalar that a node repeats, when it is an expression of constants and parameters alone."""
+    source = node
+    while source.op == "expand":
+        source = graph.operands(source)[0]
+    if not isinstance(source.type, Tensor) or source.type.rank or source.type.kind == "C":
+        return None
+    return source if all(n.op in UNIFORM for n in graph.needed([source])) else None
+
+
+def _zero(graph: Graph, node: Node) -> bool:
+    source = _number(graph, node)
+    return source is not None and source.op == "const" and source.attr("value") == 0
+
+
+def _polynomial(graph: Graph, node: Node, state: str, found: Found) -> Polynomial | None:
+    """The derivatives of the state that a node is, over the axes that `found` has; None for anything else."""
+    if node.op == "input" and node.attr("name") == state:
+        return {(): 1.0}
+    if node.op != "multiplier":
+        return None
+    axes, lengths = node.attr("axes"), node.attr("lengths")
+    inner = _polynomial(graph, graph.operands(node)[0], state, found)
+    if inner is None:
+        return None
+    for axis, length in zip(axes, lengths):
+        if axis not in found.axes:
+            found.axes, found.lengths = (*found.axes, axis), (*found.lengths, length)
+    total: Polynomial = {}
+    for factor, degrees in node.attr("terms"):
+        for known, c in inner.items():
+            added = dict(enumerate(known))
+            for axis, degree in zip(axes, degrees):
+                at = found.axes.index(axis)
+                added[at] = added.get(at, 0) + degree
+            key = _trimmed(tuple(added.get(k, 0) for k in range(len(found.axes))))
+            total[key] = total.get(key, 0.0) + c * factor
+    return total
+
+
+def _trimmed(degrees: Degrees) -> Degrees:
+    """Without zeros at the end: axes that come later are not there yet."""
+    while degrees and degrees[-1] == 0:
+        degrees = degrees[:-1]
+    return degrees
+
+
+def _spec(term: str, state: str, type_: Tensor, function: Function, found: Found) -> FourierSpec:
+    """The symbol as a function of the parameters."""
+    order = sorted(range(len(found.axes)), key=lambda k: found.axes[k])
+    axes = tuple(found.axes[k] for k in order)
+    shape = tuple(type_.extents[a] for a in axes)
+    target = Rewriter(function.graph)
+    inputs = tuple(target.copy(n) for n in function.inputs)
+    total: Node | None = None
+    for times, over, sign, polynomial in found.parts:
+        terms = tuple(
+            (sign * c, tuple((*degrees, *(0,) * len(order))[k] for k in order))
+            for degrees, c in polynomial.items()
+        )
+        lengths = tuple(found.lengths[k] for k in order)
+        part = target.add("symbol", shape=shape, lengths=lengths, terms=terms)
+        for op, numbers in (("mul", times), ("div", over)):
+            for number in numbers:
+                assert isinstance(part.type, Tensor)
+                size = tuple(n.constant for n in part.type.shape)
+                wide = target.add("expand", [target.copy(number)], shape=size, axes=())
+                part = target.add(op, [part, wide])
+        total = part if total is None else target.add("add", [total, part])
+    assert total is not None
+    made = Function("symbol", target.graph, inputs, (("symbol", total),), function.params, function.parts)
+    return FourierSpec(term, state, axes, made)
+
+
+def shown(model: ModelIR) -> Mapping[str, str]:
+    """For each term ("" for all of the drift) the states with a part that is diagonal in Fourier space."""
+    found: dict[str, str] = {}
+    for spec in model.fourier:
+        found[spec.term] = ", ".join(filter(None, [found.get(spec.term, ""), f"`{spec.state}`"]))
+    return found
