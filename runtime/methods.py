@@ -210,7 +210,7 @@ class VectorField:
             raise SettingError(
                 "this method follows the linear part of an equation exactly where it is diagonal in Fourier "
                 "space, and this equation has no such part",
-                help="store its fields on `fourier(…)` grids, or use `rodas5` or another method for stiff ones",
+                help="store its fields on `fourier(…)` grids, or use `rodas5` or another stiff method",
             )
         return self.linear
 

@@ -179,6 +179,7 @@ class Conditions:
         prefix: str = "",
         order: int = 0,
         moving: bool = True,
+        homogeneous: bool = False,
     ) -> Value:
         """A field whose values at the ends of an axis are replaced by those given, where there are points.
         Without `moving`, those that change in time stay as they are."""
@@ -191,7 +192,7 @@ class Conditions:
         made = self.fields.op("mask", full(v), span, axis=place, low=sides[0], high=sides[1])
         found: Any = split(made, v.axes)
         for c, side, wanted in zip(ends, ("low", "high"), sides):
-            if not wanted or c is None:
+            if not wanted or c is None or homogeneous:
                 continue
             datum = self.data(c, prefix, order)
             if is_number(datum) and datum == 0:

@@ -30,16 +30,24 @@ def filled(ev: Evaluator, value: Any, type_: Tensor, span: Span, axes: tuple[Axi
     return aligned(ev, v, axes, span) if axes and isinstance(v, Value) else v
 
 
-def stored(ev: Evaluator, value: Any, slot: Slot, order: int, span: Span, moving: bool = True) -> Any:
+def stored(
+    ev: Evaluator,
+    value: Any,
+    slot: Slot,
+    order: int,
+    span: Span,
+    moving: bool = True,
+    homogeneous: bool = False,
+) -> Any:
     """A state's value or rate, of this order in time: where conditions give it at the ends of the grid,
-    theirs."""
+    theirs, and `homogeneous` 0."""
     found = filled(ev, value, slot.spec.type, span, slot.axes)
     if not slot.axes or not isinstance(found, Value):
         return found
     v, conditions, prefix = split(found, slot.axes), ev.fields.conditions, slot.frame.prefix
     for axis in slot.axes:
         ends = conditions.at_ends(prefix, slot.name, axis)
-        v = conditions.imposed(v, axis, ends, span, prefix, order, moving)
+        v = conditions.imposed(v, axis, ends, span, prefix, order, moving, homogeneous)
     return full(v)
 
 

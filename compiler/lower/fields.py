@@ -315,6 +315,18 @@ class Fields:
             total = reduce_axes(self.ev, "sum", product, [axis], span)
         return total
 
+    def cell_power(self, axes: Sequence[Axis], power: float, span: Span) -> Any:
+        """A power of the size of the cell of each point."""
+        total: Any = 1.0
+        for axis in axes:
+            grid = self.space.grid_axis(axis)
+            share: Any = grid.step**power
+            if grid.kind == "chebyshev":
+                w = split(self.source("grid_weights", span, layout=grid.layout, ends=()), (axis,))
+                share = self.ev.binary("^", w, power, span)
+            total = self.ev.binary("*", total, share, span)
+        return total
+
     def reduce(self, name: str, v: Any, domain: DomainV, span: Span) -> Any:
         """`integral`, `mean`, `max`, `min` over a domain."""
         axes = self.space.add(self.ev, domain, span)

@@ -12,10 +12,12 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import NoiseSpec
 from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.equations import stored
+from ndl.compiler.lower.fields import grid_type
 from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
-    from ndl.compiler.lower.models import ModelLowering
+    from ndl.compiler.lower.models import ModelLowering, Slot
 
 Key = tuple[str, str]
 """A state and a noise that meet."""
@@ -25,7 +27,7 @@ def noises(lowering: ModelLowering) -> tuple[NoiseSpec, ...]:
     found = []
     for frame in lowering.frames:
         for name in frame.parts.noises:
-            type_ = frame.noise_type(name) or Tensor()
+            type_ = driver_type(lowering, frame, name)
             size = 1
             for n in type_.extents:
                 size *= n
@@ -42,7 +44,7 @@ def diffusion(lowering: ModelLowering) -> tuple[Function | None, str]:
     def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
         total: dict[Key, Any] = {}
         for frame in lowering.frames:
-            _coefficients(root.descend(frame.path), total, paired)
+            _coefficients(lowering, root.descend(frame.path), total, paired)
         kind = _kind(lowering, paired)
         found = []
         for (state, noise), (value, el, driver) in total.items():
@@ -56,12 +58,24 @@ def diffusion(lowering: ModelLowering) -> tuple[Function | None, str]:
     return function, "additive" if kind != "diagonal" and not _reads_states(lowering, function) else kind
 
 
-def _coefficients(el: Elaboration, total: dict[Key, Any], paired: dict[Key, bool]) -> None:
+def driver_type(lowering: ModelLowering, frame: Elaboration, name: str) -> Tensor:
+    """The type of a noise as it is stored: of one on a domain, a number for each point of the grid."""
+    type_ = frame.noise_type(name) or Tensor()
+    return grid_type(type_, lowering.axes(frame, type_, frame.parts.noises[name].span))
+
+
+def _coefficients(
+    lowering: ModelLowering, el: Elaboration, total: dict[Key, Any], paired: dict[Key, bool]
+) -> None:
     for eq in el.parts.rates.values():
         for noise, summand, factor in el.diffusion(eq):
             key = (el.prefix + eq.name, el.prefix + el.standard(noise))
-            driver = el.noise_type(noise) or Tensor()
-            value, fits = _coefficient(el, eq, driver, summand, factor)
+            driver = driver_type(lowering, el, noise)
+            slot = next(s for s in lowering.slots if s.spec.name == key[0])
+            if slot.axes:
+                value, fits = _of_field(el, eq, slot, noise, driver, factor), driver.rank > 0
+            else:
+                value, fits = _coefficient(el, eq, driver, summand, factor)
             if el.covariance(noise) is not None:
                 value = el.spread_noise(noise, _matrix(el, value, driver, fits), first=False)
                 fits = fits and not driver.rank
@@ -84,6 +98,22 @@ def _reads_states(lowering: ModelLowering, function: Function) -> bool:
     names = {s.spec.name for s in lowering.slots}
     needed = function.graph.needed([n for _, n in function.outputs])
     return any(n.op == "input" and n.attr("name") in names for n in needed)
+
+
+def _of_field(el: Elaboration, eq: Equation, slot: Slot, noise: str, driver: Tensor, factor: Any) -> Any:
+    """The coefficient of a noise in the equation of a field, at every point. White noise is averaged over the
+    cell of a point, whose variance is one over its size; where the value is given there is none."""
+    ev, span = el.ev, eq.value.span
+    if driver.rank and driver.shape != slot.spec.type.shape:
+        raise fail(
+            "NDL490",
+            f"the noise `{noise}` in the equation of `{eq.name}` is not yet lowered",
+            span,
+            help="a field takes a scalar noise, or white noise on its own domain",
+        )
+    if driver.rank:
+        factor = ev.binary("*", factor, ev.fields.cell_power(slot.axes, -0.5, span), span)
+    return stored(ev, factor, slot, 0, span, homogeneous=True)
 
 
 def _coefficient(el: Elaboration, eq: Equation, driver: Tensor, s: Summand, factor: Any) -> tuple[Any, bool]:

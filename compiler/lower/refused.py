@@ -33,6 +33,7 @@ def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
     items = [*p.params.values(), *p.consts.values(), *(i for o in p.states.values() for i in o.values())]
     found += [(f"`{i.name}` per {i.per}", i.span) for i in items if i.per is not None]
     for name, noise in p.noises.items():
-        if not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener":
+        white = isinstance(noise.law, tree.FieldType) and noise.law.value.span.text == "white"
+        if not white and (not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener"):
             found.append((f"the noise `{name}: {noise.law.span.text}`", noise.span))
     return found

@@ -64,7 +64,8 @@ class GraphSite:
         return self.builder.add("path", [time.ref], NOWHERE, type=type, name=name, order=order)
 
     def noise(self, name: str, type: Tensor) -> Any:
-        return self.read(name, type)
+        axes = self.lowering.space.axes.get(type.on or "", ())
+        return split(self.read(name, grid_type(type, axes)), axes)
 
     def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:
         from ndl.compiler.lower.draws import drawn
