@@ -186,6 +186,7 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
         "step": HostV("value"),
         "final": HostV("final state"),
         "steps": HostV("steps"),
+        "stats": HostV("statistics"),
         "decay": HostV("value"),
         "ramp": HostV("value"),
     }

@@ -74,7 +74,7 @@ class Loss:
             parts = parts_of(self.session.host.ev, model.decl)
             observed = ["nll", *(o.name for o in parts.observes)] if parts.observes else []
             names |= {*parts.states, *parts.derived, *observed}  # a part's name is among the derived
-            names |= {"final", "steps"}
+            names |= {"final", "steps", "stats"}
         formulas: list[Any] = [self.expr] if self.expr is not None else []
         formulas += self.session.others
         hidden = {

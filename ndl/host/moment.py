@@ -203,6 +203,7 @@ class Moment:
             names["t"] = lift(solution.t.to(self.loss.precision))
             names["final"] = shown.attribute(self.host.ev, "final", 0, self.session.block.span)
             names["steps"] = StepsObject(solution, shown.sample)
+            names["stats"] = shown.attribute(self.host.ev, "stats", 0, self.session.block.span)
         return {**names, **branches(names)}
 
     def _scope(self, sample: Sample | None, solution: Any) -> Scope:
