@@ -30,6 +30,7 @@ from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.sites import GraphSite
+from ndl.compiler.lower.unread_nets import keep_nets
 from ndl.compiler.lower.weights import Weights
 from ndl.compiler.passes.breaks import breaks_of
 from ndl.compiler.source import Span
@@ -149,6 +150,10 @@ class ModelLowering:
         """The model's formulas with a graph that is thrown away."""
         return self._elaborate(GraphBuilder(Graph(), self.weights))[0]
 
+    def elaborated(self, builder: GraphBuilder) -> Elaboration:
+        """The model's formulas, their operations added to a builder."""
+        return self._elaborate(builder)[0]
+
     def _elaborate(self, builder: GraphBuilder) -> tuple[Elaboration, GraphSite]:
         site = GraphSite(self, builder)
         ev = Evaluator(builder, self.sink, strict=True)
@@ -205,6 +210,8 @@ class ModelLowering:
         events.refuse_held(waiting, (drift, diffusion))
         derived = self._derived()
         terms = {f.prefix + n: equations.term(self, f, n) for f in self.frames for n in f.parts.terms}
+        for frame in self.frames:
+            keep_nets(self, frame)
         return ModelIR(
             name=self.decl.name,
             doc=self.decl.doc or "",

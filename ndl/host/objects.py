@@ -86,7 +86,7 @@ class Branch(Object):
         shown = f"{self.prefix}.{name}" + "'" * primes
         if shown in self.names:
             found = self.get(shown)
-            return found if isinstance(found, Value) else lift(found)
+            return found if isinstance(found, (Value, Object, ListV)) else lift(found)
         below = Branch.of(shown, self.names, self.get)
         if below is not None:
             return below
@@ -235,12 +235,24 @@ class ModelObject(Object):
         nets = net_objects(self.instance)
         if name in nets:
             return nets[name]
-        weights = {p.name: p.attribute or p.name for p in self.instance.PARAMETERS}
-        branch = Branch.of(name, weights, lambda n: getattr(self.instance, weights[n]))
+        written = self._written(ev)
+        if name in written:
+            return written[name]
+        weights: dict[str, Any] = {p.name: p.attribute or p.name for p in self.instance.PARAMETERS}
+        branch = Branch.of(
+            name, (*weights, *nets), lambda n: nets[n] if n in nets else getattr(self.instance, weights[n])
+        )
         if branch is not None:
             return branch
-        known = [*weights] + [s.name for s in self.instance.STATES]
+        known = [*weights, *nets, *written] + [s.name for s in self.instance.STATES]
         return ev.error("NDL207", f"the model has no `{name}`", span, help=did_you_mean(name, known))
+
+    def _written(self, ev: Any) -> dict[str, Any]:
+        """The nets that the application of the model writes out: `M(readout=y -> y[0])`."""
+        from ndl.compiler.check.parts import written_nets
+        from ndl.compiler.check.values import ModelV
+
+        return written_nets(ev, self.source) if isinstance(self.source, ModelV) else {}
 
 
 class NetObject(Object):

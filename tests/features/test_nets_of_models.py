@@ -1,0 +1,115 @@
+"""The nets of a model as functions, `M.readout(y)`, in losses and tests."""
+
+from __future__ import annotations
+
+from programs import check
+
+PROGRAM = """
+model Small(x: R[2]):
+    net f: R[2] -> R[2] = MLP(width=4)
+    net readout: R[2] -> R[1] = Linear()
+    net two: (R, R[2]) -> R[3] = MLP(width=4)
+    net scalar: R[2] -> R = MLP(width=4)
+    state y: R[2] = x
+    y' = f(y)
+    out = readout(y)
+
+model Pair:
+    left = Small([1.0, 0.5])
+    right = Small([0.5, 0.5])
+
+model Bare:
+    net f: R[2] -> R[2] = MLP(width=4)
+    net readout: R[2] -> R[1] = Linear()
+    state y: R[2] = [1, 0]
+    y' = f(y)
+
+train Bare as idle:
+    span = 0..1
+    method = rk4(h=0.25)
+    loss = final.y[0]^2
+    backend = cpu
+    optimizer = adam(lr=0.01)
+    steps = 3
+
+train Bare as fitted:
+    span = 0..1
+    method = rk4(h=0.25)
+    loss = (readout(final.y)[0] - 1)^2 + Bare.readout(final.y)[0]^2
+    optimizer = adam(lr=0.01)
+    steps = 3
+
+train Bare as batched:
+    z ~ normal(0, 1)
+    span = 0..1
+    method = rk4(h=0.25)
+    s = solve(Bare(y=[z, z]), span=0..1, method=rk4(h=0.25))
+    loss = (Bare.readout(s.final.y)[0] - 1)^2 + readout(s.y[1])[0]
+    optimizer = adam(lr=0.01)
+    batch = 4
+    steps = 3
+
+test "at the end":
+    m = Small([1.0, 2.0], seed=1)
+    s = solve(m, span=0..1, method=rk4(h=0.25))
+    assert norm(m.readout(s.final.y) - s.final.out) < 1e-12
+test "at every time":
+    m = Small([1.0, 2.0], seed=1)
+    s = solve(m, span=0..1, method=rk4(h=0.25))
+    assert norm([m.readout(s.y[i]) for i] - s.out) < 1e-12
+test "between the times":
+    m = Small([1.0, 2.0], seed=1)
+    s = solve(m, span=0..1, method=rk4(h=0.25))
+    assert norm(m.readout(s.y(0.5)) - s.out(0.5)) < 1e-12
+test "nets that no equation reads":
+    m = Small([1.0, 2.0], seed=1)
+    assert m.scalar([1.0, 2.0]) < 100 and norm(m.two(0.0, [1.0, 2.0])) < 100 and norm(m.two(1, [1, 2])) < 100
+test "of a part":
+    s = solve(Pair, span=0..1, method=rk4(h=0.25))
+    assert norm(Pair.left.readout(s.final.left.y) - s.final.left.out) < 1e-12
+test "of a model by its name":
+    s = solve(Bare, span=0..1, method=rk4(h=0.25))
+    assert norm(Bare.readout(s.final.y)) < 100
+test "of a trained model, read by its loss alone":
+    s = solve(fitted.model, span=0..1, method=rk4(h=0.25))
+    assert norm(fitted.model.readout(s.final.y)) < 100
+test "of a trained model, in a loss for many samples":
+    assert batched.loss < 100
+    s = solve(batched.model, span=0..1, method=rk4(h=0.25))
+    assert norm(batched.model.readout(s.final.y)) < 100
+test "written out in the application":
+    m = Small(readout=y -> [y[0]], x=[1.0, 2.0], seed=1)
+    s = solve(m, span=0..1, method=rk4(h=0.25))
+    assert norm(m.readout(s.final.y) - s.final.out) < 1e-12
+test "with gradients":
+    m = Small([1.0, 2.0], seed=1)
+    g = grad(sum(m.readout([1.0, 2.0])), m.params)
+    assert norm(g) > 0
+test "of members":
+    s = solve(Small([1.0, 2.0]), span=0..1, method=rk4(h=0.25), ensemble=3)
+    m = Small([1.0, 2.0])
+    assert norm([m.readout(s.final.y[i]) for i] - s.final.out) < 1e-12
+test "as a value":
+    m = Small([1.0, 2.0], seed=1)
+    s = solve(m, span=0..1, method=rk4(h=0.25))
+    f = m.readout
+    assert norm(f(s.final.y) - s.final.out) < 1e-12
+
+test "a net that nobody reads keeps its weights":
+    assert idle.loss < 100 and norm(idle.model.readout([1.0, 2.0]) - Bare.readout([1.0, 2.0])) < 1e-6
+    assert norm(fitted.model.readout([1.0, 2.0]) - Bare.readout([1.0, 2.0])) > 1e-3
+
+fn score(M, z) = sum(M.readout(z))
+test "in a function":
+    m = Bare(seed=3)
+    assert score(m, [1.0, 2.0]) < 100 and score(Bare, [1.0, 2.0]) < 100
+model Big = Bare(seed=4)
+test "of a named form":
+    assert norm(Big.readout([1.0, 2.0])) < 100
+test "of an application":
+    assert norm(Bare(seed=4).readout([1.0, 2.0])) < 100
+"""
+
+
+def test_nets_are_functions_of_their_model() -> None:
+    check(PROGRAM)
