@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ndl.runtime.model import Model
     from ndl.runtime.solution import Solution
     from ndl.session import Program
+    from ndl.unplaced import FieldModel
 
 PathName = str | PathLike[str]
 
@@ -30,6 +31,7 @@ def load(
     bind: Mapping[str, Any] | None = None,
     allow_paths: Sequence[PathName] = (),
     overrides: Mapping[str, Any] | None = None,
+    grid: str | None = None,
 ) -> Program:
     """Read and check a file.
 
@@ -37,10 +39,11 @@ def load(
     import_paths folders where `use` looks besides the standard library
     allow_paths  files and folders outside the program's own that it may read and write
     overrides    settings by dotted name, `{"sweep.method.rtol": 1e-9}`
+    grid         where fields of its models are stored, `"uniform(65)"`; without it `ndl.solve` is told
 
     Raises `NDLError`, which carries all diagnostics.
     """
-    return _load(Path(path), import_paths, bind, allow_paths, overrides)
+    return _load(Path(path), import_paths, bind, allow_paths, overrides, grid)
 
 
 def loads(
@@ -51,10 +54,11 @@ def loads(
     bind: Mapping[str, Any] | None = None,
     allow_paths: Sequence[PathName] = (),
     overrides: Mapping[str, Any] | None = None,
+    grid: str | None = None,
 ) -> Program:
     """Read and check a text; `name` stands for its file in messages, relative paths start at the
     current folder. The rest is as for `load`."""
-    return _load(Source(name, text), import_paths, bind, allow_paths, overrides)
+    return _load(Source(name, text), import_paths, bind, allow_paths, overrides, grid)
 
 
 def _load(
@@ -63,6 +67,7 @@ def _load(
     bind: Mapping[str, Any] | None,
     allow_paths: Sequence[PathName],
     overrides: Mapping[str, Any] | None,
+    grid: str | None,
 ) -> Program:
     from ndl.session import Program
 
@@ -72,12 +77,13 @@ def _load(
         bind=dict(bind or {}),
         allow_paths=tuple(Path(p) for p in allow_paths),
         overrides={name: setting_text(name.split(".")[1:], v) for name, v in (overrides or {}).items()},
+        grid=grid,
     )
 
 
 @opaque
 def solve(
-    model: Model | type[Model],
+    model: Model | type[Model] | FieldModel,
     *,
     span: Any = None,
     method: str | None = None,
@@ -88,15 +94,18 @@ def solve(
 
     span    (start, end); method  a solver with its options; the facts of the model choose one if none
     is named; save  a step, times, "steps" or "end". Further settings are those of the language:
-    `ensemble`, `seed`, `gradient`, `precision`, `device`, `max_steps`.
+    `ensemble`, `seed`, `gradient`, `precision`, `device`, `max_steps`; `grid` for a model of fields.
 
     Gradients flow to the model's parameters with `gradient="discrete"` (or another mode). Raises
     `NDLError` when a setting does not fit or the run cannot go on.
     """
     from ndl.session import solve_model
+    from ndl.unplaced import FieldModel
 
     given = {"span": span, "method": method, "save": save, **settings}
     texts = {name: setting_text([name], value) for name, value in given.items() if value is not None}
+    if isinstance(model, FieldModel):
+        model = model.on(texts.pop("grid", None))
     found: Solution = solve_model(model() if isinstance(model, type) else model, texts)
     return found
 

@@ -14,6 +14,7 @@ from ndl.compiler.check.values import FileV, ModelV
 from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
 from ndl.compiler.source import Source, Span
 from ndl.compiler.syntax import tree
+from ndl.unplaced import FieldModel, on_grid
 
 if TYPE_CHECKING:
     from ndl.compiler.ir.model import ModelIR
@@ -42,6 +43,10 @@ class TestResult:
     diagnostic: Diagnostic | None = None
 
 
+STAND_IN = "uniform(9)"
+"""The grid on which facts are derived where none is given."""
+
+
 class Program:
     """A checked file. Its models are classes; its blocks run; its tests are checked."""
 
@@ -58,6 +63,8 @@ class Program:
         self.diagnostics = list(found)
         self.bind, self.allow_paths = dict(bind or {}), tuple(allow_paths)
         self.overrides = {k: str(v) for k, v in (overrides or {}).items()}
+        self.grid: str | None = None
+        """Where fields of the models are stored, in the words of the language; None where each use says it."""
         self._host: Host | None = None
 
     @classmethod
@@ -69,6 +76,7 @@ class Program:
         bind: Mapping[str, Any] | None = None,
         allow_paths: Sequence[Path] = (),
         overrides: Mapping[str, Any] | None = None,
+        grid: str | None = None,
     ) -> Program:
         """Check a file. Raises `NDLError` with all diagnostics when there are errors."""
         checked, found = check_file(path, import_paths=import_paths)
@@ -76,6 +84,7 @@ class Program:
             raise NDLError(found)
         file = Path(path.path) if isinstance(path, Source) else Path(path)
         program = cls(checked, file, found, bind, allow_paths, overrides)
+        program.grid = grid
         program._check_overrides()
         program._check_bind()
         return program
@@ -151,19 +160,21 @@ class Program:
         return self._host
 
     def _model_values(self) -> dict[str, ModelV]:
-        """The models that the file declares, by name; those that need data or dimensions too."""
+        """The models that the file declares, by name; those that need data or dimensions too. Fields stand on
+        the program's grid, if it has one."""
         found = {}
         for name, value in self.checked.module.names.items():
             if isinstance(value, FileV) and value.kind == "alias":
                 value = self.host.ev.file_value(value)
             if isinstance(value, ModelV):
-                found[name] = value
+                found[name] = value if self.grid is None else on_grid(self, value, self.grid)
         return found
 
     @property
     def models(self) -> dict[str, Any]:
-        """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`."""
-        return {n: self._class(m) for n, m in self._model_values().items()}
+        """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`. Those whose fields
+        have no grid yet are `FieldModel`s."""
+        return {n: self.class_of(m) for n, m in self._model_values().items()}
 
     @property
     def nets(self) -> dict[str, Any]:
@@ -178,9 +189,14 @@ class Program:
                     found[name] = self.host.module_of(net, value.stmt.span)
         return found
 
-    def _class(self, model: ModelV) -> Any:
+    def class_of(self, model: ModelV) -> Any:
         """The class of a model, which knows where it comes from: `ndl.solve` asks for it."""
-        cls = self.host.compilation.model(model).cls
+        try:
+            cls = self.host.compilation.model(model).cls
+        except NDLError as error:
+            if error.diagnostics[0].code != "NDL440":
+                raise
+            return FieldModel(self, model)
         cls._ndl_source = (self, model)
         return cls
 
@@ -189,7 +205,7 @@ class Program:
             raise AttributeError(name)
         values = self._model_values()
         if name in values:
-            return self._class(values[name])
+            return self.class_of(values[name])
         raise AttributeError(f"{self.path.name} declares no model `{name}`")
 
     # ------------------------------------------------------------ running
@@ -259,12 +275,16 @@ class Program:
         from ndl.compiler.passes.facts.explain import explain
         from ndl.host.kernels import backend_choice
 
-        compiled = self.host.compilation.model(self._model_values()[name])
+        model, notes = self._model_values()[name], []
+        if isinstance(self.class_of(model), FieldModel):
+            model = on_grid(self, model, STAND_IN)
+            notes.append(("grid", f"`{STAND_IN}` stands in for that of a run"))
+        compiled = self.host.compilation.model(model)
         found = compiled.facts
         chosen = [(f"choice of {c.setting}", c.why) for c in choices(found)]
-        origin = self._model_values()[name].origin
-        made = list(origin.facts) if origin is not None else []
-        return [*made, *explain(found), *chosen, ("choice of backend", backend_choice(compiled.optimized))]
+        made = list(model.origin.facts) if model.origin is not None else []
+        backend = ("choice of backend", backend_choice(compiled.optimized))
+        return [*notes, *made, *explain(found), *chosen, backend]
 
     def kernel_text(self, name: str, method: str | None = None) -> str:
         """The kernel IR of a model's solve by a method (the chosen one), with the equations beside it.

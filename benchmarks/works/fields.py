@@ -123,7 +123,8 @@ def _ndl(p: Problem, backend: str | None) -> Call:
 
     import ndl
 
-    model = ndl.loads(PROGRAM.format(nu=p.nu)).models[p.model]
+    grid = f"uniform({p.n}, {p.n})"
+    model = ndl.loads(PROGRAM.format(nu=p.nu), grid=grid).models[p.model]()
     settings = {} if backend is None else {"backend": backend}
 
     def call() -> Any:

@@ -71,6 +71,13 @@ def allow_path(command: F) -> F:
     )(command)
 
 
+def grid(command: F) -> F:
+    """`--grid GRID`, where fields of the models are stored."""
+    return click.option(
+        "--grid", metavar="GRID", help="Where fields are stored, such as `uniform(65)` or `fourier(64)`."
+    )(command)
+
+
 def ndl_files(paths: Iterable[Path]) -> Iterator[Path]:
     """The paths, with each folder replaced by the `.ndl` files below it, in order of name."""
     for path in paths:

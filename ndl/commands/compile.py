@@ -31,6 +31,7 @@ from ndl.commands import _shared
     "--precision", type=click.Choice(["float64", "float32"]), default="float64", help="That of the kernels."
 )
 @click.option("--gradient", is_flag=True, help="Embed the derivatives' kernels too.")
+@_shared.grid
 @_shared.import_path
 def command(
     file: Path,
@@ -40,6 +41,7 @@ def command(
     name: str | None,
     precision: str,
     gradient: bool,
+    grid: str | None,
     import_paths: tuple[Path, ...],
 ) -> None:
     """Compile FILE to a Python module that imports only torch and ndl.runtime.
@@ -47,7 +49,7 @@ def command(
     With `--target cpu` or `--target triton` the module holds the kernels of its models' solves and a
     function that runs a batch.
     """
-    program = _shared.load(file, import_paths=import_paths)
+    program = _shared.load(file, import_paths=import_paths, grid=grid)
     if target == "torch":
         if methods or name or gradient or precision != "float64":
             raise click.UsageError(

@@ -16,15 +16,16 @@ from ndl.compiler.diagnostics import near
 @click.command("explain")
 @click.argument("subject", metavar="CODE|FILE")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@_shared.grid
 @_shared.import_path
-def command(subject: str, as_json: bool, import_paths: tuple[Path, ...]) -> None:
+def command(subject: str, as_json: bool, grid: str | None, import_paths: tuple[Path, ...]) -> None:
     """Explain an error CODE, or show what the compiler derived about the models of a FILE."""
     if re.fullmatch(r"(?i)NDL\d{3}", subject) and not Path(subject).exists():
         console.say(explanation_text(subject.upper()))
         return
     if not Path(subject).is_file():
         raise click.UsageError(f"`{subject}` is neither a file nor a code such as NDL204")
-    program = _shared.load(Path(subject), import_paths=import_paths)
+    program = _shared.load(Path(subject), import_paths=import_paths, grid=grid)
     facts = {name: program.facts(name) for name in program.models}
     if as_json:
         console.print_json({name: dict(found) for name, found in facts.items()})

@@ -27,15 +27,21 @@ WAYS = ("tree", "equations", "latex", "ir", "svg", "code", "kernel")
 @click.option("--kernel", "way", flag_value="kernel", help="The kernel IR of a solve, as text.")
 @click.option("--model", "name", help="Only this model.")
 @click.option("--method", help="The method of the kernel (by default, the one chosen).")
+@_shared.grid
 @_shared.import_path
 def command(
-    file: Path, way: str, name: str | None, method: str | None, import_paths: tuple[Path, ...]
+    file: Path,
+    way: str,
+    name: str | None,
+    method: str | None,
+    grid: str | None,
+    import_paths: tuple[Path, ...],
 ) -> None:
     """Show what NDL makes of FILE."""
     if way in ("tree", "equations", "latex"):
         sys.stdout.write(from_text(file, way, name, import_paths))
         return
-    program = _shared.load(file, import_paths=import_paths)
+    program = _shared.load(file, import_paths=import_paths, grid=grid)
     if way == "code":
         sys.stdout.write(program.python_source())
         return

@@ -85,6 +85,15 @@ class FieldKernels:
         return list(product(*(range(n) for n in extents[rank:])))
 
 
+def field_choice(ir: ModelIR) -> str:
+    """What runs a field model's solves, and why."""
+    euler = Tableau("euler", 1.0, None, (0.0,), ((),), (1.0,))
+    found = FieldKernels(ir).make(euler, "f64", "cpu")
+    if isinstance(found, str):
+        return f"torch, since no sweep over the grid serves it: {found}"
+    return "sweeps over the grid for fixed steps of explicit tableaux where a run is long; torch for the rest"
+
+
 def _outside(drift: Function, step: GridStep) -> Any:
     """What computes the numbers and arrays that neither fields nor time change, from the weights."""
     numbers = [(f"slot{k}", node) for k, node in sorted(step.slots.items())]

@@ -219,6 +219,10 @@ def tableau_of(t: methods.Tableau) -> Tableau:
 
 def backend_choice(ir: ModelIR) -> str:
     """What runs a model's solves, and why."""
+    if ir.grids:
+        from ndl.host.field_kernels import field_choice
+
+        return field_choice(ir)
     found = Kernels(ir).weights()
     reason = found if isinstance(found, str) else unwatched(ir)
     if reason:
