@@ -305,7 +305,7 @@ def setting_scope(ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
         if name == "plot":
             inner.lazy = lambda n, primes: HostV("value") if 0 < primes < parts.order(n) else None
         return inner
-    if name in ("plot", "method", "observe") and isinstance(target, HostV):
+    if name in ("plot", "method", "observe") and isinstance(target, (HostV, Unknown)):
         return any_name(scope)
     return scope
 
