@@ -64,7 +64,7 @@ class Program:
         self.bind, self.allow_paths = dict(bind or {}), tuple(allow_paths)
         self.overrides = {k: str(v) for k, v in (overrides or {}).items()}
         self.grid: str | None = None
-        """Where fields of the models are stored, in the words of the language; None where each use says it."""
+        """Where fields of the models are stored, in the language's words; None where each use says it."""
         self._host: Host | None = None
 
     @classmethod
