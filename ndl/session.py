@@ -172,8 +172,8 @@ class Program:
 
     @property
     def models(self) -> dict[str, Any]:
-        """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`. Those whose fields
-        have no grid yet are `FieldModel`s."""
+        """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`. Those whose
+        fields have no grid yet are `FieldModel`s."""
         return {n: self.class_of(m) for n, m in self._model_values().items()}
 
     @property

@@ -33,7 +33,8 @@ MODULE_ATTRIBUTES = words(
 MODEL_ATTRIBUTES = words(
     """
     BREAKS FOURIER GRIDS CALCULUS DELAYS DERIVED DRAWS EQUATIONS EVENTS FILE INPUTS INTEGRALS
-    JACOBIAN_SPARSITY KERNELS KINDS NAME NETS NOISES NOISE_KIND OBSERVES OUTPUTS PARAMETERS REQUIRES SERIES STATES TERMS bind
+    JACOBIAN_SPARSITY KERNELS KINDS NAME NETS NOISES NOISE_KIND OBSERVES OUTPUTS PARAMETERS REQUIRES
+    SERIES STATES TERMS bind
     breaks chance correction define drawn derived device diffusion dtype fit_initial forcing forget guard info
     initial initial_parameters initial_state initial_values input jacobian kernel lags limits make
     member_shape nets parts path path_given path_value period place observation prepared remember replace
