@@ -117,6 +117,7 @@ def model_names(parts: Parts) -> list[str]:
         *parts.inputs,
         *parts.nets,
         *parts.terms,
+        *parts.domains,
         "seed",
     ]
 

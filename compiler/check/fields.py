@@ -80,7 +80,7 @@ def _ascending(ev: Evaluator, found: Any, e: tree.Compare) -> None:
 
 
 def boundary(faces: tuple[str, ...]) -> Handler:
-    """`boundary(S)`, and parts of it by their names."""
+    """`boundary(S)`, and parts of it by their names; of a periodic domain from an application, empty."""
 
     def handler(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
         (domain,) = args
@@ -95,7 +95,7 @@ def boundary(faces: tuple[str, ...]) -> Handler:
             what = f"`{domain.name}` has {count} coordinates, so it has no side `{faces[0]}`"
             return ev.error("NDL444", what, e.span)
         bounded = tuple(f for f in found if not domain.periodic[f[0]])
-        if not bounded:
+        if not bounded and not domain.given:
             c = domain.coordinates[found[0][0]]
             return ev.error(
                 "NDL444",

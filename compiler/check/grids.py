@@ -128,7 +128,7 @@ def _one(
 
 def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Span) -> Grid:
     """The grid of a domain. Raises `NDLError` where there is none or where it does not fit."""
-    chosen = None if choice is None else choice.of(domain.name)
+    chosen = None if choice is None else choice.of(domain.name) or choice.of(domain.given)
     if chosen is None:
         raise fail(
             "NDL440",

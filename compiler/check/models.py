@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ndl.compiler.check.differentials import NotLinear, Summand, differential, summands
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.field_arguments import domain_value, formula_value, is_formula
 from ndl.compiler.check.fields import derivative
 from ndl.compiler.check.model_parts import Equation, Parts
 from ndl.compiler.check.operators import draw_value, header_dims, read_net
@@ -121,8 +122,9 @@ class Elaboration:
         self.scope = Scope(outer, self.options, lazy=self.lookup, known=self.known, turns=turns)
         self.coordinates: dict[str, str] = {}
         for d in parts.domains.values():
-            found = ev.eval(d.value, self.scope)
-            self.options[d.name] = replace(found, name=d.name) if isinstance(found, DomainV) else found
+            chosen = self.given.get(d.name)
+            own = ev.eval(d.value, self.scope) if chosen is None else None
+            self.options[d.name] = domain_value(ev, d, force(chosen), own, getattr(chosen, "span", d.span))
         self.scope.names.update(self.options)
         self.coordinates = self._coordinates()
         dims = header_dims(parts.decl, outer)
@@ -170,8 +172,11 @@ class Elaboration:
         """What the application of a part sets, as the type that the part declares."""
         argument = self.given[name]
         span = getattr(argument, "span", self.parts.decl.name_span)
+        value = force(argument)
+        if is_formula(self, name, value):
+            return formula_value(self, name, value, span)
         plain = None if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit)
-        return convert(self.ev, force(argument), plain, f"`{self.prefix}{name}`", span)
+        return convert(self.ev, value, plain, f"`{self.prefix}{name}`", span)
 
     def starts_at(self, name: str) -> Any:
         """The number or array at which a part's parameter is set to start; None for another value."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.evaluator import Evaluator, constant_of
+from ndl.compiler.check.field_arguments import written_fields
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.scope import Deferred
 from ndl.compiler.check.typing import resolve_type, unify_type
@@ -64,7 +65,7 @@ class PartV(Object):
 
     def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
         inner = self.elaboration
-        found = inner.lookup(name, primes)
+        found = inner.options[name] if name in inner.parts.domains else inner.lookup(name, primes)
         if found is not None:
             return found
         known = list(inner.parts.spans)
@@ -212,6 +213,13 @@ def written_nets(ev: Evaluator, model: ModelV) -> dict[str, Any]:
     return {k: v for k, v in model.values.items() if k in nets and isinstance(v, kinds)}
 
 
+def written_parts(ev: Evaluator, model: ModelV) -> dict[str, Any]:
+    """All that an application sets and that makes another model: nets and fields by formulas, domains."""
+    from ndl.compiler.check.applications import parts_of
+
+    return written_nets(ev, model) | written_fields(parts_of(ev, model.decl), model)
+
+
 def inner_parts(value: Any) -> Iterator[Elaboration]:
     """The parts that a definition's value holds."""
     if isinstance(value, PartV):
@@ -245,4 +253,5 @@ __all__ = [
     "inner_parts",
     "join",
     "written_nets",
+    "written_parts",
 ]

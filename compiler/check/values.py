@@ -191,12 +191,14 @@ class MethodV:
 
 @dataclass(frozen=True, eq=False)
 class DomainV:
-    """A domain with its coordinates, the range of each (`RangeV`), and whether it is periodic there."""
+    """A domain with its coordinates, the range of each (`RangeV`), and whether it is periodic there. `given`:
+    what it is called outside, where an application puts it in the place of a model's own."""
 
     name: str
     coordinates: tuple[str, ...]
     ranges: tuple[Any, ...] = ()
     periodic: tuple[bool, ...] = ()
+    given: str = ""
 
     def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
         """`A*B`, a product of domains."""

@@ -16,6 +16,7 @@ from ndl.compiler.check.boundaries import Condition
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.grids import GridChoice, grid_of
 from ndl.compiler.check.values import UNKNOWN, Axis, DomainV, ListV, Unknown, Value, is_number
+from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Grid, GridAxis, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
 from ndl.compiler.source import Span
@@ -38,8 +39,11 @@ class Space:
 
     def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
         """The axes of a domain's grid, made once. Raises `NDLError`."""
+        grid = grid_of(ev, domain, self.choice, span)
+        if domain.name in self.axes and grid != self.grids[domain.name]:
+            what = f"two domains of this model and its parts are called `{domain.name}`"
+            raise fail("NDL341", what, span, help="declare one of them under another name")
         if domain.name not in self.axes:
-            grid = grid_of(ev, domain, self.choice, span)
             start = len(self.owner)
             made = tuple(Axis(a.coordinate, Dim.of(a.n), start + k) for k, a in enumerate(grid.axes))
             self.grids[domain.name], self.axes[domain.name] = grid, made

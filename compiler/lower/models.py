@@ -17,7 +17,7 @@ from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.model_parts import Parts
 from ndl.compiler.check.models import CheckSite, Elaboration
 from ndl.compiler.check.operators import header_dims
-from ndl.compiler.check.parts import arguments_of, inner_parts, written_nets
+from ndl.compiler.check.parts import arguments_of, inner_parts, written_parts
 from ndl.compiler.check.values import Axis, Closure, FnV, ModelV, NetV, Unknown, Value
 from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Sink, fail
@@ -69,10 +69,12 @@ class ModelLowering:
         self.options = self._options(check)
         if sink.failed:
             sink.check()
-        self.given = written_nets(check, model)
+        self.given = written_parts(check, model)
         self.types = Elaboration(
             check, self.parts, self.module.scope, self.options, CheckSite(), given=self.given
         )
+        if sink.failed:
+            sink.check()
         check.context = self.types
         self.frames = list(self.types.frames())
         for frame in self.frames:

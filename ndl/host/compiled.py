@@ -11,7 +11,7 @@ from ndl.compiler.backends.torch.module import compile_source, print_module
 from ndl.compiler.backends.torch.names import Names
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.operators import header_dims
-from ndl.compiler.check.parts import arguments_of, written_nets
+from ndl.compiler.check.parts import arguments_of, written_parts
 from ndl.compiler.check.values import MethodV, ModelV, OperatorV, SolverV, Value, WordV, is_known
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function
@@ -63,12 +63,12 @@ class Compilation:
     def key(self, model: ModelV) -> Any:
         """Applications that differ only in run-time values share a class."""
         options = {p.name for p in model.decl.options}
-        nets = written_nets(self.checker, model)
+        written = written_parts(self.checker, model)
         self.kept.append(model)  # so that no other value gets an id that stands in a key
         chosen = tuple(
             (k, v if is_known(v) else id(v))
             for k, v in sorted(model.values.items())
-            if k in options or self._is_dim(model, k) or k in nets
+            if k in options or self._is_dim(model, k) or k in written
         )
         shapes = tuple(str(v.type) if isinstance(v, Value) else id(v) for v in model.data)
         found = arguments_of(self.checker, model)[0] if header_dims(model.decl, model.module.scope) else {}

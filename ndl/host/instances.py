@@ -8,7 +8,7 @@ import torch
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import header_dims
-from ndl.compiler.check.parts import written_nets
+from ndl.compiler.check.parts import written_parts
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -138,7 +138,7 @@ class Instances(Paths):
     def _make(self, model: ModelV) -> Any:
         compiled = self.compilation.model(model)
         options = {p.name for p in model.decl.options} | header_dims(model.decl, model.module.scope)
-        written = written_nets(self.ev, model)
+        written = written_parts(self.ev, model)
         values: dict[str, Any] = {}
         inputs: dict[str, Any] = {}
         names = {p.name for p in compiled.cls.PARAMETERS} | {s.name for s in compiled.cls.STATES}
