@@ -211,3 +211,12 @@ def test_the_exact_solution_knows_no_steps() -> None:
 def test_kernels_decline_with_the_reason() -> None:
     found = refused(RESIDUAL + RUN.format("Residual", "method=euler(h=0.1), backend=cpu"))
     assert "no kernel serves this run: its nets have weights for each step" in found.message
+
+
+def test_a_smaller_model_of_one_is_refused() -> None:
+    text = RESIDUAL + (
+        '\ntest "t":\n    s = solve(Residual(u=[1, 2, 3]), span=0..1, method=euler(steps=4))\n'
+        "    m = reduce(Residual(u=[1, 2, 3]), pod(rank=2), snapshots=s)\n    assert s.final.x[0] < 1e9\n"
+    )
+    found = refused(text)
+    assert found.code == "NDL672" and "nets with weights for each step" in found.message
