@@ -21,6 +21,7 @@ WORKS = (
     "latent_sde",
     "neural_cde",
     "robertson",
+    "learn_ode",
     "learn_cde",
     "learn_sde",
     "fields",
