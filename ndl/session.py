@@ -189,8 +189,13 @@ class Program:
                     found[name] = self.host.module_of(net, value.stmt.span)
         return found
 
-    def class_of(self, model: ModelV) -> Any:
-        """The class of a model, which knows where it comes from: `ndl.solve` asks for it."""
+    def class_of(self, model: ModelV, required: bool = False) -> Any:
+        """The class of a model, which knows where it comes from: `ndl.solve` asks for it. One whose
+        dimensions are open stands for a class of each, unless they are `required`."""
+        from ndl.host.open_dims import OpenModel, open_dims
+
+        if not required and open_dims(self.host.ev, model):
+            return OpenModel(self, model)
         try:
             cls = self.host.compilation.model(model).cls
         except NDLError as error:
@@ -298,7 +303,7 @@ class Program:
 def source_of(model: Any) -> tuple[Program, ModelV]:
     """The program and the declaration of a model's class. Raises TypeError for anything else."""
     cls = model if isinstance(model, type) else type(model)
-    found = getattr(cls, "_ndl_source", None)
+    found = getattr(model, "_ndl_source", None)
     if found is None:
         raise TypeError(f"{cls.__name__} is not a model of a loaded program; take it from `program.models`")
     program, declared = found

@@ -242,9 +242,12 @@ def _train_statement(ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
     elif isinstance(stmt, tree.Draw):
         scope.names[stmt.name] = draw_value(ev, stmt, scope)
     else:
-        from ndl.compiler.check.statements import run
+        from ndl.compiler.check.statements import Returned, run
 
-        run(ev, stmt, scope)
+        try:
+            run(ev, stmt, scope)
+        except Returned:
+            ev.error("NDL401", "`return` has no meaning in a `train`", stmt.span)
 
 
 def unused(

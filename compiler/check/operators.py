@@ -31,7 +31,7 @@ from ndl.compiler.types import INTEGER, Dim, Map, Tensor, Tuple, Type
 
 
 def header_dims(decl: tree.Operator | tree.Model, scope: Scope) -> frozenset[str]:
-    """The generic dimension names of a header, and of a model's inputs."""
+    """The generic dimension names of a header, and of a model's inputs, states, parameters and constants."""
     found: set[str] = set()
 
     def visit(t: tree.TypeExpr | None) -> None:
@@ -55,7 +55,13 @@ def header_dims(decl: tree.Operator | tree.Model, scope: Scope) -> frozenset[str
         declared = [s for s in decl.body if isinstance(s, tree.Declare)]
         for item in (i for s in declared if s.keyword == "input" for i in s.items):
             visit(item.type)
+        told = set(found)
+        for item in (i for s in declared if s.keyword in ("state", "param", "const") for i in s.items):
+            visit(item.type)
+        bound |= {n for n in found - told if scope.find(n) is not None}
         bound |= {i.name for s in declared if s.keyword != "input" for i in s.items}
+        assigned = [t for s in decl.body if isinstance(s, tree.Assign) for t in s.targets]
+        bound |= {t.id for t in assigned if isinstance(t, tree.Name)}
     return frozenset(n for n in found if n not in bound and not isinstance(scope.find(n), (int, float)))
 
 

@@ -126,6 +126,10 @@ def join(
     )
 
 
+TELLING = ("input", "state", "param", "const")
+"""What tells an open dimension by the shape of the value that it is given."""
+
+
 def arguments_of(ev: Evaluator, model: ModelV) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of a model as applied, its dimensions among them where they are known, and what else
     its application sets: parameters, inputs, initial values, nets, data."""
@@ -153,8 +157,8 @@ def dimensions_of(
         number = force(model.values.get(name))
         if is_number(number):
             dims[name] = Dim.of(int(number))
-    inputs = [i for s in decl.body if isinstance(s, tree.Declare) and s.keyword == "input" for i in s.items]
-    given_by: list[tree.Parameter | tree.DeclItem] = [*decl.data, *inputs]
+    declared = [s for s in decl.body if isinstance(s, tree.Declare) and s.keyword in TELLING]
+    given_by: list[tree.Parameter | tree.DeclItem] = [*decl.data, *(i for s in declared for i in s.items)]
     for p in given_by if generic else ():
         value = force(given.get(p.name))
         wanted = resolve_type(ev, p.type, outer.child(options), dims) if p.type is not None else None

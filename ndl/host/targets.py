@@ -12,6 +12,7 @@ from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.values import ListV, ModelV, NetV, OperatorV, TupleV, describe
 from ndl.compiler.diagnostics import fail
 from ndl.host.objects import DataObject, ModelObject, SolutionObject
+from ndl.host.open_dims import closed_by_data
 from ndl.runtime.data import Table
 
 
@@ -37,6 +38,7 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
     for written in session.block.targets:
         target = host.ev.eval(written, session.scope)
         if isinstance(target, ModelV):
+            target = closed_by_data(session, target)
             values = {"seed": seed, **target.values}
             fresh = replace(target, values=values)
             instance = host.instance(fresh)

@@ -161,8 +161,8 @@ def single(session: Session, folder: Any, progress: str, resume: bool) -> Traini
     """One run of a training."""
     seed = session.whole("seed") or 0
     precision = precision_of(session)
-    make_targets(session, seed, precision)
     read_data(session, precision)
+    make_targets(session, seed, precision)
     loss = Loss(session, precision, seed)
     count_sets(session, loss)
     parameters = parameters_of(session)
