@@ -130,7 +130,7 @@ def _ndl(p: Problem, backend: str | None) -> Call:
     def call() -> Any:
         s = ndl.solve(
             model, span=(0.0, p.steps * p.h), method=f"euler(steps={p.steps})", save="end", gradient="none",
-            grid=f"uniform({p.n}, {p.n})", precision=torch.float32, **settings,
+            precision=torch.float32, **settings,
         )  # fmt: skip
         return torch.stack([s.final[name] for name in ("u", "v")[: len(p.start)]])
 
