@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import os
+import secrets
+import shutil
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ndl.runtime.atomic import replacing, write_text
 from ndl.runtime.errors import DataError
+from ndl.runtime.grids import grid_of, grid_points
+from torch import Tensor
 
 if TYPE_CHECKING:
     from ndl.runtime.solution import Solution
@@ -47,12 +52,17 @@ def to_xarray(s: Solution) -> Any:
     except ImportError:
         raise _missing("xarray", "xarray") from None
     lead = ["member"] if s.problem.ensemble else []
-    data = {}
+    data: dict[str, Any] = {}
+    coordinates: dict[str, Any] = {}
     for name in s.names():
         values = s.get(name).values.detach().cpu().numpy()
-        more = [f"{name}_{i}" for i in range(values.ndim - len(lead) - 1)]
+        shape = values.shape[len(lead) + 1 :]
+        grid = grid_of(shape, s.model.GRIDS)
+        axes = [] if grid is None else list(grid.coordinates)
+        if grid is not None:
+            coordinates |= {c: grid_points(layout).numpy() for c, layout in zip(axes, grid.layouts)}
+        more = [*axes, *(f"{name}_{i}" for i in range(len(shape) - len(axes)))]
         data[name] = ([*lead, "time", *more], values)
-    coordinates: dict[str, Any] = {}
     t = s.t.detach().cpu().numpy()
     if t.ndim == 1:
         coordinates["time"] = t
@@ -61,17 +71,32 @@ def to_xarray(s: Solution) -> Any:
         data["valid"] = (["member", "time"], s.saved.valid)
     if lead:
         coordinates["member"] = np.arange(s.problem.count)
-    return xarray.Dataset(data, coords=coordinates)
+    return xarray.Dataset(data, coords=coordinates, attrs=attributes(s))
+
+
+def attributes(s: Solution) -> dict[str, str]:
+    """What a data set says of itself: the model, its equations, the method, parameters that are numbers."""
+    model, method = s.problem.model, s.problem.method
+    found = {"model": model.NAME, "equations": "\n".join(model.EQUATIONS), "method": method.name}
+    found |= {f"method {k}": str(v) for k, v in method.options.items() if v is not None}
+    for p in model.PARAMETERS:
+        value = getattr(model, p.attribute or p.name, None)
+        if isinstance(value, Tensor) and value.ndim == 0:
+            found[p.name] = repr(float(value.detach()))
+    return found
 
 
 def save(s: Solution, path: str | os.PathLike[str]) -> None:
-    """Write `.csv`, `.parquet` or `.npz` by the suffix. Raises `DataError` for another one."""
+    """Write `.csv`, `.parquet`, `.npz`, `.nc`, `.h5` or `.zarr` by the suffix. Raises `DataError` for another
+    one."""
     suffix = Path(path).suffix.lower()
     if suffix == ".csv":
         write_text(path, _csv(columns(s)))
     elif suffix == ".npz":
         arrays = {name: s.get(name).values.detach().cpu().numpy() for name in s.names()}
         arrays["t"] = s.t.detach().cpu().numpy()
+        for grid in s.model.GRIDS:
+            arrays |= {c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)}
         with replacing(path) as temporary:
             _npz(temporary, arrays)
     elif suffix == ".parquet":
@@ -82,8 +107,35 @@ def save(s: Solution, path: str | os.PathLike[str]) -> None:
             raise _missing("pyarrow", "parquet") from None
         with replacing(path) as temporary:
             pyarrow.parquet.write_table(pyarrow.table(columns(s)), temporary)
+    elif suffix in (".nc", ".h5"):
+        data = to_xarray(s)
+        _wanted("h5netcdf")
+        with replacing(path) as temporary:
+            data.to_netcdf(temporary, engine="h5netcdf")
+    elif suffix == ".zarr":
+        data = to_xarray(s)
+        _wanted("zarr")
+        _store(data, Path(path))
     else:
-        raise DataError(f"`{path}` should end in .csv, .parquet or .npz")
+        raise DataError(f"`{path}` should end in .csv, .parquet, .npz, .nc, .h5 or .zarr")
+
+
+def _wanted(package: str) -> None:
+    """Raises `DataError` naming the extra where a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, "store")
+
+
+def _store(data: Any, path: Path) -> None:
+    """A Zarr folder beside the old one, which it then replaces."""
+    temporary = path.parent / f".{path.stem[:40]}-{secrets.token_hex(6)}.zarr"
+    try:
+        data.to_zarr(temporary, mode="w", zarr_format=2)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -277,3 +277,12 @@ def by_modes(x: Tensor, axes: Sequence[int], factor: Tensor) -> Tensor:
     modes = torch.fft.rfftn(moved, dim=last)
     found: Tensor = torch.fft.irfftn(modes * wide.to(modes.dtype), s=shape, dim=last)
     return found.movedim(last, tuple(axes))
+
+
+def grid_of(shape: Sequence[int], grids: Sequence[GridInfo]) -> GridInfo | None:
+    """The grid on which values of a shape stand."""
+    for grid in grids:
+        extents = tuple(layout[1] for layout in grid.layouts)
+        if tuple(shape[: len(extents)]) == extents:
+            return grid
+    return None

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ndl.runtime import plot_fields as fields
 from ndl.runtime import plot_many as many
 from ndl.runtime import plot_parts as parts
 from ndl.runtime.atomic import replacing
 from ndl.runtime.errors import SettingError, did_you_mean
+from ndl.runtime.grids import grid_of
 from ndl.runtime.plot_style import COLUMN, INK, PAGE, color, styled, typeset
 from torch import Tensor
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ndl.runtime.solution import Solution
 
 Values = Mapping[str, Any]
-KINDS = ("trajectories", "phase", "histograms")
+KINDS = ("trajectories", "phase", "histograms", "animation", "spectrum")
 WORDS = {"phase_portrait": "phase", "histogram": "histograms"}
 DENSE = 600
 
@@ -196,9 +198,10 @@ def histograms(values: Values, *, labels: Labels = NO_LABELS) -> Figure:
 
 def plot(
     solution: Solution, *names: str, kind: str = "auto", labels: Labels | None = None, title: str = ""
-) -> Figure:
+) -> Figure | fields.Animation:
     """A figure of a solution: trajectories of the named quantities (all states), a phase portrait of two,
-    or histograms of the ends; `auto` takes histograms when an ensemble kept only its ends."""
+    or histograms of the ends; `auto` takes histograms when an ensemble kept only its ends, and images where
+    all are fields. Fields also have an `animation` and a `spectrum`."""
     s = solution
     shown = list(names) or [state.name for state in s.model.STATES if not state.source]
     for name in shown:
@@ -210,6 +213,10 @@ def plot(
     ensemble = bool(s.problem.ensemble)
     times = int(s.saved.t.shape[1])
     kind = WORDS.get(kind, kind)
+    if s.model.GRIDS:
+        made = _fields(s, shown, kind, words.title)
+        if made is not None:
+            return made
     if kind == "auto":
         kind = "histograms" if ensemble and times == 1 else "trajectories"
     if kind == "histograms":
@@ -229,8 +236,44 @@ def plot(
     return trajectories(t, values, ensemble=ensemble, valid=valid, labels=words)
 
 
-def save(figure: Figure, stem: str | os.PathLike[str], formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+def is_field(s: Solution, name: str) -> bool:
+    """Whether a quantity of a solution is a field."""
+    return (
+        bool(s.model.GRIDS)
+        and grid_of(s.final[_base(name)].shape[s.problem.ensemble :], s.model.GRIDS) is not None
+    )
+
+
+def _fields(s: Solution, names: Sequence[str], kind: str, title: str) -> Figure | fields.Animation | None:
+    """The figure where all that is shown are fields; None where none is. Raises `SettingError` for both."""
+    chosen = [n for n in names if is_field(s, n)]
+    if kind not in ("auto", "trajectories", "animation", "spectrum") or not chosen:
+        if kind in ("animation", "spectrum"):
+            raise SettingError(f"`{kind}` is of a field, and `{names[0]}` is none")
+        return None
+    if len(chosen) < len(names):
+        other = next(n for n in names if n not in chosen)
+        raise SettingError(f"`{chosen[0]}` is a field and `{other}` is none: they share no picture")
+    kept = s.problem.save.kind != "end"
+    t = array(s.t) if kept else np.array([s.problem.t1])
+    t = t if t.ndim == 1 else t[0]
+    values = {}
+    for base in dict.fromkeys(map(_base, names)):
+        v = array(s.get(base).values) if kept else array(s.final[base])
+        v = v[0] if s.problem.ensemble else v
+        values[base] = v if kept else v[None]
+    found = [f for f in fields.fields_of(values, s.model.GRIDS) if f.name in names or _base(f.name) in names]
+    if kind == "animation":
+        return fields.Animation(found[0], t, title)
+    return fields.spectrum(found, t, title) if kind == "spectrum" else fields.shown(found, t, title)
+
+
+def save(
+    figure: Figure | fields.Animation, stem: str | os.PathLike[str], formats: Sequence[str] = ("png", "svg")
+) -> list[Path]:
     """Write `<stem>.png` at 300 dpi and `<stem>.svg`, each whole or not at all, the same bytes every time."""
+    if isinstance(figure, fields.Animation):
+        return figure.save(stem)
     written = []
     with styled():
         for kind in formats:

@@ -85,12 +85,27 @@ def write_training(folder: Path, result: TrainResult, fitted: Mapping[str, Any] 
 
 
 def write_solution(folder: Path, solution: Solution, name: str = "results.csv") -> list[Path]:
-    """Saved values in the format that `name` ends in, and `results.json` with the ends and statistics."""
+    """Saved values in the format that `name` ends in (of fields, `.npz`), and `results.json` with the ends
+    and statistics."""
     stats = {k: numeral(getattr(solution.stats, k)) for k in ("steps", "rejected", "evaluations")}
-    final = {k: numeral(solution.final[k]) for k in solution.names()}
+    if solution.model.GRIDS:
+        name = str(Path(name).with_suffix(".npz"))
+    final = {k: _end(solution.final[k]) for k in solution.names()}
     write_json(folder / "results.json", {"stats": stats, "t": numeral(solution.final.t), "final": final})
     solution.save(folder / name)
     return [folder / "results.json", folder / name]
+
+
+MOST = 1000
+"""Values beyond which `results.json` tells how large they are, and not each."""
+
+
+def _end(value: Tensor) -> Any:
+    """A value at the end, or the extent, range and mean of a large one."""
+    if value.numel() <= MOST:
+        return numeral(value)
+    spread = {"least": value.min(), "largest": value.max(), "mean": value.double().mean()}
+    return {"shape": list(value.shape), **{k: numeral(v) for k, v in spread.items()}}
 
 
 def write_varied(folder: Path, varied: Varied) -> list[Path]:

@@ -492,6 +492,8 @@ WORDS = [
     "phase_portrait",
     "loss_curve",
     "histogram",
+    "animation",
+    "spectrum",
     "rising",
     "falling",
     "crossing",

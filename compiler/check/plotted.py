@@ -8,12 +8,15 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
-FIGURES = {"phase_portrait": "phase", "histogram": "histograms"}
+FIGURES = {
+    "phase_portrait": "phase", "histogram": "histograms", "animation": "animation", "spectrum": "spectrum"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure: its kind (`trajectories`, `phase`, `histograms`) and its quantities, if any are named."""
+    """One figure: its kind (`trajectories`, `phase`, `histograms`, `animation`, `spectrum`) and its
+    quantities, if any are named."""
 
     kind: str
     names: tuple[str, ...]

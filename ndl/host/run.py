@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.plotted import plots_of
+from ndl.compiler.check.plotted import Plot, plots_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import HostV, ListV, ModelV, TupleV, WordV
 from ndl.compiler.diagnostics import NDLError, fail
@@ -102,11 +103,11 @@ def _figures(solution: Any, settings: Any) -> Iterator[tuple[str, Any]]:
     from ndl.runtime.plots import plot
 
     if "plot" not in settings:
-        if solution.problem.save.kind != "end":
+        if solution.problem.save.kind != "end" or solution.model.GRIDS:
             yield "plot", plot(solution)
         return
     seen: set[str] = set()
-    for p in plots_of(settings["plot"][0]):
+    for p in _apart(solution, plots_of(settings["plot"][0])):
         stem = STEMS[p.kind]
         if stem in seen:
             stem = "_".join([stem, *p.names])
@@ -117,7 +118,24 @@ def _figures(solution: Any, settings: Any) -> Iterator[tuple[str, Any]]:
         yield stem, plot(solution, *names, kind="auto" if p.kind == "trajectories" else p.kind)
 
 
-STEMS = {"trajectories": "plot", "phase": "phase_portrait", "histograms": "histogram"}
+def _apart(solution: Any, wanted: Sequence[Plot]) -> Iterator[Plot]:
+    """The figures, with fields and other quantities in figures of their own."""
+    from ndl.runtime.plots import is_field
+
+    for p in wanted:
+        fields = tuple(n for n in p.names if n in solution.names() and is_field(solution, n))
+        others = tuple(n for n in p.names if n not in fields)
+        if p.kind != "trajectories" or not fields or not others:
+            yield p
+        else:
+            yield replace(p, names=others)
+            yield replace(p, names=fields)
+
+
+STEMS = {
+    "trajectories": "plot", "phase": "phase_portrait", "histograms": "histogram",
+    "animation": "animation", "spectrum": "spectrum",
+}  # fmt: skip
 
 
 def _train(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any:
