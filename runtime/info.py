@@ -126,6 +126,8 @@ class GridInfo:
     domain: str
     coordinates: tuple[str, ...] = ()
     layouts: tuple[tuple[str, int, float, float], ...] = ()
+    reach: tuple[int, ...] = ()
+    """How far the residuals of a steady problem read along each axis, -1 for everywhere."""
 
 
 @dataclass(frozen=True)

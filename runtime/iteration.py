@@ -11,6 +11,9 @@ from ndl.runtime.methods import StepSolver
 from ndl.runtime.stepping.calling import call_step, call_until
 from torch import Tensor
 
+SETTLED = 64
+"""A step of so many roundings of the unknown is none."""
+
 
 @dataclass(frozen=True)
 class Iterated:
@@ -22,11 +25,17 @@ class Iterated:
 
 
 def iterate(
-    solver: StepSolver, function: Callable[[Tensor], Tensor], x: Tensor, most: int = 200, **extras: Any
+    solver: StepSolver,
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    most: int = 200,
+    settles: bool = False,
+    **extras: Any,
 ) -> Iterated:
     """Repeat the solver's step from x `[B, n]`; members that are done stay as they are.
 
-    `function` is the F of a root solver, the K of an integral one; `x` their unknown by whatever name.
+    `function` is the F of a root solver, the K of an integral one; `x` their unknown by whatever name. With
+    `settles` a member is done as well when its step is no more than rounding.
     """
     callee, unknown = solver.ARGUMENTS[0], next(a for a in solver.ARGUMENTS[1:] if a != "n")
     offered: dict[str, Any] = {callee: function, **extras}
@@ -44,6 +53,9 @@ def iterate(
         new, _, carried = call_step(solver, given)
         keep = done[..., None]
         new = torch.where(keep, x, new)
+        gone = torch.linalg.vector_norm((new - x).detach(), dim=-1)
+        size = torch.linalg.vector_norm(new.detach(), dim=-1)
+        settled = (gone <= SETTLED * torch.finfo(x.dtype).eps * size) & settles
         now = {unknown: x, **states}
         states = {**states, **carried}
         past = {name: [now[name], *values[:-1]] for name, values in past.items()}
@@ -52,7 +64,7 @@ def iterate(
             solver, {**offered, unknown: x, "n": x.new_tensor(n + 1.0), **states, "prev": past}
         )
         bounded = torch.isfinite((x.detach() ** 2).sum(-1))  # beyond, every condition on norms holds
-        done = done | (ended.detach().expand(done.shape) & bounded)
+        done = done | ((ended.detach().expand(done.shape) | settled) & bounded)
         if bool(done.all()):
             break
         if not bool((bounded | done).any()):

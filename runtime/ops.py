@@ -111,6 +111,17 @@ def solve(A: Tensor, b: Tensor) -> Tensor:
     return x
 
 
+def solve_jac(function: Callable[..., Tensor], wrt: int, *given: Tensor) -> Tensor:
+    """J^-1 b with J the derivative of a callable by an argument; `given` are its arguments, then b. A
+    callable with an `inverse` of its own solves with that."""
+    *arguments, b = given
+    own = getattr(function, "inverse", None)
+    if own is not None and wrt == 0:
+        found: Tensor = own(*arguments, b)
+        return found
+    return solve(apply_jac(function, wrt, *arguments), b)
+
+
 def number(value: Tensor | float, like: Tensor) -> Tensor:
     """A Python number as a tensor of the dtype and device of another."""
     return value if isinstance(value, Tensor) else torch.full((), value, dtype=like.dtype, device=like.device)

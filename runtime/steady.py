@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
+from ndl.runtime import sparse
 from ndl.runtime.errors import SettingError
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.implicit import jacobian, solve
@@ -12,24 +17,70 @@ from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Events, Solution, Stats, Steps
+from ndl.runtime.sparse import Inverse
 from torch import Tensor
 
 MOST = 1000
 """Iterations allowed."""
 
+DENSE = 64
+"""States up to which matrices of field problems are dense."""
+
 
 class Residual:
     """F(x) at a time: the residuals of the equations, `[B, n]`."""
 
+    inverse: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Of (x, b), the solution of a system with the Jacobian at x, where it is sparse."""
+
     def __init__(self, problem: Problem) -> None:
         self.model = problem.model
         self.t = problem.x0.new_full((problem.count,), problem.t0)
+        if any(g.reach for g in problem.model.GRIDS) and problem.size > DENSE:
+            self.inverse = SparseInverse(problem, self)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.model.vector_field(self.t, x)
 
     def jacobian(self, x: Tensor) -> Tensor:
         return self.model.jacobian(self.t, x)
+
+
+class SparseInverse:
+    """J(x)^-1 b for each member, by the linear solver that the method's name says."""
+
+    def __init__(self, problem: Problem, F: Residual) -> None:
+        self.problem, self.F = problem, F
+        (self.grid,) = problem.model.GRIDS
+        points = math.prod(layout[1] for layout in self.grid.layouts)
+        self.components = [s.size // points for s in problem.model.STATES]
+
+    def __call__(self, x: Tensor, b: Tensor) -> Tensor:
+        rows = []
+        for k in range(len(x)):
+            J = self._matrix(x.detach(), k)
+            rows.append(Inverse(J, self._solver)(b[k]))
+        return torch.stack(rows)
+
+    def _matrix(self, x: Tensor, k: int) -> Any:
+        """The Jacobian of member k."""
+
+        def own(y: Tensor) -> Tensor:
+            whole = torch.cat([x[:k], y[None], x[k + 1 :]])
+            return self.F(whole)[k]
+
+        with torch.no_grad():
+            return sparse.jacobian(own, x[k], self.grid, self.components)
+
+    def _solver(self, J: Any) -> Any:
+        name, tol = self.problem.method.name, float(self.problem.method.options.get("tol") or 1e-10)
+        if name == "cg":
+            return sparse.conjugate_gradients(J, tol * 1e-2)
+        if name == "multigrid":
+            if len(self.components) > 1:
+                raise SettingError("`multigrid` solves for one field", help="use `newton` or `direct()`")
+            return sparse.Multigrid(J, self.grid, self.components[0], tol * 1e-2)
+        return sparse.direct(J)
 
 
 def solve_steady(problem: Problem) -> Solution:
@@ -47,7 +98,7 @@ def solve_steady(problem: Problem) -> Solution:
     F = Residual(problem)
     implicit = problem.gradient == "adjoint"
     with torch.set_grad_enabled(problem.taped and not implicit):
-        found = iterate(solver, F, problem.x0.contiguous(), MOST)
+        found = iterate(solver, F, problem.x0.contiguous(), MOST, settles=bool(model.GRIDS))
     if not bool(found.done.all()):
         member = int((~found.done).nonzero()[0])
         raise SolveFailure(
@@ -61,10 +112,13 @@ def solve_steady(problem: Problem) -> Solution:
     x = found.x
     if implicit:
         x = x.detach()
-        with torch.no_grad():
-            J = jacobian(F, x)
         # one Newton step with the Jacobian held: its value is x, its derivative that of the implicit function
-        x = x - solve(J, F(x))
+        if F.inverse is not None:
+            x = x - F.inverse(x, F(x))
+        else:
+            with torch.no_grad():
+                J = jacobian(F, x)
+            x = x - solve(J, F(x))
     b = problem.count
     saved = Saved(np.full((b, 1), problem.t0), np.ones((b, 1), dtype=bool), {"x": x[:, None]})
     steps = found.steps

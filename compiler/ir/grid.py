@@ -56,6 +56,8 @@ class Grid:
 
     domain: str
     axes: tuple[GridAxis, ...]
+    reach: tuple[int, ...] = ()
+    """How far residuals read along each axis (-1: everywhere); not known where it is empty."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -103,7 +103,10 @@ def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -
     """`0 = e` for each algebraic state: in order where the shapes agree, else cut from one vector."""
     el = root.descend(frame.path)
     ev = el.ev
-    states = [s.spec for s in lowering.slots if s.frame is frame and s.spec.algebraic]
+    slots = [s for s in lowering.slots if s.frame is frame and s.spec.algebraic]
+    states = [s.spec for s in slots]
+    if any(s.axes for s in slots):
+        return _field_residuals(el, slots)
     values = [ev.value(ev.eval(eq.value, el.scope), eq.value.span) for eq in el.parts.zeros]
     if [v.type.shape for v in values if isinstance(v, Value)] == [s.type.shape for s in states]:
         return {s.name: v for s, v in zip(states, values)}
@@ -122,6 +125,31 @@ def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -
         found[s.name] = ev.op("reshape", [part], s.span, shape=s.type.extents)  # type: ignore[list-item]
         start += s.size
     return found
+
+
+def _field_residuals(el: Elaboration, slots: list[Slot]) -> dict[str, Any]:
+    """One `0 = e` for each field, in order; where a value is given, the distance from it."""
+    ev, found = el.ev, {}
+    for slot, eq in zip(slots, el.parts.zeros):
+        value = ev.value(ev.eval(eq.value, el.scope), eq.value.span)
+        found[slot.spec.name] = given_ends(el, slot, value, eq.value.span)
+    return found
+
+
+def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
+    """A residual, at points where the value of the field is given the distance from it."""
+    ev = el.ev
+    v: Any = split(filled(ev, value, slot.spec.type, span, slot.axes), slot.axes)
+    field = el.lookup(slot.name, 0)
+    conditions, prefix = ev.fields.conditions, slot.frame.prefix
+    for axis in slot.axes:
+        ends = conditions.at_ends(prefix, slot.name, axis)
+        wanted = conditions.imposed(field, axis, ends, span, prefix)
+        if wanted is field:
+            continue
+        v = conditions.imposed(v, axis, ends, span, prefix, homogeneous=True)
+        v = ev.binary("+", v, ev.binary("-", field, wanted, span), span)
+    return full(v)
 
 
 def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:

@@ -18,6 +18,7 @@ from ndl.compiler.passes.fold import fold
 from ndl.compiler.passes.fourier import with_fourier
 from ndl.compiler.passes.jacobian import with_jacobian
 from ndl.compiler.passes.noise_kind import with_noise_kind
+from ndl.compiler.passes.reach import with_reach
 from ndl.compiler.passes.simplify import simplify
 
 Rewrite = Callable[[Function], Function]
@@ -52,7 +53,7 @@ class Options:
 def optimize(model: ModelIR, options: Options | None = None) -> ModelIR:
     """The model with its true kind of noise, every function optimised, its derivatives attached."""
     options = options or Options()
-    model = with_fourier(with_noise_kind(model))
+    model = with_reach(with_fourier(with_noise_kind(model)))
     if options.enabled:
         chosen = [p for p in PASSES if p.name not in options.without]
         model = map_functions(model, lambda function: run_passes(function, chosen))

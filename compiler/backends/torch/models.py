@@ -556,7 +556,8 @@ def piece(source: str, s: StateSpec, offset: int, total: int) -> str:
 def grid_entry(grid: Grid) -> str:
     """A grid as the runtime describes it."""
     names = literal(tuple(a.coordinate for a in grid.axes))
-    return f"GridInfo({literal(grid.domain)}, {names}, {literal(tuple(a.layout for a in grid.axes))})"
+    reach = f", reach={literal(grid.reach)}" if grid.reach else ""
+    return f"GridInfo({literal(grid.domain)}, {names}, {literal(tuple(a.layout for a in grid.axes))}{reach})"
 
 
 def constant_text_of(graph: Graph, node: Node) -> str | None:

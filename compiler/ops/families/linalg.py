@@ -74,6 +74,9 @@ def _solve_reference(a: Any, b: Any) -> Any:
 def _solve_text(texts: Sequence[str], types: Sequence[Type], attributes: Attributes) -> str:
     b = types[1]
     if isinstance(b, Tensor) and b.rank == 1:
+        if texts[0].startswith("ops.apply_jac(") and texts[0].endswith(")"):
+            # the derivative of a callable stays a map: it may know how to solve with it
+            return call("ops.solve_jac", texts[0].removeprefix("ops.apply_jac(")[:-1], texts[1])
         return call("ops.solve", *texts)
     return call("torch.linalg.solve", *texts)
 
