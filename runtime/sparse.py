@@ -22,6 +22,9 @@ EVERYWHERE = -1
 COARSEST = 9
 """Points along an axis below which multigrid solves directly."""
 
+BATCH = 64
+"""Vectors of which the derivatives along them are taken at once."""
+
 CYCLES = 100
 """V-cycles or hundreds of steps of conjugate gradients allowed for one system."""
 
@@ -54,19 +57,19 @@ def periods(grid: GridInfo) -> list[int]:
 
 
 def jacobian(F: Function, x: Tensor, grid: GridInfo, sizes: list[int]) -> Any:
-    """dF/dx at x `[n]` as a compressed matrix; `sizes` are the components of each field, one after
-    another."""
+    """dF/dx at x `[n]` as a compressed matrix, for F of `[..., n]`; `sizes` are the components of each
+    field, one after another."""
     sparse = library()
     shape = [layout[1] for layout in grid.layouts]
     points, total = int(np.prod(shape)), int(np.prod(shape)) * sum(sizes)
     place = np.arange(points).reshape(shape)
     steps = periods(grid)
     offsets = np.concatenate([[0], np.cumsum([points * c for c in sizes])])
-    rows, columns, values = [], [], []
     # the rows of all fields at each point
     every = np.concatenate(
         [start + np.arange(points)[:, None] * c + np.arange(c) for start, c in zip(offsets, sizes)], axis=1
     )
+    owners, seeds = [], []
     for start in itertools.product(*(range(p) for p in steps)):
         chosen = place[tuple(slice(s, None, p) for s, p in zip(start, steps))]
         owner = _owners(chosen, shape, grid, start, steps)
@@ -74,12 +77,18 @@ def jacobian(F: Function, x: Tensor, grid: GridInfo, sizes: list[int]) -> Any:
             for j in range(c):
                 seed = torch.zeros(total, dtype=x.dtype)
                 seed[torch.from_numpy((offsets[k] + chosen * c + j).reshape(-1))] = 1.0
-                value = torch.func.jvp(F, (x,), (seed.to(x.device),))[1]
-                found = value.detach().cpu().numpy()[every]
-                at, row = np.nonzero(found)
-                rows.append(every[at, row])
-                columns.append(offsets[k] + owner[at] * c + j)
-                values.append(found[at, row])
+                seeds.append(seed)
+                owners.append(offsets[k] + owner * c + j)
+    rows, columns, values = [], [], []
+    for first in range(0, len(seeds), BATCH):
+        batch = torch.stack(seeds[first : first + BATCH]).to(x.device)
+        slopes = torch.func.jvp(F, (x.repeat(len(batch), 1),), (batch,))[1].detach().cpu().numpy()
+        for slope, owner in zip(slopes, owners[first:]):
+            found = slope[every]
+            at, row = np.nonzero(found)
+            rows.append(every[at, row])
+            columns.append(owner[at])
+            values.append(found[at, row])
     entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
     return sparse.csr_matrix(entries, shape=(total, total))
 
@@ -103,7 +112,10 @@ Solve = Callable[[np.ndarray], np.ndarray]
 
 def direct(A: Any) -> Solve:
     """By factors of a sparse matrix."""
-    factors = library().linalg.splu(A.tocsc())
+    try:
+        factors = library().linalg.splu(A.tocsc())
+    except RuntimeError:  # singular: no solution, which the iteration says in the model's words
+        return lambda b: np.full_like(b, np.nan)
     return lambda b: np.asarray(factors.solve(b))
 
 

@@ -66,8 +66,10 @@ class SparseInverse:
         """The Jacobian of member k."""
 
         def own(y: Tensor) -> Tensor:
-            whole = torch.cat([x[:k], y[None], x[k + 1 :]])
-            return self.F(whole)[k]
+            if len(x) == 1:
+                return self.F(y)
+            rows = [self.F(torch.cat([x[:k], row[None], x[k + 1 :]]))[k] for row in y]
+            return torch.stack(rows)
 
         with torch.no_grad():
             return sparse.jacobian(own, x[k], self.grid, self.components)
@@ -87,7 +89,8 @@ def solve_steady(problem: Problem) -> Solution:
     """A root near the states' first guesses, at the start of the span. Raises `SettingError` for a model with
     rates, `SolveFailure` when the iteration does not converge.
 
-    With `gradient = adjoint` the derivative is the implicit function theorem's, else the iterations'."""
+    With `gradient = adjoint`, and for sparse systems, the derivative is the implicit function theorem's,
+    else the iterations'."""
     model, method, solver = problem.model, problem.method, problem.method.solver
     moving = [s.name for s in model.STATES if not s.algebraic]
     if moving:
@@ -96,7 +99,7 @@ def solve_steady(problem: Problem) -> Solution:
         )
     assert isinstance(solver, StepSolver)
     F = Residual(problem)
-    implicit = problem.gradient == "adjoint"
+    implicit = problem.taped and (problem.gradient == "adjoint" or F.inverse is not None)
     with torch.set_grad_enabled(problem.taped and not implicit):
         found = iterate(solver, F, problem.x0.contiguous(), MOST, settles=bool(model.GRIDS))
     if not bool(found.done.all()):

@@ -61,9 +61,19 @@ class GraphBuilder:
         return node
 
     def op(self, name: str, args: Sequence[Value], span: Span, attrs: dict[str, Any]) -> Value:
-        node = self.add(name, [self.node(a) for a in args], span, **attrs)
+        nodes = [self.node(a) for a in args]
+        if name == "pow" and nodes[0].op == "sqrt" and self._is_two(nodes[1]):
+            inner = self.graph.operands(nodes[0])[0]  # a norm squared has a derivative at 0
+            assert isinstance(inner.type, Tensor)
+            return Value(inner.type, inner)
+        node = self.add(name, nodes, span, **attrs)
         assert isinstance(node.type, Tensor)
         return Value(node.type, node)
+
+    def _is_two(self, node: Node) -> bool:
+        while node.op == "expand":
+            node = self.graph.operands(node)[0]
+        return node.op == "const" and node.attr("value") == 2
 
     def const(self, value: Any, type: Tensor, span: Span) -> Value:
         node = self.add("const", [], span, type=type, value=value)

@@ -13,6 +13,7 @@ from ndl.compiler.check.weights import read_item
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import draw_of
+from ndl.compiler.lower.energies import stationary
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
@@ -130,6 +131,9 @@ def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -
 def _field_residuals(el: Elaboration, slots: list[Slot]) -> dict[str, Any]:
     """One `0 = e` for each field, in order; where a value is given, the distance from it."""
     ev, found = el.ev, {}
+    if el.parts.energies:
+        varied = stationary(el, slots)
+        return {n: given_ends(el, s, varied[n], s.spec.span) for s in slots for n in (s.spec.name,)}
     for slot, eq in zip(slots, el.parts.zeros):
         value = ev.value(ev.eval(eq.value, el.scope), eq.value.span)
         found[slot.spec.name] = given_ends(el, slot, value, eq.value.span)

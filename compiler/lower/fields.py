@@ -72,6 +72,9 @@ class Fields:
         self.space, self.el, self.ev = space, el, el.ev
         self.conditions = Conditions(self, el, conditions, paths)
         self.gradients: dict[int, Value] = {}
+        self.slopes: dict[int, tuple[Value, Axis]] = {}
+        """First derivatives by the node that they are: of what, along which axis."""
+        self.coordinates: dict[int, Axis] = {}
 
     def op(self, name: str, v: Value | None, span: Span, **attrs: Any) -> Value:
         """An op on a value whose axes are all ordinary ones."""
@@ -85,7 +88,9 @@ class Fields:
     def coordinate(self, domain: str, name: str, span: Span) -> Value:
         """A coordinate as a field."""
         axis = next(a for a in self.space.axes[domain] if a.name == name)
-        return split(self.source("grid_points", span, layout=self.space.grid_axis(axis).layout), (axis,))
+        found = self.source("grid_points", span, layout=self.space.grid_axis(axis).layout)
+        self.coordinates[found.ref.id] = axis
+        return split(found, (axis,))
 
     def points(self, domain: DomainV, names: Sequence[str], span: Span) -> dict[str, Any]:
         """The names that `x in Omega` or `[x, y] in Omega` binds."""
@@ -125,7 +130,7 @@ class Fields:
 
     def partial(self, v: Any, letters: str, span: Span) -> Any:
         """`dx`, `dxy`, …"""
-        found = self._value(v, span)
+        found = v = self._value(v, span)
         if found is None:
             return UNKNOWN
         orders = {c: letters.count(c) for c in dict.fromkeys(letters)}
@@ -138,6 +143,8 @@ class Fields:
         for c, n in orders.items():
             if c not in fourier:
                 found = self.along(found, axes[c], n, span)
+        if len(letters) == 1 and isinstance(v, Value):
+            self.slopes[found.ref.id] = (v, axes[letters])
         return found
 
     def lap(self, v: Any, span: Span) -> Any:

@@ -25,7 +25,9 @@ def refuse(frame: Elaboration) -> None:
 
 def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
     p = frame.parts
-    found = [("an energy (`minimize integral(…)`)", e.span) for e in p.energies]
+    fields = [i for o in p.states.values() for i in o.values() if isinstance(i.type, tree.FieldType)]
+    energies = () if fields else p.energies
+    found = [("an energy of numbers", e.span) for e in energies]
     words = ("step", "use")
     found += [
         (f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per not in (None, *words)

@@ -30,6 +30,7 @@ class GraphSite:
         self.lowering, self.builder = lowering, builder
         self.inputs: dict[str, Node] = {}
         self.lags: dict[int, Value] = {}
+        self.leaves: dict[int, Value] = {}
 
     def read(self, name: str, type: Tensor) -> Value:
         if name not in self.inputs:
@@ -44,13 +45,19 @@ class GraphSite:
         plain = Tensor(type.kind, type.shape)
         shown = name + "'" * order
         axes = next((s.axes for s in self.lowering.slots if s.spec.name == shown), ())
-        return replace(self.read(shown, grid_type(plain, axes)), type=plain, axes=axes)
+        return self._leaf(replace(self.read(shown, grid_type(plain, axes)), type=plain, axes=axes))
+
+    def _leaf(self, v: Value) -> Value:
+        """A field that is not computed."""
+        if v.axes:
+            self.leaves[v.ref.id] = v
+        return v
 
     def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
         spec = self.lowering.spec(owner, item, trainable, decl)
         node = self.builder.add("param", [], decl.name_span, type=spec.type, name=spec.name)
         axes = self.lowering.axes(owner, item.type or Tensor(), decl.name_span)
-        return split(Value(spec.type, node), axes)
+        return self._leaf(split(Value(spec.type, node), axes))
 
     def input(self, name: str, type: Tensor, on_time: bool) -> Any:
         return Value(type, self._path(name, type, 0)) if on_time else self.outside(name, type)
