@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contest, latency, lotka_fit, report
+from benchmarks import contest, latency, lotka_fit, report, spirals
 
 WORKS = (
     "lorenz",
@@ -40,6 +40,8 @@ def main() -> None:
         tables.append(report.fit_table(lotka_fit.run(4 if chosen.quick else 25)))
     if "latency" in chosen.only:
         tables.append(report.latency_table(latency.run(2 if chosen.quick else 7)))
+    if "spirals" in chosen.only:
+        tables.append(report.spirals_table(spirals.run(chosen.quick)))
     rounds = chosen.rounds or (3 if chosen.quick else 11)
     for work in works(names, chosen.quick, chosen.backend or [None]):
         result = contest.race(work, rounds)
@@ -76,7 +78,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Benchmarks of NDL, side by side."
     )
-    parts = ("fit", "latency", *WORKS)
+    parts = ("fit", "latency", "spirals", *WORKS)
     parser.add_argument(
         "--quick", action="store_true", help="small sizes and few rounds, to see that it works"
     )

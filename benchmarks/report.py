@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.contest import NDL, PEER, Outcome, Result, best_peer, speed, usual
 from benchmarks.measure import Process, Times
 from benchmarks.rulers.build import cores
+from benchmarks.spirals import RATES, REQUIRED, Found
 
 PACKAGES = (
     *("ndl-lang", "torch", "torchdiffeq", "torchode", "torchsde", "torchcde", "jax", "diffrax", "heyoka"),
@@ -47,6 +48,20 @@ def latency_table(found: Mapping[str, Process]) -> Table:
     ]
     header = ("fresh process", "wall, s", "processor, s", "worst processor, s")
     return Table("Latency of the command line", header, tuple(rows))
+
+
+def spirals_table(found: Mapping[str, Found]) -> Table:
+    """Medians over seeds at each share of missing values, what is asked, and whether it is met."""
+    rows = []
+    for name, f in found.items():
+        asked = REQUIRED[name]
+        wanted = "0.5 ± 0.07" if asked is None else ", ".join(f"{a:.2f}" for a in asked)
+        shown = [f"{m:.3f}" for m in f.medians]
+        rows.append((name, *shown, wanted, "yes" if f.good else "no"))
+    header = ("model", *(f"{r:.0%} missing" for r in RATES), "asked", "met")
+    seeds = len(next(iter(found.values())).accuracies)
+    note = f"Medians of {seeds} seeds of the share of right answers on 1,000 new spirals."
+    return Table("The sense of rotation of spirals", header, tuple(rows), note)
 
 
 def work_table(result: Result) -> Table:
