@@ -1,4 +1,4 @@
-"""POD and DEIM against a plain NumPy implementation: the same points, the same reduced equation, the same errors.
+"""POD and DEIM against plain NumPy: the same points, the same reduced equation, the same errors.
 
 The greedy points are those of Chaturantabut and Sorensen (2010), algorithm 1, as pymor has them too.
 """
