@@ -52,7 +52,7 @@ def _specs(model: ModelIR, term: str, function: Function, whole: bool) -> list[F
         if output is None:
             return []
         found = Found()
-        _take(function.graph, output, state.name, (), (), 1.0, found)
+        _take(function.graph, output, state.name, Around(), found)
         if whole and found.rest:
             return []
         if found.axes and found.parts:
@@ -62,35 +62,40 @@ def _specs(model: ModelIR, term: str, function: Function, whole: bool) -> list[F
     return made
 
 
-def _take(
-    graph: Graph,
-    node: Node,
-    state: str,
-    times: tuple[Node, ...],
-    over: tuple[Node, ...],
-    sign: float,
-    found: Found,
-) -> None:
-    """The summands of a node."""
+@dataclass(frozen=True)
+class Around:
+    """What stands around a summand: factors, divisors, a sign, derivatives (the outermost first)."""
+
+    times: tuple[Node, ...] = ()
+    over: tuple[Node, ...] = ()
+    sign: float = 1.0
+    outer: tuple[Node, ...] = ()
+
+
+def _take(graph: Graph, node: Node, state: str, around: Around, found: Found) -> None:
+    """The summands of a node; a derivative of a sum is the sum of the derivatives."""
     operands = graph.operands(node)
     if node.op in ("add", "sub"):
-        _take(graph, operands[0], state, times, over, sign, found)
-        _take(graph, operands[1], state, times, over, -sign if node.op == "sub" else sign, found)
+        _take(graph, operands[0], state, around, found)
+        last = around if node.op == "add" else replace(around, sign=-around.sign)
+        _take(graph, operands[1], state, last, found)
     elif node.op == "neg":
-        _take(graph, operands[0], state, times, over, -sign, found)
+        _take(graph, operands[0], state, replace(around, sign=-around.sign), found)
     elif node.op == "mul" and (number := _number(graph, operands[0])) is not None:
-        _take(graph, operands[1], state, (*times, number), over, sign, found)
-    elif node.op in ("mul", "div") and (number := _number(graph, operands[1])) is not None:
-        added = (*times, number), over
-        if node.op == "div":
-            added = times, (*over, number)
-        _take(graph, operands[0], state, *added, sign, found)
+        _take(graph, operands[1], state, replace(around, times=(*around.times, number)), found)
+    elif node.op == "mul" and (number := _number(graph, operands[1])) is not None:
+        _take(graph, operands[0], state, replace(around, times=(*around.times, number)), found)
+    elif node.op == "div" and (number := _number(graph, operands[1])) is not None:
+        _take(graph, operands[0], state, replace(around, over=(*around.over, number)), found)
+    elif node.op == "multiplier":
+        _take(graph, operands[0], state, replace(around, outer=(*around.outer, node)), found)
+    elif node.op == "input" and node.attr("name") == state:
+        polynomial: Polynomial = {(): 1.0}
+        for derivative in reversed(around.outer):
+            polynomial = _derived(derivative, polynomial, found)
+        found.parts.append((around.times, around.over, around.sign, polynomial))
     elif not _zero(graph, node):
-        polynomial = _polynomial(graph, node, state, found)
-        if polynomial is None:
-            found.rest = True
-        else:
-            found.parts.append((times, over, sign, polynomial))
+        found.rest = True
 
 
 def _number(graph: Graph, node: Node) -> Node | None:
@@ -108,16 +113,9 @@ def _zero(graph: Graph, node: Node) -> bool:
     return source is not None and source.op == "const" and source.attr("value") == 0
 
 
-def _polynomial(graph: Graph, node: Node, state: str, found: Found) -> Polynomial | None:
-    """The derivatives of the state that a node is, over the axes that `found` has; None for anything else."""
-    if node.op == "input" and node.attr("name") == state:
-        return {(): 1.0}
-    if node.op != "multiplier":
-        return None
+def _derived(node: Node, inner: Polynomial, found: Found) -> Polynomial:
+    """The derivatives that a node takes of derivatives of the state, over the axes that `found` has."""
     axes, lengths = node.attr("axes"), node.attr("lengths")
-    inner = _polynomial(graph, graph.operands(node)[0], state, found)
-    if inner is None:
-        return None
     for axis, length in zip(axes, lengths):
         if axis not in found.axes:
             found.axes, found.lengths = (*found.axes, axis), (*found.lengths, length)
