@@ -81,6 +81,7 @@ class Instances(Paths):
     def module_of(self, net: NetV, span: Span, seed: int = 0) -> Any:
         """The module of a file-level net with a signature, made before it is applied."""
         from ndl.compiler.lower.operators import lower_operator
+        from ndl.host.open_dims import refuse_open
 
         key = (id(net.owner), net.name)
         if net.target is None and net.name in self.bind:
@@ -93,6 +94,7 @@ class Instances(Paths):
                     span,
                     help=f"write `net {net.name}: R[2] -> R[1] = …`",
                 )
+            refuse_open(net, span)
             types = [p for p in net.signature.params if isinstance(p, Tensor)]
             function = lower_operator(net.target, types, self.ev, net.name, net)
             self.nets[key] = self.compilation.operator(function)(seed=seed)

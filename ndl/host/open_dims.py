@@ -10,13 +10,17 @@ import torch
 
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import arguments_of, dimensions_of
+from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run as run_statement
-from ndl.compiler.check.typing import resolve_type
-from ndl.compiler.check.values import ModelV
-from ndl.compiler.diagnostics import NDLError
+from ndl.compiler.check.typing import resolve_type, unify_type
+from ndl.compiler.check.values import ModelV, NetV, Value
+from ndl.compiler.diagnostics import NDLError, fail
+from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Dim, Tensor
-from ndl.host.loss_names import is_panel, names_of
+from ndl.compiler.syntax.walk import walk
+from ndl.compiler.types import Dim, Map, Tensor
+from ndl.host.builder import lift
+from ndl.host.loss_names import is_panel
 from ndl.host.objects import DataObject, PathObject
 from ndl.host.sample import One
 
@@ -69,28 +73,76 @@ def closed_by_data(session: Any, model: ModelV) -> ModelV:
 
 def _defined(session: Any, names: set[str]) -> dict[str, Any]:
     """What definitions and draws of the block feed a model with, looked at for the first sample."""
-    found: dict[str, Any] = {}
+    scope = _first_sample(session)
+    found = {n: scope.names[n] for n in names if n in scope.names}
+    for stmt in session.others:
+        if isinstance(stmt, tree.Draw) and stmt.name in names and stmt.type is not None:
+            found[stmt.name] = resolve_type(session.host.ev, stmt.type, session.scope)
+    return {n: v for n, v in found.items() if v is not None}
+
+
+def _first_sample(session: Any) -> Scope:
+    """The data and the definitions of a block for the first sample, as far as they need no model."""
     ev, table = session.host.ev, session.table
-    scope = session.scope.child()
+    scope: Scope = session.scope.child()
     if table is not None:
         scope.names["data"] = DataObject(table, One(0, table.samples) if is_panel(table) else None)
         if table.time is not None:
-            from ndl.host.builder import lift
-
             scope.names["t"] = lift(table.time)
     for stmt in session.others:
-        if isinstance(stmt, tree.Draw) and stmt.name in names and stmt.type is not None:
-            type_ = resolve_type(ev, stmt.type, session.scope)
-            found[stmt.name] = type_ if isinstance(type_, Tensor) else None
-        if not isinstance(stmt, tree.Assign):
-            continue
-        try:
-            with torch.no_grad():
-                run_statement(ev, stmt, scope)
-        except (NDLError, RuntimeError):
-            continue  # it reads what only the model's run has
-        found |= {n: scope.names[n] for n in names_of(stmt) & names if n in scope.names}
-    return {n: v for n, v in found.items() if v is not None}
+        if isinstance(stmt, tree.Assign):
+            try:
+                with torch.no_grad():
+                    run_statement(ev, stmt, scope)
+            except (NDLError, RuntimeError):
+                continue  # it reads what only the model's run has
+    return scope
+
+
+def closed_net(session: Any, net: NetV) -> NetV:
+    """A net that is trained by itself: the open dimensions of its signature are those of the values that the
+    block gives it, `F(data.x)`."""
+    signature = net.signature
+    if not isinstance(signature, Map) or not _open(signature):
+        return net
+    ev, scope, dims = session.host.ev, _first_sample(session), dict[str, Dim]()
+    for call in walk(session.block):
+        if isinstance(call, tree.Call) and isinstance(call.func, tree.Name) and call.func.id == net.name:
+            for wanted, a in zip(signature.params, call.args):
+                try:
+                    value = ev.value(ev.eval(a.value, scope), a.span)
+                except (NDLError, RuntimeError):
+                    continue
+                if isinstance(value, Value):
+                    unify_type(wanted, value.type, dims, _open(signature))
+    params = tuple(_substituted(p, dims) for p in signature.params)
+    return replace(
+        net, signature=replace(signature, params=params, result=_substituted(signature.result, dims))
+    )
+
+
+def _substituted(type_: Any, dims: Mapping[str, Dim]) -> Any:
+    if not isinstance(type_, Tensor):
+        return type_
+    return replace(type_, shape=tuple(d.substitute(dims) for d in type_.shape))
+
+
+def _open(signature: Map) -> frozenset[str]:
+    """The dimension names of a signature."""
+    types = [t for t in (*signature.params, signature.result) if isinstance(t, Tensor)]
+    return frozenset(n for t in types for d in t.shape for n in d.names)
+
+
+def refuse_open(net: NetV, span: Span) -> None:
+    """Refuse a net whose signature leaves a dimension open. Raises `NDLError`."""
+    open_ = sorted(_open(net.signature)) if isinstance(net.signature, Map) else []
+    if open_:
+        raise fail(
+            "NDL308",
+            f"nothing here tells the dimension `{open_[0]}` of `{net.name}`",
+            span,
+            help=f"write a number for `{open_[0]}` in its signature",
+        )
 
 
 class OpenModel:

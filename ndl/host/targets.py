@@ -12,7 +12,7 @@ from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.values import ListV, ModelV, NetV, OperatorV, TupleV, describe
 from ndl.compiler.diagnostics import fail
 from ndl.host.objects import DataObject, ModelObject, SolutionObject
-from ndl.host.open_dims import closed_by_data
+from ndl.host.open_dims import closed_by_data, closed_net
 from ndl.runtime.data import Table
 
 
@@ -48,6 +48,7 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
             made = copy.deepcopy(target.instance) if session.copies else target.instance
             session.models[target.source.decl.name] = (target.source, made)
         elif isinstance(target, NetV):
+            target = closed_net(session, target)
             session.nets[target.name] = host.trained_net(target, seed, precision, written.span)
         else:
             raise fail("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)

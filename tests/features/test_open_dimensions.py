@@ -135,3 +135,29 @@ def test_a_path_tells_from_python(folder: Path) -> None:
     Reads = load(folder, SERIES.partition("train")[0]).models["Reads"]
     model = Reads(X=ndl.runtime.paths_in_time.path(lambda t: torch.stack([t, t**2, t**3, 1 + t], -1)))
     assert tuple(model.W.shape) == (2, 4)
+
+
+NET = """
+net F: R[n] -> R[{out}] = MLP(width=4)
+
+train F:
+    data  = table("d.npz", x="x", w="w")
+    both  = concat(data.x, data.x)
+    loss  = mean((F({given}) - data.w)^2)
+    steps = 1
+"""
+
+
+@pytest.mark.parametrize(("given", "size"), [("data.x", 3), ("both", 6)])
+def test_a_net_takes_them_from_what_it_is_given(folder: Path, given: str, size: int) -> None:
+    text = NET.format(out=2, given=given) + "    metrics = mean(both)\n"
+    program = load(folder, text)
+    program.run()
+    (found,) = program.host.named.values()
+    assert next(found.model.module.parameters()).shape == (4, size)
+
+
+def test_a_net_whose_result_nothing_tells_is_refused(folder: Path) -> None:
+    with pytest.raises(NDLError, match="nothing here tells the dimension `k` of `F`") as caught:
+        load(folder, NET.format(out="k", given="both")).run()
+    assert caught.value.diagnostics[0].help
