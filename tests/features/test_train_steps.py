@@ -80,3 +80,65 @@ def test_estimates_of_a_run_without_discrete_gradients_are_refused(tmp_path: Pat
     with pytest.raises(NDLError) as caught:
         trained(tmp_path, RUN.format(gradient="adjoint"), "loss = mean(s.steps.error*s.steps.h)")
     assert caught.value.diagnostics[0].code == "NDL525"
+
+
+NOISY = """
+use std.training: local_error, stiffness_mean
+
+model Swing:
+    input start: R[2]
+    param k = 1.3, s = 0.3
+    noise W: wiener[2]
+    state x: R[2] = start
+    dx = [x[1], -k*sin(x[0])]*dt + s*x*dW
+
+train Swing:
+    data      = table("d.npz", start="start")
+    span      = 0..1
+    method    = sosri2(rtol=1e-2, atol=1e-2)
+    precision = float64
+    backend   = {backend}
+    tau ~ {law}
+    loss      = {loss}
+    optimizer = sgd(lr={lr})
+    steps     = 1
+"""
+
+
+def swung(
+    folder: Path, loss: str, backend: str = "torch", law: str = "uniform(0, 1)", lr: float = 0.0
+) -> Any:
+    np.savez(folder / "d.npz", start=np.random.default_rng(5).normal(size=(6, 2)))
+    file = folder / "n.ndl"
+    file.write_text(NOISY.format(backend=backend, law=law, loss=loss, lr=lr), encoding="utf-8")
+    program = Program.load(file)
+    program.run()
+    (found,) = program.host.named.values()
+    return found
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_single_steps_under_noise_are_those_of_the_run(tmp_path: Path, backend: str) -> None:
+    """From an accepted time: the same state, size and path, and so the same error."""
+    loss = "abs(local_error(steps, tau) - steps.error(tau)*steps.h(tau)) + 0*k"
+    found = swung(tmp_path, loss, backend, "choice(steps.t)")
+    assert float(found.result.loss) < 1e-10
+
+
+def test_penalties_under_noise_are_the_same_by_kernels(tmp_path: Path) -> None:
+    for loss in ("local_error(steps, tau)", "stiffness_mean(steps)", "mean(steps.error*steps.h)"):
+        a, b = (swung(tmp_path, f"{loss} + 0*tau", backend, lr=0.1) for backend in ("torch", "cpu"))
+        assert float(a.result.loss) == pytest.approx(float(b.result.loss), rel=1e-7)
+        slopes = [(1.3 - float(m.model.instance.k.detach())) / 0.1 for m in (a, b)]
+        assert slopes[0] == pytest.approx(slopes[1], rel=1e-6) and slopes[0] != 0
+
+
+def test_a_method_that_does_not_know_the_stiffness_says_so(tmp_path: Path) -> None:
+    text = NOISY.replace("sosri2(rtol=1e-2, atol=1e-2)", "euler_maruyama(h=0.1)")
+    np.savez(tmp_path / "d.npz", start=np.zeros((2, 2)))
+    file = tmp_path / "e.ndl"
+    filled = text.format(backend="torch", law="uniform(0, 1)", loss="stiffness_mean(steps) + 0*tau", lr=0)
+    file.write_text(filled, encoding="utf-8")
+    with pytest.raises(NDLError) as caught:
+        Program.load(file).run()
+    assert caught.value.diagnostics[0].code == "NDL545"
