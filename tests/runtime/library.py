@@ -37,7 +37,9 @@ def lowered() -> dict[str, SolverIR]:
                 check_solver(Evaluator(TypeBuilder(), sink), value)
                 one = lower_solver(value, sink)
                 found[f"{name} for {one.kind}"] = one
-                found.setdefault(name, one)  # `heun` for ode, which stands first
+                # alone, a name means a tableau (`heun`), else the method for noise (`reversible_heun`)
+                if name not in found or found[name].step is not None:
+                    found[name] = one
     assert not sink.found, sink.found
     return found
 
