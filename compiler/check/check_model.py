@@ -8,6 +8,7 @@ from typing import Any
 from ndl.compiler.check.applications import parts_of
 from ndl.compiler.check.boundaries import check_conditions
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.missing import check_missing
 from ndl.compiler.check.models import CheckSite, Elaboration, condition_value
 from ndl.compiler.check.operators import draw_value, header_dims
 from ndl.compiler.check.parts import check_parts
@@ -65,7 +66,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
         ev.eval(observed.law, elaboration.scope)
     for condition in parts.conditions:
         _boundary(ev, elaboration, condition)
-    check_conditions(ev, elaboration)
+    check_missing(ev, elaboration, check_conditions(ev, elaboration))
     check_parts(elaboration)
     ev.context = saved
     return elaboration

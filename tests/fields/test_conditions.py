@@ -187,6 +187,7 @@ solve M(nu=0.3) as one:
         ("on boundary(Rod): dn(u*u) = 0", "NDL444", "name"),
         ("on Rod: u = 0", "NDL444", "boundary"),
         ("on boundary(Rod): k = 0", "NDL444", "no field"),
+        ("on left(Rod): u = 0", "NDL443", "right(Rod)"),
     ],
 )
 def test_conditions_that_cannot_be(condition: str, code: str, words: str) -> None:
@@ -195,6 +196,31 @@ def test_conditions_that_cannot_be(condition: str, code: str, words: str) -> Non
         ndl.loads(text)
     (found,) = trouble.value.diagnostics
     assert found.code == code and words in found.message + (found.help or "")
+
+
+def test_missing_conditions_are_found_through_names() -> None:
+    text = """
+domain Plate = interval(x in 0..1, y in 0..1)
+
+model M:
+    state u: R on Plate = 0
+    state v: R on Plate = 0
+    mu = u^3 - u - lap(u)
+    flux = grad(v)
+    u' = lap(mu)
+    v' = div(flux) + dx(u)
+    on boundary(Plate): dn(u) = 0
+    on boundary(Plate): dn(mu) = 0
+    on left(Plate): v = 0
+    on right(Plate): v = 0
+    on top(Plate): dn(v) = 0
+"""
+    with pytest.raises(NDLError) as trouble:
+        ndl.loads(text)
+    (found,) = trouble.value.diagnostics
+    assert found.code == "NDL443" and found.message == "`v` has no condition on `bottom(Plate)`"
+    transport = text[: text.index("state v")] + "u' = -dx(u)\n"
+    ndl.loads(transport)  # a derivative of first order needs none
 
 
 def test_grids_that_do_not_fit() -> None:
