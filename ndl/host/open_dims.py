@@ -13,7 +13,7 @@ from ndl.compiler.check.parts import arguments_of, dimensions_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run as run_statement
 from ndl.compiler.check.typing import resolve_type, unify_type
-from ndl.compiler.check.values import ModelV, NetV, Value
+from ndl.compiler.check.values import ModelV, NetV, OperatorV, Value
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -115,16 +115,18 @@ def closed_net(session: Any, net: NetV) -> NetV:
                     continue
                 if isinstance(value, Value):
                     unify_type(wanted, value.type, dims, _open(signature))
-    params = tuple(_substituted(p, dims) for p in signature.params)
-    return replace(
-        net, signature=replace(signature, params=params, result=_substituted(signature.result, dims))
-    )
+    target = net.target
+    if isinstance(target, OperatorV):  # whose own dimensions stand in those of the signature
+        target = replace(target, dims={n: d.substitute(dims) for n, d in target.dims.items()})
+    inner = None if net.inner is None else _substituted(net.inner, dims)
+    return replace(net, signature=_substituted(signature, dims), target=target, inner=inner)
 
 
-def _substituted(type_: Any, dims: Mapping[str, Dim]) -> Any:
-    if not isinstance(type_, Tensor):
-        return type_
-    return replace(type_, shape=tuple(d.substitute(dims) for d in type_.shape))
+def _substituted(signature: Map, dims: Mapping[str, Dim]) -> Map:
+    types = [
+        t.substitute(dims) if isinstance(t, Tensor) else t for t in (*signature.params, signature.result)
+    ]
+    return replace(signature, params=tuple(types[:-1]), result=types[-1])
 
 
 def _open(signature: Map) -> frozenset[str]:

@@ -138,7 +138,7 @@ def test_a_path_tells_from_python(folder: Path) -> None:
 
 
 NET = """
-net F: R[n] -> R[{out}] = MLP(width=4)
+net F: R[n] -> R[{out}] = {net}
 
 train F:
     data  = table("d.npz", x="x", w="w")
@@ -149,15 +149,18 @@ train F:
 
 
 @pytest.mark.parametrize(("given", "size"), [("data.x", 3), ("both", 6)])
-def test_a_net_takes_them_from_what_it_is_given(folder: Path, given: str, size: int) -> None:
-    text = NET.format(out=2, given=given) + "    metrics = mean(both)\n"
+@pytest.mark.parametrize(("net", "rows"), [("MLP(width=4)", 4), ("Linear()", 2)])
+def test_a_net_takes_them_from_what_it_is_given(
+    folder: Path, given: str, size: int, net: str, rows: int
+) -> None:
+    text = NET.format(out=2, given=given, net=net) + "    metrics = mean(both)\n"
     program = load(folder, text)
     program.run()
     (found,) = program.host.named.values()
-    assert next(found.model.module.parameters()).shape == (4, size)
+    assert next(found.model.module.parameters()).shape == (rows, size)
 
 
 def test_a_net_whose_result_nothing_tells_is_refused(folder: Path) -> None:
     with pytest.raises(NDLError, match="nothing here tells the dimension `k` of `F`") as caught:
-        load(folder, NET.format(out="k", given="both")).run()
+        load(folder, NET.format(out="k", given="both", net="Linear()")).run()
     assert caught.value.diagnostics[0].help

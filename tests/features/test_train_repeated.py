@@ -191,6 +191,36 @@ def test_tensorboard_shows_every_number(folder: Path) -> None:
     assert set(shown) == {"loss/training", "loss/validation", "metric/accuracy", "rate"}
 
 
+def test_a_resumed_run_replaces_what_it_logs_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from ndl.host.loss import Loss
+
+    lines = ("log = tensorboard", "checkpoint = every 4")
+    out = SimpleNamespace(path=folder / "out")
+    out.path.mkdir()
+    settle = Loss.settle
+
+    class Killed(BaseException):
+        pass
+
+    def killing(self: Loss, step: int) -> None:
+        settle(self, step)
+        if step == 7:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loss, "settle", killing)
+        with pytest.raises(Killed):
+            load(folder, *lines).run(out=out)
+    found = trained(load(folder, *lines), out=out, resume=True).result
+    events = EventAccumulator(str(out.path / "tensorboard")).Reload()
+    shown = {s.step: s.value for s in events.Scalars("loss/training")}
+    assert len(events.Scalars("loss/training")) == len(shown) == found.steps
+    assert [shown[k] for k in sorted(shown)] == pytest.approx(found.history.loss.tolist(), rel=1e-6)
+
+
 def test_each_of_several_runs_logs_in_its_folder(folder: Path) -> None:
     pytest.importorskip("tensorboard")
     out = SimpleNamespace(path=folder / "out")
