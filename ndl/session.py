@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndl.applied import applied
 from ndl.compiler.check import Checked, check_file
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import FileV, ModelV
@@ -66,6 +67,7 @@ class Program:
         self.grid: str | None = None
         """Where fields of the models are stored, in the language's words; None where each use says it."""
         self._host: Host | None = None
+        self._classes: dict[int, tuple[ModelV, Any]] = {}
 
     @classmethod
     def load(
@@ -202,6 +204,9 @@ class Program:
             if error.diagnostics[0].code != "NDL440":
                 raise
             return FieldModel(self, model)
+        if id(model) not in self._classes:
+            self._classes[id(model)] = (model, applied(self.host, model, cls))
+        cls = self._classes[id(model)][1]
         cls._ndl_source = (self, model)
         return cls
 
