@@ -1,4 +1,4 @@
-"""From Python, the class of `model X = M(k=3)` or `model Fast = reduce(…)` begins with the values of the file."""
+"""From Python, the class of `model X = M(k=3)` or of a reduction begins with the values of the file."""
 
 from __future__ import annotations
 
