@@ -130,6 +130,60 @@ def _shades(count: int) -> list[Any]:
     return [colormaps[PLAIN](0.85 * k / max(count - 1, 1)) for k in range(count)]
 
 
+# ---------------------------------------------------------------- fits
+
+
+def fit(data: Sequence[Field], fitted: Sequence[Field], t: Array, title: str = "") -> Figure:
+    """Measured fields and the model's, at the same times: dots and curves at a few, or images at the end with
+    their difference."""
+    if any(len(f.points) == 2 for f in data):
+        return _compared(data, fitted, t, title)
+    at = np.unique(np.linspace(0, len(t) - 1, FEW_TIMES).round().astype(int))
+    with styled():
+        figure, panels = parts.grid(len(data), min(len(data), 2), COLUMN if len(data) == 1 else PAGE)
+        for axes, d, f in zip(panels, data, fitted):
+            for k, shade in zip(at, _shades(len(at))):
+                axes.plot(d.points[0], d.values[k], ".", color=shade, markersize=3, alpha=0.6)
+                axes.plot(f.points[0], f.values[k], color=shade, label=f"t = {t[k]:.4g}")
+            axes.set_xlabel(typeset(f.coordinates[0]))
+            axes.set_ylabel(typeset(f.name))
+            axes.legend()
+        parts.finish(figure, panels, None, title)
+    return figure
+
+
+def _compared(data: Sequence[Field], fitted: Sequence[Field], t: Array, title: str) -> Figure:
+    with styled():
+        figure, panels = parts.grid(3 * len(data), 3, PAGE)
+        for row, (d, f) in enumerate(zip(data, fitted)):
+            both = np.stack([d.values[-1], f.values[-1]])
+            shown = (("data", d.values[-1], both), ("fit", f.values[-1], both))
+            gap = f.values[-1] - d.values[-1]
+            for axes, (what, v, scale) in zip(panels[3 * row :], (*shown, ("fit − data", gap, gap))):
+                image = _image(axes, f, v, scale)
+                axes.set_title(f"{typeset(f.name)}, {what}, t = {t[-1]:.4g}")
+                axes.set_xlabel(typeset(f.coordinates[0]))
+                figure.colorbar(image, ax=axes)
+        parts.finish(figure, panels, None, title)
+    return figure
+
+
+def profiles(fields: Sequence[Field], title: str = "") -> Figure:
+    """Fields that do not change in time: curves, or images."""
+    with styled():
+        figure, panels = parts.grid(len(fields), min(len(fields), 2), COLUMN if len(fields) == 1 else PAGE)
+        for axes, f in zip(panels, fields):
+            axes.set_xlabel(typeset(f.coordinates[0]))
+            if len(f.points) == 2:
+                figure.colorbar(_image(axes, f, f.values[0], f.values), ax=axes, label=typeset(f.name))
+                axes.set_ylabel(typeset(f.coordinates[1]))
+                continue
+            axes.plot(f.points[0], f.values[0])
+            axes.set_ylabel(typeset(f.name))
+        parts.finish(figure, panels, None, title)
+    return figure
+
+
 # ---------------------------------------------------------------- spectra
 
 

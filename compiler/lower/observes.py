@@ -24,18 +24,18 @@ def observes(lowering: ModelLowering) -> tuple[ObserveSpec, ...]:
 
 def _observe(lowering: ModelLowering, frame: Elaboration, stmt: tree.Observe) -> ObserveSpec:
     law = _law(lowering.scratch().descend(frame.path), stmt)
-    shape: Tensor = Tensor()
-    for a in law.args:
-        value = a if isinstance(a, Value) else None
-        if value is not None and value.type.rank:
-            shape = Tensor("R", value.type.shape)
+    values = [a for a in law.args if isinstance(a, Value)]
+    domain = next((d for v in values if (d := lowering.space.domain_of(v.axes))), None)
+    axes = lowering.space.axes[domain] if domain is not None else ()
+    inner = next((v.type.shape for v in reversed(values) if v.type.rank), ())
+    shape = Tensor("R", (*(a.extent for a in axes), *inner))
 
     def argument(k: int) -> Any:
         def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
             el = root.descend(frame.path)
             found = _law(el, stmt).args[k]
             value = float(found) if isinstance(found, int) else found
-            return [(f"argument{k}", filled(el.ev, value, shape, stmt.law.span))]
+            return [(f"argument{k}", filled(el.ev, value, shape, stmt.law.span, axes))]
 
         return lowering.function(f"observe_{frame.prefix}{stmt.name}_{k}", make)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -194,9 +194,29 @@ def _pictures(host: Any, block: Any, trained: Any, folder: Any) -> None:
     with torch.no_grad():
         solution = dense_solution(host, session, loss)
     observed = {n: table[n] for n in table if n in solution.names()}
-    if observed:
+    if solution.model.GRIDS:
+        for stem, figure in _field_pictures(solution, table.time, observed):
+            results.write_figure(folder, figure, stem)
+    elif observed:
         curves = {n: solution.get(n).values for n in observed}
         results.write_figure(folder, plots.fit(table.time, observed, solution.t, curves), "fit")
+
+
+def _field_pictures(solution: Any, times: Any, observed: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields that were measured beside the model's, and fields among the fitted parameters."""
+    from ndl.report import fitted
+    from ndl.runtime import plot_fields
+    from ndl.runtime.plots import array
+
+    grids, t = solution.model.GRIDS, array(times)
+    data = plot_fields.fields_of({n: array(v) for n, v in observed.items()}, grids)
+    found = plot_fields.fields_of({n: array(solution(t)[n]) for n in observed}, grids)
+    if data:
+        yield "fit", plot_fields.fit(data, found, t)
+    weights = {n: array(v)[None] for n, v in fitted(solution.model)["parameters"].items()}
+    own = plot_fields.fields_of({n: v for n, v in weights.items() if v.ndim > 1}, grids)
+    if own:
+        yield "parameters", plot_fields.profiles(own)
 
 
 def dense_solution(host: Any, session: Any, loss: Any) -> Any:

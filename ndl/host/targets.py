@@ -38,6 +38,8 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
     for written in session.block.targets:
         target = host.ev.eval(written, session.scope)
         if isinstance(target, ModelV):
+            if "grid" in session.settings:
+                target = host.gridded(host.ev, target, *session.settings["grid"], session.scope)
             target = closed_by_data(session, target)
             values = {"seed": seed, **target.values}
             fresh = replace(target, values=values)
