@@ -44,8 +44,8 @@ class TestResult:
     diagnostic: Diagnostic | None = None
 
 
-STAND_IN = "uniform(9)"
-"""The grid on which facts are derived where none is given."""
+STAND_INS = ("fourier(8)", "uniform(9)")
+"""Grids on which facts are derived where none is given: the first that fits the domains."""
 
 
 class Program:
@@ -283,18 +283,33 @@ class Program:
         """What the compiler derived about a model, and what it chose because of it."""
         from ndl.compiler.passes.choose import choices
         from ndl.compiler.passes.facts.explain import explain
+        from ndl.compiler.passes.fourier import described
         from ndl.host.kernels import backend_choice
 
         model, notes = self._model_values()[name], []
         if isinstance(self.class_of(model), FieldModel):
-            model = on_grid(self, model, STAND_IN)
-            notes.append(("grid", f"`{STAND_IN}` stands in for that of a run"))
+            model, grid = self._placed(model)
+            notes.append(("grid", f"`{grid}` stands in for that of a run"))
         compiled = self.host.compilation.model(model)
+        modes = described(compiled.optimized)
+        if modes is not None:
+            notes.append(("Fourier space", modes))
         found = compiled.facts
         chosen = [(f"choice of {c.setting}", c.why) for c in choices(found)]
         made = list(model.origin.facts) if model.origin is not None else []
         backend = ("choice of backend", backend_choice(compiled.optimized))
         return [*notes, *made, *explain(found), *chosen, backend]
+
+    def _placed(self, model: ModelV) -> tuple[ModelV, str]:
+        """A field model on a grid that fits its domains."""
+        for grid in STAND_INS[:-1]:
+            try:
+                placed = on_grid(self, model, grid)
+                self.host.compilation.model(placed)
+            except NDLError:
+                continue
+            return placed, grid
+        return on_grid(self, model, STAND_INS[-1]), STAND_INS[-1]
 
     def kernel_text(self, name: str, method: str | None = None) -> str:
         """The kernel IR of a model's solve by a method (the chosen one), with the equations beside it.

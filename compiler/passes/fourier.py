@@ -8,7 +8,6 @@ need.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ndl.compiler.ir.graph import Function, Graph, Node
@@ -81,6 +80,9 @@ def _take(graph: Graph, node: Node, state: str, around: Around, found: Found) ->
         _take(graph, operands[1], state, last, found)
     elif node.op == "neg":
         _take(graph, operands[0], state, replace(around, sign=-around.sign), found)
+    elif node.op == "index" and (several := _entries(graph, operands[0], node)) is not None:
+        for share, entry in several:
+            _take(graph, entry, state, replace(around, sign=around.sign * share), found)
     elif node.op == "mul" and (number := _number(graph, operands[0])) is not None:
         _take(graph, operands[1], state, replace(around, times=(*around.times, number)), found)
     elif node.op == "mul" and (number := _number(graph, operands[1])) is not None:
@@ -96,6 +98,24 @@ def _take(graph: Graph, node: Node, state: str, around: Around, found: Found) ->
         found.parts.append((around.times, around.over, around.sign, polynomial))
     elif not _zero(graph, node):
         found.rest = True
+
+
+def _entries(graph: Graph, node: Node, at: Node) -> list[tuple[float, Node]] | None:
+    """Summands, with their signs, of an entry of a sum of lists: `[a, b] + [c, d]`; None for anything
+    else."""
+    operands = graph.operands(node)
+    if node.op == "stack":
+        return [(1.0, operands[at.attr("at")])] if node.attr("axis") == at.attr("axis") else None
+    if node.op not in ("add", "sub", "neg"):
+        return None
+    signs = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "neg": (-1.0,)}[node.op]
+    found = []
+    for sign, operand in zip(signs, operands):
+        inner = _entries(graph, operand, at)
+        if inner is None:
+            return None
+        found += [(sign * s, n) for s, n in inner]
+    return found
 
 
 def _number(graph: Graph, node: Node) -> Node | None:
@@ -165,9 +185,31 @@ def _spec(term: str, state: str, type_: Tensor, function: Function, found: Found
     return FourierSpec(term, state, axes, made)
 
 
-def shown(model: ModelIR) -> Mapping[str, str]:
-    """For each term ("" for all of the drift) the states with a part that is diagonal in Fourier space."""
-    found: dict[str, str] = {}
-    for spec in model.fourier:
-        found[spec.term] = ", ".join(filter(None, [found.get(spec.term, ""), f"`{spec.state}`"]))
-    return found
+def described(model: ModelIR) -> str | None:
+    """What was found, in the words of the model; None where nothing was."""
+    if not model.fourier:
+        return None
+    parts = [f"{_written(model, s)} in the rate of `{s.state}`" for s in model.fourier if not s.term]
+    terms = sorted({f"`{s.term}`" for s in model.fourier if s.term})
+    found = []
+    if parts:
+        found.append(
+            f"{' and '.join(parts)}: linear with constant coefficients, so that it multiplies each mode by a "
+            "number; `etdrk4(h=…)` follows it exactly"
+        )
+    if terms:
+        found.append(
+            f"{', '.join(terms)}: nothing else, so that `exact` in a splitting is one transform and back"
+        )
+    return "; ".join(found)
+
+
+def _written(model: ModelIR, spec: FourierSpec) -> str:
+    """The derivatives of a part: `dxx(u)`, `dyy(u)`, `u`."""
+    grid = next(g for g in model.grids if any(a.kind == "fourier" for a in g.axes))
+    names = []
+    for node in spec.symbol.graph:
+        for _, degrees in node.attr("terms") if node.op == "symbol" else ():
+            letters = "".join(grid.axes[a].coordinate * n for a, n in zip(spec.axes, degrees))
+            names.append(f"`d{letters}({spec.state})`" if letters else f"`{spec.state}`")
+    return ", ".join(dict.fromkeys(names))
