@@ -511,7 +511,7 @@ class KernelRun:
         many = found.report[0].cpu().numpy().astype(np.int64)
         keep = np.arange(int(many.max(initial=0)))[None, :] < many[:, None]
         t, h, error = (
-            found.tape[name][: keep.shape[1]].t().cpu().numpy().astype(np.float64)[keep]
+            found.tape[name][: keep.shape[1]].t().cpu().numpy()[keep].astype(np.float64)
             for name in ("tape_t", "tape_h", "tape_error")
         )
         ids = np.repeat(np.arange(self.p.count), many)
