@@ -42,6 +42,7 @@ def main() -> None:
         tables.append(report.latency_table(latency.run(2 if chosen.quick else 7)))
     if "spirals" in chosen.only:
         tables.append(report.spirals_table(spirals.run(chosen.quick)))
+        report.show(tables[-1:])
     rounds = chosen.rounds or (3 if chosen.quick else 11)
     for work in works(names, chosen.quick, chosen.backend or [None]):
         result = contest.race(work, rounds)
