@@ -7,6 +7,7 @@ what acts at each point is the same text as for numbers. Derivatives and integra
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,9 @@ class Fields:
         found = v = self._value(v, span)
         if found is None:
             return UNKNOWN
+        through = self._through(found, letters, span)
+        if through is not None:
+            return through
         orders = {c: letters.count(c) for c in dict.fromkeys(letters)}
         axes = {a.name: a for a in found.axes if a in self.space.owner}
         if any(c not in axes for c in orders):
@@ -191,6 +195,9 @@ class Fields:
         if found.ref.id in self.gradients:
             return self.lap(self.gradients[found.ref.id], span)
         axes = self._axes(found, span)
+        scaled = self._scaled_gradient(found)
+        if scaled is not None:
+            return self._diffused(*scaled, axes, span)
         last = found.type.rank - 1
         if last < 0 or found.type.shape[-1].constant != len(axes):
             what = f"`div` on {len(axes)} coordinates is of as many components, and this is {found.type}"
@@ -199,6 +206,49 @@ class Fields:
         for j, axis in enumerate(axes):
             parts.append(self.partial(self._component(found, j, span), axis.name, span))
         return self._total(parts, span)
+
+    def _through(self, v: Value, letters: str, span: Span) -> Any:
+        """`dx(a*dx(u))` on evenly spaced points, where a difference of a difference would skip neighbours."""
+        if len(letters) != 1 or v.ref.op != "mul":
+            return None
+        for slope, factor in itertools.permutations(self.ev.builder.graph.operands(v.ref)):  # type: ignore[attr-defined]
+            u, axis = self.slopes.get(slope.id, (None, None))
+            if u is None or axis is None or axis.name != letters or u.type.shape != v.type.shape:
+                continue
+            if self.space.grid_axis(axis).kind == "uniform":
+                return self._diffused(split(Value(factor.type, factor), v.axes), u, (axis,), span)
+        return None
+
+    def _scaled_gradient(self, v: Value) -> tuple[Value, Value] | None:
+        """a and u where a value is `a*grad(u)` of numbers, on evenly spaced points."""
+        if v.ref.op != "mul" or any(self.space.grid_axis(a).kind != "uniform" for a in v.axes):
+            return None
+        graph = self.ev.builder.graph  # type: ignore[attr-defined]
+        for gradient, factor in itertools.permutations(graph.operands(v.ref)):
+            u = self.gradients.get(gradient.id)
+            if u is None or u.type.rank or factor.op != "expand" or len(v.axes) in factor.attr("axes"):
+                continue
+            (inner,) = graph.operands(factor)
+            shape = tuple(a.extent.constant for a in v.axes)
+            attrs = {"shape": shape, "axes": factor.attr("axes")}
+            a = self.ev.builder.op("expand", [Value(inner.type, inner)], Span(), attrs)
+            return split(a, v.axes), u
+        return None
+
+    def _diffused(self, a: Value, u: Value, axes: Sequence[Axis], span: Span) -> Any:
+        """The divergence of a*grad(u) along some axes as (a*D2(u) + D2(a*u) - u*D2(a))/2. With differences
+        of second order that is the balance of fluxes a*du/dx half-way between neighbours, a being their
+        mean."""
+        product = self._value(self.ev.binary("*", a, u, span), span)
+        assert product is not None
+        total: Any = 0.0
+        for axis in axes:
+            second = [self.along(x, axis, 2, span) for x in (u, product, a)]
+            left = self.ev.binary("*", a, second[0], span)
+            right = self.ev.binary("*", u, second[2], span)
+            part = self.ev.binary("-", self.ev.binary("+", left, second[1], span), right, span)
+            total = part if total == 0.0 else self.ev.binary("+", total, part, span)
+        return self.ev.binary("*", 0.5, total, span)
 
     def _component(self, v: Value, j: int, span: Span) -> Any:
         return self.ev.op("index", [v], span, axis=v.type.rank - 1, at=j)
