@@ -82,6 +82,8 @@ def start_of(ev: Evaluator, item: tree.DeclItem, type: Tensor, scope: Scope) -> 
     v = ev.value(found, item.value.span)
     if isinstance(v, Unknown):
         return 0.0
+    if ev.fields is not None:
+        v = ev.fields.whole(v, None, item.value.span)
     builder = ev.builder
     assert isinstance(builder, GraphBuilder)
     node = builder.node(v)

@@ -72,3 +72,26 @@ def test_gradients_past_an_exponential_integrator() -> None:
             for s in (1, -1)
         ]
         assert float(g) == pytest.approx(float(ends[0] - ends[1]) / (2 * e), rel=1e-6, abs=1e-7), name
+
+
+def test_gradients_by_a_coefficient_at_each_point() -> None:
+    """A coefficient that is a field, its start along one coordinate alone; one of its values moved."""
+    text = """
+domain Plate = interval(x in 0..1, y in 0..1)
+
+model M:
+    param k: R on Plate = 0.1 + 0.1*x
+    state u: R on Plate = sin(pi*x)*sin(pi*y)
+    u' = div(k*grad(u))
+    on boundary(Plate): u = 0
+"""
+    settings = {"span": "0..0.1", "method": "rk4(h=0.005)"}
+    s = solved(text, "uniform(9, 9)", gradient="discrete", **settings)
+    (found,) = torch.autograd.grad((s.final.u**2).sum(), [dict(s.model.named_parameters())["k"]])
+    assert found.shape == (9, 9)
+    ends = []
+    for sign in (1, -1):
+        bump = f"0.1 + 0.1*x + {sign * 1e-4}*(if abs(x - 0.25) + abs(y - 0.5) < 0.01 then 1 else 0)"
+        moved = solved(text.replace("0.1 + 0.1*x", bump), "uniform(9, 9)", **settings)
+        ends.append(float((moved.final.u**2).sum()))
+    assert float(found[2, 4]) == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-6)
