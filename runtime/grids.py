@@ -265,6 +265,19 @@ def multiplier(
     return found.movedim(last, axes)
 
 
+def inverse_multiplier(
+    x: Tensor,
+    axes: tuple[int, ...],
+    lengths: tuple[float, ...],
+    terms: Terms,
+) -> Tensor:
+    """The inverse of `multiplier`, of a real field; modes that it takes to 0 become 0."""
+    moved = [x.shape[a] for a in axes]
+    factor = _kept_symbol(tuple(moved), lengths, terms, True, x.dtype, x.device)
+    gone = factor == 0
+    return by_modes(x, axes, torch.where(gone, 0, 1 / torch.where(gone, 1, factor)))
+
+
 def by_modes(x: Tensor, axes: Sequence[int], factor: Tensor) -> Tensor:
     """A real field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end)
     multiplied by `factor` `[..., modes]`."""

@@ -16,6 +16,7 @@ from ndl.runtime.grids import (
     chebyshev,
     grid_points,
     grid_weights,
+    inverse_multiplier,
     lift,
     lower,
     mask,
@@ -29,7 +30,7 @@ from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
 
 __all__ = ["chebyshev", "convolve", "convolve_back", "fold", "grid_points", "grid_weights", "lift", "lower"]
-__all__ += ["mask", "multiplier", "stencil", "symbol", "unfold"]
+__all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "unfold"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

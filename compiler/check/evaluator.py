@@ -528,6 +528,10 @@ def _solve(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
     inverse = getattr(matrix, "solve_to", None)
     if inverse is not None:
         return inverse(ev, right, e.span)
+    if isinstance(matrix, (Closure, Builtin)) and (ev.checking or ev.fields is not None):
+        from ndl.compiler.check.fields import inverse_of_map
+
+        return inverse_of_map(ev, matrix, right, e.span)
     if isinstance(matrix, (NotLowered, Closure, ModelV, Builtin)):
         return ev.not_lowered("the inverse of a linear map that is not a matrix", e.span)
     a, b = ev.value(matrix, e.left.span), ev.value(right, e.right.span)

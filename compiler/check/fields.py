@@ -228,3 +228,15 @@ def whole_integral(ev: Evaluator, e: tree.Call, scope: Scope) -> Any:
         return fields.integral(v, [a for a in getattr(v, "axes", ()) if a in fields.space.owner], e.span)
     field = _field(ev, v, e)
     return Value(replace(field.type, on=None)) if isinstance(field, Value) else UNKNOWN
+
+
+def inverse_of_map(ev: Evaluator, map_: Any, right: Any, span: Any) -> Any:
+    """`lap^-1 @ w`, `(u -> u - a*lap(u))^-1 @ w`: of a map that is diagonal in Fourier space."""
+    from ndl.compiler.check.calls import apply
+
+    v = ev.value(right, span)
+    if isinstance(v, Unknown):
+        return UNKNOWN
+    if not ev.checking:
+        return ev.fields.inverse(lambda u: apply(ev, map_, [u], {}, span, None), v, span)
+    return Value(v.type) if v.type.on is not None else ev.not_lowered("the inverse of this map", span)

@@ -8,7 +8,7 @@ what acts at each point is the same text as for numbers. Derivatives and integra
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ndl.compiler.check.values import UNKNOWN, Axis, DomainV, ListV, Unknown, Va
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Grid, GridAxis, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
+from ndl.compiler.passes.fourier import diagonal
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim, Tensor
 
@@ -169,6 +170,18 @@ class Fields:
         for k, part in enumerate(parts):
             total = part if k == 0 else self.ev.binary("+", total, part, span)
         return total
+
+    def inverse(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
+        """What a map takes to `v`, where the map multiplies the Fourier modes of fields."""
+        # a value of its own: what the map reads besides its argument may be `v` as well
+        probe = split(self.op("stop_gradient", full(v), span), v.axes)
+        found = self.ev.value(map_(probe), span)
+        made = diagonal(self.ev.builder.graph, found.ref, probe.ref) if isinstance(found, Value) else None  # type: ignore[attr-defined]
+        if made is None or found.axes != v.axes:  # type: ignore[union-attr]
+            return self.ev.not_lowered("the inverse of a map that is not diagonal in Fourier space", span)
+        axes, lengths, terms = made
+        op = self.op("inverse_multiplier", full(v), span, axes=axes, lengths=lengths, terms=terms)
+        return split(op, v.axes)
 
     def grad(self, v: Any, span: Span) -> Any:
         """One more component for each coordinate."""

@@ -17,6 +17,7 @@ from ndl.compiler.types import Tensor
 
 Degrees = tuple[int, ...]
 Polynomial = dict[Degrees, float]
+Terms = tuple[tuple[float, Degrees], ...]
 UNIFORM = ("expand", "neg", "add", "sub", "mul", "div", "pow", "exp", "log", "sqrt", "const", "param")
 
 
@@ -71,10 +72,15 @@ class Around:
     outer: tuple[Node, ...] = ()
 
 
-def _take(graph: Graph, node: Node, state: str, around: Around, found: Found) -> None:
+def _take(graph: Graph, node: Node, state: str | Node, around: Around, found: Found) -> None:
     """The summands of a node; a derivative of a sum is the sum of the derivatives."""
     operands = graph.operands(node)
-    if node.op in ("add", "sub"):
+    if _is(node, state):
+        polynomial: Polynomial = {(): 1.0}
+        for derivative in reversed(around.outer):
+            polynomial = _derived(derivative, polynomial, found)
+        found.parts.append((around.times, around.over, around.sign, polynomial))
+    elif node.op in ("add", "sub"):
         _take(graph, operands[0], state, around, found)
         last = around if node.op == "add" else replace(around, sign=-around.sign)
         _take(graph, operands[1], state, last, found)
@@ -91,13 +97,39 @@ def _take(graph: Graph, node: Node, state: str, around: Around, found: Found) ->
         _take(graph, operands[0], state, replace(around, over=(*around.over, number)), found)
     elif node.op == "multiplier":
         _take(graph, operands[0], state, replace(around, outer=(*around.outer, node)), found)
-    elif node.op == "input" and node.attr("name") == state:
-        polynomial: Polynomial = {(): 1.0}
-        for derivative in reversed(around.outer):
-            polynomial = _derived(derivative, polynomial, found)
-        found.parts.append((around.times, around.over, around.sign, polynomial))
     elif not _zero(graph, node):
         found.rest = True
+
+
+def _is(node: Node, state: str | Node) -> bool:
+    """Whether a node is a state, by its name, or another node."""
+    if isinstance(state, Node):
+        return node.id == state.id
+    return node.op == "input" and node.attr("name") == state
+
+
+def diagonal(graph: Graph, node: Node, of: Node) -> tuple[Degrees, tuple[float, ...], Terms] | None:
+    """A node as derivatives with constant coefficients of another one, by (axes, lengths, terms); None for
+    anything else."""
+    found = Found()
+    _take(graph, node, of, Around(), found)
+    if found.rest or not found.axes:
+        return None
+    total: Polynomial = {}
+    for times, over, sign, polynomial in found.parts:
+        if any(n.op != "const" for n in (*times, *over)):
+            return None
+        factor = sign
+        for n in times:
+            factor *= float(n.attr("value"))
+        for n in over:
+            factor /= float(n.attr("value"))
+        for degrees, c in polynomial.items():
+            total[degrees] = total.get(degrees, 0.0) + factor * c
+    count = len(found.axes)
+    order = sorted(range(count), key=lambda k: found.axes[k])
+    terms = tuple((c, tuple((*d, *(0,) * count)[k] for k in order)) for d, c in total.items())
+    return tuple(found.axes[k] for k in order), tuple(found.lengths[k] for k in order), terms
 
 
 def _entries(graph: Graph, node: Node, at: Node) -> list[tuple[float, Node]] | None:

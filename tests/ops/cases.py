@@ -112,6 +112,11 @@ CASES: list[Case] = [
     ),
     *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
     *(
+        case("inverse_multiplier", reals(-2, 2, n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=terms)
+        for n in (4, 5)
+        for terms in (((1.0, (2, 0)), (1.0, (0, 2))), ((1.0, (0, 0)), (-0.5, (2, 0)), (0.3, (0, 1))))
+    ),
+    *(
         case("multiplier", make(n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=WAVES)
         for n in (4, 5)
         for make in (lambda *s: reals(-2, 2, *s), complexes)
