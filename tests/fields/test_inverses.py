@@ -62,3 +62,35 @@ def test_what_is_not_diagonal_is_refused(map_: str) -> None:
 def test_other_grids_are_refused() -> None:
     with pytest.raises(NDLError, match="diagonal in Fourier space"):
         solved("lap", domain="Rod", field="x", grid="uniform(17)")
+
+
+def test_a_complex_state_is_refused_by_name() -> None:
+    words = "domain Ring = periodic(x in 0..1)\nmodel M:\n    state z: C on Ring = 1\n    z' = 1i*lap(z)\n"
+    run = "solve M as run:\n    span = 0..1\n    grid = fourier(8)\n    method = rk4(h=0.1)\n"
+    with pytest.raises(NDLError, match="the complex state `z`"):
+        ndl.loads(words + run).run("run")
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    def size(a: float, gradient: str) -> tuple[torch.Tensor, Any]:
+        words = f"""
+domain Ring = periodic(x in 0..2*pi)
+model M:
+    param a = {a}
+    state u: R on Ring = sin(a*sin(x))
+    u' = (q -> q - 0.3*dxx(q) + 0.2*dx(q))^-1 @ (u^2)
+solve M as run:
+    span = 0..1
+    grid = fourier(16)
+    method = rk4(h=0.05)
+    save = end
+    gradient = {gradient}
+"""
+        (s,) = ndl.loads(words).run("run")
+        return (s.final.u**2 * torch.cos(s.grid.x) + s.final.u**3).sum(), s.model
+
+    value, model = size(0.7, "discrete")
+    (slope,) = torch.autograd.grad(value, [dict(model.named_parameters())["a"]])
+    wanted = float(size(0.7001, "none")[0] - size(0.6999, "none")[0]) / 2e-4
+    assert abs(wanted) > 1e-3
+    assert abs(float(slope) - wanted) < 1e-6 * abs(wanted)
