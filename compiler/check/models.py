@@ -121,14 +121,14 @@ class Elaboration:
         turns = (*outer.turns, prefix) if prefix else None
         self.scope = Scope(outer, self.options, lazy=self.lookup, known=self.known, turns=turns)
         self.coordinates: dict[str, str] = {}
+        dims = header_dims(parts.decl, outer)
+        self.generic = {d: Dim.of(d) for d in dims if not is_number(self.options.get(d))}
         for d in parts.domains.values():
             chosen = self.given.get(d.name)
             own = ev.eval(d.value, self.scope) if chosen is None else None
             self.options[d.name] = domain_value(ev, d, force(chosen), own, getattr(chosen, "span", d.span))
         self.scope.names.update(self.options)
         self.coordinates = self._coordinates()
-        dims = header_dims(parts.decl, outer)
-        self.generic = {d: Dim.of(d) for d in dims if not is_number(self.options.get(d))}
 
     def known(self) -> Iterator[str]:
         return self.parts.names()

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from problems import EXPLICIT, errors, order, solved
+from field_problems import EXPLICIT, errors, order, solved
 
 PI = math.pi
 ROD = "domain Rod = interval(x in 0..1)\n"

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from ndl.compiler.diagnostics import NDLError
-from problems import EXPLICIT, errors, order, solved
+from field_problems import EXPLICIT, errors, order, solved
 
 import ndl
 

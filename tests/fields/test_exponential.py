@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from ndl.runtime.fourier import phi
-from problems import order, solved
+from field_problems import order, solved
 
 import ndl
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from problems import solved
+from field_problems import solved
 
 TEXTS = {
     "uniform(9)": """

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from problems import errors, order, solved
+from field_problems import errors, order, solved
 
 PI = math.pi
 
