@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from ndl.compiler.diagnostics import NDLError
 from field_problems import EXPLICIT, errors, order, solved
+from ndl.compiler.diagnostics import NDLError
 
 import ndl
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from ndl.runtime.fourier import phi
 from field_problems import order, solved
+from ndl.runtime.fourier import phi
 
 import ndl
 

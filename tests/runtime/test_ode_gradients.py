@@ -165,7 +165,7 @@ def test_routes_that_cannot_serve_say_so():
     m = method(DOPRI5)
     with pytest.raises(SettingError, match="events"):
         gradient_of(Ball, "e", 0.8, m, lambda s: s.final.h, "adjoint")
-    with pytest.raises(SettingError, match="not reversible"):
+    with pytest.raises(SettingError, match="not undone step by step"):
         gradient_of(VanDerPol, "mu", 1.5, m, squares, "reversible")
     with pytest.raises(SettingError, match="gradient"):
         gradient_of(VanDerPol, "mu", 1.5, m, squares, "magic")
