@@ -13,8 +13,8 @@ from ndl.runtime.kernels.pointwise import PointPlan
 from ndl.runtime.methods import Tableau
 from torch import Tensor
 
-FIRST_CACHE, SECOND_CACHE = 5 << 12, 1 << 18
-"""Bytes that a core's caches hold of the rings, besides the rows that come and go."""
+CACHE = 3 << 18
+"""Bytes of rings that a core's second cache holds, besides the rows that come and go."""
 
 MOST_STEPS = 16
 """Steps of a pass: more do not pay, but cost rows at the seams between threads."""
@@ -47,8 +47,7 @@ class Plan:
         if self.shape[0] == 1:
             return MOST_STEPS
         step = self.stages * self.slots * self.depth * self.slab * item
-        fewest = 2 if step <= SECOND_CACHE else 1
-        return max(fewest, min(MOST_STEPS, 1 + FIRST_CACHE // step))
+        return max(1, min(MOST_STEPS, 1 + CACHE // step))
 
 
 @dataclass(frozen=True)

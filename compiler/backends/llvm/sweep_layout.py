@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from ndl.compiler.kernels.sweeps import Body, Read, Sweeps
 
-BLOCK, MANY_READS = 2, 16
-"""Slabs of a block, and values read at a point from which there are registers for one slab only."""
+BLOCKS = ((8, 4), (16, 2))
+"""Up to so many values read at a point, registers hold blocks of so many slabs."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,10 @@ def three(sweeps: Sweeps) -> Sweeps:
 
 def block_of(sweeps: Sweeps) -> int:
     """Slabs that a stage takes at once, so that neighbours along the first axis are read once for all."""
-    many = max(len(b.reads) for s in sweeps.stages for b in s.bodies.values()) > MANY_READS
-    return 1 if many or three(sweeps).shape[0] == 1 else BLOCK
+    reads = max(len(b.reads) for s in sweeps.stages for b in s.bodies.values())
+    if three(sweeps).shape[0] == 1:
+        return 1
+    return next((block for most, block in BLOCKS if reads <= most), 1)
 
 
 def lag_of(sweeps: Sweeps) -> int:
