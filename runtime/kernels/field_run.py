@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ndl.runtime.info import State
 from ndl.runtime.kernels.ode import NoKernel
 from ndl.runtime.kernels.pointwise import PointPlan, PointSweeper
 from ndl.runtime.kernels.record import Record
@@ -170,17 +172,17 @@ def _unkept() -> Tensor:
     raise AttributeError("the stages of this run were not kept; use `backend = torch`")
 
 
-def _fields(x: Tensor, shape: tuple[int, ...], states: object) -> Tensor:
+def _fields(x: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
     """Fields `[B, fields, points]` from flat states `[B, n]`, the components of each apart."""
     points, b = math.prod(shape), x.shape[0]
-    parts = [x[:, s.offset : s.offset + s.size].reshape(b, points, -1).mT for s in states]  # type: ignore[attr-defined]
+    parts = [x[:, s.offset : s.offset + s.size].reshape(b, points, -1).mT for s in states]
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
-def _flat(fields: Tensor, shape: tuple[int, ...], states: object) -> Tensor:
+def _flat(fields: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
     """The reverse."""
     b, points, parts, at = fields.shape[0], math.prod(shape), [], 0
-    for s in states:  # type: ignore[attr-defined]
+    for s in states:
         many = s.size // points
         parts.append(fields[:, at : at + many].mT.reshape(b, -1))
         at += many
