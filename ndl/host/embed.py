@@ -29,7 +29,7 @@ from ndl.host.kernels import Kernels
 from ndl.host.overrides import read
 from ndl.runtime.errors import RunError
 from ndl.runtime.kernels.choose import kernel_run
-from ndl.runtime.kernels.ode import NoKernel
+from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.request import Made, PathUse, Request
 from ndl.runtime.methods import Method, StepSolver
 from ndl.runtime.problem import Problem

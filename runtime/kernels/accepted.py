@@ -19,19 +19,20 @@ from ndl.runtime.stepping.trail import StepTable, Trail
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ndl.runtime.kernels.ode import Found, KernelRun
+    from ndl.runtime.kernels.ode import KernelRun
+    from ndl.runtime.kernels.outcome import Outcome
 
 
 class Accepted:
     """The accepted steps of a run, looked at when somebody asks: their table, and by a replay of them
     continuous output and stiffness."""
 
-    def __init__(self, run: KernelRun, found: Found) -> None:
-        self.run, self.found = run, found
+    def __init__(self, run: KernelRun, outcome: Outcome) -> None:
+        self.run, self.outcome, self.found = run, outcome, outcome.found
 
     @cached_property
     def _script(self) -> Script:
-        return self.run.script(self.found)
+        return self.outcome.script()
 
     @cached_property
     def _replayed(self) -> Solution:
@@ -57,7 +58,7 @@ class Accepted:
         if self._script.crossings:
             return None
         table = self._script.table
-        states = run._at_starts(tape.reshape(-1, run.made.width, p.count).permute(2, 0, 1))
+        states = run.at_starts(self.outcome.tape())
         place = np.arange(len(table.ids)) - table.starts[table.ids]
         return states[torch.from_numpy(table.ids), torch.from_numpy(place)].detach()
 

@@ -6,7 +6,8 @@ from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.field_run import FieldRun
-from ndl.runtime.kernels.ode import KernelRun, NoKernel
+from ndl.runtime.kernels.found import NoKernel
+from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
 from ndl.runtime.recompute import checkpoints_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from ndl.runtime.info import State
-from ndl.runtime.kernels.ode import NoKernel
+from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.pointwise import PointPlan, PointSweeper
 from ndl.runtime.kernels.record import Record
 from ndl.runtime.kernels.sweeping import FieldMade, FieldSource, Sweeper

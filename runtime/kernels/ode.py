@@ -1,70 +1,38 @@
-"""Whole solves of ordinary equations by kernels: buffers, the autograd function, and the solution."""
+"""Whole solves of ordinary equations by kernels: what is asked for, the buffers, there and back."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from ndl.runtime.errors import SettingError
-from ndl.runtime.events import EventWatch
-from ndl.runtime.kernels.accepted import Accepted
 from ndl.runtime.kernels.drivers import drivers_of
-from ndl.runtime.kernels.failures import Ended, explained
+from ndl.runtime.kernels.failures import explained
+from ndl.runtime.kernels.found import Found, NoKernel
+from ndl.runtime.kernels.gradient import Solve
 from ndl.runtime.kernels.launch import launch, portions
 from ndl.runtime.kernels.lease import KEPT, Lease
-from ndl.runtime.kernels.record import Record, saved_until
-from ndl.runtime.kernels.request import KernelSource, Made, Request
+from ndl.runtime.kernels.outcome import Outcome
+from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, solver_of
 from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
+from ndl.runtime.kernels.tables import adaptive_tables, fixed_tables, reals, wholes
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
 from ndl.runtime.memory import refuse_tape
-from ndl.runtime.methods import StepSolver, Tableau
-from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import checkpoints_of
-from ndl.runtime.recorder import Saved
-from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.control import Tolerances, proportional
-from ndl.runtime.stepping.finish import (
-    SavedInterpolant,
-    events_of,
-    stats_of,
-    steps_of,
-)
 from ndl.runtime.stepping.pace import Pace
-from ndl.runtime.stepping.replay import Script
 from ndl.runtime.stepping.stepper import Stepper
-from ndl.runtime.stepping.trail import StepTable, fixed_table
+from ndl.runtime.stepping.trail import fixed_table
 from torch import Tensor
 
 FIRST_ROOM, FIRST_EVENTS = 256, 16
 """Rows of a tape, and of a record of events, whose length nobody knows yet."""
 
-UNMET = 3
-"""The status of a trajectory for which something does not hold (`ndl.compiler.kernels.control`)."""
-
 _rooms: dict[Any, tuple[int, int]] = {}
-
-
-class NoKernel(Exception):
-    """Why a run goes by torch."""
-
-
-@dataclass
-class Found:
-    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
-    what it keeps of them; where each trajectory goes at its own time, its last time and step `ended [2, B]`
-    and its events."""
-
-    last: Tensor
-    saved: Tensor
-    report: Tensor
-    tape: dict[str, Tensor]
-    kept: Lease | None = None
-    ended: Tensor | None = None
-    events: dict[str, Tensor] = field(default_factory=dict)
-    way: Way | None = None
 
 
 class KernelRun:
@@ -129,7 +97,7 @@ class KernelRun:
         whole = problem.taped and self.checkpoints is None
         self.back = self._make(replace(self.request, backward=True, tape=False)) if whole else None
         self.stretches = self._stretches(target) if self.checkpoints is not None else []
-        self.tables = self._fixed_tables() if self.known else self._adaptive_tables()
+        self.tables = self._tables()
 
     def _requested(self, request: Request) -> Request:
         """The request with what only some kinds of run ask for."""
@@ -184,50 +152,27 @@ class KernelRun:
 
     # ------------------------------------------------------------ tables
 
-    def _real(self, values: Any) -> Tensor:
-        found = torch.as_tensor(values, dtype=torch.float64).to(self.p.device, self.p.dtype).contiguous()
-        return found if found.numel() else self.like.new_zeros(1)
-
     def _whole(self, values: Any) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=torch.int32).to(self.p.device).contiguous()
+        return wholes(values, self.like)
 
-    def _fixed_tables(self) -> dict[str, Tensor]:
-        assert self.table is not None
-        p, steps = self.p, self.count_of_steps
-        starts, ends = self.table.t[:steps], self.table.end[:steps]
-        sizes, times = self.table.h[:steps], self.saved_times
-        times = self._settled(times, np.append(p.t0, ends))
-        until = np.searchsorted(p.sign * times, p.sign * np.append(p.t0, ends), side="right")
-        step_of = np.clip(np.searchsorted(until, np.arange(len(times)), side="right") - 1, 0, steps - 1)
-        theta = (times - starts[step_of]) / sizes[step_of]
-        theta = np.where(times == ends[step_of], 1.0, theta)
-        return {
-            "times": self._real(starts),
-            "sizes": self._real(sizes),
-            "thetas": self._real(theta),
-            "until": self._whole(until),
-            "counts": self._whole([steps, len(times)]),
-        }
+    def _tables(self) -> dict[str, Tensor]:
+        """What all trajectories share."""
+        p, tol, pace, times = self.p, self.tol, self.pace, self.saved_times
+        if self.known:
+            assert self.table is not None
+            ends = np.append(p.t0, self.table.end[: self.count_of_steps])
+            return fixed_tables(p, self.table, self._settled(times, ends), self.like)
+        wide = p.size if self.request.vector else 1
+        paces = (pace.longest, pace.step or pace.first or 0.0)
+        found = adaptive_tables(p, tol, wide, paces, times, self.like)
+        if self.table is not None:
+            ends = self.table.end[: self.count_of_steps]
+            found["ends"] = reals(np.append(ends, p.sign * np.inf), self.like)
+        return found
 
     def _settled(self, times: Floats, ends: Floats) -> Floats:
         """Saved times, given the start and the steps' ends."""
         return times
-
-    def _adaptive_tables(self) -> dict[str, Tensor]:
-        p, tol, pace = self.p, self.tol, self.pace
-        longest = pace.longest if np.isfinite(pace.longest) else np.finfo(np.float32).max
-        wide = p.size if self.request.vector else 1
-        rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).cpu().expand(wide)
-        atol = tol.atol.to("cpu", torch.float64).expand(wide)
-        first = pace.step or pace.first or 0.0
-        head = torch.tensor([p.t0, p.t1, longest, first], dtype=torch.float64)
-        # a last saved time that never comes ends the search for due ones
-        times = np.append(self.saved_times, p.sign * np.inf)
-        found = {"settings": self._real(torch.cat([head, rtol, atol])), "times": self._real(times)}
-        if self.table is not None:
-            ends = self.table.end[: self.count_of_steps]
-            found["ends"] = self._real(np.append(ends, p.sign * np.inf))
-        return found
 
     @property
     def count_of_steps(self) -> int:
@@ -390,7 +335,7 @@ class KernelRun:
         trajectory cannot come to its end; the others do."""
         p = self.p
         if p.taped:
-            last, saved, times = _Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
+            last, saved, times = Solve.apply(self, p.x0, self.drivers.values, *self.values)  # type: ignore[no-untyped-call]
             found = self.found
             if found.events:
                 found.events["event_t"] = times
@@ -398,97 +343,23 @@ class KernelRun:
             with torch.no_grad():
                 found = self.forward(p.x0, self.values)
             last, saved = found.last, found.saved
-        ended = self._ended(found)
+        outcome = Outcome(self, found)
+        ended = outcome.ended
         if ended and not self.explains:
             return None
         if ended:
-            whole = self._solution(found, found.last.detach(), found.saved.detach())
+            whole = outcome.solution(found.last.detach(), found.saved.detach())
             raise explained(p, self.stepper, self.tol, ended, whole)
-        if all(bool(torch.isfinite(v.detach()).all()) for v in (last, self._reached(found, saved))):
-            return self._solution(found, last, saved)
+        if all(bool(torch.isfinite(v.detach()).all()) for v in (last, outcome.reached(saved))):
+            return outcome.solution(last, saved)
         if self.known and self.explains:
             # the same steps once more, each trajectory at its own time: that run knows who fails and where
             with suppress(NoKernel):
                 KernelRun(p.on(gradient="none"), self.stepper, self.source, self.request.target, True).solve()
         return None
 
-    def _ended(self, found: Found) -> Ended | None:
-        """How the trajectories ended, where that is known."""
-        if found.ended is None:
-            return None
-        many, rejected, _ = self._counts(found)
-        t, h = found.ended.cpu().numpy().astype(np.float64)
-        status = found.report[3].cpu().numpy().astype(np.int64)
-        # what does not hold at the start needs no attempt
-        attempts = np.where((status == UNMET) & (many == 0), 0, many + rejected)
-        return Ended(status, attempts, t, h, found.last)
-
-    def _solution(self, found: Found, last: Tensor, saved: Tensor) -> Solution:
-        p = self.p
-        steps = Accepted(self, found)
-        many, rejected, evaluations = self._counts(found)
-        record = self._saved(found, last, saved)
-        interpolant: Interpolant | None = None
-        if p.save.kind != "end":
-            interpolant = steps if self.steps else SavedInterpolant(p, record)
-        elif p.taped and not self.known and not p.model.NOISES and not p.model.EVENTS:
-            interpolant = steps  # its tape has the steps anyway
-        events = events_of(p, EventWatch(p)) if not found.events else self.record(found).events(p)
-        return Solution(
-            p, record, {"x": last}, self._last_t(found), stats_of(p, many, rejected, evaluations),
-            steps_of(p, steps.table, steps.stiffness, steps.errors if p.taped else None),
-            events, interpolant,
-        )  # fmt: skip
-
-    def record(self, found: Found) -> Record:
-        """The events of a run."""
-        return Record.of(found.events, found.report[5].cpu().numpy().astype(np.int64))
-
-    def _last_t(self, found: Found) -> Floats:
-        """Where each trajectory ended `[B]`."""
-        if found.ended is None:
-            return np.full(self.p.count, self.p.t1)
-        t: Floats = found.ended[0].cpu().numpy().astype(np.float64)
-        # t1 may have been rounded to the run's precision
-        whole = np.asarray(self._real([self.p.t1]).cpu(), dtype=np.float64)
-        return np.where(t == whole, self.p.t1, t)
-
-    def _counts(self, found: Found) -> tuple[Ints, Ints, Ints]:
-        """Steps, rejected ones and evaluations of each trajectory."""
-        many, rejected, evaluations, *_ = found.report.cpu().numpy().astype(np.int64)
-        return many, rejected, evaluations
-
-    def _reached(self, found: Found, saved: Tensor) -> Tensor:
-        """The saved values that trajectories came to, and zeros."""
-        if found.ended is None or not saved.shape[1]:
-            return saved
-        slots = torch.arange(saved.shape[1], device=saved.device)[None, :, None]
-        return torch.where(slots < found.report[4][:, None, None], saved.detach(), 0.0)
-
-    def _saved(self, found: Found, last: Tensor, saved: Tensor) -> Saved:
-        """Times, which of them count, and values."""
-        p, b = self.p, self.p.count
-        last_t = self._last_t(found)
-        if p.save.kind == "end":
-            return Saved(last_t[:, None], np.ones((b, 1), dtype=bool), {"x": last[:, None]})
-        if self.known or not self.steps:
-            grid = self.saved_times
-            if found.ended is not None and (found.report[4] < len(grid)).any():
-                slots = found.report[4].cpu().numpy().astype(np.int64)
-                return saved_until(grid, saved, slots, last, last_t)
-            times = np.broadcast_to(grid, (b, len(grid))).copy()
-            return Saved(times, np.ones(times.shape, dtype=bool), {"x": saved})
-        many = found.report[0].cpu().numpy()[:, None]
-        slots = np.arange(int(many.max()) + 1)[None, :]
-        tape = found.tape["tape"].reshape(-1, self.made.width, b)[: slots.size - 1].permute(2, 0, 1)
-        values = torch.cat([self._at_starts(tape), last[:, None]], 1)
-        ended = torch.from_numpy(slots >= many).to(last.device)[:, :, None]
-        starts = found.tape["tape_t"][: slots.size - 1].t().cpu().numpy().astype(np.float64)
-        times = np.where(slots >= many, last_t[:, None], np.pad(starts, ((0, 0), (0, 1))))
-        return Saved(times, slots <= many, {"x": torch.where(ended, last[:, None], values)})
-
-    def _at_starts(self, tape: Tensor) -> Tensor:
-        """What is saved of the steps' starts, `[B, S, wide]`, from the rows of a tape."""
+    def at_starts(self, tape: Tensor) -> Tensor:
+        """What is saved of the steps' starts, `[B, S, wide]`, from what is kept of each step."""
         return tape[..., : self.p.size]
 
     def with_tape(self, found: Found) -> Found:
@@ -502,105 +373,3 @@ class KernelRun:
         again.made = again._make(again.request)
         with torch.no_grad():
             return again.forward(self.p.x0.detach(), [v.detach() for v in self.values])
-
-    def step_table(self, found: Found) -> StepTable:
-        """The accepted steps of a run with a tape."""
-        if self.known:
-            assert self.pace.step is not None
-            return fixed_table(self.p, self.pace.step)
-        many = found.report[0].cpu().numpy().astype(np.int64)
-        keep = np.arange(int(many.max(initial=0)))[None, :] < many[:, None]
-        t, h, error = (
-            found.tape[name][: keep.shape[1]].t().cpu().numpy()[keep].astype(np.float64)
-            for name in ("tape_t", "tape_h", "tape_error")
-        )
-        ids = np.repeat(np.arange(self.p.count), many)
-        starts = np.concatenate([[0], np.cumsum(many)])
-        end = np.append(t[1:], self.p.t1)
-        end[starts[1:][many > 0] - 1] = self._last_t(found)[many > 0]
-        return StepTable(ids, t, end, h, error, np.arange(len(t)) - starts[ids], ids, starts)
-
-    def script(self, found: Found) -> Script:
-        """The run for a replay."""
-        taped = found if self.known else self.with_tape(found)
-        table = self.step_table(taped)
-        crossings = self._crossed(taped)
-        restarts = sorted({(member, step + 1) for member, step, _ in crossings})
-        if not taped.events:
-            return Script(table, [], restarts, crossings, self.pace.fixed)
-        record = self.record(taped)
-        restarts = sorted({*restarts, *record.restarts()})
-        firings = record.firings(self.p, self._of_steps(taped, "tape_kind"))
-        return Script(table, firings, restarts, crossings, self.pace.fixed)
-
-    def _crossed(self, found: Found) -> list[tuple[int, int, int]]:
-        """The breaks that steps cross: (member, step, break)."""
-        if "tape_fresh" not in found.tape:
-            return []
-        bits = self._of_steps(found, "tape_fresh")
-        return [
-            (int(m), int(step), k)
-            for m, step in np.argwhere(bits)
-            for k in range(int(bits[m, step]).bit_length())
-            if int(bits[m, step]) >> k & 1
-        ]
-
-    def _of_steps(self, found: Found, name: str) -> Ints:
-        """A number that the tape has for each step, `[B, K]`; 0 after the last one."""
-        many = found.report[0].cpu().numpy()
-        rows = found.tape[name][: int(many.max(initial=0))].t().cpu().numpy().astype(np.int64)
-        return np.where(np.arange(rows.shape[1])[None, :] < many[:, None], rows, 0)
-
-
-def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
-    solver = problem.method.solver
-    return solver if isinstance(solver, Tableau) else type(solver)
-
-
-def options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
-    """The numbers among a step solver's own options."""
-    solver = problem.method.solver
-    options = solver.options if isinstance(solver, StepSolver) else {}
-    kinds = (int, float, torch.Tensor)
-    return tuple(sorted((k, float(v)) for k, v in options.items() if isinstance(v, kinds)))
-
-
-class _Solve(torch.autograd.Function):
-    """A run with its derivative."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, run: KernelRun, x0: Tensor, drivers: Tensor, *values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        run.found = run.forward(x0, list(values))
-        ctx.run, ctx.found = run, run.found
-        ctx.save_for_backward(x0, drivers, *values)
-        # the results would hold this context, which holds the run: it would wait for the collector
-        times = run.found.events.get("event_t", run.like)
-        return run.found.last.detach(), run.found.saved.detach(), times.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Any, ...]:
-        wanted = list(ctx.needs_input_grad[3:])
-        x0, drivers, *values = ctx.saved_tensors
-        with torch.no_grad():
-            grad_x0, grad_drivers, grads = ctx.run.backward(ctx.found, values, given, wanted)
-        made = (grad_x0, grad_drivers, *grads)
-        if torch.is_grad_enabled():
-            made = _Once.apply(len(made), *made, *given, x0, drivers, *values)  # type: ignore[no-untyped-call]
-        return None, *made
-
-
-class _Once(torch.autograd.Function):
-    """Gradients that have none themselves: the first `count` of the tensors, as functions of the others."""
-
-    @staticmethod
-    def forward(ctx: Any, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-        return tuple(None if t is None else t.clone() for t in tensors[:count])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise SettingError(
-            "the gradient of a run by a kernel has no gradient itself",
-            help="write `backend = torch` for second derivatives",
-        )

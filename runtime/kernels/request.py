@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from ndl.runtime.kernels.cpu_engine import Program
 from ndl.runtime.methods import StepSolver, Tableau
+from ndl.runtime.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,17 @@ class KernelSource(Protocol):
     def paths(self) -> tuple[PathUse, ...]:
         """The inputs on time, in order."""
         ...
+
+
+def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
+    """The method as a request names it."""
+    solver = problem.method.solver
+    return solver if isinstance(solver, Tableau) else type(solver)
+
+
+def options_of(problem: Problem) -> tuple[tuple[str, float], ...]:
+    """The numbers among a step solver's own options."""
+    solver = problem.method.solver
+    options = solver.options if isinstance(solver, StepSolver) else {}
+    kinds = (int, float, torch.Tensor)
+    return tuple(sorted((k, float(v)) for k, v in options.items() if isinstance(v, kinds)))

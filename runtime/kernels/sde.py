@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from ndl.runtime.brownian import BrownianPath
 from ndl.runtime.diffusion import check_method
-from ndl.runtime.kernels.ode import KernelRun, NoKernel
+from ndl.runtime.kernels.found import NoKernel
+from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.path_program import program
 from ndl.runtime.kernels.request import Request
 from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
@@ -74,7 +75,7 @@ class NoisyRun(KernelRun):
             request = replace(request, tape=False, undone=True)
         return replace(request, noise=True, inside=inside)
 
-    def _at_starts(self, tape: Tensor) -> Tensor:
+    def at_starts(self, tape: Tensor) -> Tensor:
         """The state, and W - W(t0) from the path at the starts."""
         now = tape[..., -self.components :]
         scale = self.path.unit.root

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 from ndl.runtime.flows import ExactFlow, exponential
-from ndl.runtime.kernels.ode import KernelRun, options_of, solver_of
-from ndl.runtime.kernels.request import KernelSource, Made, Part, Request
+from ndl.runtime.kernels.ode import KernelRun
+from ndl.runtime.kernels.request import KernelSource, Made, Part, Request, options_of, solver_of
 from ndl.runtime.methods import Method, StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.splitting import RK4, SplitProblem, part_field, prepared, substeps

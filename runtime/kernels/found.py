@@ -1,0 +1,29 @@
+"""What a run by a kernel leaves, and why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ndl.runtime.kernels.lease import Lease
+from ndl.runtime.kernels.stretches import Way
+from torch import Tensor
+
+
+class NoKernel(Exception):
+    """Why a run goes by torch."""
+
+
+@dataclass
+class Found:
+    """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
+    what it keeps of them; where each trajectory goes at its own time, its last time and step `ended [2, B]`
+    and its events."""
+
+    last: Tensor
+    saved: Tensor
+    report: Tensor
+    tape: dict[str, Tensor]
+    kept: Lease | None = None
+    ended: Tensor | None = None
+    events: dict[str, Tensor] = field(default_factory=dict)
+    way: Way | None = None

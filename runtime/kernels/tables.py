@@ -1,0 +1,56 @@
+"""The tables that all trajectories of a run share: its times, its tolerances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.stepping.control import Tolerances
+from ndl.runtime.stepping.trail import StepTable
+from torch import Tensor
+
+
+def reals(values: Any, like: Tensor) -> Tensor:
+    """Numbers in a run's precision; a table has one row at least."""
+    found = torch.as_tensor(values, dtype=torch.float64).to(like.device, like.dtype).contiguous()
+    return found if found.numel() else like.new_zeros(1)
+
+
+def wholes(values: Any, like: Tensor) -> Tensor:
+    """Whole numbers."""
+    return torch.as_tensor(np.asarray(values), dtype=torch.int32).to(like.device).contiguous()
+
+
+def fixed_tables(p: Problem, table: StepTable, times: Floats, like: Tensor) -> dict[str, Tensor]:
+    """Those of fixed steps (`ndl.compiler.kernels.ode_fixed`), for the saved `times`."""
+    steps = int(table.many[0])
+    starts, ends, sizes = table.t[:steps], table.end[:steps], table.h[:steps]
+    until = np.searchsorted(p.sign * times, p.sign * np.append(p.t0, ends), side="right")
+    step_of = np.clip(np.searchsorted(until, np.arange(len(times)), side="right") - 1, 0, steps - 1)
+    theta = (times - starts[step_of]) / sizes[step_of]
+    theta = np.where(times == ends[step_of], 1.0, theta)
+    return {
+        "times": reals(starts, like),
+        "sizes": reals(sizes, like),
+        "thetas": reals(theta, like),
+        "until": wholes(until, like),
+        "counts": wholes([steps, len(times)], like),
+    }
+
+
+def adaptive_tables(
+    p: Problem, tol: Tolerances, wide: int, pace: Sequence[float], times: Floats, like: Tensor
+) -> dict[str, Tensor]:
+    """Those of runs in which each trajectory has its own time (`ndl.compiler.kernels.ode_adaptive`): of
+    tolerances `wide` numbers each, of the `pace` the longest step and the first (0: to be chosen)."""
+    longest, first = pace
+    longest = longest if np.isfinite(longest) else float(np.finfo(np.float32).max)
+    rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).cpu().expand(wide)
+    atol = tol.atol.to("cpu", torch.float64).expand(wide)
+    head = torch.tensor([p.t0, p.t1, longest, first], dtype=torch.float64)
+    # a last saved time that never comes ends the search for due ones
+    never = np.append(times, p.sign * np.inf)
+    return {"settings": reals(torch.cat([head, rtol, atol]), like), "times": reals(never, like)}
