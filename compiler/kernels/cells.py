@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.math.random import normal_pair, philox
 
 HALVINGS = 8
 """A root cell is 2^HALVINGS units long."""
@@ -79,7 +78,8 @@ class Cells:
         """The two standard normals of a point: `BrownianPath._normals`."""
         code, (unit, leaf) = self.code, point
         tag = code.op("bit_or", code.op("shl", self.places[c], self.whole(12)), unit)
-        return normal_pair(code, philox(code, (code.member(), tag, root, leaf), self.keys[c]))
+        words = (code.member(), tag, root, leaf, *self.keys[c])
+        return code.op("normal_cos", *words), code.op("normal_sin", *words)
 
     # ------------------------------------------------------------ from cell to cell
 

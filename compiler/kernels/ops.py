@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,15 @@ def _mulhi(a: Any, b: Any) -> Any:
     return wrap(((int(a) & 0xFFFFFFFF) * (int(b) & 0xFFFFFFFF)) >> 32, np.int32)
 
 
+def _normal(which: int, *words: Any) -> Any:
+    """One of the two normals of a counter (four words) under a key (two)."""
+    import torch
+    from ndl.runtime.philox import MASK, normal_pair, philox
+
+    c0, c1, c2, c3, k0, k1 = (torch.tensor(int(w) & MASK) for w in words)
+    return np.float64(normal_pair(philox((c0, c1, c2, c3), (k0, k1)))[which])
+
+
 def _integer(compute: Callable[[int, int], int]) -> Callable[..., Any]:
     return lambda a, b: wrap(compute(int(a), int(b)), a.dtype)
 
@@ -179,5 +189,7 @@ _add("pow", "real real", "real", np.power, primitive=False)
 _add("mod", "real real", "real", np.mod, primitive=False)
 _add("floordiv", "real real", "real", np.floor_divide, primitive=False)
 _add("atan2", "real real", "real", np.arctan2, primitive=False)
+for _k, _name in enumerate(("normal_cos", "normal_sin")):
+    _add(_name, "i32 i32 i32 i32 i32 i32", "real", partial(_normal, _k), primitive=False)
 _add("to_real", "i32", "real", lambda a: a)  # the interpreter rounds to the kernel's precision
 _add("widen", "i32", "bits", lambda a: a)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.backends.llvm.printer import WIDTHS, print_llvm
+from ndl.compiler.backends.llvm.printer import NORMALS, WIDTHS, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
@@ -260,7 +260,7 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
 
 def llvm_text(kernel: Kernel, lanes: int) -> str:
     """A kernel as LLVM IR. Maps of arrays are closed, so that nothing leaves them: those kernels stay."""
-    plain = expand(kernel)
+    plain = expand(kernel, keep=NORMALS)
     return print_llvm(plain if has_arrays(kernel) else simplify(plain), lanes)
 
 

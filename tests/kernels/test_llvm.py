@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import torch
 from hand import buffers, elementwise, rotation
-from ndl.compiler.backends.llvm.printer import print_llvm
+from ndl.compiler.backends.llvm.printer import FEW, NORMALS, print_llvm
 from ndl.compiler.kernels import interpret
+from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.ops import TABLE
 from ndl.runtime.kernels import cpu_engine
 from ndl.runtime.kernels.cpu_engine import Program, assembly, load
+from triton_cases import one_turn
 
 PRIMITIVES = [name for name, op in TABLE.items() if op.primitive]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e10, -1e10, 1e300, 1e-300, np.inf, -np.inf, np.nan]
@@ -188,3 +190,43 @@ def test_a_folder_that_cannot_be_written_is_done_without(monkeypatch: pytest.Mon
     found = run(rotation(), 4, given, 3)
     interpret.run(rotation(), given, 3)
     np.testing.assert_allclose(found["last"], given["last"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("precision", ["f64", "f32"])
+@pytest.mark.parametrize("sites", [1, 6])
+def test_normals_are_the_same_in_place_and_in_a_function(sites: int, precision: str) -> None:
+    """Few places where normals are made have the code there, many call one function for both of a pair."""
+    kernel, count = normals(sites, precision), 37
+    text = print_llvm(kernel, 8)
+    assert ("noinline" in text) == (sites > FEW)
+    assert text.count("call {") == sites
+    words = np.random.default_rng(4).integers(-(2**31), 2**31, 4 * count).astype(np.int32)
+    real = np.float64 if precision == "f64" else np.float32
+    given = {
+        "words": words,
+        "keys": np.array([7, -11], dtype=np.int32),
+        "out": np.zeros(2 * sites * count, real),
+    }
+    found = run(kernel, 8, given, count)["out"]
+    interpret.run(kernel, given, count)
+    close = {"rtol": 1e-14, "atol": 1e-15} if precision == "f64" else {"rtol": 1e-6, "atol": 1e-6}
+    np.testing.assert_allclose(found, given["out"], **close)
+    assert len(np.unique(found)) == found.size
+
+
+def normals(sites: int, precision: str) -> Kernel:
+    """Pairs of normals of four words of each trajectory's own under a key for all."""
+    code = Code(precision)
+    code.buffer("words", "member", "in", "i32")
+    code.buffer("keys", "table", "in", "i32")
+    code.buffer("out", "member", "out")
+
+    def write() -> None:
+        words = [code.load("words", k) for k in range(4)]
+        for k in range(sites):
+            leaf = code.op("add", words[3], code.const(k, "i32"))
+            given = (*words[:3], leaf, code.load("keys", 0), code.load("keys", 1))
+            for j, name in enumerate(NORMALS):
+                code.store("out", 2 * k + j, code.op(name, *given))
+
+    return one_turn(code, write)

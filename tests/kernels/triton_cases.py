@@ -104,8 +104,8 @@ class Elementwise:
         x = random.uniform(-3, 3, (4, count)).astype(REAL[self.precision])
         x[0, :6] = 0.0, 0.5, 2.5, -1.5, 1e10, np.nan
         x[1, :6] = 0.0, 1.0, 2.5, np.nan, 3.0, np.inf
-        n = random.integers(-(2**31), 2**31, (4, count)).astype(np.int32)
-        n[:, 0] = 0, 0, 1, 2
+        n = random.integers(-(2**31), 2**31, (6, count)).astype(np.int32)
+        n[:4, 0] = 0, 0, 1, 2
         zeros = np.zeros(max(self.reals, 1) * count, x.dtype)
         whole = np.zeros(max(self.wholes, 1) * count, np.int32)
         return Case(self.kernel, {"x": x.ravel(), "n": n.ravel(), "out": zeros, "whole": whole}, count)

@@ -17,9 +17,10 @@ import struct
 from collections.abc import Sequence
 
 from ndl.compiler.backends.llvm.arrays import HANDLERS, Arrays
-from ndl.compiler.backends.llvm.uniform import uniform_values
-from ndl.compiler.kernels.code import number_of
+from ndl.compiler.backends.llvm.uniform import Analysis, uniform_values
+from ndl.compiler.kernels.code import Code, number_of
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value
+from ndl.compiler.kernels.math.random import normals
 
 WIDTHS = {"f64": 8, "f32": 16}
 """Default lanes: two AVX2 registers a value."""
@@ -36,12 +37,18 @@ INTRINSIC = {
     "maximum": "maximum", "minimum": "minimum", "fma": "fma",
 }  # fmt: skip
 
+NORMALS = ("normal_cos", "normal_sin")
+"""Ops that are a function of their own, which gives both."""
+
+FEW = 4
+"""Up to so many places where normals are made the code stands there: a call costs a tenth of them."""
+
 TAKEN = ("array", "buffer", "lane", "slot")
 """What printers number themselves."""
 
 
 def print_llvm(kernel: Kernel, lanes: int | None = None) -> str:
-    """The text of a module with one function, `kernel.name`. Every op must be a primitive one."""
+    """The text of a module with the function `kernel.name`. Ops are primitive, or of NORMALS."""
     return Printer(kernel, lanes or WIDTHS[kernel.precision]).module()
 
 
@@ -60,6 +67,8 @@ class Printer:
         self.mask = ""
         self.lane_of = ""
         self.origin = ""
+        self.pairs: dict[tuple[str, tuple[Value, ...]], str] = {}
+        self.functions: dict[str, str] = {}
         self.arrays = Arrays(self)
         double = kernel.precision == "f64"
         self.types = {
@@ -89,7 +98,9 @@ class Printer:
             self.refilled()
         self.put_raw("}")
         self.lines[2:2] = self.arrays.places()
-        self.lines += self.arrays.functions()
+        way = "alwaysinline" if len(self.pairs) <= FEW else "noinline"
+        apart = [text.replace("@inlining", way, 1) for text in self.functions.values()]
+        self.lines += [*self.arrays.functions(), *apart]
         head = [f"; {line}" for line in self.kernel.doc.splitlines()]
         tail = [*sorted(self.declared.values()), "!0 = !{}"]
         return "\n".join([*head, *self.lines, "", *tail]) + "\n"
@@ -210,10 +221,56 @@ class Printer:
             self.store(instr)
         elif instr.op in HANDLERS:
             self.arrays.instr(instr)
+        elif instr.op in NORMALS:
+            self.define(instr.results[0], self.normal(instr))
         else:
             value = instr.results[0]
             args = [self.text(a, value) for a in instr.args]
             self.define(value, self.pure(instr, args, value in self.same))
+
+    def normal(self, instr: Instr) -> str:
+        """One of a pair of normals; the other one, if it stands in the same block, comes of the same call."""
+        key = (self.label, instr.args)
+        if key not in self.pairs:
+            alone = [a in self.same for a in instr.args]
+            name, pair = self.normals(alone), self.pair
+            given = (f"i32 {self.scalar(a)}" if s else f"{self.vector('i32')} {self.lane(a)}"
+                     for a, s in zip(instr.args, alone))  # fmt: skip
+            self.pairs[key] = self.set(f"call {pair} @{name}({', '.join(given)})", "normals")
+        return self.set(f"extractvalue {self.pair} {self.pairs[key]}, {NORMALS.index(instr.op)}")
+
+    @property
+    def pair(self) -> str:
+        return f"{{{self.vector('real')}, {self.vector('real')}}}"
+
+    def normals(self, alone: Sequence[bool]) -> str:
+        """The name of the function of normals, written when it is first called; `alone` says which words are
+        scalars."""
+        name = "normals_" + "".join("s" if s else "v" for s in alone)
+        if name in self.functions:
+            return name
+        code, empty = Code(self.kernel.precision), Block()
+        with code.block(["i32"] * len(alone)) as block:
+            block.yields = normals(code, *block.params)
+        inner = Printer(Kernel(name, self.kernel.precision, (), empty, empty, empty, empty), self.lanes)
+        known = Analysis(inner.kernel)
+        known.params(block.params, alone)
+        known.block(block)
+        inner.same = known.same
+        words = [f"%word.{k}" for k in range(len(alone))]
+        lines, (x, y) = inner.apart(block, words)
+        self.declared |= inner.declared
+        real = self.vector("real")
+        typed = ", ".join(f"{'i32' if s else self.vector('i32')} {w}" for s, w in zip(alone, words))
+        self.functions[name] = "\n".join([
+            f"define internal {self.pair} @{name}({typed}) @inlining nounwind memory(none) {{",
+            *lines,
+            f"  %both.1 = insertvalue {self.pair} poison, {real} {x}, 0",
+            f"  %both.2 = insertvalue {self.pair} %both.1, {real} {y}, 1",
+            f"  ret {self.pair} %both.2",
+            "}",
+        ])  # fmt: skip
+        return name
 
     def pure(self, instr: Instr, args: Sequence[str], alone: bool) -> str:
         """An operation on scalars (`alone`) or vectors."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from ndl.compiler.kernels.arrays import mapped
@@ -13,9 +13,9 @@ from ndl.compiler.kernels.ops import TABLE
 from ndl.compiler.kernels.verify import ARRAYS, verify
 
 
-def expand(kernel: Kernel) -> Kernel:
-    """The same kernel, made of primitive ops alone."""
-    return verify(_Expansion(kernel).kernel())
+def expand(kernel: Kernel, keep: Collection[str] = ()) -> Kernel:
+    """The same kernel, made of primitive ops and those to `keep`."""
+    return verify(_Expansion(kernel, keep).kernel())
 
 
 def expand_block(block: Block, precision: str) -> Block:
@@ -27,8 +27,8 @@ def expand_block(block: Block, precision: str) -> Block:
 class _Expansion:
     """Writes the kernel anew; `known` maps its values to the new ones."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.old = kernel
+    def __init__(self, kernel: Kernel, keep: Collection[str] = ()) -> None:
+        self.old, self.keep = kernel, keep
         self.code = Code(kernel.precision, kernel.buffers)
         self.known: dict[Value, Value] = {}
 
@@ -100,7 +100,7 @@ class _Expansion:
             return self.code.member()
         if instr.op == "load":
             return self.code.load(instr.attr("buffer"), args[0])
-        if TABLE[instr.op].primitive:
+        if TABLE[instr.op].primitive or instr.op in self.keep:
             return self.code.op(instr.op, *args)
         function: Callable[..., Value] = FUNCTIONS[instr.op]
         return function(self.code, *args)

@@ -14,6 +14,7 @@ from ndl.compiler.kernels.math.hyperbolic import cosh, sinh, tanh
 from ndl.compiler.kernels.math.inverse import acos, asin, atan, atan2
 from ndl.compiler.kernels.math.logarithm import log, log1p
 from ndl.compiler.kernels.math.power import pow
+from ndl.compiler.kernels.math.random import normal_cos, normal_sin
 from ndl.compiler.kernels.math.trigonometric import cos, sin, tan
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {
@@ -21,5 +22,5 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2,
     "sinh": sinh, "cosh": cosh, "tanh": tanh, "mod": mod, "floordiv": floordiv, "sign": sign,
     "sigmoid": sigmoid, "relu": relu, "silu": silu, "softplus": softplus, "elu": elu, "gelu": gelu,
-    "erf": erf, "lgamma": lgamma, "digamma": digamma,
+    "erf": erf, "lgamma": lgamma, "digamma": digamma, "normal_cos": normal_cos, "normal_sin": normal_sin,
 }  # fmt: skip

@@ -66,6 +66,22 @@ def normal_pair(code: Code, words: Words) -> tuple[Value, Value]:
     return code.op("mul", radius, cosine), code.op("mul", radius, sine)
 
 
+def normals(code: Code, *words: Value) -> tuple[Value, Value]:
+    """The two normals of a counter (four words) under a key (two)."""
+    c0, c1, c2, c3, k0, k1 = words
+    return normal_pair(code, philox(code, (c0, c1, c2, c3), (k0, k1)))
+
+
+def normal_cos(code: Code, *words: Value) -> Value:
+    """The first of the two."""
+    return normals(code, *words)[0]
+
+
+def normal_sin(code: Code, *words: Value) -> Value:
+    """The second of the two."""
+    return normals(code, *words)[1]
+
+
 # ---------------------------------------------------------------- double
 
 
