@@ -84,6 +84,16 @@ class Field:
         """n, the number of scalar states."""
         return sum(s.size for s in self.model.states)
 
+    @property
+    def mass(self) -> list[float]:
+        """The diagonal of the mass matrix: 0 for algebraic states."""
+        return [float(not s.algebraic) for s in self.model.states for _ in range(s.size)]
+
+    @property
+    def algebraic(self) -> bool:
+        """Whether some equations have no rate."""
+        return any(s.algebraic for s in self.model.states)
+
     def declare(self) -> None:
         """Find every weight that the equations read, in a scratch block."""
         apart: set[str] = set()
@@ -225,7 +235,7 @@ class Field:
             given[s.name] = pieces.reshape(s.type.extents)
             at += s.size
         weights = (scalars or self.scalars).weights
-        for i in self.model.inputs:
+        for i in (*self.model.inputs, *self.model.draws):
             given[i.name] = _Lazy(weights, i.name, i.type.extents)
         return _Given(given)
 
@@ -264,7 +274,7 @@ class Field:
         return {k: np.asarray(numbers(np.asarray(v, object)), object) for k, v in values.items()}
 
     def rate(self, t: Value, x: Sequence[Value]) -> list[Value]:
-        """dx/dt, `n` values."""
+        """dx/dt, `n` values; of an algebraic state the residual of its equation."""
         function = self.model.drift if self.term is None else self.model.terms[self.term]
         assert function is not None
         found = self.evaluate(function, t, x)
@@ -397,14 +407,16 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
     """Raise `Unsupported` for what kernels do not have, or, without `checks` and `watches`, do not look
     at."""
     bounded = any(s.lower is not None or s.upper is not None for s in model.states)
+    algebraic = any(s.algebraic for s in model.states)
     if model.drift is None and model.diffusion is None:
         raise Unsupported("the model has no rates")
     for found, why in (
-        (any(s.algebraic for s in model.states), "it has algebraic equations"),
+        (algebraic and model.events, "it has events that move a state with algebraic equations"),
         (model.integrals, "it has integral equations"),
         (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),
-        (model.draws, "it draws random values"),
+        (any(d.per == "step" for d in model.draws), "it draws random values for each step"),
+        (any(d.per == "firing" for d in model.draws), "its events draw random values"),
         (model.delays, "it has delays"),
         (any(s.source is not None for s in model.states), "it remembers earlier values"),
         (bounded and not checks, "its states are bounded"),

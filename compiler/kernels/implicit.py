@@ -19,7 +19,7 @@ from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
 from ndl.compiler.kernels.newton import Solved, full_newton, implied, insisted, simplified_newton
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.slopes import Shorter, shifted
+from ndl.compiler.kernels.slopes import Shorter, shifted, slopes
 from ndl.compiler.kernels.stepper import (
     Attempt,
     Dense,
@@ -68,6 +68,11 @@ class ImplicitStepper(Stepper):
         if not tableau.extrapolates:
             raise Unsupported(f"the error estimate of `{self.name}` is of no lower order than its solution")
         self.short = tableau.order >= 4
+        self.mass = field.mass
+        if field.algebraic and not self.accurate:
+            raise Unsupported(
+                f"`{self.name}` is not stiffly accurate: it would leave the algebraic equations"
+            )
         n = field.size
         known = field.model.sparsity if field.model.jacobian is not None else None
         self.places = list(known) if known is not None else [(i, j) for i in range(n) for j in range(n)]
@@ -85,7 +90,7 @@ class ImplicitStepper(Stepper):
         return (*slopes, "known", *entries, "good", "here")
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
-        return self.field.rate(t, x) if self.memory else []
+        return slopes(self.field, t, x) if self.memory else []
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         no = self.flag(False)
@@ -156,16 +161,17 @@ class ImplicitStepper(Stepper):
             gamma = float(self.gamma[i])
             a, hg, time = self._stage(i, t, h, x, stages)
             if gamma not in stages.factors:
-                stages.factors[gamma] = factorised(code, shifted(code, hg, J))
-            guess = x
+                stages.factors[gamma] = factorised(code, shifted(code, hg, J, self.mass))
+            guess = stages.z[-1] if stages.z else x
             if stages.slopes:
-                guess = [code.op("fma", gamma, k, v) for k, v in zip(stages.slopes[-1], a)]
+                ahead = [code.op("fma", gamma, k, v) for k, v in zip(stages.slopes[-1], a)]
+                guess = [v if m else z for v, z, m in zip(ahead, guess, self.mass)]
 
             def residual(z: list[Value], a: list[Value] = a, hg: Value = hg, time: Value = time) -> Any:
                 return self._residual(z, a, hg, time)
 
             def matrix(z: list[Value], hg: Value = hg, time: Value = time) -> Matrix:
-                return shifted(code, hg, self.field.jacobian(time, z))
+                return shifted(code, hg, self.field.jacobian(time, z), self.mass)
 
             found = simplified_newton(code, residual, stages.factors[gamma], guess, size)
             if insist:
@@ -188,7 +194,7 @@ class ImplicitStepper(Stepper):
         stages = Stages(self._first(t, h, x, f0))
         for i, z in enumerate(roots, len(stages.slopes)):
             a, hg, time = self._stage(i, t, h, x, stages)
-            lu = factorised(code, shifted(code, hg, self.field.jacobian(time, z)))
+            lu = factorised(code, shifted(code, hg, self.field.jacobian(time, z), self.mass))
             found = implied(code, z, self._residual(z, a, hg, time), lu)
             self._add(stages, found, a, float(self.gamma[i]))
         return self._made(t, h, x, stages)
@@ -203,7 +209,7 @@ class ImplicitStepper(Stepper):
         """h times the slope of an explicit first stage."""
         if not self.explicit_first:
             return []
-        slope = f0 if self.memory else self.field.rate(t, x)
+        slope = f0 if self.memory else slopes(self.field, t, x)
         return [[self.code.op("mul", v, h) for v in slope]]
 
     def _stage(
@@ -217,7 +223,8 @@ class ImplicitStepper(Stepper):
     def _residual(self, z: list[Value], a: list[Value], hg: Value, t: Value) -> list[Value]:
         code, minus = self.code, self.code.op("neg", hg)
         return [
-            code.op("fma", minus, f, code.op("sub", v, w)) for f, v, w in zip(self.field.rate(t, z), z, a)
+            code.op("fma", minus, f, code.op("sub", v, w)) if m else code.op("mul", minus, f)
+            for f, v, w, m in zip(self.field.rate(t, z), z, a, self.mass)
         ]
 
     def _add(self, stages: Stages, z: list[Value], a: list[Value], gamma: float) -> None:
@@ -233,6 +240,7 @@ class ImplicitStepper(Stepper):
             error = combined(code, stages.slopes, self.d.tolist())
             if self.filtered and stages.factors:
                 # damps what the explicit weights make of stiff components: (IV.8.19)
+                error = [v if m else code.const(0.0) for v, m in zip(error, self.mass)]
                 error = stages.factors[float(self.gamma[-1])].solve(error)
         cost, ok = self.whole(0), self.flag(True)
         for s in stages.solved:
@@ -268,10 +276,10 @@ class ImplicitStepper(Stepper):
             return Polynomial(code, made.x0, slopes, self.tableau.dense)
         first, last = slopes[0], slopes[-1]
         if not self.explicit_first:
-            f0 = made.extra["f0"] if self.memory else self.field.rate(made.t, made.x0)
+            f0 = made.extra["f0"] if self.memory else slopes(self.field, made.t, made.x0)
             first = [code.op("mul", v, made.h) for v in f0]
         if not self.accurate:
-            end = self.field.rate(code.op("add", made.t, made.h), made.x1)
+            end = slopes(self.field, code.op("add", made.t, made.h), made.x1)
             last = [code.op("mul", v, made.h) for v in end]
         return Hermite(code, made.x0, made.x1, first, last)
 

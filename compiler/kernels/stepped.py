@@ -16,8 +16,9 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
+from ndl.compiler.kernels.rootfinding import differentiable, newton
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, each
-from ndl.compiler.kernels.slopes import Shorter, smooth_slopes, solved
+from ndl.compiler.kernels.slopes import Shorter, slopes, smooth_slopes, solved
 from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
 from ndl.compiler.types import Tensor
 
@@ -30,6 +31,11 @@ class StepScalars(Scalars):
         super().__init__(field.code, _no_weights, {"n": field.size})
         self.field, self.fuses = field, fuses
         self.points: set[tuple[Value, ...]] = set()
+        self.iterations: list[Value] = []
+        self.roots: list[Value] = []
+        """Of equations that the step solves, one after the other."""
+        self.known: list[Value] | None = None
+        """The same, where they are known beforehand."""
         self.series: list[Value] = []
         self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
 
@@ -38,6 +44,8 @@ class StepScalars(Scalars):
             return self._applied(node, operands)
         if node.op == "solve":
             return self._solved(*operands)
+        if node.op == "root":
+            return self._rooted(node, *operands)
         if node.op == "inv":
             n = len(operands[0])
             one = [[self.code.const(float(i == j)) for j in range(n)] for i in range(n)]
@@ -71,6 +79,24 @@ class StepScalars(Scalars):
             return np.array(self.field.jacobian(t, x), dtype=object)
         return _array(self.field.time_rate(t, x))
 
+    def _rooted(self, node: Node, guess: Values, *captured: Values) -> Values:
+        function = node.attr("function")
+        z, *names = (i.attr("name") for i in function.inputs)
+        given = dict(zip(names, captured))
+
+        def residual(at: list[Value]) -> list[Value]:
+            inner = type(self)(self.field, self.fuses)
+            found = inner.call(function, {**given, z: _array(at).reshape(guess.shape)})["residual"]
+            return list(np.broadcast_to(found, guess.shape).flat)
+
+        if self.known is not None:
+            at, self.known = self.known[: guess.size], self.known[guess.size :]
+            return _array(differentiable(self.code, residual, at)).reshape(guess.shape)
+        found = newton(self.code, residual, list(guess.flat))
+        self.iterations.append(found.iterations)
+        self.roots += found.z
+        return _array(found.z).reshape(guess.shape)
+
     def _solved(self, a: Values, b: Values) -> Values:
         key = tuple(a.flat)
         if key not in self._factors:
@@ -101,6 +127,7 @@ class SteppedMethod(Stepper):
             for k in range(1, depths[name] + 1 - (name in self.shapes))
         ]  # fmt: skip
         self.memory = sum(self._size(name) for _, name, _ in self.places)
+        self.unknowns = self._unknowns()
         self.times = [(name, k) for name in ("t", "h") for k in range(1, depths.get(name, 0) + 1)]
         self.looks_back = bool(self.times)
         ops = {node.op for node in solver.step.graph}
@@ -118,12 +145,18 @@ class SteppedMethod(Stepper):
             if name.startswith("state:")
         }
 
+    def _unknowns(self) -> int:
+        """How many unknowns the equations have that a step solves."""
+        scalars = Scalars(self.code, _no_weights, {"n": self.field.size})
+        types = [cast(Tensor, node.type) for node in self.function.graph if node.op == "root"]
+        return sum(int(np.prod(scalars.extents(type.shape))) for type in types)
+
     def _size(self, name: str) -> int:
         return int(np.prod(self.shapes.get(name, (self.field.size,))))
 
     @property
     def width(self) -> int:
-        return self.memory + len(self.times) + 2
+        return self.holds + self.unknowns
 
     def carried(self, names: Sequence[str]) -> tuple[str, ...]:
         parts = [
@@ -156,7 +189,7 @@ class SteppedMethod(Stepper):
 
     @property
     def holds(self) -> int:
-        return self.width
+        return self.memory + len(self.times) + 2
 
     # ------------------------------------------------------------ the step
 
@@ -177,11 +210,15 @@ class SteppedMethod(Stepper):
         given |= {f"prev:{name}:{k}": v for (name, k), v in self._earlier(seen, times, count, h).items()}
         return given
 
-    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+    def attempt(
+        self, t: Value, h: Value, x: list[Value], carry: list[Value], roots: list[Value] | None = None
+    ) -> Attempt:
+        """Try a step; of its equations the `roots` may be known."""
         code, n = self.code, self.field.size
         memory, times, count = carry[: self.memory], carry[self.memory : -2], carry[-2]
         seen = self._seen(memory)
         scalars = StepScalars(self.field, self.proposes)
+        scalars.known = roots
         found = scalars.call(self.function, self._given(t, h, x, carry))
         x1 = list(np.broadcast_to(found["x"], (n,)))
         error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None
@@ -191,7 +228,9 @@ class SteppedMethod(Stepper):
         shifts = [past[name, k - 1] if k > 1 else (t if name == "t" else h) for name, k in self.times]
         taken = [*kept, *shifts, code.op("add", count, 1.0), h]
         cost = self.whole(len(scalars.points))
-        extra = {"carry": carry, "series": scalars.series}
+        for more in scalars.iterations:
+            cost = code.op("add", cost, more)
+        extra = {"carry": carry, "series": scalars.series, "roots": scalars.roots}
         return Attempt(t, h, x, x1, cost, error, None, taken, list(carry), kept, extra)
 
     def _seen(self, memory: list[Value]) -> dict[tuple[str, int], Values]:
@@ -232,16 +271,16 @@ class SteppedMethod(Stepper):
         return found
 
     def kept(self, made: Attempt) -> list[Value]:
-        return list(made.extra["carry"])
+        return [*made.extra["carry"], *made.extra["roots"]]
 
     def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
-        return self.attempt(t, h, x, kept)
+        return self.attempt(t, h, x, kept[: self.holds], kept[self.holds :] if self.unknowns else None)
 
     def _options(self) -> dict[str, Values]:
         return {name: _scalar(self.code.const(value)) for name, value in self.options.items()}
 
     def _mass(self) -> Values:
-        return _array([self.code.const(1.0)] * self.field.size)
+        return _array([self.code.const(m) for m in self.field.mass])
 
     # ------------------------------------------------------------ continuous output
 
@@ -262,7 +301,7 @@ class SteppedMethod(Stepper):
             f0 = smooth_slopes(self.field, t, made.x0, size)
             f1 = smooth_slopes(self.field, end, made.x1, h)
         else:
-            f0, f1 = self.field.rate(t, made.x0), self.field.rate(end, made.x1)
+            f0, f1 = slopes(self.field, t, made.x0), slopes(self.field, end, made.x1)
         hf0, hf1 = ([code.op("mul", v, h) for v in f] for f in (f0, f1))
         return Hermite(code, made.x0, made.x1, hf0, hf1)
 

@@ -8,6 +8,7 @@ from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.field_run import FieldRun
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
+from ndl.runtime.kernels.tied import TiedRun
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
 from ndl.runtime.recompute import checkpoints_of
@@ -74,6 +75,10 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (bool(banks_of(model)), "its nets have weights for each step"),
         (problem.t0 == problem.t1, "the span is empty"),
         (cornered(problem, fixed), "steps are to end at the corners of a path"),
+        (
+            problem.algebraic and model.BREAKS > 0 and not fixed,
+            "a discontinuity beside algebraic equations is to be located",
+        ),
         (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
     ):
         if found:
@@ -85,7 +90,10 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         return sde.NoisyRun(noisy, stepper, model.KERNELS, target or target_of(problem))
     if problem.method.kind == "split":
         return split.split_run(problem, model.KERNELS, target or target_of(problem))
-    return KernelRun(problem, stepper_of(problem), model.KERNELS, target or target_of(problem))
+    stepper = stepper_of(problem)
+    if problem.algebraic:
+        return TiedRun(problem, stepper, model.KERNELS, target or target_of(problem))
+    return KernelRun(problem, stepper, model.KERNELS, target or target_of(problem))
 
 
 def cornered(problem: Problem, fixed: bool) -> bool:

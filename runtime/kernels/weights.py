@@ -11,8 +11,9 @@ from torch import Tensor
 
 
 def value_of(model: Model, name: str) -> Tensor:
-    """A weight by its dotted name, constraints applied, or an input that is constant in time."""
-    if any(i.name == name for i in model.INPUTS):
+    """A weight by its dotted name, constraints applied, or an input that is constant in
+    time, or a draw."""
+    if any(i.name == name for i in (*model.INPUTS, *model.DRAWS)):
         return model.input(name)
     return model.weight_value(name)
 

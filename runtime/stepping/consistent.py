@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.methods import VectorField
-from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.model import Model
+from ndl.runtime.problem import Floats, Ints, Problem, field_of
 from ndl.runtime.stepping.control import clock, host
 from torch import Tensor
 
@@ -53,6 +54,18 @@ def consistent(problem: Problem, f: VectorField, x: Tensor, t: Floats) -> tuple[
         advice="give a first guess nearer to a solution: `state z = …`; an algebraic state must be fixed by "
         "its equation when the others are known (index 1)",
     )
+
+
+def tied(problem: Problem, model: Model, x: Tensor, t: Tensor) -> tuple[Tensor, Ints]:
+    """Consistent algebraic values with the derivative of the implicit function theorem, and evaluations."""
+    f, places = field_of(model, problem.mass()), algebraic_places(problem)
+    with torch.no_grad():
+        solved, count = consistent(problem, f, x.detach(), host(t))
+        J = f.jacobian(solved, t.detach())[:, places][:, :, places]
+    base = torch.index_copy(x, 1, places, solved[:, places])
+    residual = f(base, t)[:, places]
+    move = torch.linalg.solve(J, residual[..., None])[..., 0]
+    return base.index_add(1, places, -(move - move.detach())), count
 
 
 def slopes(f: VectorField, x: Tensor, t: Tensor, known: Tensor | None = None) -> Tensor:

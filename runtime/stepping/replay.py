@@ -20,7 +20,7 @@ from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Recorder
-from ndl.runtime.stepping.consistent import algebraic_places
+from ndl.runtime.stepping.consistent import tied
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.delays import Delays
 from ndl.runtime.stepping.earlier import Earlier
@@ -90,7 +90,7 @@ class Replay:
         x = p.x0
         t = np.full(p.count, p.t0)
         if p.algebraic:
-            x = self._consistent(p.model, x, clock(t, x))
+            x = tied(p, p.model, x, clock(t, x))[0]
         state = State(ids, x, Carry(), np.zeros(p.count, dtype=np.int64))
         self._fire(state, 0, t, clock(t, x), p.model, taken)
         state.carry = self.stepper.begin(p.field(), state.x, t)
@@ -271,7 +271,7 @@ class Replay:
                     taken.fired.append((heads[int(state.ids[row])][0], at[int(row)]))
         if self.p.algebraic:
             touched = _mask(np.isin(state.ids, list(queues)), state.x)[:, None]
-            state.x = torch.where(touched, self._consistent(model, state.x, at), state.x)
+            state.x = torch.where(touched, tied(self.p, model, state.x, at)[0], state.x)
 
     def _cross(self, state: State, k: int, t: Floats, f: VectorField, model: Model) -> None:
         """Before the tiny step over a break: x moves along the old field, and time with it, so that the
@@ -294,21 +294,6 @@ class Replay:
             shift = shift + move
         state.shift = shift
         state.carry = self.stepper.refresh(f, state.x, t, state.carry, np.ones(len(t), dtype=bool))
-
-    def _consistent(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
-        """Consistent algebraic values with the derivative of the implicit function theorem."""
-        from ndl.runtime.problem import field_of
-        from ndl.runtime.stepping.consistent import consistent
-
-        p = self.p
-        f, places = field_of(model, p.mass()), algebraic_places(p)
-        with torch.no_grad():
-            solved, _ = consistent(p, f, x.detach(), t.detach().cpu().numpy().astype(np.float64))
-            J = f.jacobian(solved, t.detach())[:, places][:, :, places]
-        base = torch.index_copy(x, 1, places, solved[:, places])
-        residual = f(base, t)[:, places]
-        move = torch.linalg.solve(J, residual[..., None])[..., 0]
-        return base.index_add(1, places, -(move - move.detach()))
 
 
 def _due(p: Problem, slots: Ints, ids: Ints, t: Floats, inclusive: bool) -> tuple[Ints, Ints, Floats] | None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from ensembles import TWO_STEP
-from ndl.compiler.diagnostics import NDLError
 
 import ndl
 
@@ -162,11 +161,6 @@ def test_solvers_of_ones_own(program: Any, text: str) -> None:
                    save="every 0.17", gradient="discrete")  # fmt: skip
         found.append((s.x.values.detach(), torch.autograd.grad(s.x.values.square().sum(), rate)[0]))
     assert off(found[0][0], found[1][0]) < 1e-12 and off(found[0][1], found[1][1]) < 1e-10
-
-
-def test_a_step_that_solves_an_equation_has_no_kernel_yet(program: Any) -> None:
-    with pytest.raises(NDLError, match="`root` has no scalar form"):
-        solved(program.Decay(), "bdf(rtol=1e-4)", "cpu")
 
 
 @pytest.mark.parametrize("method", ["rodas5(rtol=1e-5)", "rosenbrock23(rtol=1e-3)", "kvaerno5(rtol=1e-4)"])

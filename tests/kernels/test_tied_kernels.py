@@ -1,0 +1,147 @@
+"""Algebraic equations, and steps that solve equations, by kernels: torch's accepted steps, values and
+gradients; finite differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ndl.compiler.diagnostics import NDLError
+from ndl.runtime.failures import SolveFailure
+
+import ndl
+
+SOURCE = """
+model Tied:
+    param g = 9.81
+    state x = 1.0
+    state v = 0.0
+    state z = 1.0
+    x' = v
+    v' = -g*z - 0.1*v
+    0 = z + 0.3*z^3 - sin(x) - 0.1*t
+
+model Robertson:
+    param g = 0.04
+    state a = 1.0
+    state b = 0.0
+    state c = 0.0
+    a' = -g*a + 1e4*b*c
+    b' = g*a - 1e4*b*c - 3e7*b^2
+    0 = a + b + c - 1
+
+model VanDerPol:
+    param g = 10.0
+    state x = 2.0
+    state v = 0.0
+    x' = v
+    v' = g*(1 - x^2)*v - x + 0.1*sin(t)
+
+model Lost:
+    state x = 1.0
+    state z = 0.5
+    x' = -x
+    0 = z^2 + x
+
+model Struck:
+    state x = 1.0
+    state z = 1.0
+    x' = -z
+    0 = z - x
+    when falling(x - 0.5):
+        x = 1.0
+"""
+
+COUNT = 4
+STIFF = ["rosenbrock23(rtol=1e-4)", "rodas5(rtol=1e-6)", "rodas5(h=0.02)", "bdf(rtol=1e-4)", "bdf(h=0.02)"]
+STAGES = ["kvaerno5(rtol=1e-6)", "sdirk(rtol=1e-6)", "implicit_euler(h=0.02)", "trapezoidal(h=0.02)"]
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def run(program: Any, name: str, method: str, backend: str, **settings: Any) -> tuple[Any, torch.Tensor, Any]:
+    model = getattr(program, name)()
+    usual = float(model.g.detach()) if hasattr(model, "g") else 1.0
+    g = (usual * torch.linspace(0.9, 1.1, COUNT, dtype=torch.float64)).requires_grad_(True)
+    s = ndl.solve(
+        model.bind(g=g), method=method, backend=backend,
+        **{"span": (0, 0.5), "save": "every 0.13", "gradient": "discrete", **settings},
+    )  # fmt: skip
+    values = torch.cat([s[n].values.flatten() for n in s.names()])
+    weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
+    return s, values.detach(), torch.autograd.grad((values * weight).sum(), g)[0]
+
+
+def off(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / a.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*(("Tied", m) for m in STIFF), *(("Robertson", m) for m in STIFF if "rtol" in m)],
+)
+def test_algebraic_equations(program: Any, name: str, method: str) -> None:
+    (a, u, g), (b, v, h) = (run(program, name, method, backend) for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-12 and off(g, h) < 1e-9
+
+
+@pytest.mark.parametrize("method", STAGES)
+def test_algebraic_equations_by_implicit_stages(program: Any, method: str) -> None:
+    """With a gradient, torch corrects each stage once more than its run did."""
+    (a, u, g), (b, v, h) = (run(program, "Tied", method, backend) for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-7 and off(g, h) < 1e-7
+    found = [
+        ndl.solve(
+            program.Tied(), method=method, backend=backend, span=(0, 0.5), ensemble=COUNT, save="every 0.13"
+        )
+        for backend in ("torch", "cpu")
+    ]
+    assert off(*(s.z.values for s in found)) < 1e-11
+
+
+def test_the_equations_are_kept(program: Any) -> None:
+    s = ndl.solve(program.Tied(), method="rodas5(rtol=1e-8)", backend="cpu", span=(0, 1), ensemble=2)
+    x, z = s.x.values, s.z.values
+    t = torch.as_tensor(s.t, dtype=torch.float64)
+    assert float((z + 0.3 * z**3 - torch.sin(x) - 0.1 * t).abs().max()) < 1e-7
+
+
+@pytest.mark.parametrize("method", ["rodas5(rtol=1e-10)", "bdf(rtol=1e-8)", "kvaerno5(rtol=1e-10)"])
+def test_gradients_against_finite_differences(program: Any, method: str) -> None:
+    def loss(g: torch.Tensor) -> torch.Tensor:
+        s = ndl.solve(program.Tied().bind(g=g), method=method, backend="cpu", span=(0, 0.3),
+                      save="every 0.1", gradient="discrete")  # fmt: skip
+        return s.z.values.square().sum()
+
+    g = torch.linspace(9, 10, COUNT, dtype=torch.float64).requires_grad_(True)
+    (exact,) = torch.autograd.grad(loss(g), g)
+    moved = torch.zeros_like(g)
+    moved[1] = 1e-3
+    with torch.no_grad():
+        rate = (loss(g + moved) - loss(g - moved)) / 2e-3
+    assert float(rate) == pytest.approx(float(exact[1]), rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["bdf(rtol=1e-4)", "bdf(h=0.01)"])
+def test_backward_differentiation(program: Any, method: str) -> None:
+    (a, u, g), (b, v, h) = (run(program, "VanDerPol", method, backend) for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-12 and off(g, h) < 1e-9
+    s, w, c = run(program, "VanDerPol", method, "cpu", gradient="checkpoint(7)", save="every 0.13")
+    assert torch.equal(s.stats.steps, b.stats.steps) and off(v, w) < 1e-12 and off(h, c) < 1e-9
+
+
+def test_a_start_without_solution_is_named(program: Any) -> None:
+    with pytest.raises((NDLError, SolveFailure), match="NDL656"):
+        ndl.solve(program.Lost(), method="rodas5(rtol=1e-6)", backend="cpu", span=(0, 1), ensemble=2)
+
+
+def test_what_goes_by_torch(program: Any) -> None:
+    with pytest.raises(NDLError, match="events that move a state with algebraic equations"):
+        ndl.solve(program.Struck(), method="rodas5(rtol=1e-6)", backend="cpu", span=(0, 1), ensemble=2)
