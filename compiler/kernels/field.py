@@ -235,8 +235,10 @@ class Field:
             given[s.name] = pieces.reshape(s.type.extents)
             at += s.size
         weights = (scalars or self.scalars).weights
-        for i in (*self.model.inputs, *self.model.draws):
-            given[i.name] = _Lazy(weights, i.name, i.type.extents)
+        constant = [(i.name, i.type) for i in self.model.inputs]
+        constant += [(d.name, d.type) for d in self.model.draws]
+        for name, type in constant:
+            given[name] = _Lazy(weights, name, type.extents)
         return _Given(given)
 
     def evaluate(self, function: Function, t: Value, x: Sequence[Value]) -> dict[str, Values]:

@@ -19,7 +19,7 @@ from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
 from ndl.compiler.kernels.newton import Solved, full_newton, implied, insisted, simplified_newton
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.slopes import Shorter, shifted, slopes
+from ndl.compiler.kernels.slopes import Shorter, rates, shifted
 from ndl.compiler.kernels.stepper import (
     Attempt,
     Dense,
@@ -90,7 +90,7 @@ class ImplicitStepper(Stepper):
         return (*slopes, "known", *entries, "good", "here")
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
-        return slopes(self.field, t, x) if self.memory else []
+        return rates(self.field, t, x) if self.memory else []
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         no = self.flag(False)
@@ -209,7 +209,7 @@ class ImplicitStepper(Stepper):
         """h times the slope of an explicit first stage."""
         if not self.explicit_first:
             return []
-        slope = f0 if self.memory else slopes(self.field, t, x)
+        slope = f0 if self.memory else rates(self.field, t, x)
         return [[self.code.op("mul", v, h) for v in slope]]
 
     def _stage(
@@ -276,10 +276,10 @@ class ImplicitStepper(Stepper):
             return Polynomial(code, made.x0, slopes, self.tableau.dense)
         first, last = slopes[0], slopes[-1]
         if not self.explicit_first:
-            f0 = made.extra["f0"] if self.memory else slopes(self.field, made.t, made.x0)
+            f0 = made.extra["f0"] if self.memory else rates(self.field, made.t, made.x0)
             first = [code.op("mul", v, made.h) for v in f0]
         if not self.accurate:
-            end = slopes(self.field, code.op("add", made.t, made.h), made.x1)
+            end = rates(self.field, code.op("add", made.t, made.h), made.x1)
             last = [code.op("mul", v, made.h) for v in end]
         return Hermite(code, made.x0, made.x1, first, last)
 

@@ -15,7 +15,7 @@ TINY = 1e-9
 """A fraction of a step below which its start stands for the value (above which, of 1, its end)."""
 
 
-def slopes(field: Field, t: Value, x: Sequence[Value]) -> list[Value]:
+def rates(field: Field, t: Value, x: Sequence[Value]) -> list[Value]:
     """dx/dt, also of algebraic states, whose equation g(x, t) = 0 is differentiated in t: with z for them and
     y for the others, z' = -g_z^-1 (g_t + g_y y')."""
     rate = field.rate(t, x)

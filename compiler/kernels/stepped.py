@@ -18,7 +18,7 @@ from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
 from ndl.compiler.kernels.rootfinding import differentiable, newton
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, each
-from ndl.compiler.kernels.slopes import Shorter, slopes, smooth_slopes, solved
+from ndl.compiler.kernels.slopes import Shorter, rates, smooth_slopes, solved
 from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
 from ndl.compiler.types import Tensor
 
@@ -301,7 +301,7 @@ class SteppedMethod(Stepper):
             f0 = smooth_slopes(self.field, t, made.x0, size)
             f1 = smooth_slopes(self.field, end, made.x1, h)
         else:
-            f0, f1 = slopes(self.field, t, made.x0), slopes(self.field, end, made.x1)
+            f0, f1 = rates(self.field, t, made.x0), rates(self.field, end, made.x1)
         hf0, hf1 = ([code.op("mul", v, h) for v in f] for f in (f0, f1))
         return Hermite(code, made.x0, made.x1, hf0, hf1)
 

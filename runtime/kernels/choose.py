@@ -85,9 +85,9 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
             raise NoKernel(why)
     if model.NOISES:
         sde.refuse(problem)
-        stepper = noisy_stepper_of(problem, path_of(problem))
-        noisy = noisy_problem(problem, stepper)
-        return sde.NoisyRun(noisy, stepper, model.KERNELS, target or target_of(problem))
+        noisy_stepper = noisy_stepper_of(problem, path_of(problem))
+        noisy = noisy_problem(problem, noisy_stepper)
+        return sde.NoisyRun(noisy, noisy_stepper, model.KERNELS, target or target_of(problem))
     if problem.method.kind == "split":
         return split.split_run(problem, model.KERNELS, target or target_of(problem))
     stepper = stepper_of(problem)

@@ -13,7 +13,7 @@ from torch import Tensor
 def value_of(model: Model, name: str) -> Tensor:
     """A weight by its dotted name, constraints applied, or an input that is constant in
     time, or a draw."""
-    if any(i.name == name for i in (*model.INPUTS, *model.DRAWS)):
+    if name in {*(i.name for i in model.INPUTS), *(d.name for d in model.DRAWS)}:
         return model.input(name)
     return model.weight_value(name)
 
