@@ -69,6 +69,7 @@ ADAPTIVE = [
     "dopri5(rtol=1e-7, atol=1e-8)",
     "bosh3(rtol=1e-5)",
     "dopri8(rtol=1e-9)",
+    "vern7(rtol=1e-8)",
     "tsit5(rtol=1e-3, h0=0.004, hmax=0.02)",
     "heun(rtol=1e-4)",
 ]

@@ -30,7 +30,7 @@ def run(p: Standard, method: str, tol: float) -> tuple[Floats, float]:
 
 
 @pytest.mark.parametrize("name", NONSTIFF)
-@pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5", "dopri8"])
+@pytest.mark.parametrize("method", ["bosh3", "dopri5", "tsit5", "dopri8", "vern7"])
 def test_methods_for_smooth_equations(method: str, name: str) -> None:
     # the error of two bodies grows like t^2: it is asked for over a quarter of a turn only
     for tol in (1e-4, 1e-6) if method == "bosh3" else (1e-6, 1e-8):

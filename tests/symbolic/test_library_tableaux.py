@@ -34,4 +34,4 @@ def test_orders_are_as_claimed(solver, tableau):
 
 def test_the_library_has_its_tableaux():
     names = {p.id for p in tableaux()}
-    assert {"euler", "heun", "rk4", "bosh3", "dopri5", "tsit5", "dopri8", "kvaerno5"} <= names
+    assert {"euler", "heun", "rk4", "bosh3", "dopri5", "tsit5", "dopri8", "vern7", "kvaerno5"} <= names
