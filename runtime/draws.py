@@ -47,10 +47,15 @@ def draw(
     place = torch.arange(prod(shape), dtype=torch.int64, device=where).reshape(tuple(shape))
     words = philox((lead[0], lead[1], lead[2], place), subkey(seed, stream, DOMAIN, where))
     u, v = uniform53(words[0], words[1]), uniform53(words[2], words[3])
-    given = [torch.as_tensor(a, device=where) for a in checked.arguments]
-    given = [a if a.is_floating_point() else a.to(torch.float64) for a in given]
+    given = [a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64) for a in checked.arguments]
+    given = [a.to(where) if a.is_floating_point() else a.to(where, torch.float64) for a in given]
     value: Tensor = LAWS[law][0](Numbers(u, v, normal_pair(words)[0]), *given)
     return value.to(dtype)
+
+
+def stream_of(info: DrawInfo) -> int:
+    """The stream of a draw's numbers."""
+    return int.from_bytes(hashlib.sha256((info.stream or info.name).encode()).digest()[:4], "big")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Chance:
         if info.per == "member" and info.law != "members":
             law = Law(info.law, info.arguments)
             return law.at(member, info.shape, seed=self.seed, stream=info.name, step=self.step)
-        stream = int.from_bytes(hashlib.sha256((info.stream or info.name).encode()).digest()[:4], "big")
+        stream = stream_of(info)
         where = {
             "seed": self.seed,
             "stream": stream,

@@ -40,6 +40,11 @@ class JumpTimes:
         last = self.clock[:, -1:] if self.clock.shape[1] else np.zeros((self.count, 1))
         self.clock = np.concatenate([self.clock, last + np.cumsum(gaps.numpy(), axis=1)], axis=1)
 
+    def times(self) -> Floats:
+        """All jumps `[B, K]` that are made."""
+        found: Floats = self.t0 + self.clock * self.period[:, None]
+        return found
+
     def at(self, ids: Ints, done: Ints) -> Floats:
         """The next jump `[b]` of the members `ids`, of which `done` have been."""
         place = np.minimum(done, self.clock.shape[1] - 1)

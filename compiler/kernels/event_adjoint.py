@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.endings import GIVEN, MOST_BREAKS, has_bit
+from ndl.compiler.kernels.events import ROOTS
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.ode_adjoint import Backward, Times
 from ndl.compiler.kernels.reverse import pullback
@@ -42,7 +43,8 @@ class EventBackward(Backward):
         super().__init__(model, stepper, variant)
         code = self.code
         self.events = model.events
-        self.roots = [k for k, e in enumerate(self.events) if e.kind != "every"]
+        self.roots = [k for k, e in enumerate(self.events) if e.kind in ROOTS]
+        self.drawn = any(d.per == "firing" for d in model.draws)
         self.breaks = self.field.break_count if variant.adaptive and not model.noises else 0
         self.shifts = bool(self.roots or self.breaks)
         if self.roots and model.noises:
@@ -57,7 +59,7 @@ class EventBackward(Backward):
         for name in ("tape_kind", *(["tape_fresh"] if self.breaks else [])):
             code.buffer(name, "member", "in", "i32")
         if self.events:
-            for name in ("event_step", "event_kind"):
+            for name in ("event_step", "event_kind", *(["event_turn"] if self.drawn else [])):
                 code.buffer(name, "member", "in", "i32")
             for name in ("event_x", "grad_event_t"):
                 code.buffer(name, "member", "in")
@@ -162,10 +164,11 @@ class EventBackward(Backward):
             found = [*carried[:n], gs, *carried[n + 1 : -1]]
             kind = code.load("event_kind", r)
             before = load_rows(code, "event_x", r, n)
+            turn = code.load("event_turn", r) if self.drawn else None
             for k, event in enumerate(self.events):
                 if event.resets:
                     here, old = code.op("eq", kind, self.whole(k)), found
-                    reset = lambda k=k, old=old: self._reset(k, end, before, old, weights)  # noqa: E731
+                    reset = lambda k=k, old=old: self._reset(k, end, before, old, weights, turn)  # noqa: E731
                     found = list(code.when(here, reset, old))
             return [*found, r]
 
@@ -179,11 +182,12 @@ class EventBackward(Backward):
         return some, code.op("select", some, code.op("sub", fired, self.whole(1)), fired)
 
     def _reset(
-        self, k: int, end: Value, before: list[Value], carried: list[Value], weights: list[Value]
-    ) -> list[Value]:
+        self, k: int, end: Value, before: list[Value], carried: list[Value], weights: list[Value],
+        turn: Value | None,
+    ) -> list[Value]:  # fmt: skip
         """The cotangents before event k set the state, which was `before`."""
         code, n = self.code, self.n
-        after = self.field.reset(k, end, before)
+        after = self.field.reset(k, end, before, turn)
         seeds = seeded(code, zip(after, carried[:n], strict=True))
         found = pullback(code, code.visible(), seeds, [*before, end, *weights], self.field.sums())
         return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]

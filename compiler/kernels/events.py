@@ -4,9 +4,10 @@ change.
 The counterpart of `ndl.runtime.events`, whose rules it must reproduce. What a trajectory carries: whether
 each root event may fire (`armed`) and which way it is to pass next (`turn`, for `crossing`), whether the step
 is the first after an event (`early`), how many events there were without progress in t, since when, the
-firings of each timed event, and all firings. Firing number r stands in row r of `event_t`, `event_step`
-(accepted steps before it) and `event_kind`, with a tape also the state before it in `event_x`; those beyond
-the room for them are counted, not kept.
+firings of each timed event and of each other one that draws, and all firings. Firing number r stands in row
+r of `event_t`, `event_step` (accepted steps before it) and `event_kind`, with a tape also the state before it
+in `event_x`, and in `event_turn` how often that event had fired, where some draw; those beyond the room for
+them are counted, not kept. `moments_k` has the times of the Poisson event k.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from ndl.compiler.kernels.rows import store_rows
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt, Dense
 
+ROOTS = ("falling", "rising", "crossing")
+"""Events that happen where a guard passes 0."""
 FIRST = 4.0**-10
 """Where the first sample of an early step stands: 4^-10, …, 4^-2, then the quarters."""
 MANY = 1000
@@ -39,7 +42,7 @@ SMALL = {"f64": 1e-300, "f32": 1e-30}
 @dataclass(frozen=True)
 class Sides:
     """What is carried. `armed` has a flag for each root event, `turn` a sign for each `crossing`, `done` a
-    count for each timed event."""
+    count for each timed event and each other one that draws."""
 
     armed: list[Value]
     turn: list[Value]
@@ -65,7 +68,7 @@ class Fired:
 
 def unwatched(model: ModelIR) -> str:
     """Why kernels do not have the events of a model; empty when they do."""
-    kinds = {e.kind for e in model.events} & {"sample", "poisson"}
+    kinds = {e.kind for e in model.events} & {"sample"}
     return f"it has events of the kind `{min(kinds)}`" if kinds else ""
 
 
@@ -81,12 +84,19 @@ class Watch:
         reason = unwatched(field.model)
         if reason:
             raise Unsupported(reason)
-        self.roots = [k for k, kind in enumerate(kinds) if kind != "every"]
+        self.roots = [k for k, kind in enumerate(kinds) if kind in ROOTS]
         self.crossings = [k for k, kind in enumerate(kinds) if kind == "crossing"]
-        self.timed = [k for k, kind in enumerate(kinds) if kind == "every"]
+        self.timed = [k for k, kind in enumerate(kinds) if kind not in ROOTS]
+        drawn = {d.event for d in field.model.draws if d.per == "firing"}
+        self.drawn = [k for k in range(len(kinds)) if k in drawn]
+        self.counted = [*self.timed, *(k for k in self.drawn if k in self.roots)]
+        """Events whose firings are counted."""
+        for k, kind in enumerate(kinds):
+            if kind == "poisson":
+                self.code.buffer(f"moments_{k}", "member", "in")
         if self.events:
             self.code.buffer("event_t", "member", "out")
-            for name in ("event_step", "event_kind"):
+            for name in ("event_step", "event_kind", *(["event_turn"] if taped and self.drawn else [])):
                 self.code.buffer(name, "member", "out", "i32")
             if taped:
                 self.code.buffer("event_x", "member", "out")
@@ -100,12 +110,12 @@ class Watch:
             return ()
         return (
             *(f"armed.{k}" for k in self.roots), *(f"turn.{k}" for k in self.crossings),
-            *(f"done.{k}" for k in self.timed), "early", "run", "since", "fired",
+            *(f"done.{k}" for k in self.counted), "early", "run", "since", "fired",
         )  # fmt: skip
 
     def sides(self, values: Sequence[Value]) -> Sides:
         """The carried values by name."""
-        a, b, c = len(self.roots), len(self.crossings), len(self.timed)
+        a, b, c = len(self.roots), len(self.crossings), len(self.counted)
         rest = values[a + b + c :]
         return Sides(list(values[:a]), list(values[a : a + b]), list(values[a + b : a + b + c]), *rest)
 
@@ -135,7 +145,7 @@ class Watch:
         g = self.guards(t, x)
         turn = [self.sign(g[self.roots.index(k)]) for k in self.crossings]
         sides = Sides(
-            [], turn, [zero] * len(self.timed), code.const(False, "bool"), zero,
+            [], turn, [zero] * len(self.counted), code.const(False, "bool"), zero,
             code.const(float("nan")), zero,
         )  # fmt: skip
         return replace(sides, armed=[code.op("gt", u, 0.0) for u in self.turned(g, sides)])
@@ -221,9 +231,12 @@ class Watch:
     def next_time(self, place: int, sides: Sides) -> Value:
         """When a timed event fires next."""
         code, control = self.code, self.control
+        k = self.timed[place]
+        if self.events[k].kind == "poisson":
+            return code.load(f"moments_{k}", sides.done[place])
         turns = code.op("to_real", code.op("add", sides.done[place], code.const(1, "i32")))
         # the sign is taken off last, so that nobody fuses product and sum: saved times are rounded twice, too
-        ahead = code.op("abs", code.op("mul", turns, self.field.period(self.timed[place])))
+        ahead = code.op("abs", code.op("mul", turns, self.field.period(k)))
         return code.op("add" if control.sign > 0 else "sub", control.t0, ahead)
 
     def target(self, sides: Sides) -> Value:
@@ -318,7 +331,7 @@ class Watch:
             after = self._logged(k, t, x, sides, steps)
             if not event.resets:
                 return [*x, *g, *pending, *after.flat()]
-            new = self.field.reset(k, t, x)
+            new = self.field.reset(k, t, x, self._turn(k, sides))
             if event.stop:
                 return [*new, *g, *pending, *after.flat()]
             guards, waiting = self.guards(t, new), list(pending)
@@ -332,6 +345,10 @@ class Watch:
         parts = found[:n], found[n : n + roots], found[n + roots : n + roots + many]
         return list(parts[0]), list(parts[1]), list(parts[2]), self.sides(found[n + roots + many :])
 
+    def _turn(self, k: int, sides: Sides) -> Value | None:
+        """How often an event has fired, where that is counted."""
+        return sides.done[self.counted.index(k)] if k in self.counted else None
+
     def _logged(self, k: int, t: Value, x: Sequence[Value], sides: Sides, steps: Value) -> Sides:
         """A row of the record."""
         code, one = self.code, self._whole(1)
@@ -342,12 +359,14 @@ class Watch:
             code.store("event_kind", sides.fired, self._whole(k))
             if self.taped:
                 store_rows(code, "event_x", sides.fired, x)
+            if self.taped and self.drawn:
+                code.store("event_turn", sides.fired, self._turn(k, sides) or self._whole(0))
             return []
 
         code.when(code.op("lt", sides.fired, self.room), write)
         done = list(sides.done)
-        if k in self.timed:
-            place = self.timed.index(k)
+        if k in self.counted:
+            place = self.counted.index(k)
             done[place] = code.op("add", done[place], one)
         run, fired = code.op("add", sides.run, one), code.op("add", sides.fired, one)
         return replace(sides, done=done, run=run, fired=fired)

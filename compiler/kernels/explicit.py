@@ -70,13 +70,15 @@ class ExplicitStepper(Stepper):
     def __init__(self, code: Code, field: Field, tableau: Tableau) -> None:
         super().__init__(code, field)
         self.tableau, self.name, self.error_order = tableau, tableau.name, tableau.error_order
+        # the last slope of a step belongs to the draws of that step
+        self.hands_on = tableau.fsal and not field.drawing
 
     def carried(self, names: Sequence[str]) -> tuple[str, ...]:
-        return (*(f"{n}'" for n in names if self.tableau.fsal), "known")
+        return (*(f"{n}'" for n in names if self.hands_on), "known")
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         known = self.flag(f0 is not None)
-        if not self.tableau.fsal:
+        if not self.hands_on:
             return [known]
         return [*(f0 if f0 is not None else self.field.rate(t, x)), known]
 
@@ -90,10 +92,10 @@ class ExplicitStepper(Stepper):
         *first, known = carry
         made = self._stages(t, h, x, first or None)
         made.cost = self.code.op("sub", made.cost, self.code.op("from_bool", known))
-        if self.tableau.fsal:
+        if self.hands_on:
             made.taken, made.left = [*made.extra["last"], self.flag(True)], [*first, self.flag(True)]
         else:
-            made.taken, made.left = [self.flag(False)], [self.flag(True)]
+            made.taken, made.left = [self.flag(False)], [self.flag(not self.field.drawing)]
         return made
 
     def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:

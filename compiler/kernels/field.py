@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.ir.series import NoSeries
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.draws import Draws
 from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
 from ndl.compiler.kernels.ir import KernelError, Value
 from ndl.compiler.kernels.reverse import pullback
@@ -75,6 +78,8 @@ class Field:
         refuse(self.model, self.checks, self.watches)
         self.drivers = Drivers(self.code, self.model.inputs, self.own)
         self.scalars: Scalars = DrivenScalars(self.code, self._weight, self.drivers)
+        self.draws = Draws(self.code, self.model.draws)
+        self._turns: dict[str, Value] = {}
         self._series: dict[int, Function] = {}
         self.code.buffer("weights", "table", "in")
         self.code.buffer("own", "member", "in")
@@ -181,6 +186,7 @@ class Field:
     def load_shared(self) -> None:
         """Load what is shared, in the entry block."""
         self.drivers.prepare()
+        self.draws.prepare()
         for w in self.weights.values():
             if not w.each and not w.whole:
                 w.values = self._rows("weights", w)
@@ -235,11 +241,34 @@ class Field:
             given[s.name] = pieces.reshape(s.type.extents)
             at += s.size
         weights = (scalars or self.scalars).weights
-        constant = [(i.name, i.type) for i in self.model.inputs]
-        constant += [(d.name, d.type) for d in self.model.draws]
-        for name, type in constant:
-            given[name] = _Lazy(weights, name, type.extents)
+        drawn = self._drawn if scalars is None else partial(_placeholder, scalars.code)
+        for i in self.model.inputs:
+            given[i.name] = _Lazy(weights, i.name, i.type.extents)
+        for d in self.model.draws:
+            given[d.name] = _Lazy(drawn if d.name in self.draws.specs else weights, d.name, d.type.extents)
         return _Given(given)
+
+    # ------------------------------------------------------------ draws
+
+    @property
+    def drawing(self) -> bool:
+        """Whether each step has draws of its own."""
+        return any(d.per == "step" for d in self.draws.specs.values())
+
+    @contextmanager
+    def turned(self, turn: Value, event: int | None = None) -> Iterator[None]:
+        """With the draws of step number `turn`, or of an event that fired so often before."""
+        per = "step" if event is None else "firing"
+        mine = [d.name for d in self.draws.specs.values() if d.per == per and d.event == event]
+        before, self._turns = self._turns, {**self._turns, **dict.fromkeys(mine, turn)}
+        try:
+            yield
+        finally:
+            self._turns = before
+
+    def _drawn(self, name: str, shape: tuple[int, ...]) -> Values:
+        """A draw in its turn; outside of steps and firings the first one."""
+        return self.draws.value(name, self._turns.get(name, self.code.const(0, "i32")))
 
     def evaluate(self, function: Function, t: Value, x: Sequence[Value]) -> dict[str, Values]:
         found = self.scalars.call(function, self.arguments(t, x))
@@ -330,11 +359,12 @@ class Field:
         assert function is not None
         return self._number(function, t, x)
 
-    def reset(self, k: int, t: Value, x: Sequence[Value]) -> list[Value]:
-        """x just after event k."""
+    def reset(self, k: int, t: Value, x: Sequence[Value], turn: Value | None = None) -> list[Value]:
+        """x just after event k, which had fired `turn` times before."""
         event, out, at = self.model.events[k], list(x), 0
         assert event.reset is not None
-        found = self.evaluate(event.reset, t, x)
+        with nullcontext() if turn is None else self.turned(turn, k):
+            found = self.evaluate(event.reset, t, x)
         for s in self.model.states:
             if s.name in event.resets:
                 value = np.broadcast_to(np.asarray(found[s.name], object), s.type.extents)
@@ -351,8 +381,8 @@ class Field:
     @property
     def break_count(self) -> int:
         """How many values the break functions of the model are."""
-        if self.model.breaks is None:
-            return 0
+        if self.model.breaks is None or self.drawing:
+            return 0  # draws move a break at each step: it is not to be located
         return sum(int(np.prod(shape_of(node))) for _, node in self.model.breaks.outputs)
 
     def breaks(self, t: Value, x: Sequence[Value]) -> list[Value]:
@@ -386,6 +416,13 @@ class Field:
         return [pullback(self.code, body, {rate: one}, wrt) for rate in rates]
 
 
+def _placeholder(code: Code, name: str, shape: tuple[int, ...]) -> Values:
+    """A draw's numbers where nobody knows its turn."""
+    out = np.empty(int(np.prod(shape)), dtype=object)
+    out[:] = [code.value("real") for _ in range(len(out))]
+    return out.reshape(shape)
+
+
 def _unreachable(name: str) -> Values:
     raise KernelError(f"an entry of `{name}`, which stays whole, is read")
 
@@ -417,8 +454,6 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
         (model.integrals, "it has integral equations"),
         (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),
-        (any(d.per == "step" for d in model.draws), "it draws random values for each step"),
-        (any(d.per == "firing" for d in model.draws), "its events draw random values"),
         (model.delays, "it has delays"),
         (any(s.source is not None for s in model.states), "it remembers earlier values"),
         (bounded and not checks, "its states are bounded"),

@@ -77,7 +77,7 @@ class ImplicitStepper(Stepper):
         known = field.model.sparsity if field.model.jacobian is not None else None
         self.places = list(known) if known is not None else [(i, j) for i in range(n) for j in range(n)]
         wants = self.explicit_first or (tableau.dense is None and not self.short)
-        self.memory = n if wants and self.accurate else 0
+        self.memory = n if wants and self.accurate and not field.drawing else 0
         self.implicit = len(tableau.c) - int(self.explicit_first)
 
     @property
@@ -122,7 +122,7 @@ class ImplicitStepper(Stepper):
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         code, m = self.code, self.memory
         f0, known, entries, (good, here) = carry[:m], carry[m], carry[m + 1 : -2], carry[-2:]
-        need = code.op("not", good)
+        need = self.flag(True) if self.field.drawing else code.op("not", good)
         new = code.when(need, lambda: self._entries(self.field.jacobian(t, x)), entries)
         made = self._iterated(t, h, x, f0, self._matrix(new), self.control is None)
         stages: Stages = made.extra["stages"]

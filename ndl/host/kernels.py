@@ -13,8 +13,9 @@ from ndl.compiler.ir.model import ModelIR, SolverIR
 from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_fixed, stretches, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.drawing import drawing
 from ndl.compiler.kernels.driven import NoisyStepper
-from ndl.compiler.kernels.events import unwatched
+from ndl.compiler.kernels.events import ROOTS, unwatched
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
@@ -119,7 +120,9 @@ class Kernels:
         if request.drivers and request.noise:
             raise Unsupported("gradients of paths go by methods without noise")
         make = noisy_stepper_of if request.noise else split_stepper_of if request.parts else stepper_of
-        stepper = make(field, request)
+        stepper = drawing(make(field, request))
+        if field.drawing and (request.drivers or request.parts):
+            raise Unsupported("draws for each step beside splittings and gradients of paths are torch's")
         if request.drivers and not isinstance(stepper, ExplicitStepper):
             raise Unsupported("gradients of paths go by explicit methods alone")
         if request.backward and request.undone:
@@ -141,7 +144,8 @@ class Kernels:
 
     def _located(self, request: Request) -> bool:
         """Whether discontinuities are located."""
-        return request.adaptive and self.ir.breaks is not None
+        drawing = any(d.per == "step" for d in self.ir.draws)
+        return request.adaptive and self.ir.breaks is not None and not drawing
 
 
 def stepper_of(field: Field, request: Request | Part) -> Stepper:
@@ -228,7 +232,7 @@ def backend_choice(ir: ModelIR) -> str:
     if reason:
         return f"torch, since no kernel serves it: {reason}"
     many = f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted"
-    if ir.noises and any(e.kind != "every" for e in ir.events):
+    if ir.noises and any(e.kind in ROOTS for e in ir.events):
         return (
             f"{many}, but torch for gradients through its events, which happen on a rough path, and for "
             "fewer trajectories, where compiling costs more than it brings"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.kernels.chances import chances
 from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import explained
 from ndl.runtime.kernels.found import Found, NoKernel
@@ -97,7 +98,7 @@ class KernelRun:
         whole = problem.taped and self.checkpoints is None
         self.back = self._make(replace(self.request, backward=True, tape=False)) if whole else None
         self.stretches = self._stretches(target) if self.checkpoints is not None else []
-        self.tables = self._tables()
+        self.tables = {**self._tables(), **chances(problem, self.like)}
 
     def _requested(self, request: Request) -> Request:
         """The request with what only some kinds of run ask for."""
@@ -246,7 +247,7 @@ class KernelRun:
                     buffers[name] = self._whole(np.zeros((room, b)))
             if watch:
                 buffers["event_t"] = self.like.new_empty(events, b)
-                for name in ("event_step", "event_kind"):
+                for name in ("event_step", "event_kind", "event_turn"):
                     buffers[name] = self._whole(np.zeros((events, b)))
                 if tape:
                     buffers["event_x"] = self.like.new_empty(events * p.size, b)

@@ -225,7 +225,7 @@ class Replay:
         return np.isin(ids, list(members)) if members else np.zeros(len(ids), dtype=bool)
 
     def _timed(self, firing: Firing) -> bool:
-        return self.p.model.EVENTS[firing.event].kind in ("every", "sample")
+        return self.p.model.EVENTS[firing.event].kind in ("every", "sample", "poisson")
 
     def _root_fraction(
         self, step: Attempt, k: int, ids: Ints, rooted: np.ndarray, theta: Floats, T: Time, H: Time,

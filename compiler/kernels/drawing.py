@@ -1,0 +1,116 @@
+"""Draws for each step: a method on the right-hand side with the draws of the step.
+
+The counterpart of `ndl.runtime.stepping.drawn`. Carried besides is the number of accepted steps, so that
+every stage, a rejected attempt and the way back see the same draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ndl.compiler.kernels.control import Control
+from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
+
+
+def drawing(stepper: Stepper) -> Stepper:
+    """The stepper itself, or for a model with draws for each step one that makes them."""
+    return DrawingStepper(stepper) if stepper.field.drawing else stepper
+
+
+class DrawingStepper(Stepper):
+    """Runs `inner`. Raises `Unsupported` for methods that look at the right-hand side outside of steps."""
+
+    def __init__(self, inner: Stepper) -> None:
+        super().__init__(inner.code, inner.field)
+        if inner.proposes or getattr(inner, "short", False):
+            raise Unsupported(f"`{inner.name}` takes parts of steps, which have no draws of their own")
+        self.inner, self.name, self.error_order = inner, inner.name, inner.error_order
+        self.memory, self.scaled, self.notes, self.dyadic = (
+            inner.memory, inner.scaled, inner.notes, inner.dyadic,
+        )  # fmt: skip
+        self.straight, self.looks_back, self.renews = inner.straight, inner.looks_back, inner.renews
+
+    def prepare(self, control: Control | None) -> None:
+        self.inner.prepare(control)
+
+    # ------------------------------------------------------------ what is carried
+
+    def carried(self, names: Sequence[str]) -> tuple[str, ...]:
+        return (*self.inner.carried(names), "drawn")
+
+    def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
+        return [*self.inner.begin(t, x, None), self.whole(0)]
+
+    def restart(
+        self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
+    ) -> list[Value]:
+        carry = self.inner.restart(t, x, None, _inner(made), cut)
+        return [*carry, made.taken[-1]]
+
+    def leaf(self) -> Value | None:
+        return self.inner.leaf()
+
+    def aim(self, end: Value) -> None:
+        self.inner.aim(end)
+
+    def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
+        return self.inner.slope(t, x)
+
+    def noted(self, carry: Sequence[Value]) -> list[Value]:
+        return self.inner.noted(carry[:-1])
+
+    def start(self, t: Value, x: list[Value]) -> list[Value]:
+        return self.inner.start(t, x)
+
+    def held(self, carry: Sequence[Value]) -> list[Value]:
+        return self.inner.held(carry[:-1])
+
+    @property
+    def holds(self) -> int:
+        return self.inner.holds
+
+    def resumed(self, k: Value, t: Value, x: list[Value], held: list[Value]) -> list[Value]:
+        return [*self.inner.resumed(k, t, x, held), k]
+
+    def renewed(self, carry: list[Value], fresh: Value) -> list[Value]:
+        return [*self.inner.renewed(carry[:-1], fresh), carry[-1]]
+
+    def freshened(self, made: Attempt) -> Value:
+        return self.inner.freshened(made)
+
+    # ------------------------------------------------------------ the step
+
+    def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
+        number = carry[-1]
+        with self.field.turned(number):
+            made = self.inner.attempt(t, h, x, carry[:-1])
+        made.extra["number"] = number
+        made.taken = [*made.taken, self.code.op("add", number, self.whole(1))]
+        made.left = [*made.left, number]
+        return made
+
+    def kept(self, made: Attempt) -> list[Value]:
+        return [*self.inner.kept(made), self.code.op("to_real", made.extra["number"])]
+
+    @property
+    def width(self) -> int:
+        return self.inner.width + 1
+
+    def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
+        number = self.code.op("to_i32", kept[-1])
+        with self.field.turned(number):
+            made = self.inner.again(t, h, x, kept[:-1])
+        made.extra["number"] = number
+        return made
+
+    def dense(self, made: Attempt) -> Dense:
+        with self.field.turned(made.extra["number"]):
+            return self.inner.dense(_inner(made))
+
+
+def _inner(made: Attempt) -> Attempt:
+    """An attempt as the method itself knows it."""
+    return replace(made, taken=made.taken[:-1], left=made.left[:-1])
