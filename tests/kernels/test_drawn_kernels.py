@@ -10,10 +10,10 @@ import pytest
 import torch
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels.interpret import run as interpret
-from ndl.host.kernels import Kernels
 from ndl.runtime.kernels import ode
 
 import ndl
+from ndl.host.kernels import Kernels
 
 LAWS = [
     "uniform(1, 2)", "normal(0.1, 0.3)", "lognormal(0, 0.3)", "loguniform(0.5, 2)", "exponential(2)",
@@ -99,8 +99,8 @@ def test_laws_draw_the_same_numbers(program: Any, place: int) -> None:
     """A step of Euler's method adds h times a draw."""
     found = [
         ndl.solve(
-            getattr(program, f"Law{place}")(), method="euler(h=0.125)", backend=backend, span=(0, 4), save="steps",
-            ensemble=COUNT, seed=5,
+            getattr(program, f"Law{place}")(), method="euler(h=0.125)", backend=backend, span=(0, 4),
+            save="steps", ensemble=COUNT, seed=5,
         ).x.values.diff(dim=1) * 8
         for backend in ("torch", "cpu")
     ]  # fmt: skip
