@@ -77,7 +77,7 @@ class Sink:
 
 def near(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to a misspelt one, or None."""
-    candidates = sorted(set(known))
+    candidates = sorted({k for k in known if not k.startswith("_") and not k.endswith("_")})
     folded = {c.lower(): c for c in reversed(candidates)}
     if name.lower() in folded:
         return folded[name.lower()]

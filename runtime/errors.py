@@ -38,6 +38,20 @@ class SettingError(RunError):
     default_code = "NDL510"
 
 
+class MissingInput(RunError, ValueError):
+    """An input of a model has been given nothing."""
+
+    default_code = "NDL575"
+
+    def __init__(self, model: str, name: str, on_time: bool) -> None:
+        value = "path(t -> sin(t))" if on_time else "1.0"
+        super().__init__(
+            f"`{model}` needs a {'path' if on_time else 'value'} for its input `{name}`",
+            help=f"write `{model}({name}={value})` where it is solved; in a `train` a column or a definition "
+            f"`{name} = …` feeds it",
+        )
+
+
 class DataError(RunError):
     """A table cannot be read: NDL610 file, 611 column, 612 cell, 613 time axis, 614 missing extra."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
-from ndl.runtime.errors import SettingError
+from ndl.runtime.errors import MissingInput, SettingError
 from ndl.runtime.info import (
     DelayInfo,
     DerivedInfo,
@@ -219,7 +219,7 @@ class Model(Part):
         """The value of an input that is constant in time, or of a draw."""
         value = self._buffers.get(f"_input_{name}")
         if value is None:
-            raise ValueError(f"model `{self.NAME}` needs a value for its input `{name}`")
+            raise MissingInput(self.NAME, name, on_time=False)
         return value
 
     def path_given(self, name: str) -> Path | Tensor:
@@ -228,7 +228,7 @@ class Model(Part):
         if constant is not None:
             return constant
         if name not in self._given:
-            raise ValueError(f"model `{self.NAME}` needs a path for its input `{name}`")
+            raise MissingInput(self.NAME, name, on_time=True)
         given: Path = self._given[name]
         return given
 
