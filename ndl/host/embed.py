@@ -227,6 +227,8 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
     names = source.weights()
     if isinstance(names, str):
         raise NoKernel(names)
+    if compiled.ir.draws:
+        raise NoKernel("it draws random values, which a module of its own does not make")
     solver = method.solver
     embedded = solver.b_hat if not isinstance(solver, StepSolver) else solver.EMBEDDED
     fixed = {"h", "steps"} & method.options.keys() or embedded is None or compiled.ir.noises

@@ -19,7 +19,7 @@ from ndl.runtime.paths_in_time import spline
 import ndl as language
 from ndl.host.embed import quoted
 
-PROGRAM = '''"""Two models."""
+PROGRAM = '''"""Three models."""
 
 model Oscillator:
     """A pendulum, \\\\ damped."""
@@ -33,6 +33,11 @@ model Walk:
     noise W: wiener
     state y = 1.0
     dy = -y*dt + s*y*dW
+
+model Tossed:
+    z ~ normal(0, 1)
+    state y = 1.0
+    y' = z
 
 solve Oscillator:
     span   = 0..1
@@ -171,7 +176,7 @@ def test_imports_and_the_docstring(ndl, program) -> None:
 
 def test_what_cannot_be_embedded_is_refused_with_the_reason(ndl, program, tmp_path) -> None:
     for arguments, why in (
-        (["--target", "cpu", "--model", "Oscillator", "--method", "bdf"], "has no kernel"),
+        (["--target", "cpu", "--model", "Tossed", "--method", "rk4"], "has no kernel"),
         (["--target", "cpu", "--model", "Wakl"], "no model called `Wakl`"),
         (["--target", "cpu", "--method", "rk5"], "rk5"),
         (["--gradient"], "go with --target cpu|triton"),
