@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from interpreted import interpret_runs
 from ndl.compiler.diagnostics import NDLError
-from ndl.compiler.kernels.interpret import run as interpret
-from ndl.runtime.kernels import ode
 
 import ndl
-from ndl.host.kernels import Kernels
 
 LAWS = [
     "uniform(1, 2)", "normal(0.1, 0.3)", "lognormal(0, 0.3)", "loguniform(0.5, 2)", "exponential(2)",
@@ -168,26 +164,6 @@ def test_the_interpreter_agrees(
     interpret_runs(monkeypatch)
     _, y, h = run(program, name, method, "cpu", **settings)
     assert off(x, y) < 1e-13 and off(g, h) < 1e-12
-
-
-def interpret_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on kernels are interpreted."""
-    made: Callable[..., Any] = Kernels._make
-    kernels: dict[str, Any] = {}
-
-    def noted(self: Kernels, request: Any) -> Any:
-        found = made(self, request)
-        kernels[found.program.text] = self.kernel(request, self.kept(request))[0]
-        return found
-
-    def interpreted(self: ode.KernelRun, found: Any, buffers: dict[str, torch.Tensor]) -> None:
-        kernel = kernels[found.program.text]
-        given = {b.name: buffers[b.name].numpy().reshape(-1) for b in kernel.buffers if b.kind != "scratch"}
-        assert all(np.shares_memory(v, buffers[k].numpy()) for k, v in given.items() if v.size)
-        interpret(kernel, given, self.p.count)
-
-    monkeypatch.setattr(Kernels, "make", noted)
-    monkeypatch.setattr(ode.KernelRun, "_run", interpreted)
 
 
 def test_what_goes_by_torch(program: Any) -> None:
