@@ -27,6 +27,7 @@ from ndl.compiler.check.values import (
     WordV,
     is_number,
 )
+from ndl.compiler.ir.grid import SCHEMES
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import INTEGER, Dim, Tensor, Type
@@ -701,7 +702,7 @@ def make_builtins() -> Scope:
     add("uniform", _uniform, 1, None, "*")
     for n in WORDS:
         names[n] = WordV(n)
-    for n in ("nodes", "cells"):
+    for n in ("nodes", "cells", *SCHEMES):
         names[n] = WordV(n)
     for n in ("rising", "falling", "crossing"):
         add(n, _word(n), 1, 1)

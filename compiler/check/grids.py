@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
@@ -22,12 +22,12 @@ from ndl.compiler.check.values import (
     is_number,
 )
 from ndl.compiler.diagnostics import NDLError, did_you_mean, fail
-from ndl.compiler.ir.grid import Grid, GridAxis
+from ndl.compiler.ir.grid import SCHEMES, Grid, GridAxis
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
 KINDS = ("uniform", "fourier", "chebyshev")
-OPTIONS = {"uniform": ("order", "at"), "fourier": (), "chebyshev": ()}
+OPTIONS = {"uniform": ("order", "at", "scheme"), "fourier": (), "chebyshev": ()}
 ORDERS = (2, 4, 6, 8)
 
 
@@ -39,6 +39,7 @@ class Axes:
     points: tuple[int, ...]
     order: int = 2
     cells: bool = False
+    scheme: str = "central"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,11 @@ def _one(
     place = "nodes" if at is None else getattr(at, "name", "")
     if place not in ("nodes", "cells"):
         return wrong("`at` is `nodes` or `cells`", None)
-    return (Axes(kind, tuple(args), int(order), place == "cells"),)
+    scheme = getattr(options.get("scheme"), "name", "" if "scheme" in options else "central")
+    if scheme not in SCHEMES:
+        known = f"`scheme` is {', '.join(f'`{s}`' for s in SCHEMES)}"
+        return wrong(known, did_you_mean(scheme, SCHEMES))
+    return (Axes(kind, tuple(args), int(order), place == "cells", scheme),)
 
 
 # ---------------------------------------------------------------- the grid of a domain
@@ -140,7 +145,7 @@ def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Spa
     each: list[Axes] = []
     for axes in chosen:
         points = axes.points * count if len(axes.points) == len(chosen) == 1 else axes.points
-        each += [Axes(axes.kind, (n,), axes.order, axes.cells) for n in points]
+        each += [replace(axes, points=(n,)) for n in points]
     if len(each) != count:
         raise _misfit(f"this grid has {len(each)} axes, and `{domain.name}` has {count} coordinates", span)
     made = zip(domain.coordinates, domain.ranges, domain.periodic, each)
@@ -172,8 +177,11 @@ def _axis(
     least = 2 if axes.kind == "fourier" else 3 if axes.kind == "chebyshev" else 2 * axes.order
     if n < least:
         raise _misfit(f"{n} points are too few along `{coordinate}`: at least {least}", span)
+    if axes.scheme == "weno5" and n < 6:
+        raise _misfit(f"{n} points are too few along `{coordinate}`: `weno5` reads 6", span)
     cells = axes.cells and not periodic
-    return GridAxis(coordinate, axes.kind, n, float(lower), float(upper), periodic, axes.order, cells)
+    ends = float(lower), float(upper)
+    return GridAxis(coordinate, axes.kind, n, *ends, periodic, axes.order, cells, axes.scheme)
 
 
 def domains_of(model: ModelV) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from functools import cache
 Row = tuple[Fraction, ...]
 FREE, VALUE, SLOPE = "free", "value", "slope"
 """What is known at an end of an axis: nothing, the field, or its derivative along the axis."""
+LIMITED = ("minmod", "vanleer", "mc")
+SCHEMES = ("central", "upwind", *LIMITED, "weno5")
+"""How what carries fields along an axis is discretised."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class GridAxis:
     periodic: bool = False
     order: int = 2
     cells: bool = False
+    scheme: str = "central"
+    """How what carries fields along it is discretised."""
 
     @property
     def step(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
@@ -86,6 +87,7 @@ def rates(lowering: ModelLowering, root: Elaboration) -> Named:
     """The rate of each state, or the residual of an algebraic one, in one reading of the model."""
     found: Named = []
     residuals = {k: v for f in lowering.frames for k, v in _residuals(lowering, root, f).items()}
+    carried = _carried(lowering, root)
     for slot in lowering.slots:
         el, s = root.descend(slot.frame.path), slot.spec
         if s.algebraic:
@@ -96,8 +98,38 @@ def rates(lowering: ModelLowering, root: Elaboration) -> Named:
             rate = el.lookup(slot.name, slot.order + 1)
             found.append((s.name, filled(el.ev, rate, s.type, s.span, slot.axes)))
         else:
-            found.append((s.name, stored(el.ev, el.rate(slot.name), slot, slot.order + 1, s.span)))
+            rate = carried.get(s.name, el.rate(slot.name))
+            found.append((s.name, stored(el.ev, rate, slot, slot.order + 1, s.span)))
     return found
+
+
+def _carried(lowering: ModelLowering, root: Elaboration) -> Mapping[str, Value]:
+    """The rates of fields whose axes have schemes."""
+    rates: Named = []
+    for slot in lowering.slots:
+        if slot.moving and not slot.spec.algebraic and slot.order + 1 >= slot.frame.parts.order(slot.name):
+            if any(root.ev.fields.space.grid_axis(a).scheme != "central" for a in slot.axes):
+                rates.append((slot.spec.name, root.descend(slot.frame.path).rate(slot.name)))
+    return _with_schemes(lowering, root, rates)
+
+
+def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> Mapping[str, Value]:
+    """Rates by the names of their states, first derivatives that carry fields by the schemes of their axes."""
+    if not rates:
+        return {}
+    from ndl.compiler.lower.schemes import Schemes
+
+    slots = {s.spec.name: s for s in lowering.slots}
+    arrays = []
+    for name, rate in rates:
+        slot, ev = slots[name], root.descend(slots[name].frame.path).ev
+        array = filled(ev, rate, slot.spec.type, slot.spec.span, slot.axes)
+        if isinstance(array, Value):
+            arrays.append((slot, ev.builder.node(array)))  # type: ignore[attr-defined]
+    schemes = Schemes(lowering, root)
+    found = schemes.applied(arrays)
+    lowering.schemes[id(root)] = schemes
+    return {k: split(Value(node.type, node), slots[k].axes) for k, node in found.items()}
 
 
 def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from ndl.compiler.lower.fields import Fields, Space, grid_type
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
 from ndl.compiler.lower.refused import refuse
+from ndl.compiler.lower.schemes import Schemes
 from ndl.compiler.lower.sites import GraphSite
 from ndl.compiler.lower.unread_nets import keep_nets
 from ndl.compiler.lower.weights import Weights
@@ -80,6 +81,7 @@ class ModelLowering:
         for frame in self.frames:
             refuse(frame)
         self.space = Space(model.grid)
+        self.schemes: dict[int, Schemes] = {}
         self.conditions = {f.prefix: conditions_of(check, f.parts, f.scope) for f in self.frames}
         self.paths = {f.prefix: f.path for f in self.frames}
         self.slots = [slot for frame in self.frames for slot in self._slots(frame)]

@@ -1,0 +1,91 @@
+"""The largest speed of waves: the spectral radius of the Jacobian of a flux, at each point.
+
+One unknown: |f'|. Two and three: the roots of the characteristic polynomial, which are real where the system
+is hyperbolic. More: from the trace of the eighth power of the Jacobian less its mean eigenvalue, an upper
+bound that m unknowns make at most m^(1/8) times too large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import networkx as nx
+from ndl.compiler.ir.graph import Node
+from ndl.compiler.lower.pointwise import Pointwise
+
+Matrix = list[list["Node | None"]]
+TINY = 1e-20
+HOW = {1: "absolute value of its derivative", 2: "eigenvalues in closed form", 3: "eigenvalues in closed form"}
+
+
+def blocks(matrix: Matrix) -> list[list[int]]:
+    """Unknowns that depend on each other; the eigenvalues are those of these diagonal blocks."""
+    net: nx.DiGraph[int] = nx.DiGraph()
+    net.add_nodes_from(range(len(matrix)))
+    net.add_edges_from((i, j) for i, row in enumerate(matrix) for j, x in enumerate(row) if x is not None)
+    return sorted(sorted(part) for part in nx.strongly_connected_components(net))
+
+
+def radius(p: Pointwise, matrix: Matrix, like: Node) -> Node | None:
+    """The spectral radius at each point; None where the matrix is 0."""
+    found = []
+    for block in blocks(matrix):
+        part = [[matrix[i][j] for j in block] for i in block]
+        if any(x is not None for row in part for x in row):
+            full = [[x if x is not None else p.number(0.0, like) for x in row] for row in part]
+            found.append(_of_block(p, full))
+    return p.most(*found) if found else None
+
+
+def _of_block(p: Pointwise, a: list[list[Node]]) -> Node:
+    if len(a) == 1:
+        return p.op("abs", a[0][0])
+    m = len(a)
+    mean = p.times(1 / m, p.add(*(a[i][i] for i in range(m))))
+    b = [[p.sub(x, mean) if i == j else x for j, x in enumerate(row)] for i, row in enumerate(a)]
+    if m == 2:
+        spread = _root(p, p.add(p.square(b[0][0]), p.mul(b[0][1], b[1][0])))
+        return p.add(p.op("abs", mean), spread)
+    if m == 3:
+        return _of_three(p, mean, b)
+    return p.add(p.op("abs", mean), _by_powers(p, b))
+
+
+def _root(p: Pointwise, a: Node) -> Node:
+    """A root that has a derivative where rounding makes its argument negative."""
+    return p.op("sqrt", p.most(a, p.number(TINY, a)))
+
+
+def _of_three(p: Pointwise, mean: Node, b: list[list[Node]]) -> Node:
+    """The roots mean + 2 sqrt(q) cos(phi + 2 pi k/3) of the cubic polynomial of a matrix, b of trace 0."""
+    trace = _trace(p, b, b)
+    q = p.most(p.times(1 / 6, trace), p.number(TINY, trace))
+    root = p.op("sqrt", q)
+    cosine = p.div(p.times(0.5, _determinant(p, b)), p.mul(q, root))
+    edge = 1 - 1e-12
+    inside = p.least(p.most(cosine, p.number(-edge, cosine)), p.number(edge, cosine))
+    phi = p.times(1 / 3, p.op("acos", inside))
+    ends = [p.op("cos", phi), p.op("cos", p.add(phi, p.number(2 * math.pi / 3, phi)))]
+    return p.most(*(p.op("abs", p.add(mean, p.mul(p.times(2.0, root), e))) for e in ends))
+
+
+def _determinant(p: Pointwise, b: list[list[Node]]) -> Node:
+    def minor(j: int) -> Node:
+        k, m = [x for x in range(3) if x != j]
+        return p.sub(p.mul(b[1][k], b[2][m]), p.mul(b[1][m], b[2][k]))
+
+    return p.add(p.sub(p.mul(b[0][0], minor(0)), p.mul(b[0][1], minor(1))), p.mul(b[0][2], minor(2)))
+
+
+def _trace(p: Pointwise, a: Sequence[Sequence[Node]], b: Sequence[Sequence[Node]]) -> Node:
+    m = range(len(a))
+    return p.add(*(p.mul(a[i][j], b[j][i]) for i in m for j in m))
+
+
+def _by_powers(p: Pointwise, b: list[list[Node]]) -> Node:
+    """trace(b^8)^(1/8), which is no less than the largest eigenvalue where all are real."""
+    m = range(len(b))
+    for _ in range(2):
+        b = [[p.add(*(p.mul(b[i][k], b[k][j]) for k in m)) for j in m] for i in m]
+    return _root(p, _root(p, _root(p, _trace(p, b, b))))
