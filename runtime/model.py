@@ -83,6 +83,7 @@ class Model(Part):
     INTEGRALS: ClassVar[tuple[IntegralInfo, ...]] = ()
     OBSERVES: ClassVar[tuple[ObserveInfo, ...]] = ()
     GRIDS: ClassVar[tuple[GridInfo, ...]] = ()
+    PACED: ClassVar[bool] = False  # whether `pace` tells what a Courant number is
     FOURIER: ClassVar[tuple[FourierInfo, ...]] = ()
     OUTPUTS: ClassVar[tuple[str, ...]] = ()
     BREAKS: ClassVar[int] = 0
@@ -400,6 +401,11 @@ class Model(Part):
     def require(self, k: int, t: Tensor, x: Tensor) -> Tensor:
         """Whether condition k holds, Bool [...]."""
         value: Tensor = getattr(self, f"require_{k}")(t, x)
+        return value
+
+    def pace(self, t: Tensor, x: Tensor) -> Tensor:
+        """The reciprocal of the step of Courant number 1, [...]."""
+        value: Tensor = self.transport_pace(t, x)  # type: ignore[operator]
         return value
 
     def kernel(self, k: int, t: Tensor, s: Tensor, y: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ TRAIN_SETTINGS = [
     "vary",
 ]
 METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
-    "ode": ("h", "steps", "max_steps"),
+    "ode": ("h", "steps", "cfl", "max_steps"),
     "sde": ("h", "steps", "max_steps"),
     "split": ("h", "steps", "max_steps"),
     "root": ("tol", "max_steps"),
@@ -206,7 +206,7 @@ def make_method(ev: Evaluator, solvers: tuple[SolverV, ...], e: tree.Call, scope
 
 
 def _tolerances(ev: Evaluator, options: Mapping[str, Any], e: tree.Call) -> None:
-    for name in ("rtol", "atol", "h", "tol", "steps"):
+    for name in ("rtol", "atol", "h", "tol", "steps", "cfl"):
         value = ev.known(options.get(name)) if name in options else None
         if is_number(value) and not (isinstance(value, (int, float)) and value > 0):
             if name in ("rtol", "atol") and value == 0:

@@ -147,6 +147,17 @@ class FourierSpec:
 
 
 @dataclass(frozen=True)
+class SchemeSpec:
+    """What a scheme was used for along one coordinate: states whose fluxes depend on each other, and how the
+    speed of their waves is found."""
+
+    coordinate: str
+    scheme: str
+    states: tuple[str, ...]
+    speed: str
+
+
+@dataclass(frozen=True)
 class ModelIR:
     """Everything that the backends need to know of a model.
 
@@ -169,6 +180,9 @@ class ModelIR:
     sparsity    the places (row, column) where that matrix is not structurally 0
     banks       of the nets in `parts` with several sets of weights: one for each `step`, or for each `use`
     fourier     what of the drift, and of terms that are nothing else, is diagonal in Fourier space
+    schemes     what carries fields, and by which scheme
+    pace        (t, states) -> `pace`, the largest speed over the width of a cell, summed over coordinates:
+                the reciprocal of the step of Courant number 1
     grids       those of the domains on which states or weights are fields
     equations   the equations as text, one for each state or constraint, for docstrings
     """
@@ -206,6 +220,8 @@ class ModelIR:
     banks: Mapping[str, str] = field(default_factory=dict)
     grids: tuple[Grid, ...] = ()
     fourier: tuple[FourierSpec, ...] = ()
+    schemes: tuple[SchemeSpec, ...] = ()
+    pace: Function | None = None
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,21 @@ def drift(lowering: ModelLowering) -> Function:
     return lowering.function("vector_field", lambda root, g: rates(lowering, root))
 
 
+def pace(lowering: ModelLowering) -> Function | None:
+    """(t, states) -> the reciprocal of the step of Courant number 1, where fields have schemes."""
+    if lowering.schemes is None or not lowering.schemes.paces:
+        return None
+
+    def make(root: Elaboration, g: GraphBuilder) -> Named:
+        rates(lowering, root)
+        assert lowering.schemes is not None
+        node = lowering.schemes.pace()
+        assert isinstance(node.type, Tensor)
+        return [("pace", Value(node.type, node))]
+
+    return lowering.function("pace", make)
+
+
 def rates(lowering: ModelLowering, root: Elaboration) -> Named:
     """The rate of each state, or the residual of an algebraic one, in one reading of the model."""
     found: Named = []
@@ -128,7 +143,7 @@ def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> M
             arrays.append((slot, ev.builder.node(array)))  # type: ignore[attr-defined]
     schemes = Schemes(lowering, root)
     found = schemes.applied(arrays)
-    lowering.schemes[id(root)] = schemes
+    lowering.schemes = schemes
     return {k: split(Value(node.type, node), slots[k].axes) for k, node in found.items()}
 
 

@@ -81,7 +81,8 @@ class ModelLowering:
         for frame in self.frames:
             refuse(frame)
         self.space = Space(model.grid)
-        self.schemes: dict[int, Schemes] = {}
+        self.schemes: Schemes | None = None
+        """Those of the function lowered last, where its fields have some."""
         self.conditions = {f.prefix: conditions_of(check, f.parts, f.scope) for f in self.frames}
         self.paths = {f.prefix: f.path for f in self.frames}
         self.slots = [slot for frame in self.frames for slot in self._slots(frame)]
@@ -208,6 +209,8 @@ class ModelLowering:
         initial = equations.initial(self)
         integral, forcing = integrals.integral_parts(self)
         drift = equations.drift(self) if self.slots and not integral else None
+        schemes = tuple(dict.fromkeys(self.schemes.findings)) if self.schemes is not None else ()
+        pace = equations.pace(self)
         breaks = breaks_of(drift, frozenset(self.smooth)) if drift is not None else None
         diffusion, kind = noise.diffusion(self)
         waiting = events.events_of(self)
@@ -246,6 +249,8 @@ class ModelLowering:
             parts=dict(self.weights.parts),
             banks=dict(self.weights.banks),
             grids=tuple(self.space.grids.values()),
+            schemes=schemes,
+            pace=pace,
         )
 
     def _touch(self, frame: Elaboration) -> None:

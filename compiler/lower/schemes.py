@@ -18,6 +18,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.autodiff import NotDifferentiable, pushforward
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.grid import LIMITED
+from ndl.compiler.ir.model import SchemeSpec
 from ndl.compiler.lower.faces import REACH, lower_face, reconstructed, upper_face
 from ndl.compiler.lower.neighbours import Neighbours
 from ndl.compiler.lower.pointwise import Pointwise
@@ -31,16 +32,7 @@ if TYPE_CHECKING:
     from ndl.compiler.lower.models import ModelLowering, Slot
 
 Unknown = tuple["Slot", tuple[int, ...]]
-
-
-@dataclass
-class Finding:
-    """What a scheme was used for, along one axis."""
-
-    axis: str
-    scheme: str
-    states: tuple[str, ...]
-    speed: str
+SLOPE = "the factor of its slope"
 
 
 @dataclass
@@ -49,9 +41,9 @@ class Schemes:
 
     lowering: ModelLowering
     root: Elaboration
-    findings: list[Finding] = field(default_factory=list)
-    paces: list[Node] = field(default_factory=list)
-    """Speeds over widths of cells, at each point: what limits an explicit step."""
+    findings: list[SchemeSpec] = field(default_factory=list)
+    paces: list[tuple[Axis, tuple[str, ...], Node]] = field(default_factory=list)
+    """Speeds over widths of cells, at each point, by what they carry: what limits an explicit step."""
 
     def __post_init__(self) -> None:
         ev = self.root.ev
@@ -85,6 +77,24 @@ class Schemes:
         self.builder._adopt()
         self.builder.smooth_nodes |= set(range(before, len(self.p.graph)))
         return found
+
+    def pace(self) -> Node:
+        """The largest sum over coordinates of speeds over widths of cells."""
+        domains: dict[str, list[Node]] = {}
+        for axis in dict.fromkeys(a for a, _, _ in self.paces):
+            here = [(names, n) for a, names, n in self.paces if a is axis]
+            sums = dict.fromkeys(
+                tuple(k for k, (names, _) in enumerate(here) if name in names) for name in _names(here)
+            )
+            each = [self.p.add(*(here[k][1] for k in places)) for places in sums]
+            domains.setdefault(self.fields.space.owner[axis][0], []).append(self.p.most(*each))
+        largest = []
+        for parts in domains.values():
+            total = self.p.add(*parts)
+            axes = tuple(range(len(shape_of(total))))
+            largest.append(self.p.graph.add("amax", [total], axes=axes))
+        self.builder._adopt()
+        return self.p.most(*largest)
 
     def _scheme(self, axis: Axis) -> str:
         return self.fields.space.grid_axis(axis).scheme
@@ -210,14 +220,15 @@ class Axial:
         matrix = [[self._slope(row, u) for u in unknowns] for row in rows]
         found = radius(self.p, matrix, rows[0])
         if found is not None:
-            self.schemes.paces.append(self.p.times(1 / self.near.grid.step, found))
+            carried = tuple(s.spec.name for s in slots)
+            self.schemes.paces.append((self.axis, carried, self.p.times(1 / self.near.grid.step, found)))
         names = [s.spec.name + "".join(f"[{i}]" for i in index) for s, index in unknowns]
         for block in blocks(matrix):
             how = HOW.get(len(block), "bound by the trace of the eighth power")
             if all(matrix[i][j] is None for i in block for j in block):
                 how = "0"
             states = tuple(names[i] for i in block)
-            self.schemes.findings.append(Finding(self.axis.name, self.scheme, states, how))
+            self.schemes.findings.append(SchemeSpec(self.axis.name, self.scheme, states, how))
         return found
 
     def _slope(self, flux: Node, unknown: Unknown) -> Node | None:
@@ -261,9 +272,9 @@ class Axial:
         fast = p.op("abs", against)
         for _ in range(len(shape_of(fast)) - self.grids):
             fast = p.graph.add("amax", [fast], axes=(len(shape_of(fast)) - 1,))
-        self.schemes.paces.append(p.times(h, fast))
         name = slot.spec.name
-        self.schemes.findings.append(Finding(self.axis.name, self.scheme, (name,), "the factor of its slope"))
+        self.schemes.paces.append((self.axis, (name,), p.times(h, fast)))
+        self.schemes.findings.append(SchemeSpec(self.axis.name, self.scheme, (name,), SLOPE))
         if against is a:
             return p.add(p.mul(p.negative(a), left), p.mul(p.positive(a), right))
         upwards = p.op("lt", against, p.number(0.0, against))
@@ -286,6 +297,10 @@ class Axial:
             slot.spec.span,
             help="write it as the divergence of a flux, or use `scheme=central`",
         )
+
+
+def _names(here: Sequence[tuple[tuple[str, ...], Node]]) -> list[str]:
+    return list(dict.fromkeys(name for names, _ in here for name in names))
 
 
 def _same(p: Pointwise, w: Node, u: Node) -> bool:

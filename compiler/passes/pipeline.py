@@ -102,6 +102,7 @@ def map_functions(model: ModelIR, run: Rewrite) -> ModelIR:
         requires=tuple(map(require, model.requires)),
         breaks=maybe(model.breaks),
         lags=maybe(model.lags),
+        pace=maybe(model.pace),
         integrals=tuple(map(integral, model.integrals)),
         forcing=maybe(model.forcing),
         fourier=tuple(replace(spec, symbol=run(spec.symbol)) for spec in model.fourier),

@@ -74,6 +74,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (undone and bool(model.EVENTS), "its steps are undone past events"),
         (bool(banks_of(model)), "its nets have weights for each step"),
         (problem.t0 == problem.t1, "the span is empty"),
+        (options.get("cfl") is not None, "its steps follow the speed of waves"),
         (cornered(problem, fixed), "steps are to end at the corners of a path"),
         (
             problem.algebraic and model.BREAKS > 0 and not fixed,

@@ -158,6 +158,7 @@ def refuse(problem: Problem) -> None:
     for found, why in (
         (problem.gradient != "none", "gradients of fields are torch's"),
         (not isinstance(solver, Tableau) or solver.implicit, f"`{problem.method.name}` is not yet a sweep"),
+        (problem.method.options.get("cfl") is not None, "its steps follow the speed of waves"),
         (not fixed, "sweeps over grids take fixed steps"),
         (bool(model.NOISES), "noise on a grid is torch's"),
         (bool(model.EVENTS), "events of fields are torch's"),

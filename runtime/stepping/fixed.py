@@ -42,7 +42,7 @@ def plain(problem: Problem, stepper: Stepper) -> bool:
     """Whether a run has fixed explicit steps, no events, requirements, delays or earlier values."""
     if not isinstance(stepper, ExplicitRK) or remembers(problem.model) or problem.model.DELAYS:
         return False
-    fixed = Pace.of(problem, stepper).fixed
+    fixed = Pace.of(problem, stepper).step is not None
     return fixed and plain_steps(problem, stepper) and not EventWatch(problem) and not Requirements(problem)
 
 

@@ -73,7 +73,8 @@ class DiagonallyImplicitRK(Stepper):
         self.mass = problem.mass()
         self.tol = Tolerances.of(problem)
         self.enough = ENOUGH
-        self.fixed = fixed_step(problem.method.options, problem.t0, problem.t1, self.name) is not None
+        step = fixed_step(problem.method.options, problem.t0, problem.t1, self.name)
+        self.fixed = step is not None or problem.method.options.get("cfl") is not None
         if self.fixed:
             # without error control the stages are solved to nearly full precision
             tight = 1e-10 if problem.dtype == torch.float64 else 1e-5

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.stepping.control import clock, host
 from ndl.runtime.stepping.stepper import Stepper
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Pace:
     t1: float
     step: float | None = None
     longest: float = np.inf
+    cfl: float | None = None
+    """The Courant number that each step is to have."""
     first: float | None = None
     dyadic: bool = False
     """Whether adaptive steps end at dyadic times: under noise, where a path at times that differ by rounding
@@ -34,7 +38,8 @@ class Pace:
 
     @property
     def fixed(self) -> bool:
-        return self.step is not None
+        """Whether the error decides nothing."""
+        return self.step is not None or self.cfl is not None
 
     @staticmethod
     def of(problem: Problem, stepper: Stepper) -> Pace:
@@ -42,6 +47,9 @@ class Pace:
         options, t0, t1 = problem.method.options, problem.t0, problem.t1
         name = problem.method.name
         step = fixed_step(options, t0, t1, name)
+        cfl = courant(problem)
+        if cfl is not None:
+            return Pace(t0, t1, None, step or np.inf, cfl)
         if step is None and not stepper.adaptive:
             raise SettingError(
                 f"`{name}` does not estimate its error and needs a step",
@@ -50,7 +58,7 @@ class Pace:
         longest = float(options.get("hmax") or np.inf)
         first = options.get("h0")
         dyadic = bool(problem.model.NOISES)
-        return Pace(t0, t1, step, longest, None if first is None else float(first), dyadic)
+        return Pace(t0, t1, step, longest, None, None if first is None else float(first), dyadic)
 
     def end(self, loop: Loop, target: Floats) -> Floats:
         """Where the next step of each running member ends; it does not pass `target [b]`."""
@@ -60,11 +68,38 @@ class Pace:
                 sign * np.minimum(sign * fixed_end(t, self.t0, self.t1, self.step), sign * target)
             )
         room = sign * (target - t)
+        if self.cfl is not None:
+            # the last two steps before a target share what is left
+            size = np.minimum(self.cfl * reciprocal(loop), self.longest)
+            size = np.where((size < room) & (2 * size > room), 0.5 * room, size)
+            return np.where(size >= (1 - 1e-12) * room, target, t + sign * size)
         size = np.minimum(loop.h, self.longest)
         size = np.where(2 * size > room, 0.5 * room, size)
         whole = 1.01 * np.minimum(loop.h, self.longest) >= room
         end = t + sign * size
         return np.where(whole, target, notch(end, size) if self.dyadic else end)
+
+
+def courant(problem: Problem) -> float | None:
+    """The option `cfl`. Raises `SettingError` where the speeds of a model's waves are not known."""
+    cfl = problem.method.options.get("cfl")
+    if cfl is None:
+        return None
+    if not problem.model.PACED:
+        raise SettingError(
+            f"`{problem.method.name}(cfl={cfl:g})` wants the speed of waves, which `{problem.model.NAME}` does not tell",
+            help="give its grid a scheme, such as `uniform(200, scheme=weno5)`, or write `h=…`",
+        )
+    return float(cfl)
+
+
+def reciprocal(loop: Loop) -> Floats:
+    """Steps of Courant number 1 of the members that run."""
+    with torch.no_grad():
+        pace = loop.model.pace(clock(loop.t, loop.x), loop.x.detach())
+    found = host(pace.expand(len(loop.ids)).double())
+    # waves that stand still, or are no numbers, limit nothing: the state itself tells that it is none
+    return np.where(found > 0, 1 / np.where(found > 0, found, 1.0), np.inf)
 
 
 def notch(end: Floats, size: Floats) -> Floats:

@@ -79,6 +79,8 @@ class ModelPrinter:
             for k, argument in enumerate(o.arguments):
                 methods.append(self._single(self._method("observe", f"{o.name}_{k}"), argument))
         methods += [self._symbol(f) for f in model.fourier]
+        if model.pace is not None:
+            methods.append(self._single("transport_pace", model.pace))
         methods += self._events()
         for k, require in enumerate(model.requires):
             methods.append(self._single(f"require_{k}", require.condition))
@@ -162,6 +164,8 @@ class ModelPrinter:
                 fields += tuple_lines(key, entries)
         if model.breaks is not None:
             fields.append(f"BREAKS = {sum(size_of(n) for _, n in model.breaks.outputs)}")
+        if model.pace is not None:
+            fields.append("PACED = True")
         if model.noise_kind != "none":
             fields.append(f"NOISE_KIND = {literal(self._noise_kind())}")
         if model.sparsity is not None:
