@@ -284,24 +284,36 @@ class Program:
         from ndl.compiler.passes.choose import choices
         from ndl.compiler.passes.facts.explain import explain
         from ndl.compiler.passes.fourier import described
+        from ndl.compiler.passes.schemes import carried
         from ndl.host.kernels import backend_choice
 
         model, notes = self._model_values()[name], []
         if isinstance(self.class_of(model), FieldModel):
-            model, grid = self._placed(model)
-            notes.append(("grid", f"`{grid}` stands in for that of a run"))
+            model, note = self._placed(model, name)
+            notes.append(("grid", note))
         compiled = self.host.compilation.model(model)
         modes = described(compiled.optimized)
         if modes is not None:
             notes.append(("Fourier space", modes))
+        notes += [("scheme", text) for text in carried(compiled.optimized)]
         found = compiled.facts
         chosen = [(f"choice of {c.setting}", c.why) for c in choices(found)]
         made = list(model.origin.facts) if model.origin is not None else []
         backend = ("choice of backend", backend_choice(compiled.optimized))
         return [*notes, *made, *explain(found), *chosen, backend]
 
-    def _placed(self, model: ModelV) -> tuple[ModelV, str]:
-        """A field model on a grid that fits its domains."""
+    def _placed(self, model: ModelV, name: str) -> tuple[ModelV, str]:
+        """A field model on a grid: that of a run of it whose grid names a scheme, else one that fits its
+        domains."""
+        from ndl.unplaced import written_grids
+
+        for grid in written_grids(self.checked.module.items, name):
+            if "scheme" in grid:
+                return on_grid(self, model, grid), f"`{grid}`, that of a run"
+        placed, stand_in = self._stand_in(model)
+        return placed, f"`{stand_in}` stands in for that of a run"
+
+    def _stand_in(self, model: ModelV) -> tuple[ModelV, str]:
         for grid in STAND_INS[:-1]:
             try:
                 placed = on_grid(self, model, grid)

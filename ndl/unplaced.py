@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.values import ModelV
+from ndl.compiler.syntax import tree
 
 if TYPE_CHECKING:
     from ndl.session import Program
@@ -45,4 +47,16 @@ def on_grid(program: Program, model: ModelV, grid: str) -> ModelV:
     found: ModelV = host.guarded(
         lambda: host.gridded(host.evaluator(), model, value, where, program.checked.module.scope), where
     )
+    return found
+
+
+def written_grids(items: Iterable[tree.Stmt], model: str) -> list[str]:
+    """The grids of a file's runs of a model, as they are written."""
+    found = []
+    for item in items:
+        if not isinstance(item, tree.Solve) or item.target.span.text.split("(")[0].strip() != model:
+            continue
+        for stmt in item.settings:
+            if isinstance(stmt, tree.Assign) and [t.span.text for t in stmt.targets] == ["grid"]:
+                found.append(" ".join(stmt.value.span.text.split()))
     return found

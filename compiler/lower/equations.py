@@ -122,14 +122,15 @@ def _carried(lowering: ModelLowering, root: Elaboration) -> Mapping[str, Value]:
     """The rates of fields whose axes have schemes."""
     rates: Named = []
     for slot in lowering.slots:
-        if slot.moving and not slot.spec.algebraic and slot.order + 1 >= slot.frame.parts.order(slot.name):
-            if any(root.ev.fields.space.grid_axis(a).scheme != "central" for a in slot.axes):
-                rates.append((slot.spec.name, root.descend(slot.frame.path).rate(slot.name)))
+        highest = slot.order + 1 >= slot.frame.parts.order(slot.name)
+        chosen = any(root.ev.fields.space.grid_axis(a).scheme != "central" for a in slot.axes)
+        if slot.moving and not slot.spec.algebraic and highest and chosen:
+            rates.append((slot.spec.name, root.descend(slot.frame.path).rate(slot.name)))
     return _with_schemes(lowering, root, rates)
 
 
 def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> Mapping[str, Value]:
-    """Rates by the names of their states, first derivatives that carry fields by the schemes of their axes."""
+    """Rates by the names of their states, what carries fields by the schemes of their axes."""
     if not rates:
         return {}
     from ndl.compiler.lower.schemes import Schemes
@@ -144,7 +145,7 @@ def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> M
     schemes = Schemes(lowering, root)
     found = schemes.applied(arrays)
     lowering.schemes = schemes
-    return {k: split(Value(node.type, node), slots[k].axes) for k, node in found.items()}
+    return {k: split(Value(slots[k].spec.type, node), slots[k].axes) for k, node in found.items()}
 
 
 def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What stands k places further along an axis, beyond its ends by the conditions there.
 
-Around a ring it is the value there. Beyond an end with a value other than 0, that value, an inflow; beyond one
-with the value 0 the mirror image with the other sign, a wall; with a slope the mirror image and what the
+Around a ring it is the value there. Beyond an end with a value other than 0, that value, an inflow; beyond
+one with the value 0 the mirror image with the other sign, a wall; with a slope the mirror image and what the
 slope adds; with no condition the last value, an outflow. A formula there is the formula of the states there;
 coordinates and coefficients keep their values at the end.
 """
@@ -31,7 +31,12 @@ class Neighbours:
     place of the axis in each."""
 
     def __init__(
-        self, fields: Fields, axis: Axis, leaves: dict[int, int], slots: dict[int, Slot], extents: tuple[int, ...]
+        self,
+        fields: Fields,
+        axis: Axis,
+        leaves: dict[int, int],
+        slots: dict[int, Slot],
+        extents: tuple[int, ...],
     ) -> None:
         self.fields, self.axis, self.leaves, self.slots = fields, axis, leaves, slots
         self.p = Pointwise(fields.ev.builder.graph)  # type: ignore[attr-defined]
@@ -117,9 +122,21 @@ class Neighbours:
         gap = (2 * beyond - 1 if self.grid.cells else 2 * beyond) * self.grid.step
         return gap if upper else -gap
 
-    def _stencil(self, node: Node, place: int, k: int, low: Any, high: Any) -> Node:
-        attrs = {"axis": place, "offset": k, "center": (1.0,), "low": low, "high": high, "scale": 1.0}
-        return self.p.graph.add("stencil", [node], periodic=self.grid.periodic, transposed=False, **attrs)
+    def _stencil(
+        self,
+        node: Node,
+        place: int,
+        offset: int,
+        low: Any,
+        high: Any,
+        center: tuple[float, ...] = (1.0,),
+        scale: float = 1.0,
+    ) -> Node:
+        attrs: dict[str, Any] = {"axis": place, "offset": offset, "center": center, "scale": scale}
+        ring = self.grid.periodic
+        return self.p.graph.add(
+            "stencil", [node], low=low, high=high, periodic=ring, transposed=False, **attrs
+        )
 
     def _with(
         self, found: Node, end: Condition, slot: Slot, place: int, weights: tuple[float, ...], side: str
@@ -139,11 +156,10 @@ class Neighbours:
         return split(Value(slot.spec.type, None), slot.axes)
 
     def difference(self, upper: Callable[[int], Node], place: int) -> Node:
-        """What flows through the faces of each point, upper(k) being the face k places further: per length."""
+        """What leaves each point through its faces, per length; upper(k) is the face k places further."""
         h = self.grid.step
         if self.grid.periodic:
-            attrs = {"axis": place, "offset": -1, "center": (-1.0, 1.0), "low": (), "high": (), "scale": 1 / h}
-            return self.p.graph.add("stencil", [upper(0)], periodic=True, transposed=False, **attrs)
+            return self._stencil(upper(0), place, -1, (), (), (-1.0, 1.0), 1 / h)
         return self.p.times(1 / h, self.p.sub(upper(0), upper(-1)))
 
 

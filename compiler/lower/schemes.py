@@ -1,10 +1,10 @@
 """Schemes for what carries fields: fluxes at the faces between points instead of central differences.
 
-Rates of the form d(f)/dx become the difference of numerical fluxes, local Lax–Friedrichs (Rusanov 1961). `upwind`
-and `weno5` split the flux at the points, (f ± a u)/2 with a the larger wave speed of both neighbours, and
-reconstruct each part (Shu and Osher 1988, J. Comput. Phys. 77, 439–471); the limited schemes reconstruct the
-states and take the flux of both (Kurganov and Tadmor 2000, J. Comput. Phys. 160, 241–282). Slopes carried by a
-factor are differences from the side that the factor's sign tells.
+Rates of the form d(f)/dx become the difference of numerical fluxes, local Lax–Friedrichs (Rusanov 1961).
+`upwind` and `weno5` split the flux at the points, (f ± a u)/2 a being the larger speed of both neighbours,
+and reconstruct each part (Shu and Osher 1988, J. Comput. Phys. 77, 439–471); the limited schemes reconstruct
+the states and take the flux of both (Kurganov and Tadmor 2000, J. Comput. Phys. 160, 241–282). Slopes carried
+by a factor are differences from the side that the factor's sign tells.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ndl.compiler.ops.adjoint import shape as shape_of
 
 if TYPE_CHECKING:
     from ndl.compiler.check.models import Elaboration
+    from ndl.compiler.lower.builder import GraphBuilder
     from ndl.compiler.lower.models import ModelLowering, Slot
 
 Unknown = tuple["Slot", tuple[int, ...]]
@@ -47,8 +48,9 @@ class Schemes:
 
     def __post_init__(self) -> None:
         ev = self.root.ev
-        self.fields, self.builder = ev.fields, ev.builder
-        self.p = Pointwise(self.builder.graph)  # type: ignore[attr-defined]
+        self.fields = ev.fields
+        self.builder: GraphBuilder = ev.builder  # type: ignore[assignment]
+        self.p = Pointwise(self.builder.graph)
         names = {s.spec.name: s for s in self.lowering.slots if s.axes}
         inputs = [n for n in self.p.graph if n.op == "input" and n.attr("name") in names]
         self.inputs = {n.attr("name"): n for n in inputs}
@@ -97,7 +99,8 @@ class Schemes:
         return self.p.most(*largest)
 
     def _scheme(self, axis: Axis) -> str:
-        return self.fields.space.grid_axis(axis).scheme
+        found: str = self.fields.space.grid_axis(axis).scheme
+        return found
 
     def _varies(self, node: Node, axis: Axis) -> bool:
         """Whether a source varies along an axis: its coordinate, or a coefficient that is a field."""
@@ -107,7 +110,11 @@ class Schemes:
 
     def _leaves(self, axis: Axis) -> dict[int, int]:
         """Sources that vary along an axis, with its place in each."""
-        found = {n.id: self.slots[n.id].axes.index(axis) for n in self.inputs.values() if axis in self.slots[n.id].axes}
+        found = {
+            n.id: self.slots[n.id].axes.index(axis)
+            for n in self.inputs.values()
+            if axis in self.slots[n.id].axes
+        }
         for i, v in self.root.site.leaves.items():  # type: ignore[attr-defined]
             if axis in v.axes:
                 found[i] = v.axes.index(axis)
@@ -183,8 +190,8 @@ class Axial:
             def part(j: int, sign: float, flux: Node = flux, u: Node = u, a: Node = a) -> Node:
                 return p.add(self.at(flux, j), p.times(sign, p.mul(a, self.at(u, j))))
 
-            up = upper_face(p, self.scheme, lambda j: part(j, 1.0), k)  # noqa: B023
-            down = lower_face(p, self.scheme, lambda j: part(j, -1.0), k)  # noqa: B023
+            up = upper_face(p, self.scheme, lambda j: part(j, 1.0), k)
+            down = lower_face(p, self.scheme, lambda j: part(j, -1.0), k)
             found[name] = p.times(0.5, p.add(up, down))
         return found
 
@@ -215,7 +222,9 @@ class Axial:
 
     def _speed(self, slots: Sequence[Slot], fluxes: dict[str, Node]) -> Node | None:
         """The spectral radius of the derivative of the fluxes by their states."""
-        unknowns = [(s, index) for s in slots for index in _entries(shape_of(fluxes[s.spec.name])[self.grids :])]
+        unknowns = [
+            (s, index) for s in slots for index in _entries(shape_of(fluxes[s.spec.name])[self.grids :])
+        ]
         rows = [self.p.component(fluxes[s.spec.name], index, self.grids) for s, index in unknowns]
         matrix = [[self._slope(row, u) for u in unknowns] for row in rows]
         found = radius(self.p, matrix, rows[0])
@@ -290,10 +299,10 @@ class Axial:
             if slope is not None:
                 return self.p.mul(a, slope)
         others = ", ".join(f"`{self.schemes.slots[i].spec.name}`" for i in sorted(states))
-        what = f"`scheme={self.scheme}` does not apply to the rate of `{slot.spec.name}`: a slope of {others} along "
+        what = f"`scheme={self.scheme}` does not apply to the rate of `{slot.spec.name}`"
         raise fail(
             "NDL446",
-            what + f"`{self.axis.name}` is carried by a factor that varies",
+            f"{what}: a slope of {others} along `{self.axis.name}` is carried by a factor that varies",
             slot.spec.span,
             help="write it as the divergence of a flux, or use `scheme=central`",
         )
@@ -315,7 +324,9 @@ def _same(p: Pointwise, w: Node, u: Node) -> bool:
 
 
 def _entry(node: Node, u: Node, axis: int, at: int) -> bool:
-    return node.op == "index" and node.inputs == (u.id,) and (node.attr("axis"), node.attr("at")) == (axis, at)
+    return (
+        node.op == "index" and node.inputs == (u.id,) and (node.attr("axis"), node.attr("at")) == (axis, at)
+    )
 
 
 def _nothing(p: Pointwise, node: Node) -> bool:

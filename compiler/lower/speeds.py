@@ -16,7 +16,11 @@ from ndl.compiler.lower.pointwise import Pointwise
 
 Matrix = list[list["Node | None"]]
 TINY = 1e-20
-HOW = {1: "absolute value of its derivative", 2: "eigenvalues in closed form", 3: "eigenvalues in closed form"}
+HOW = {
+    1: "absolute value of its derivative",
+    2: "eigenvalues in closed form",
+    3: "eigenvalues in closed form",
+}
 
 
 def blocks(matrix: Matrix) -> list[list[int]]:

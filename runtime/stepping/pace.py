@@ -87,7 +87,8 @@ def courant(problem: Problem) -> float | None:
         return None
     if not problem.model.PACED:
         raise SettingError(
-            f"`{problem.method.name}(cfl={cfl:g})` wants the speed of waves, which `{problem.model.NAME}` does not tell",
+            f"`{problem.method.name}(cfl={cfl:g})` wants the speed of waves, which `{problem.model.NAME}` "
+            "does not tell",
             help="give its grid a scheme, such as `uniform(200, scheme=weno5)`, or write `h=…`",
         )
     return float(cfl)

@@ -8,7 +8,7 @@ from helpers import final, model, numbers, slope, solve, turning
 
 EXPLICIT = {
     "euler": 1, "heun": 2, "midpoint": 2, "rk4": 4, "bosh3": 3, "dopri5": 5, "tsit5": 5, "dopri8": 8,
-    "vern7": 7, "reversible_heun": 2,
+    "vern7": 7, "reversible_heun": 2, "ssprk2": 2, "ssprk3": 3,
 }  # fmt: skip
 STIFF = {
     "implicit_euler": 1,
