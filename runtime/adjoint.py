@@ -18,7 +18,7 @@ from ndl.runtime.info import EventInfo, State
 from ndl.runtime.members import is_family
 from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
-from ndl.runtime.problem import Floats, Ints, Problem, SavePlan
+from ndl.runtime.problem import Floats, Ints, Problem, SavePlan, field_of
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.control import clock, host
@@ -146,17 +146,32 @@ class AdjointModel(Model):
         self.to(run.problem.device)
 
     def state_at(self, t: Floats) -> Tensor:
-        return self.run.path(self.ids, t)["x"]
+        """The forward run's; a stage that lies outside of the span finds it along the slope at its end."""
+        p = self.run.problem
+        low, high = sorted((p.t0, p.t1))
+        inside = np.clip(t, low, high)
+        x = self.run.path(self.ids, inside)["x"]
+        if np.array_equal(inside, t):
+            return x
+        with torch.no_grad():
+            return x + clock(t - inside, x)[:, None] * self.inner.vector_field(clock(inside, x), x)
 
     def vector_field(self, t: Tensor, a: Tensor) -> Tensor:
         x = self.state_at(host(t)).detach().requires_grad_(True)
         with torch.enable_grad():
             rate = self.inner.vector_field(t, x)
-            value = torch.autograd.grad(rate, x, -a, allow_unused=True)[0]
+            value = torch.autograd.grad(rate, x, -a, allow_unused=True, create_graph=a.requires_grad)[0]
         return torch.zeros_like(a) if value is None else value
 
     def jacobian(self, t: Tensor, a: Tensor) -> Tensor:
         return -self.inner.jacobian(t, self.state_at(host(t))).mT
+
+    def sparse(self, t: Tensor, a: Tensor) -> np.ndarray:
+        """The same for each row, where the model's is sparse."""
+        matrices = field_of(self.inner).sparse
+        assert matrices is not None
+        x = self.state_at(host(t))
+        return np.fromiter((-A.T.tocsr() for A in matrices(x, t)), dtype=object, count=len(x))
 
     def reset(self, k: int, t: Tensor, a: Tensor) -> Tensor:
         place = np.argmin(np.abs(host(t)[:, None] - self.times), axis=1)
@@ -175,7 +190,11 @@ class AdjointProblem(Problem):
 
     def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
         model = self.members(ids, steps)
-        return VectorField(model.vector_field, model.jacobian, self._by_time(model), None)
+        assert isinstance(model, AdjointModel)
+        field = VectorField(model.vector_field, model.jacobian, self._by_time(model), None)
+        if model.inner.colours() is not None:
+            field.matrices = model.sparse
+        return field
 
     def _by_time(self, model: Model) -> Any:
         """The time derivative of the adjoint field by a central difference, for Rosenbrock methods; it

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from ndl.runtime.colouring import Colouring
+from ndl.runtime.linear_maps import Factors
 from ndl.runtime.weights import broadcast_shapes
 from torch import Tensor
 
@@ -45,7 +48,64 @@ def solve(J: Tensor, r: Tensor) -> Tensor:
     return torch.where(info[..., None] == 0, x.squeeze(-1), torch.nan)
 
 
-def newton(F: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+class Slopes:
+    """Dense Jacobians of F, factorised, each kept until it is renewed."""
+
+    def __init__(self, F: Callable[[Tensor], Tensor], z: Tensor) -> None:
+        self.F, self.J = F, jacobian(F, z)
+        self.factors = torch.linalg.lu_factor_ex(self.J)[:2]
+
+    def renew(self, z: Tensor, rows: Tensor) -> None:
+        """At z, in some rows."""
+        self.J = torch.where(rows[..., None, None], jacobian(self.F, z), self.J)
+        self.factors = torch.linalg.lu_factor_ex(self.J)[:2]
+
+    def solve(self, r: Tensor) -> Tensor:
+        x: Tensor = torch.linalg.lu_solve(*self.factors, r[..., None])[..., 0]
+        return x
+
+
+class SparseSlopes:
+    """Sparse ones, by a colouring that is tried along a random vector. Raises `Denser` where it fails."""
+
+    def __init__(self, F: Callable[[Tensor], Tensor], z: Tensor, colours: Colouring) -> None:
+        self.F, self.colours = F, colours
+        self.matrices = np.full(len(z), None, dtype=object)
+        self.renew(z, torch.ones(len(z), dtype=torch.bool))
+        generator = torch.Generator().manual_seed(1)
+        v = torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z)
+        slope = torch.func.jvp(F, (z,), (v,))[1].detach().cpu().double().numpy()
+        rows = v.cpu().double().numpy()
+        along = np.stack([A @ row for A, row in zip(self.matrices, rows)])
+        size = np.abs(along).max() + np.abs(slope).max()
+        if not np.abs(along - slope).max() <= 1e4 * torch.finfo(z.dtype).eps * size:
+            raise Denser
+
+    def renew(self, z: Tensor, rows: Tensor) -> None:
+        with torch.no_grad():
+            new = self.colours.matrices(self.F, z.detach())
+        self.matrices = np.where(rows.cpu().numpy(), new, self.matrices)
+        self.factors = Factors(list(self.matrices))
+
+    def solve(self, r: Tensor) -> Tensor:
+        return self.factors(r)
+
+
+class Denser(Exception):
+    """A function reads more places than the field that it calls."""
+
+
+def slopes_of(F: Callable[[Tensor], Tensor], z: Tensor, colours: Colouring | None) -> Slopes | SparseSlopes:
+    """The Jacobian of F at z, as sparse as it is known to be."""
+    if colours is None or z.ndim != 2 or z.shape[-1] != colours.total:
+        return Slopes(F, z)
+    try:
+        return SparseSlopes(F, z, colours)
+    except Denser:
+        return Slopes(F, z)
+
+
+def newton(F: Callable[[Tensor], Tensor], z: Tensor, colours: Colouring | None = None) -> Tensor:
     """The root near z; nan for members that do not get there in `STEPS` steps.
 
     A member's Jacobian is kept while its residual falls to a quarter in each step; with an old one no step is
@@ -53,12 +113,11 @@ def newton(F: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     tolerance = torch.finfo(z.dtype).eps ** 0.75
     done = torch.zeros(z.shape[:-1], dtype=torch.bool, device=z.device)
     fresh = torch.ones_like(done)
-    J = jacobian(F, z)
-    factors = torch.linalg.lu_factor_ex(J)[:2]
+    J = slopes_of(F, z, colours)
     r = F(z)
     size = torch.linalg.vector_norm(r, dim=-1)
     for _ in range(STEPS):
-        dz = torch.linalg.lu_solve(*factors, r[..., None])[..., 0]
+        dz = J.solve(r)
         small = torch.linalg.vector_norm(dz, dim=-1) <= tolerance * (1 + torch.linalg.vector_norm(z, dim=-1))
         scale = torch.where(done, 0.0, 1.0).to(size)
         for _ in range(HALVINGS):
@@ -79,15 +138,19 @@ def newton(F: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
             return z
         fresh = slow
         if bool(slow.any()):
-            J = torch.where(slow[..., None, None], jacobian(F, z), J)
-            factors = torch.linalg.lu_factor_ex(J)[:2]
+            J.renew(z, slow)
     return torch.where(done[..., None], z, torch.nan)
 
 
 def implicit_root(
-    function: Callable[..., Tensor], guess: Tensor, captured: tuple[Tensor, ...], rank: int
+    function: Callable[..., Tensor],
+    guess: Tensor,
+    captured: tuple[Tensor, ...],
+    rank: int,
+    colours: Colouring | None = None,
 ) -> Tensor:
-    """z [..., *shape] (`rank` axes) with function(z, *captured) = 0."""
+    """z [..., *shape] (`rank` axes) with function(z, *captured) = 0; `colours` are those of a field that the
+    function calls."""
     shape = guess.shape[guess.ndim - rank :]
     like = function(guess, *captured)
     batch = broadcast_shapes(like.shape[: like.ndim - rank], guess.shape[: guess.ndim - rank])
@@ -99,9 +162,10 @@ def implicit_root(
         return value.expand(lead + batch + shape).reshape((*lead, *batch, n))
 
     with torch.no_grad():
-        z = newton(F, guess.detach().expand(batch + shape).reshape((*batch, n)))
+        z = newton(F, guess.detach().expand(batch + shape).reshape((*batch, n)), colours)
     if not torch.is_grad_enabled():
         return z.reshape(batch + shape)
     with torch.no_grad():
-        J = jacobian(F, z)
-    return (z - solve(J, F(z))).reshape(batch + shape)
+        J = slopes_of(F, z, colours)
+    move = J.solve(F(z)) if isinstance(J, SparseSlopes) else solve(J.J, F(z))
+    return (z - move).reshape(batch + shape)

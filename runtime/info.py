@@ -127,7 +127,7 @@ class GridInfo:
     coordinates: tuple[str, ...] = ()
     layouts: tuple[tuple[str, int, float, float], ...] = ()
     reach: tuple[int, ...] = ()
-    """How far the residuals of a steady problem read along each axis, -1 for everywhere."""
+    """How far the rates and residuals read along each axis, -1 for everywhere."""
 
 
 @dataclass(frozen=True)

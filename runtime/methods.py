@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from ndl.runtime.colouring import Colouring
 from ndl.runtime.errors import SettingError
 from ndl.runtime.fourier import FourierPart
 from torch import Tensor
@@ -145,6 +147,10 @@ class Method:
     parts: dict[str, Method] = field(default_factory=dict)
 
 
+COPIES = 128
+"""Components up to which a derivative by time takes a backward pass over copies."""
+
+
 class VectorField:
     """The right-hand side as step solvers see it: f(x, t) `[..., n]`, counted.
 
@@ -169,6 +175,9 @@ class VectorField:
         """For a family, the field of the rows `[m]` of its members; None where one field serves any rows."""
         self.expand: Callable[[Tensor, Tensor, int], Tensor] | None = None
         """Of (t, x, order), the Taylor coefficients of the solution, where the model has them."""
+        self.colours: Colouring | None = None
+        """How its Jacobian is put together where that is sparse; or `matrices`, of (t, x), gives it."""
+        self.matrices: Callable[[Tensor, Tensor], np.ndarray] | None = None
         self.linear: FourierPart | None = None
         """The linear part that is diagonal in Fourier space, where the model has one."""
         self.evaluations = 0
@@ -214,6 +223,23 @@ class VectorField:
             )
         return self.linear
 
+    @property
+    def sparse(self) -> Callable[[Tensor, Tensor], np.ndarray] | None:
+        """Of (x, t), df/dx for each row of x `[B, n]` as an array of sparse matrices; None for a field whose
+        Jacobian is dense."""
+        if self.matrices is None and self.colours is None:
+            return None
+        return self._sparse
+
+    def _sparse(self, x: Tensor, t: Tensor) -> np.ndarray:
+        self.jacobians += 1
+        with torch.no_grad():
+            t, x = t.detach(), x.detach()
+            if self.matrices is not None:
+                return self.matrices(t, x)
+            assert self.colours is not None
+            return self.colours.matrices(lambda y: self.function(t.expand(y.shape[:-1]), y), x)
+
     def jacobian(self, x: Tensor, t: Tensor) -> Tensor:
         """df/dx, `[..., n, n]`."""
         self.jacobians += 1
@@ -233,7 +259,7 @@ class VectorField:
         if self._time_derivative is not None:
             return self._time_derivative(t, x)
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-        if torch._C._functorch.peek_interpreter_stack() is None:
+        if torch._C._functorch.peek_interpreter_stack() is None and x.shape[-1] <= COPIES:
             return self._by_time(t, x)
         value: Tensor = torch.func.jvp(lambda s: self.function(s, x), (t,), (torch.ones_like(t),))[1]
         return value.expand_as(x)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
+from ndl.runtime.colouring import Colouring, colouring, components, is_sparse
 from ndl.runtime.errors import MissingInput, SettingError
 from ndl.runtime.info import (
     DelayInfo,
@@ -348,6 +349,13 @@ class Model(Part):
 
         columns: Tensor = torch.func.vmap(column)(unit)
         return columns.movedim(0, -1)
+
+    def colours(self) -> Colouring | None:
+        """How derivatives along few vectors make up the Jacobian; None where it is not sparse enough."""
+        if not is_sparse(self.GRIDS, self.STATES, self.device.type):
+            return None
+        (grid,) = self.GRIDS
+        return colouring(grid, components(grid, self.STATES))
 
     def series(self, t: Tensor, x: Tensor, order: int) -> Tensor:
         """Coefficients 0, …, order of the Taylor series of the solution through x at t, [..., order + 1, n]:

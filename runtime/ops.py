@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ndl.runtime.colouring import LEAST
 from ndl.runtime.grids import (
     chebyshev,
     grid_points,
@@ -25,6 +26,8 @@ from ndl.runtime.grids import (
     symbol,
 )
 from ndl.runtime.implicit import implicit_root
+from ndl.runtime.linear_maps import LinearMap, jacobian_map
+from ndl.runtime.linear_maps import diagonal as diagonal_map
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
@@ -78,8 +81,10 @@ def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return x.permute(*range(batch), *(batch + a for a in axes))
 
 
-def matvec(A: Tensor, x: Tensor) -> Tensor:
+def matvec(A: Tensor | LinearMap, x: Tensor) -> Tensor:
     """A x, for A [..., m, n] and x [..., n]; one matrix for the whole batch is a matrix product."""
+    if isinstance(A, LinearMap):
+        return A.matvec(x)
     if A.ndim == 2:
         return F.linear(x, A)
     return torch.matmul(A, x.unsqueeze(-1)).squeeze(-1)
@@ -106,8 +111,17 @@ def einsum(equation: str, *operands: Tensor) -> Tensor:
     return result
 
 
-def solve(A: Tensor, b: Tensor) -> Tensor:
+def diagonal(entries: Tensor) -> Tensor | LinearMap:
+    """The matrix of a diagonal; of a long one, without its zeros."""
+    if entries.shape[-1] <= LEAST["cpu"]:
+        return torch.diag_embed(entries)
+    return diagonal_map(entries)
+
+
+def solve(A: Tensor | LinearMap, b: Tensor) -> Tensor:
     """The x [..., n] with A x = b."""
+    if isinstance(A, LinearMap):
+        return A.solve(b)
     x: Tensor = torch.linalg.solve(A, b.unsqueeze(-1)).squeeze(-1)
     return x
 
@@ -236,8 +250,13 @@ def imag(x: Tensor) -> Tensor:
     return x.imag if x.is_complex() else torch.zeros_like(x)
 
 
-def apply_jac(function: Callable[..., Tensor], wrt: int, *arguments: Tensor) -> Tensor:
-    """The derivative of a solver's callable by one argument, [..., *out, *in] for vectors and scalars."""
+def apply_jac(function: Callable[..., Tensor], wrt: int, *arguments: Tensor) -> Tensor | LinearMap:
+    """The derivative of a solver's callable by one argument, [..., *out, *in] for vectors and scalars; one
+    that is sparse as a map."""
+    matrices = getattr(function, "sparse", None)
+    if wrt == 0 and matrices is not None and arguments[0].ndim == 2:
+        x, t = arguments
+        return jacobian_map(function.function, matrices(x, t), x, t)  # type: ignore[attr-defined]
     exact = getattr(function, ("jacobian", "time_derivative")[wrt], None) if wrt < 2 else None
     if exact is not None:
         found: Tensor = exact(*arguments)
@@ -258,12 +277,19 @@ def apply_jac(function: Callable[..., Tensor], wrt: int, *arguments: Tensor) -> 
     return columns.movedim(0, -1)
 
 
-def root(function: Callable[..., Tensor], guess: Tensor, captured: tuple[Tensor, ...], rank: int) -> Tensor:
-    """The z [..., *shape] with function(z, *captured) = 0, by Newton's method from a guess.
+def root(
+    function: Callable[..., Tensor],
+    guess: Tensor,
+    captured: tuple[Tensor, ...],
+    rank: int,
+    like: Any = None,
+) -> Tensor:
+    """The z [..., *shape] with function(z, *captured) = 0, by Newton's method from a guess; `like` is a
+    vector field that the function reads, whose Jacobian shows how sparse that of the function is.
 
     Its derivative is that of the implicit function, for what the function captures in any way.
     """
-    return implicit_root(function, guess, captured, rank)
+    return implicit_root(function, guess, captured, rank, getattr(like, "colours", None))
 
 
 def blocks(parts: Sequence[tuple[int, int, Tensor]], rows: int, columns: int, like: Tensor) -> Tensor:

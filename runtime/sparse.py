@@ -1,108 +1,22 @@
-"""Sparse Jacobians of field problems, and linear systems with them: direct, conjugate gradients, multigrid.
-
-A Jacobian is assembled from derivatives along a few vectors: points far enough apart on the grid do not
-meet in any residual, so one vector serves all of them (Curtis, Powell and Reid 1974, J. Inst. Math. Appl.
-13, 117–119).
-"""
+"""Linear systems with the sparse Jacobians of steady fields: direct, conjugate gradients, multigrid."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.colouring import library
 from ndl.runtime.errors import SettingError
 from ndl.runtime.info import GridInfo
 from torch import Tensor
 
-Function = Callable[[Tensor], Tensor]
-EVERYWHERE = -1
 COARSEST = 9
 """Points along an axis below which multigrid solves directly."""
 
-BATCH = 64
-"""Vectors of which the derivatives along them are taken at once."""
-
 CYCLES = 100
 """V-cycles or hundreds of steps of conjugate gradients allowed for one system."""
-
-
-def library() -> Any:
-    """scipy.sparse. Raises `SettingError` where it is not installed."""
-    try:
-        import scipy.sparse
-        import scipy.sparse.linalg
-    except ImportError:
-        raise SettingError(
-            "sparse systems need SciPy, which is not installed",
-            help="install it with `pip install ndl-lang[sparse]`",
-        ) from None
-    return scipy.sparse
-
-
-def periods(grid: GridInfo) -> list[int]:
-    """For each axis the distance from which points share a vector."""
-    found = []
-    for (kind, n, _, _), reach in zip(grid.layouts, grid.reach):
-        least = 2 * reach + 1
-        if reach == EVERYWHERE or least >= n:
-            found.append(n)
-        elif kind == "ring":  # around a ring the distance must divide the number of points
-            found.append(next(p for p in range(least, n + 1) if n % p == 0))
-        else:
-            found.append(least)
-    return found
-
-
-def jacobian(F: Function, x: Tensor, grid: GridInfo, sizes: list[int]) -> Any:
-    """dF/dx at x `[n]` as a compressed matrix, for F of `[..., n]`; `sizes` are the components of each
-    field, one after another."""
-    sparse = library()
-    shape = [layout[1] for layout in grid.layouts]
-    points, total = int(np.prod(shape)), int(np.prod(shape)) * sum(sizes)
-    place = np.arange(points).reshape(shape)
-    steps = periods(grid)
-    offsets = np.concatenate([[0], np.cumsum([points * c for c in sizes])])
-    # the rows of all fields at each point
-    every = np.concatenate(
-        [start + np.arange(points)[:, None] * c + np.arange(c) for start, c in zip(offsets, sizes)], axis=1
-    )
-    owners, seeds = [], []
-    for start in itertools.product(*(range(p) for p in steps)):
-        chosen = place[tuple(slice(s, None, p) for s, p in zip(start, steps))]
-        owner = _owners(chosen, shape, grid, start, steps)
-        for k, c in enumerate(sizes):
-            for j in range(c):
-                seed = torch.zeros(total, dtype=x.dtype)
-                seed[torch.from_numpy((offsets[k] + chosen * c + j).reshape(-1))] = 1.0
-                seeds.append(seed)
-                owners.append(offsets[k] + owner * c + j)
-    rows, columns, values = [], [], []
-    for first in range(0, len(seeds), BATCH):
-        batch = torch.stack(seeds[first : first + BATCH]).to(x.device)
-        slopes = torch.func.jvp(F, (x.repeat(len(batch), 1),), (batch,))[1].detach().cpu().numpy()
-        for slope, owner in zip(slopes, owners[first:]):
-            found = slope[every]
-            at, row = np.nonzero(found)
-            rows.append(every[at, row])
-            columns.append(owner[at])
-            values.append(found[at, row])
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return sparse.csr_matrix(entries, shape=(total, total))
-
-
-def _owners(
-    chosen: np.ndarray, shape: list[int], grid: GridInfo, start: tuple[int, ...], steps: list[int]
-) -> np.ndarray:
-    """For each point of the grid the chosen one that it may read: the nearest along every axis."""
-    nearest = []
-    for (kind, _, _, _), n, first, p, count in zip(grid.layouts, shape, start, steps, chosen.shape):
-        k = np.floor_divide(np.arange(n) - first + p // 2, p)
-        nearest.append(k % count if kind == "ring" else np.clip(k, 0, count - 1))
-    found: np.ndarray = chosen[np.ix_(*nearest)].reshape(-1)
-    return found
 
 
 # ---------------------------------------------------------------- systems

@@ -139,7 +139,9 @@ def prepared(problem: Problem) -> SplitProblem:
 
 def part_field(model: Model, name: str) -> VectorField:
     """A named term as a vector field."""
-    return VectorField(lambda t, x: model.term(name, t, x))
+    field = VectorField(lambda t, x: model.term(name, t, x))
+    field.colours = model.colours()
+    return field
 
 
 def followed_exactly(problem: Problem, name: str, part: Method | None) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from ndl.runtime import sparse
+from ndl.runtime.colouring import colouring, components
 from ndl.runtime.errors import SettingError
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.implicit import jacobian, solve
@@ -52,27 +52,16 @@ class SparseInverse:
     def __init__(self, problem: Problem, F: Residual) -> None:
         self.problem, self.F = problem, F
         (self.grid,) = problem.model.GRIDS
-        points = math.prod(layout[1] for layout in self.grid.layouts)
-        self.components = [s.size // points for s in problem.model.STATES]
+        self.components = components(self.grid, problem.model.STATES)
+        self.colours = colouring(self.grid, self.components)
 
     def __call__(self, x: Tensor, b: Tensor) -> Tensor:
-        rows = []
-        for k in range(len(x)):
-            J = self._matrix(x.detach(), k)
-            rows.append(Inverse(J, self._solver)(b[k]))
-        return torch.stack(rows)
-
-    def _matrix(self, x: Tensor, k: int) -> Any:
-        """The Jacobian of member k."""
-
-        def own(y: Tensor) -> Tensor:
-            if len(x) == 1:
-                return self.F(y)
-            rows = [self.F(torch.cat([x[:k], row[None], x[k + 1 :]]))[k] for row in y]
-            return torch.stack(rows)
+        def residuals(y: Tensor) -> Tensor:
+            return self.F.model.vector_field(self.F.t.expand(y.shape[:-1]), y)
 
         with torch.no_grad():
-            return sparse.jacobian(own, x[k], self.grid, self.components)
+            matrices = self.colours.matrices(residuals, x.detach())
+        return torch.stack([Inverse(J, self._solver)(row) for J, row in zip(matrices, b)])
 
     def _solver(self, J: Any) -> Any:
         name, tol = self.problem.method.name, float(self.problem.method.options.get("tol") or 1e-10)

@@ -1,4 +1,4 @@
-"""How far the residuals of a field problem read along each axis of its grid, for sparse Jacobians."""
+"""How far rates and residuals of fields read along each axis of their grid, for sparse Jacobians."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Reach:
 
 
 def with_reach(model: ModelIR) -> ModelIR:
-    """The model with `reach` on its grid, when all states are fields on that grid and none has a rate."""
-    if model.drift is None or len(model.grids) != 1 or not all(s.algebraic for s in model.states):
+    """The model with `reach` on its grid, when all states are fields on that grid."""
+    if model.drift is None or len(model.grids) != 1:
         return model
     (grid,) = model.grids
     count = len(grid.axes)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ndl.runtime.failures import SolveFailure
+from ndl.runtime.linear_maps import diagonal, jacobian_map
 from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem, field_of
 from ndl.runtime.stepping.control import clock, host
+from ndl.runtime.stepping.systems import Solve
 from torch import Tensor
 
 
@@ -89,15 +91,27 @@ def smooth_slopes(f: VectorField, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
     to O(h^3), the error of a stiff one no more than 6/h times that of x. Rows of algebraic states ask for
     J s = -f_t.
     """
-    rate, J = f(x, t), f.jacobian(x, t)
-    half = 0.5 * h[:, None]
+    rate, half = f(x, t), 0.5 * h[:, None]
     mass = torch.ones_like(x[0]) if f.mass is None else f.mass
     bound = half * f.time_derivative(x, t) if f.mass is not None else torch.zeros_like(x)
-    W = torch.diag(mass) - half[:, :, None] * J
-    factors, pivots, _ = torch.linalg.lu_factor_ex(W)
+    apply, solve = _shifted(f, x, t, mass, half)
     s = torch.zeros_like(x)
     for _ in range(3):
-        tied = bound + half * (J @ s[:, :, None])[:, :, 0]
+        tied = bound + half * apply(s)
         r = torch.where(mass > 0, rate - s, tied)
-        s = s + torch.linalg.lu_solve(factors, pivots, r[:, :, None])[:, :, 0]
+        s = s + solve(r)
     return s
+
+
+def _shifted(f: VectorField, x: Tensor, t: Tensor, mass: Tensor, half: Tensor) -> tuple[Solve, Solve]:
+    """v -> J v and b -> (M - half J)^-1 b, with their derivatives."""
+    if f.sparse is not None:
+        J = jacobian_map(f.function, f.sparse(x, t), x, t)
+        W = diagonal(mass) - J * half[:, 0]
+        return J.matvec, W.solve
+    matrix = f.jacobian(x, t)
+    factors, pivots, _ = torch.linalg.lu_factor_ex(torch.diag(mass) - half[:, :, None] * matrix)
+    return (
+        lambda v: (matrix @ v[:, :, None])[:, :, 0],
+        lambda b: torch.linalg.lu_solve(factors, pivots, b[:, :, None])[:, :, 0],
+    )

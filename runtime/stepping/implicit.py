@@ -31,6 +31,7 @@ from ndl.runtime.stepping.stepper import (
     pick,
     stage_times,
 )
+from ndl.runtime.stepping.systems import Solve, systems_of
 from torch import Tensor
 
 SLOW = 1e-2
@@ -71,6 +72,7 @@ class DiagonallyImplicitRK(Stepper):
                 help="use `rodas5`, `kvaerno5` or `implicit_euler`",
             )
         self.mass = problem.mass()
+        self.systems = systems_of(problem.field())
         self.tol = Tolerances.of(problem)
         self.enough = ENOUGH
         step = fixed_step(problem.method.options, problem.t0, problem.t1, self.name)
@@ -82,7 +84,7 @@ class DiagonallyImplicitRK(Stepper):
 
     def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
         carry = super().begin(f, x, t)
-        carry["J"] = x.new_zeros(x.shape[0], x.shape[1], x.shape[1])
+        carry["J"] = self.systems.none(x)
         carry["good"] = np.zeros(x.shape[0], dtype=bool)
         carry["here"] = np.zeros(x.shape[0], dtype=bool)
         return carry
@@ -104,10 +106,7 @@ class DiagonallyImplicitRK(Stepper):
         cost = np.zeros(b, dtype=np.int64)
         need = ~carry["good"]
         if need.any():
-            with torch.no_grad():
-                J = f.jacobian(x.detach(), at.detach())
-            mask = torch.from_numpy(need).to(x.device)[:, None, None]
-            carry["J"] = torch.where(mask, J, carry["J"])
+            carry["J"] = self.systems.merged(need, self.systems.at(f, x, at), carry["J"])
             carry["good"], carry["here"] = np.ones(b, dtype=bool), carry["here"] | need
         K: list[Tensor] = []
         ok, rate = np.ones(b, dtype=bool), np.zeros(b)
@@ -121,7 +120,7 @@ class DiagonallyImplicitRK(Stepper):
                 k = slope if k is None else torch.where(known, k, slope)
             carry["f0"], carry["fresh"] = k, np.ones(b, dtype=bool)
             K.append(k)
-        factors: dict[float, Any] = {}
+        factors: dict[float, Solve] = {}
         scale_from = x.detach().abs()
         z = x
         for i in range(len(K), len(self.c)):
@@ -131,16 +130,11 @@ class DiagonallyImplicitRK(Stepper):
                 a = torch.addcmul(a, step, K[j], value=float(self.A[i, j]))
             hg = gamma * step
             if gamma not in factors:
-                N = torch.diag(self.mass) - hg.detach()[:, :, None] * carry["J"]
-                factors[gamma] = torch.linalg.lu_factor_ex(N)[:2]
-            lu = factors[gamma]
+                factors[gamma] = self.systems.solver(self.mass, hg[:, 0], carry["J"])
+            backward = factors[gamma]
 
             def residual(X: Tensor, a: Tensor = a, hg: Tensor = hg, i: int = i) -> Tensor:
                 return self.mass * (X - a) - hg * f(X, times[i])
-
-            def backward(r: Tensor, lu: Any = lu) -> Tensor:
-                value: Tensor = torch.linalg.lu_solve(*lu, r[:, :, None])[:, :, 0]
-                return value
 
             def size(move: Tensor) -> Tensor:
                 return self.tol.norm(move, scale_from, scale_from)
@@ -171,8 +165,7 @@ class DiagonallyImplicitRK(Stepper):
                 error = torch.addcmul(error, step, K[j], value=float(self.d[j]))
             if self.filtered:
                 # damps what the explicit weights make of stiff and algebraic components: (IV.8.19)
-                lu = factors[float(self.gamma[-1])]
-                error = torch.linalg.lu_solve(*lu, (self.mass * error)[:, :, None])[:, :, 0]
+                error = factors[float(self.gamma[-1])](self.mass * error)
         new = Carry(
             f0=K[-1] if self.stiffly_accurate else None,
             fresh=np.full(b, self.stiffly_accurate),
@@ -190,10 +183,10 @@ class DiagonallyImplicitRK(Stepper):
     ) -> Solved:
         """Newton's iteration with new Jacobians for the members that an old one did not serve."""
 
-        def matrix(X: Tensor) -> Tensor:
-            return torch.diag(self.mass) - hg[:, :, None] * f.jacobian(X, t)
+        def move(X: Tensor) -> Tensor:
+            return self.systems.solver(self.mass, hg[:, 0], self.systems.at(f, X, t))(residual(X))
 
-        new = full_newton(residual, matrix, guess, size, self.enough)
+        new = full_newton(move, guess, size, self.enough)
         keep = torch.from_numpy(found.ok).to(guess.device)[:, None]
         return Solved(
             torch.where(keep, found.z, new.z),
@@ -206,11 +199,8 @@ class DiagonallyImplicitRK(Stepper):
         """The stage as a function of what it was computed from: z - N^-1 r(z) with the exact N held fixed has
         the derivative of the implicit function theorem."""
         z = z.detach()
-        with torch.no_grad():
-            N = torch.diag(self.mass) - hg[:, :, None] * f.jacobian(z, t.detach())
-        r = residual(z)
-        move: Tensor = torch.linalg.solve(N, r[:, :, None])[:, :, 0]
-        return z - move
+        solve = self.systems.solver(self.mass, hg[:, 0], self.systems.at(f, z, t))
+        return z - solve(residual(z))
 
     def complete(self, f: VectorField, step: Attempt, t: Time, h: Time) -> None:
         if step.stages is not None:
@@ -256,7 +246,7 @@ class DiagonallyImplicitRK(Stepper):
         start, t, h = shorter(step, at, theta)
         none = np.zeros(len(at), dtype=bool)
         carry = Carry(fresh=none, f0=None, good=none, here=none)
-        carry["J"] = start.new_zeros(*start.shape, start.shape[1])
+        carry["J"] = self.systems.none(start)
         if self.explicit_first:
             rows = torch.from_numpy(at).to(start.device)
             size = step.extra["h"].index_select(0, rows)

@@ -74,26 +74,25 @@ def simplified_newton(
 
 
 def full_newton(
-    residual: Callable[[Tensor], Tensor],
-    matrix: Callable[[Tensor], Tensor],
+    move_at: Callable[[Tensor], Tensor],
     z: Tensor,
     size: Callable[[Tensor], Tensor],
     enough: float,
     most: int = 25,
 ) -> Solved:
-    """As `simplified_newton`, with a new Jacobian `matrix(z) [b, n, n]` in every iteration: for fixed steps,
-    where a failure cannot be answered by a smaller one."""
+    """As `simplified_newton`, with a new Jacobian in every iteration: for fixed steps, where a failure cannot
+    be answered by a smaller one. `move_at(z)` is Newton's move, nan where the Jacobian is singular."""
     b = z.shape[0]
     going, many = np.ones(b, dtype=bool), np.zeros(b)
     # quadratic convergence: a move this small leaves an error far below the tolerance
     small = np.maximum(1e-2 * enough**0.5, rounding(z, size))
     for _ in range(most):
-        move, info = torch.linalg.solve_ex(matrix(z), residual(z)[:, :, None])
-        usable = torch.from_numpy(going).to(z.device) & (info == 0)
-        z = torch.where(usable[:, None], z - move[:, :, 0], z)
+        move = move_at(z)
+        usable = torch.from_numpy(going).to(z.device) & torch.isfinite(move).all(-1)
+        z = torch.where(usable[:, None], z - move, z)
         many += going
-        now = host(size(move[:, :, 0]))
-        going &= ~((now <= small) & (host(info) == 0))
+        now = host(size(move))
+        going &= ~(now <= small)
         if not going.any():
             break
     return Solved(z, ~going, np.ones(b), many)

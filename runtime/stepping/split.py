@@ -20,6 +20,7 @@ class SplitField(VectorField):
 
     def __init__(self, whole: VectorField, flows: list[Flow], visits: dict[str, int] | None = None) -> None:
         super().__init__(whole.function, whole._jacobian, whole._time_derivative, whole.mass)
+        self.colours = whole.colours
         self.flows, self.visits = flows, {} if visits is None else visits
 
 

@@ -276,7 +276,9 @@ class Body:
         self.lines.append(f"def {name}({', '.join(f'{a}: Tensor' for a in arguments)}) -> Tensor:")
         self.lines += [f"    {line}" for line in [*body.lines, f"return {result}"]]
         types = [n.type for n in operands]
-        return Value(lookup("root").torch(texts, types, {"function": name}))
+        called = {n.attr("callee") for n in inner.graph if n.op == "apply"}
+        like = next(self.scope.read.get(c, c) for c in called) if len(called) == 1 else None
+        return Value(lookup("root").torch(texts, types, {"function": name, "like": like}))
 
 
 def uniform(value: Any) -> Any:

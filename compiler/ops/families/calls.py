@@ -157,10 +157,13 @@ def _root_reference(guess: Any, *captured: Any, function: Any) -> Any:
 
 
 def _root_text(texts: Sequence[str], types: Sequence[Type], attributes: Attributes) -> str:
-    """The module printer prints the equation as a local function and gives its name here."""
+    """The module printer prints the equation as a local function and gives its name here, and that of the
+    callable argument that the function reads, if there is one."""
     z = types[0]
     rank = z.rank if isinstance(z, Tensor) else 0
-    return call("ops.root", str(attributes["function"]), texts[0], items(texts[1:]), str(rank))
+    like = attributes.get("like")
+    more = [] if like is None else [str(like)]
+    return call("ops.root", str(attributes["function"]), texts[0], items(texts[1:]), str(rank), *more)
 
 
 def _root_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:

@@ -199,6 +199,13 @@ def _diag_reference(x: Any) -> Any:
     return torch.diag(x)
 
 
+def _diag_text(texts: Sequence[str], types: Sequence[Type], a: Attributes) -> str:
+    """In a solver's step, whose vectors have no known length, it may meet a sparse Jacobian."""
+    (x,) = types
+    abstract = isinstance(x, Tensor) and any(n.constant is None for n in x.shape)
+    return call("ops.diagonal" if abstract else "torch.diag_embed", *texts)
+
+
 def _diag_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
     return [fit(graph, op(graph, "einsum", g, equation="ii->i"), operands[0])]
 
@@ -208,7 +215,7 @@ register(
         "diag",
         _diag_rule,
         _diag_reference,
-        lambda texts, types, a: call("torch.diag_embed", *texts),
+        _diag_text,
         _diag_vjp,
         linear=(0,),
     )
