@@ -114,6 +114,10 @@ class StepSolver:
         """For iterative solvers: Bool `[...]`, tested after each step."""
         raise NotImplementedError
 
+    merit: Callable[..., Tensor] | None = None
+    """`merit(F, x, **extras) -> [...]`: what each step of a root solver makes smaller; its moves are
+    shortened until they do, unless the option `damped` is false."""
+
     dense: Callable[..., Tensor] | None = None
     """`dense(theta, x0, x1, h, carried) -> x`: continuous output over the last step, theta `[...]` in 0..1,
     `carried` the states after it. None: cubic Hermite."""

@@ -12,7 +12,7 @@ from ndl.runtime.colouring import colouring, components
 from ndl.runtime.errors import SettingError
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.implicit import jacobian, solve
-from ndl.runtime.iteration import iterate
+from ndl.runtime.iteration import Iterated, iterate
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.recorder import Saved
@@ -92,15 +92,7 @@ def solve_steady(problem: Problem) -> Solution:
     with torch.set_grad_enabled(problem.taped and not implicit):
         found = iterate(solver, F, problem.x0.contiguous(), MOST, settles=bool(model.GRIDS))
     if not bool(found.done.all()):
-        member = int((~found.done).nonzero()[0])
-        raise SolveFailure(
-            "newton",
-            model=model.NAME,
-            time=problem.t0,
-            member=member if problem.ensemble else None,
-            detail=f"`{method.name}` did not converge in {int(found.steps[member])} iterations",
-            advice="start nearer to a solution, or use `newton`",
-        )
+        raise not_converged(problem, F, found)
     x = found.x
     if implicit:
         x = x.detach()
@@ -126,4 +118,35 @@ def solve_steady(problem: Problem) -> Solution:
         Stats(*counts),
         Steps(lambda: (nothing, nothing), lambda: nothing),
         Events(nothing, nothing.to(torch.int64)),
+    )
+
+
+def not_converged(problem: Problem, F: Residual, found: Iterated) -> SolveFailure:
+    """Which equation is farthest from holding, of the first member that came to no end."""
+    member, name = int((~found.done).nonzero()[0]), problem.method.name
+    with torch.no_grad():
+        x = found.x.detach()
+        r = F(x)[member]
+    size = torch.where(torch.isfinite(r), r.abs(), torch.inf)
+    place = int(size.argmax())
+    state = problem.state_name(place)
+    much = f"the residual of `{state}` is {float(r[place]):.3g}, the norm of all {float(r.norm()):.3g}"
+    why = f"`{name}` did not converge in {int(found.steps[member])} iterations: {much}"
+    advice = "start nearer to a solution"
+    if found.stuck is not None and bool(found.stuck[member]):
+        why = f"`{name}` finds no move, however short, that makes the residual smaller: {much}"
+        advice = "there may be no solution near: start elsewhere, or change a parameter in steps"
+    elif not bool(torch.isfinite(r).all()):
+        advice = "start nearer to a solution, or leave `damped` at true"
+    elif name != "newton":
+        advice += ", or use `newton`"
+    return SolveFailure(
+        "newton",
+        model=problem.model.NAME,
+        time=problem.t0,
+        member=member if problem.ensemble else None,
+        state=state,
+        values={state: float(x[member, place])},
+        detail=why,
+        advice=advice,
     )

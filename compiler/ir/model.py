@@ -238,6 +238,7 @@ class SolverIR:
     size        same inputs as the step -> the size `size` of a step from here whose error is within the
                 tolerances `rtol` and `atol` (vectors), for methods that know it beforehand; h is the last one
     stiffness   same inputs as the step -> `stiffness` [2, n]: differences of slopes and of states
+    merit       for root solvers: same inputs as the step -> `merit`, a number that each step makes smaller
     options     name -> default
     calculus    for noise: the calculus in which the step reads the equation
     noise       for noise: the most general kind of noise that it serves at its order
@@ -260,6 +261,7 @@ class SolverIR:
     until: Function | None = None
     size: Function | None = None
     stiffness: Function | None = None
+    merit: Function | None = None
     calculus: str = "ito"
     noise: str = "general"
     doc: str = ""

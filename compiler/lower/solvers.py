@@ -179,14 +179,15 @@ class StepLowering:
 
         return self.run("step", step, make)
 
-    def size(self, step: tree.Step) -> Function | None:
-        """How far the method would go from here, where its step says so."""
+    def said(self, step: tree.Step, name: str) -> Function | None:
+        """What a step says of itself by a name: `size`, how far the method would go from here, or `merit`,
+        what a step is to make smaller."""
 
         def make(ev: Evaluator, scope: Scope) -> list[tuple[str, Any]]:
             run_block(ev, step.body, scope)
-            return [("size", scope.names["size"])] if "size" in scope.names else []
+            return [(name, scope.names[name])] if name in scope.names else []
 
-        function = self.run("size", step, make)
+        function = self.run(name, step, make)
         return function if function.outputs else None
 
     def stiffness(self, step: tree.Step) -> Function | None:
@@ -293,7 +294,8 @@ def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = 
         **common,
         arguments=step.params,
         step=lowering.step(step),
-        size=lowering.size(step),
+        size=lowering.said(step, "size"),
+        merit=lowering.said(step, "merit") if decl.kind == "root" else None,
         stiffness=lowering.stiffness(step),
         states={n: lowering.start(n, step) for n, item in lowering.states.items() if not is_plain_x(item)},
         until=None if until is None else lowering.until(step, until),

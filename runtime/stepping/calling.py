@@ -28,6 +28,12 @@ def call_size(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
     return solver.size(**_arguments(solver, solver.size, offered))
 
 
+def call_merit(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
+    """What a step makes smaller, `[...]`."""
+    assert solver.merit is not None
+    return solver.merit(**_arguments(solver, solver.merit, offered))
+
+
 def call_stiffness(solver: StepSolver, offered: Mapping[str, Any]) -> Tensor:
     """An estimate of the norm of the Jacobian along a step, `[...]`: 0 where two states or slopes agree."""
     assert solver.stiffness is not None

@@ -124,6 +124,8 @@ def step_lines(solver: SolverIR, name: str) -> list[str]:
         methods.append(method_lines(solver, "size", solver.size, False))
     if solver.stiffness is not None:
         methods.append(method_lines(solver, "stiffness", solver.stiffness, False))
+    if solver.merit is not None:
+        methods.append(method_lines(solver, "merit", solver.merit, False))
     if solver.until is not None:
         methods.append(method_lines(solver, "until", solver.until, False))
     if carried:
