@@ -1,13 +1,13 @@
 """Sparse Jacobians of field problems, from derivatives along a few vectors.
 
 Points far enough apart on the grid do not meet in any rate or residual, so one vector serves all of them
-(Curtis, Powell and Reid 1974, J. Inst. Math. Appl. 13, 117–119). Matrices are SciPy's.
-"""
+(Curtis, Powell and Reid 1974, J. Inst. Math. Appl. 13, 117–119); on a mesh these are colours of its nodes.
+Matrices are SciPy's. """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.info import GridInfo, State
+from ndl.runtime.meshes import tables
 from torch import Tensor
 
 Function = Callable[[Tensor], Tensor]
@@ -77,7 +78,6 @@ class Colouring:
         shape = [layout[1] for layout in grid.layouts]
         points = int(np.prod(shape))
         self.total = points * sum(sizes)
-        place, steps = np.arange(points).reshape(shape), periods(grid)
         offsets = np.concatenate([[0], np.cumsum([points * c for c in sizes])])
         # the rows of all fields at each point
         self.every = np.concatenate(
@@ -86,9 +86,7 @@ class Colouring:
         )
         self.places: list[np.ndarray] = []
         self.owners: list[np.ndarray] = []
-        for start in itertools.product(*(range(p) for p in steps)):
-            chosen = place[tuple(slice(s, None, p) for s, p in zip(start, steps))]
-            owner = _owners(chosen, shape, grid, start, steps)
+        for chosen, owner in _on_mesh(grid) if grid.mesh else _on_axes(grid):
             for k, c in enumerate(sizes):
                 for j in range(c):
                     self.places.append((offsets[k] + chosen * c + j).reshape(-1))
@@ -118,6 +116,38 @@ class Colouring:
         return made
 
 
+Group = tuple[np.ndarray, np.ndarray]
+"""Points that share a vector, and for each point of the grid the one of them that it may read."""
+
+
+def _on_axes(grid: GridInfo) -> Iterator[Group]:
+    shape, steps = [layout[1] for layout in grid.layouts], periods(grid)
+    place = np.arange(int(np.prod(shape))).reshape(shape)
+    for start in itertools.product(*(range(p) for p in steps)):
+        chosen = place[tuple(slice(s, None, p) for s, p in zip(start, steps))]
+        yield chosen, _owners(chosen, shape, grid, start, steps)
+
+
+def _on_mesh(grid: GridInfo) -> Iterator[Group]:
+    """By colours of the nodes, such that no node reads two of one colour."""
+    pattern, colours = tables(grid.mesh).pattern(grid.reach[0])
+    rows, columns = pattern.nonzero()
+    for colour in range(colours.max() + 1):
+        mine = colours[columns] == colour
+        owner = np.zeros(len(colours), dtype=np.int64)
+        owner[rows[mine]] = columns[mine]
+        yield np.flatnonzero(colours == colour), owner
+
+
+def vectors(grid: GridInfo) -> int:
+    """How many vectors serve all points."""
+    if not grid.mesh:
+        return int(np.prod(periods(grid)))
+    (reach,) = grid.reach
+    n = grid.layouts[0][1]
+    return n if reach == EVERYWHERE else int(tables(grid.mesh).pattern(reach)[1].max()) + 1
+
+
 def _owners(
     chosen: np.ndarray, shape: list[int], grid: GridInfo, start: tuple[int, ...], steps: list[int]
 ) -> np.ndarray:
@@ -140,5 +170,5 @@ def is_sparse(grids: Sequence[GridInfo], states: Sequence[State], device: str = 
     if len(grids) != 1 or not grids[0].reach or not installed():
         return False
     total = sum(s.size for s in states)
-    vectors = int(np.prod(periods(grids[0]))) * sum(components(grids[0], states))
-    return total > LEAST.get(device, LEAST["cuda"]) and vectors <= SPARSE * total
+    count = vectors(grids[0]) * sum(components(grids[0], states))
+    return total > LEAST.get(device, LEAST["cuda"]) and count <= SPARSE * total

@@ -28,9 +28,18 @@ def grid_points(layout: Layout) -> Tensor:
     return lower + (upper - lower) * ((count + (0.5 if kind == "cells" else 0.0)) / n)
 
 
+def mesh_part(grid: GridInfo, name: str) -> Tensor:
+    """Of a mesh its `nodes` or `points` `[n, d]`, or its `cells` (`triangles`) `[m, d + 1]`."""
+    from ndl.runtime.meshes import tables
+
+    mesh = tables(grid.mesh)
+    return torch.from_numpy(getattr(mesh, "cells" if name == "triangles" else name))
+
+
 class GridPoints:
     """The coordinates of the points of grids, each an array over all axes of its grid: `grid.x`; where two
-    domains have a coordinate of one name, `grid.Rod.x`."""
+    domains have a coordinate of one name, `grid.Rod.x`. A mesh has the coordinates of its nodes,
+    `grid.points` and `grid.triangles`."""
 
     def __init__(self, grids: Sequence[GridInfo]) -> None:
         self._grids = tuple(grids)
@@ -41,10 +50,14 @@ class GridPoints:
         return (*(c for c in every if every.count(c) == 1), *(g.domain for g in self._grids))
 
     def __getitem__(self, name: str) -> Tensor | GridPoints:
+        if name in ("points", "triangles", "cells") and len(self._grids) == 1 and self._grids[0].mesh:
+            return mesh_part(self._grids[0], name)
         if name in self.keys():
             for grid in self._grids:
                 if grid.domain == name:
                     return GridPoints([grid])
+                if name in grid.coordinates and grid.mesh:
+                    return mesh_part(grid, "nodes")[:, grid.coordinates.index(name)]
                 if name in grid.coordinates:
                     points = torch.meshgrid(*map(grid_points, grid.layouts), indexing="ij")
                     return points[grid.coordinates.index(name)]
@@ -62,6 +75,9 @@ class GridPoints:
     def __repr__(self) -> str:
         lines = []
         for g in self._grids:
+            if g.mesh:
+                lines.append(f"{g.domain}: {g.layouts[0][1]} nodes, {len(mesh_part(g, 'cells'))} cells")
+                continue
             sizes = ", ".join(f"{c} {layout[1]}" for c, layout in zip(g.coordinates, g.layouts))
             lines.append(f"{g.domain}: {sizes}")
         return "\n".join(lines)

@@ -127,7 +127,11 @@ class GridInfo:
     coordinates: tuple[str, ...] = ()
     layouts: tuple[tuple[str, int, float, float], ...] = ()
     reach: tuple[int, ...] = ()
-    """How far the rates and residuals read along each axis, -1 for everywhere."""
+    """How far the rates and residuals read along each axis, -1 for everywhere; on a mesh how many cells
+    away."""
+
+    mesh: str = ""
+    """The key of a mesh in `ndl.runtime.meshes`; its nodes are the only axis, of layout (`mesh`, n, 0, 0)."""
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ from ndl.runtime.grids import (
 from ndl.runtime.implicit import implicit_root
 from ndl.runtime.linear_maps import LinearMap, jacobian_map
 from ndl.runtime.linear_maps import diagonal as diagonal_map
+from ndl.runtime.meshes import mesh_apply, mesh_data, mesh_solve
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
 
 __all__ = ["chebyshev", "convolve", "convolve_back", "fold", "grid_points", "grid_weights", "lift", "lower"]
+__all__ += ["mesh_apply", "mesh_data", "mesh_solve"]
 __all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "unfold"]
 
 

@@ -68,6 +68,10 @@ class SparseInverse:
         if name == "cg":
             return sparse.conjugate_gradients(J, tol * 1e-2)
         if name == "multigrid":
+            if self.grid.mesh:
+                raise SettingError(
+                    "`multigrid` is for evenly spaced points", help="use `cg(tol=…)` or `direct()`"
+                )
             if len(self.components) > 1:
                 raise SettingError("`multigrid` solves for one field", help="use `newton` or `direct()`")
             return sparse.Multigrid(J, self.grid, self.components[0], tol * 1e-2)

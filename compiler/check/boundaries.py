@@ -21,7 +21,8 @@ VALUE, SLOPE = "value", "slope"
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on one side: of `field`, along the coordinate `axis`, at the `side` `low` or `high`.
+    """A condition on one side: of `field`, along the coordinate `axis`, at the `side` `low` or `high` (""
+    on a domain that is no box).
 
     It gives the value or the slope. `given` is that value, or the derivative along the outer normal, where
     one side of the equation names it alone; otherwise it is found from `left` = `right`, linear in it."""
@@ -35,11 +36,16 @@ class Condition:
     right: tree.Expr
     given: tree.Expr | None
     span: Span
+    part: BoundaryV
+    """Where it stands as it was written; `axis` is -1 on a domain that is no box."""
 
     @property
     def place(self) -> str:
         """The part of the boundary in the user's words."""
-        return side_name(self.domain, self.axis, self.side)
+        if not self.side:
+            return self.part.text
+        conds = "".join(f" if {c.span.text}" for c in self.part.where)
+        return side_name(self.domain, self.axis, self.side) + conds
 
 
 def side_name(domain: DomainV, axis: int, side: str) -> str:
@@ -80,8 +86,8 @@ def _read(ev: Evaluator, parts: Parts, where: BoundaryV, equation: tree.Assign) 
         if isinstance(alone, tree.Name) and alone.id == name and not _reads(other, name, kind):
             given = other
             break
-    for axis, side_ in where.faces:
-        yield Condition(name, where.domain, axis, side_, kind, left, right, given, equation.span)
+    for axis, side_ in where.faces if where.domain.shape is None else ((-1, ""),):
+        yield Condition(name, where.domain, axis, side_, kind, left, right, given, equation.span, where)
 
 
 def _inside_normal(e: Any) -> tree.Expr | None:
@@ -127,10 +133,13 @@ def _subject(
 
 
 def _contradictions(ev: Evaluator, found: list[Condition]) -> None:
-    """Two conditions for one field on one side."""
-    first: dict[tuple[str, int, str], Condition] = {}
+    """Two conditions for one field on one side; where a condition on the coordinates parts them, the grid
+    tells."""
+    first: dict[tuple[str, int, str, str], Condition] = {}
     for c in found:
-        other = first.setdefault((c.field, c.axis, c.side), c)
+        if c.part.where:
+            continue
+        other = first.setdefault((c.field, c.axis, c.side, c.part.part), c)
         if other is not c and other.domain.name == c.domain.name:
             ev.error(
                 "NDL442",

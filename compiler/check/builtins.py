@@ -488,6 +488,11 @@ WORDS = [
     "fourier",
     "chebyshev",
     "fem",
+    "lumped",
+    "consistent",
+    "fem",
+    "lumped",
+    "consistent",
     "pareto",
     "fit",
     "phase_portrait",
@@ -693,6 +698,8 @@ def make_builtins() -> Scope:
     add("boundary", fields.boundary(tuple(fields.FACES)), 1, 1)
     for n in fields.FACES:
         add(n, fields.boundary((n,)), 1, 1)
+    add("mesh", fields.make_mesh, 1, 4, raw=True)
+    add("part", fields.named_part, 2, 2)
     for n in ("interval", "periodic"):
         add(n, fields.make_domain, 1, 3, raw=True)
     for n in LAWS:

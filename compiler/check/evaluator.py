@@ -610,13 +610,15 @@ def _comprehension(ev: Evaluator, e: tree.Comprehension, scope: Scope, expect: T
 
 
 def _set(ev: Evaluator, e: tree.SetBuilder, scope: Scope, expect: Type | None) -> Any:
-    ev.eval(e.cond, scope.child({n: Value(SCALAR) for n in e.names}) if ev.checking else scope)
-    return NotLowered("a set by its condition", e.span)
+    from ndl.compiler.check.fields import set_of_points
+
+    return set_of_points(ev, e, scope)
 
 
 def _restrict(ev: Evaluator, e: tree.Restrict, scope: Scope, expect: Type | None) -> Any:
-    ev.eval(e.value, scope)
-    return NotLowered("a part of a set (`S if c`)", e.span)
+    from ndl.compiler.check.fields import part_of_set
+
+    return part_of_set(ev, e, scope)
 
 
 def _every(ev: Evaluator, e: tree.Every, scope: Scope, expect: Type | None) -> Any:

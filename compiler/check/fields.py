@@ -21,8 +21,10 @@ from ndl.compiler.check.values import (
     DomainV,
     HostV,
     ListV,
+    MeshFileV,
     NotLowered,
     RangeV,
+    ShapeV,
     TupleV,
     Unknown,
     Value,
@@ -71,6 +73,67 @@ def make_domain(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) 
     return DomainV("", tuple(names), tuple(ranges), (kind == "periodic",) * len(names))
 
 
+def set_of_points(ev: Evaluator, e: tree.SetBuilder, scope: Scope) -> Any:
+    """`{ x, y | c }`, a domain where a condition on its coordinates holds."""
+    twice = [n for n in e.names if e.names.count(n) > 1]
+    if twice:
+        return ev.error("NDL341", f"this set has the coordinate `{twice[0]}` twice", e.span)
+    if ev.checking:
+        _truth(ev, e.cond, scope.child({n: Value(SCALAR) for n in e.names}))
+    return DomainV("", e.names, (), (False,) * len(e.names), shape=ShapeV(e.cond, scope))
+
+
+def _truth(ev: Evaluator, cond: tree.Expr, scope: Scope) -> None:
+    """The condition of a set is a truth value."""
+    found = ev.eval(cond, scope)
+    number = is_number(found) and not isinstance(found, bool)
+    if number or (isinstance(found, Value) and found.type.kind != "Bool"):
+        what = f"the condition of a set is true or false, and this is {describe(found)}"
+        ev.error("NDL446", what, cond.span, help="write `{ x, y | x^2 + y^2 < 1 }`")
+
+
+def make_mesh(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
+    """`mesh("wing.msh")`, with coordinates x and y; others are named: `mesh("block.msh", x, y, z)`."""
+    first, *rest = (a.value for a in e.args)
+    names = [c.id for c in rest if isinstance(c, tree.Name)]
+    if not isinstance(first, tree.Str) or len(names) < len(rest):
+        what = "`mesh` takes the name of a file, and names for its coordinates"
+        return ev.error(
+            "NDL341", what, e.span, help='write `mesh("wing.msh")` or `mesh("block.msh", x, y, z)`'
+        )
+    coordinates = tuple(names or ("x", "y"))
+    return DomainV("", coordinates, (), (False,) * len(coordinates), shape=MeshFileV(first.value, e.span))
+
+
+def part_of_set(ev: Evaluator, e: tree.Restrict, scope: Scope) -> Any:
+    """`boundary(S) if c`: where a condition holds as well."""
+    found = ev.eval(e.value, scope)
+    if isinstance(found, Unknown):
+        return found
+    if not isinstance(found, BoundaryV):
+        return NotLowered("a part of a set (`S if c`)", e.span)
+    if ev.checking:
+        _truth(ev, e.cond, scope)
+    return replace(found, where=(*found.where, e.cond), text=e.span.text)
+
+
+def named_part(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`part(Wing, "inlet")`: what a mesh calls by a name."""
+    domain, name = args
+    if isinstance(domain, (Unknown, HostV)):
+        return UNKNOWN
+    if (
+        not isinstance(domain, DomainV)
+        or not isinstance(domain.shape, MeshFileV)
+        or not isinstance(name, str)
+    ):
+        what = f"`part` is of a mesh by a name, not of {describe(domain)}"
+        return ev.error(
+            "NDL444", what, e.span, help='write `part(Wing, "inlet")`, with `domain Wing = mesh(…)`'
+        )
+    return BoundaryV(domain, (), name, text=e.span.text)
+
+
 def _ascending(ev: Evaluator, found: Any, e: tree.Compare) -> None:
     if not isinstance(found, RangeV):
         return
@@ -89,6 +152,12 @@ def boundary(faces: tuple[str, ...]) -> Handler:
         if not isinstance(domain, DomainV):
             what = f"`{e.func.span.text}` is of a domain, not of {describe(domain)}"
             return ev.error("NDL444", what, e.span)
+        if domain.shape is not None:
+            if len(faces) > 1:
+                return BoundaryV(domain, (), text=e.span.text)
+            what = f"`{domain.name}` is no box, so it has no side `{faces[0]}`"
+            hint = f"write `boundary({domain.name})`, or a part of it, `boundary({domain.name}) if x > 0`"
+            return ev.error("NDL444", what, e.span, help=hint)
         found = [FACES[name] for name in faces if FACES[name][0] < len(domain.coordinates)]
         if not found:
             count = len(domain.coordinates)
@@ -103,7 +172,7 @@ def boundary(faces: tuple[str, ...]) -> Handler:
                 e.span,
                 help="remove the condition: a periodic field needs none",
             )
-        return BoundaryV(domain, bounded)
+        return BoundaryV(domain, bounded, text=e.span.text)
 
     return handler
 
@@ -180,7 +249,13 @@ def _coordinates(v: Value, scope: Scope) -> int | None:
             if isinstance(d, DomainV) and d.name == v.type.on:
                 return len(d.coordinates)
             if getattr(d, "kind", "") == "domain" and getattr(d.stmt, "name", "") == v.type.on:
-                return len(d.stmt.value.args) if isinstance(d.stmt.value, tree.Call) else None
+                value = d.stmt.value
+                if isinstance(value, tree.SetBuilder):
+                    return len(value.names)
+                if not isinstance(value, tree.Call):
+                    return None
+                mesh = isinstance(value.func, tree.Name) and value.func.id == "mesh"
+                return max(len(value.args) - 1, 0) or 2 if mesh else len(value.args)
         found = found.parent
     return None
 
@@ -203,18 +278,33 @@ def gradient(ev: Evaluator, value: Any, e: tree.Call, scope: Scope) -> Any:
 def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any, scope: Scope) -> Any:
     """`integral(e, x in Omega)`, `mean(…)`, `max(…)`: the field's value without its domain."""
     names = clause.pattern.names
+    if clause.cond is not None and name != "integral":
+        return ev.not_lowered(f"`{name}` over a part of a set", clause.span)
+    if clause.cond is not None and isinstance(found, BoundaryV):
+        found = replace(found, where=(*found.where, clause.cond))
     if not ev.checking:
-        if not isinstance(found, DomainV):
+        if not isinstance(found, (DomainV, BoundaryV)):
             return ev.not_lowered(f"`{name}` over this set", e.span)
         fields = _lowered(ev, e)
-        inner = scope.child(fields.points(found, names, clause.span))
-        return fields.reduce(name, ev.eval(e.args[0].value, inner), found, e.span)
+        domain = found.domain if isinstance(found, BoundaryV) else found
+        with fields.over(found, name):
+            inner = scope.child(fields.points(domain, names, clause.span))
+            v = ev.eval(e.args[0].value, inner)
+            if isinstance(found, BoundaryV):
+                return fields.reduce_boundary(name, v, found, scope, e.span)
+            if clause.cond is not None:
+                v = ev.choose(ev.eval(clause.cond, inner), v, 0.0, e.span)
+            return fields.reduce(name, v, domain, e.span)
     points: dict[str, Any] = dict.fromkeys(names, Value(SCALAR))
+    if isinstance(found, BoundaryV):
+        found = found.domain
     if isinstance(found, DomainV):
         many = Dim.of(len(found.coordinates))
         shape = (many,) if len(names) == 1 and len(found.coordinates) > 1 else ()
         points = {n: Value(Tensor(shape=shape, on=found.name)) for n in names}
     v = ev.eval(e.args[0].value, scope.child(points))
+    if clause.cond is not None:
+        _truth(ev, clause.cond, scope.child(points))
     if isinstance(v, Value):
         return Value(replace(v.type, on=None))
     return UNKNOWN if isinstance(v, (Unknown, HostV, NotLowered, ListV, TupleV)) else v

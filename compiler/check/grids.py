@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +26,9 @@ from ndl.compiler.ir.grid import SCHEMES, Grid, GridAxis
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
-KINDS = ("uniform", "fourier", "chebyshev")
+KINDS = ("uniform", "fourier", "chebyshev", "fem")
 OPTIONS = {"uniform": ("order", "at", "scheme"), "fourier": (), "chebyshev": ()}
+FEM_OPTIONS = ("order", "size", "mass")
 ORDERS = (2, 4, 6, 8)
 
 
@@ -43,12 +44,22 @@ class Axes:
 
 
 @dataclass(frozen=True)
+class Fem:
+    """`fem(order=1, size=0.05)`: Lagrange elements of an order on simplices of a size; None for a mesh that
+    is read. `lumped`: the mass matrix is replaced by its row sums."""
+
+    order: int = 1
+    size: float | None = None
+    lumped: bool = True
+
+
+@dataclass(frozen=True)
 class GridChoice:
     """What a setting says: one grid for every domain (named ""), or one for each; a list is one axis each."""
 
-    domains: tuple[tuple[str, tuple[Axes, ...]], ...]
+    domains: tuple[tuple[str, tuple[Axes, ...] | Fem], ...]
 
-    def of(self, domain: str) -> tuple[Axes, ...] | None:
+    def of(self, domain: str) -> tuple[Axes, ...] | Fem | None:
         """The choice for a domain."""
         chosen = dict(self.domains)
         return chosen.get(domain, chosen.get(""))
@@ -75,15 +86,23 @@ def grid_choice(ev: Evaluator, value: Any, span: Span) -> GridChoice | Unknown:
     return GridChoice(tuple(chosen))
 
 
-HELP = "write `grid = uniform(65)`, `fourier(64, 64)`, `chebyshev(32)`, or `{Rod: chebyshev(32)}`"
+HELP = (
+    "write `grid = uniform(65)`, `fourier(64, 64)`, `chebyshev(32)`, `fem(size=0.05)`, "
+    "or `{Rod: chebyshev(32)}`"
+)
 
 
-def _axes(ev: Evaluator, value: Any, span: Span) -> tuple[Axes, ...] | Unknown:
+def _axes(ev: Evaluator, value: Any, span: Span) -> tuple[Axes, ...] | Fem | Unknown:
     if isinstance(value, (Unknown, HostV)):
         return UNKNOWN
     if isinstance(value, ListV):
         parts = [_axes(ev, v, span) for v in value.items]
-        good = [p for p in parts if not isinstance(p, Unknown)]
+        if any(isinstance(p, Fem) for p in parts):
+            bad: Unknown = ev.error(
+                "NDL441", "`fem` is the grid of a whole domain, not of one coordinate", span
+            )
+            return bad
+        good = [p for p in parts if isinstance(p, tuple)]
         return UNKNOWN if len(good) < len(parts) else tuple(a for p in good for a in p)
     args: tuple[Any, ...] = ()
     options: Mapping[str, Any] = {}
@@ -96,7 +115,34 @@ def _axes(ev: Evaluator, value: Any, span: Span) -> tuple[Axes, ...] | Unknown:
     else:
         unknown: Unknown = ev.error("NDL441", f"{describe(value)} is no grid", span, help=HELP)
         return unknown
+    if kind == "fem":
+        return _fem(ev, args, options, span)
     return _one(ev, kind, [ev.known(a) for a in args], options, span)
+
+
+def _fem(ev: Evaluator, args: Sequence[Any], options: Mapping[str, Any], span: Span) -> Fem | Unknown:
+    def wrong(message: str, help: str | None = "write `fem(order=1, size=0.05)`") -> Unknown:
+        unknown: Unknown = ev.error("NDL441", message, span, help=help)
+        return unknown
+
+    if args:
+        return wrong("`fem` takes its options by name")
+    for name in options:
+        if name not in FEM_OPTIONS:
+            return wrong(f"`fem` has no option `{name}`", did_you_mean(name, FEM_OPTIONS))
+    if any(isinstance(a, (Unknown, HostV)) for a in options.values()):
+        return UNKNOWN
+    order, size = ev.known(options.get("order", 1)), ev.known(options.get("size"))
+    if order not in (1, 2):
+        return wrong(f"elements have the order 1 or 2, not {describe(order)}")
+    if size is not None and not (is_number(size) and size > 0):
+        return wrong("`size`, the length of the edges, is a number above 0")
+    mass = getattr(options.get("mass"), "name", "lumped" if order == 1 else "consistent")
+    if mass not in ("lumped", "consistent"):
+        return wrong("`mass` is `lumped` or `consistent`", None)
+    if mass == "lumped" and order == 2:
+        return wrong("only elements of order 1 have a lumped mass", "leave `mass` out")
+    return Fem(int(order), None if size is None else float(size), mass == "lumped")
 
 
 def _one(
@@ -131,15 +177,27 @@ def _one(
 # ---------------------------------------------------------------- the grid of a domain
 
 
-def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Span) -> Grid:
-    """The grid of a domain. Raises `NDLError` where there is none or where it does not fit."""
+def chosen_for(domain: DomainV, choice: GridChoice | None, span: Span) -> tuple[Axes, ...] | Fem:
+    """What the setting says for a domain. Raises `NDLError` where it says nothing."""
     chosen = None if choice is None else choice.of(domain.name) or choice.of(domain.given)
     if chosen is None:
+        boxes = "`grid = uniform(65)`, `fourier(64)` or `chebyshev(32)`"
         raise fail(
             "NDL440",
             f"the fields on `{domain.name}` need a grid",
             span,
-            help="add the setting `grid = uniform(65)`, `fourier(64)` or `chebyshev(32)` to the run",
+            help=f"add the setting {boxes if domain.shape is None else '`grid = fem(size=0.05)`'} to the run",
+        )
+    return chosen
+
+
+def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Span) -> Grid:
+    """The grid of a box. Raises `NDLError` where there is none or where it does not fit."""
+    chosen = chosen_for(domain, choice, span)
+    assert not isinstance(chosen, Fem)
+    if domain.shape is not None:
+        raise _misfit(
+            f"`{domain.name}` is no box, so its grid is a mesh", span, "write `grid = fem(size=0.05)`"
         )
     count = len(domain.coordinates)
     each: list[Axes] = []

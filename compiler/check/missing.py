@@ -84,6 +84,39 @@ def children(e: Any) -> Iterator[Any]:
         yield from (getattr(e, m.name) for m in members(e) if m.name != "span")
 
 
+def _orders(parts: Any, reader: Reader) -> Orders:
+    found: Orders = {}
+    for eq in [*parts.rates.values(), *parts.zeros]:
+        _join(found, reader.of(eq.value))
+    for name in parts.derived:  # a derived quantity with conditions is an unknown of its own
+        if name in reader.named:
+            _join(found, reader.of(parts.derived[name].value))
+    return found
+
+
+def of_second_order(el: Any, conditions: list[Condition], state: str) -> bool:
+    """Whether the equations have second derivatives of a field."""
+    reader = Reader(el, {c.field for c in conditions if c.field not in el.parts.states})
+    return any(s == state and order > 1 for (s, _), order in _orders(el.parts, reader).items())
+
+
+def _check_shape(
+    ev: Evaluator, parts: Any, state: str, domain: DomainV, conditions: list[Condition], told: set[str]
+) -> None:
+    """A domain that is no box has a condition somewhere; whether it has one everywhere, its mesh tells."""
+    if state in told or any(c.field == state for c in conditions):
+        return
+    told.add(state)
+    place = f"boundary({domain.name})"
+    ev.error(
+        "NDL443",
+        f"`{state}` has no condition on `{place}`",
+        parts.spans[state],
+        notes=("its equation has second derivatives",),
+        help=f"write `on {place}: {state} = …` or `on {place}: dn({state}) = …`",
+    )
+
+
 def check_missing(ev: Evaluator, el: Any, conditions: list[Condition]) -> None:
     """A field with second derivatives along a coordinate with ends needs a condition at each; an energy has
     natural ones."""
@@ -92,15 +125,14 @@ def check_missing(ev: Evaluator, el: Any, conditions: list[Condition]) -> None:
     if parts.energies or unread:
         return
     reader = Reader(el, {c.field for c in conditions if c.field not in parts.states})
-    found: Orders = {}
-    for eq in [*parts.rates.values(), *parts.zeros]:
-        _join(found, reader.of(eq.value))
-    for name in parts.derived:  # a derived quantity with conditions is an unknown of its own
-        if name in reader.named:
-            _join(found, reader.of(parts.derived[name].value))
+    found = _orders(parts, reader)
+    told: set[str] = set()
     for (state, coordinate), order in found.items():
         domain = _domain(el, state)
         if order < 2 or domain is None or coordinate not in domain.coordinates:
+            continue
+        if domain.shape is not None:
+            _check_shape(ev, parts, state, domain, conditions, told)
             continue
         axis = domain.coordinates.index(coordinate)
         if domain.periodic[axis]:

@@ -192,18 +192,22 @@ class MethodV:
 @dataclass(frozen=True, eq=False)
 class DomainV:
     """A domain with its coordinates, the range of each (`RangeV`), and whether it is periodic there. `given`:
-    what it is called outside, where an application puts it in the place of a model's own."""
+    what it is called outside, where an application puts it in the place of a model's own. `shape`: the
+    condition or the mesh of a domain that is no box, which has no ranges."""
 
     name: str
     coordinates: tuple[str, ...]
     ranges: tuple[Any, ...] = ()
     periodic: tuple[bool, ...] = ()
     given: str = ""
+    shape: ShapeV | MeshFileV | None = None
 
     def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
         """`A*B`, a product of domains."""
         if isinstance(other, Unknown):
             return UNKNOWN
+        if isinstance(other, DomainV) and (self.shape is not None or other.shape is not None):
+            return ev.not_lowered("a product with a domain that is no box", span)
         if op != "*" or not isinstance(other, DomainV):
             return ev.error("NDL317", f"`{op}` has no meaning for a domain", span)
         a, b = (self, other) if left else (other, self)
@@ -215,11 +219,31 @@ class DomainV:
 
 
 @dataclass(frozen=True, eq=False)
+class ShapeV:
+    """`{ x, y | x^2 + y^2 < 1 }`: where a condition on the coordinates holds."""
+
+    cond: tree.Expr
+    scope: Any
+
+
+@dataclass(frozen=True, eq=False)
+class MeshFileV:
+    """`mesh("wing.msh")`."""
+
+    file: str
+    span: Any
+
+
+@dataclass(frozen=True, eq=False)
 class BoundaryV:
-    """Parts of a domain's boundary: pairs (number of a coordinate, `low` or `high`)."""
+    """Parts of a domain's boundary: pairs (number of a coordinate, `low` or `high`), all of a domain that is
+    no box, or the part of a mesh called `part`; of these, where the conditions `where` hold."""
 
     domain: DomainV
     faces: tuple[tuple[int, str], ...]
+    part: str = ""
+    where: tuple[tree.Expr, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, eq=False)

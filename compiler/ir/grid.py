@@ -62,11 +62,25 @@ class Grid:
     domain: str
     axes: tuple[GridAxis, ...]
     reach: tuple[int, ...] = ()
-    """How far residuals read along each axis (-1: everywhere); not known where it is empty."""
+    """How far residuals read along each axis (-1: everywhere); not known where it is empty. On a mesh, how
+    many cells away."""
+
+    mesh: MeshGrid | None = None
+    """In place of axes: elements on a mesh."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(a.n for a in self.axes)
+        return tuple(a.n for a in self.axes) if self.mesh is None else (self.mesh.n,)
+
+
+@dataclass(frozen=True)
+class MeshGrid:
+    """Elements on a mesh: their key in `ndl.compiler.geometry.store`, the coordinates, the number of
+    nodes."""
+
+    key: str
+    coordinates: tuple[str, ...]
+    n: int
 
 
 def solve_exactly(rows: Sequence[Sequence[Fraction]], right: Sequence[Fraction]) -> Row:

@@ -32,8 +32,12 @@ class Conditions:
         paths: Mapping[str, Any],
     ) -> None:
         self.fields, self.root, self.by_part, self.paths = fields, el, by_part, paths
-        self.found: dict[tuple[int, int], Any] = {}
+        self.found: dict[tuple[int, int, str], Any] = {}
         self.kept: list[Condition] = []
+
+    def frame(self, prefix: str) -> Elaboration:
+        """A part of the model, by the prefix of its names."""
+        return self._frame(prefix)
 
     def _frame(self, prefix: str) -> Elaboration:
         return self.root.descend(self.paths[prefix])
@@ -80,7 +84,7 @@ class Conditions:
         return self.data(c, prefix, order)
 
     def data(self, c: Condition, prefix: str, order: int) -> Any:
-        key = (id(c), order)
+        key = (id(c), order, self.fields.weak.place)
         if key not in self.found:
             self.kept.append(c)
             self.found[key] = self._made(c, prefix) if order == 0 else self._rate(c, prefix, order)
@@ -96,17 +100,21 @@ class Conditions:
 
     def _made(self, c: Condition, prefix: str) -> Any:
         ev, el = self.fields.ev, self._frame(prefix)
+        if c.domain.name in self.fields.space.meshes:
+            return self._solved(c, el.scope)
         axis = self.fields.space.axes[c.domain.name][c.axis]
-        scope = self._face(el, c, axis)
-        if c.given is not None:
-            found = ev.eval(c.given, scope)
-        else:
-            zero, one = (self._residual(c, scope, s) for s in (0.0, 1.0))
-            found = ev.binary("/", zero, ev.binary("-", zero, one, c.span), c.span)
-        found = self._restricted(found, axis, c.side)
+        found = self._restricted(self._solved(c, self._face(el, c, axis)), axis, c.side)
         if c.kind == SLOPE and c.side == "low":
             found = -found if is_number(found) else ev.elementwise("neg", [found], c.span)
         return found
+
+    def _solved(self, c: Condition, scope: Scope) -> Any:
+        """The value or the slope along the outer normal, from an equation that is linear in it."""
+        ev = self.fields.ev
+        if c.given is not None:
+            return ev.eval(c.given, scope)
+        zero, one = (self._residual(c, scope, s) for s in (0.0, 1.0))
+        return ev.binary("/", zero, ev.binary("-", zero, one, c.span), c.span)
 
     def _residual(self, c: Condition, scope: Scope, at: float) -> Any:
         """left - right, with a number in place of what the condition determines."""
@@ -164,11 +172,37 @@ class Conditions:
     def _kept(self, c: Condition | None, prefix: str, moving: bool) -> Condition | None:
         if c is None or c.kind != VALUE or moving:
             return c
+        return c if self.steady(c, prefix) else None
+
+    def steady(self, c: Condition, prefix: str) -> bool:
+        """Whether what a condition gives is known before a run starts."""
         datum = self.data(c, prefix, 0)
         if not isinstance(datum, Value):
-            return c
+            return True
         nodes = self.fields.ev.builder.graph.needed([datum.ref])  # type: ignore[attr-defined]
-        return None if any(n.op in ("input", "path") for n in nodes) else c
+        return not any(n.op in ("input", "path") for n in nodes)
+
+    def impose(
+        self,
+        v: Value,
+        axes: Sequence[Axis],
+        prefix: str,
+        name: str,
+        span: Span,
+        order: int = 0,
+        moving: bool = True,
+        homogeneous: bool = False,
+    ) -> Value:
+        """A field with the values that conditions give it, on all its boundary."""
+        for axis in axes:
+            mesh = self.fields.space.mesh_of(axis)
+            if mesh is not None:
+                weak = self.fields.weak.conditions
+                v = weak.imposed(v, mesh, prefix, name, order, moving, homogeneous)
+            else:
+                ends = self.at_ends(prefix, name, axis)
+                v = self.imposed(v, axis, ends, span, prefix, order, moving, homogeneous)
+        return v
 
     def imposed(
         self,

@@ -36,8 +36,11 @@ def stationary(el: Elaboration, slots: list[Slot]) -> dict[str, Value]:
         raise _waiting("more than one energy", energies[1].span)
     (energy,) = energies
     sign = -1.0 if energy.sense == "maximize" else 1.0
-    density, domain, span = _density(el, energy.value)
+    domain = _domain(el, energy.value)
+    density, span = _density(el, energy.value, domain), energy.value.span
     fields: Fields = el.ev.fields
+    if domain.name in fields.space.meshes:
+        return _on_mesh(el, fields, energy.value, slots, sign)
     axes = fields.space.add(el.ev, domain, span)
     one = Energy(el, fields, axes, aligned(el.ev, density, axes, span).ref, span)
     found = {}
@@ -56,20 +59,54 @@ def _value(v: Any) -> Value:
     return v
 
 
-def _density(el: Elaboration, e: tree.Expr) -> tuple[Value, DomainV, Span]:
-    """The integrand of an energy and its domain."""
+def _on_mesh(
+    el: Elaboration, fields: Fields, e: tree.Expr, slots: list[Slot], sign: float
+) -> dict[str, Value]:
+    """The derivatives of an energy by the values at the nodes: the weak form of its Euler–Lagrange
+    equation."""
+    domain = _domain(el, e)
+    mesh = fields.space.meshes[domain.name]
+    with fields.weak.at("cell"):
+        total = fields.weak.integral(_density(el, e, domain), mesh, e.span)
+    states = [el.lookup(slot.name, 0) for slot in slots]
+    graph = el.ev.builder.graph  # type: ignore[attr-defined]
+    seed = graph.add("const", value=sign)
+    found = pullback(graph, total.ref, seed, [v.ref for v in states])
+    el.ev.builder._adopt()  # type: ignore[attr-defined]
+    made = {}
+    for slot, v, node in zip(slots, states, found):
+        zero = _value(el.ev.binary("*", 0.0, v, e.span))
+        made[slot.spec.name] = zero if node is None else split(Value(node.type, node), v.axes)  # type: ignore[arg-type]
+    return made
+
+
+def _domain(el: Elaboration, e: tree.Expr) -> DomainV:
+    """The domain of an energy, its grid made."""
+    clause = _clause(el, e)
+    domain = None if clause is None or clause.set is None else el.ev.eval(clause.set, el.scope)
+    if not isinstance(domain, DomainV):
+        raise _waiting("an energy over this set", e.span)
+    el.ev.fields.space.add(el.ev, domain, e.span)
+    return domain
+
+
+def _clause(el: Elaboration, e: tree.Expr) -> Any:
     call = e if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) else None
     if call is None or call.func.span.text != "integral" or len(call.args) != 2:
         raise _waiting("an energy that is not `integral(…, x in Omega)`", e.span)
-    clause = clause_of(el.ev, call.args[1], el.scope)
-    domain = None if clause is None or clause.set is None else el.ev.eval(clause.set, el.scope)
-    if clause is None or not isinstance(domain, DomainV):
-        raise _waiting("an energy over this set", call.args[1].span)
+    return clause_of(el.ev, call.args[1], el.scope)
+
+
+def _density(el: Elaboration, e: tree.Expr, domain: DomainV) -> Value:
+    """The integrand of an energy."""
+    clause = _clause(el, e)
+    assert isinstance(e, tree.Call)
+    call = e
     names = el.ev.fields.points(domain, clause.pattern.names, clause.span)
     found = el.ev.value(el.ev.eval(call.args[0].value, el.scope.child(names)), e.span)
     if not isinstance(found, Value) or found.type.rank:
         raise _waiting("an energy whose density is no number", call.args[0].span)
-    return found, domain, e.span
+    return found
 
 
 class Energy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
@@ -46,11 +47,9 @@ def stored(
     found = filled(ev, value, slot.spec.type, span, slot.axes)
     if not slot.axes or not isinstance(found, Value):
         return found
-    v, conditions, prefix = split(found, slot.axes), ev.fields.conditions, slot.frame.prefix
-    for axis in slot.axes:
-        ends = conditions.at_ends(prefix, slot.name, axis)
-        v = conditions.imposed(v, axis, ends, span, prefix, order, moving, homogeneous)
-    return full(v)
+    conditions, prefix = ev.fields.conditions, slot.frame.prefix
+    v = split(found, slot.axes)
+    return full(conditions.impose(v, slot.axes, prefix, slot.name, span, order, moving, homogeneous))
 
 
 def initial(lowering: ModelLowering) -> Function:
@@ -113,7 +112,8 @@ def rates(lowering: ModelLowering, root: Elaboration) -> Named:
             rate = el.lookup(slot.name, slot.order + 1)
             found.append((s.name, filled(el.ev, rate, s.type, s.span, slot.axes)))
         else:
-            rate = carried.get(s.name, el.rate(slot.name))
+            own = carried.get(s.name)
+            rate = _rate(root, slot, slot.order + 1) if own is None else own
             found.append((s.name, stored(el.ev, rate, slot, slot.order + 1, s.span)))
     return found
 
@@ -123,7 +123,7 @@ def _carried(lowering: ModelLowering, root: Elaboration) -> Mapping[str, Value]:
     rates: Named = []
     for slot in lowering.slots:
         highest = slot.order + 1 >= slot.frame.parts.order(slot.name)
-        chosen = any(root.ev.fields.space.grid_axis(a).scheme != "central" for a in slot.axes)
+        chosen = any(root.ev.fields.space.has_scheme(a) for a in slot.axes)
         if slot.moving and not slot.spec.algebraic and highest and chosen:
             rates.append((slot.spec.name, root.descend(slot.frame.path).rate(slot.name)))
     return _with_schemes(lowering, root, rates)
@@ -146,6 +146,16 @@ def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> M
     found = schemes.applied(arrays)
     lowering.schemes = schemes
     return {k: split(Value(slots[k].spec.type, node), slots[k].axes) for k, node in found.items()}
+
+
+def _rate(root: Elaboration, slot: Slot, order: int) -> Any:
+    """The right side of a state's equation; on a mesh by its weak form."""
+
+    def make() -> Any:
+        return root.descend(slot.frame.path).rate(slot.name)
+
+    fields = root.ev.fields
+    return fields.weak.rate(slot, make, order) if fields.on_mesh(slot.axes) else make()
 
 
 def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -> dict[str, Any]:
@@ -183,9 +193,20 @@ def _field_residuals(el: Elaboration, slots: list[Slot]) -> dict[str, Any]:
         varied = stationary(el, slots)
         return {n: given_ends(el, s, varied[n], s.spec.span) for s in slots for n in (s.spec.name,)}
     for slot, eq in zip(slots, el.parts.zeros):
-        value = ev.value(ev.eval(eq.value, el.scope), eq.value.span)
+        mesh = ev.fields.on_mesh(slot.axes)
+        if mesh is None:
+            value = ev.value(ev.eval(eq.value, el.scope), eq.value.span)
+        else:
+            type_ = Tensor("R", slot.spec.type.shape[1:])
+            make = partial(_evaluated, ev.fields.el, slot, eq.value)
+            value = ev.fields.weak.load(mesh, make, type_, eq.value.span)
         found[slot.spec.name] = given_ends(el, slot, value, eq.value.span)
     return found
+
+
+def _evaluated(root: Elaboration, slot: Slot, e: Any) -> Any:
+    el = root.descend(slot.frame.path)
+    return el.ev.eval(e, el.scope)
 
 
 def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
@@ -194,6 +215,12 @@ def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
     v: Any = split(filled(ev, value, slot.spec.type, span, slot.axes), slot.axes)
     field = el.lookup(slot.name, 0)
     conditions, prefix = ev.fields.conditions, slot.frame.prefix
+    if ev.fields.on_mesh(slot.axes) is not None:
+        wanted = conditions.impose(field, slot.axes, prefix, slot.name, span)
+        if wanted is not field:
+            v = conditions.impose(v, slot.axes, prefix, slot.name, span, homogeneous=True)
+            v = ev.binary("+", v, ev.binary("-", field, wanted, span), span)
+        return full(v)
     for axis in slot.axes:
         ends = conditions.at_ends(prefix, slot.name, axis)
         wanted = conditions.imposed(field, axis, ends, span, prefix)

@@ -14,51 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, reduce_axes, split
 from ndl.compiler.check.boundaries import Condition
-from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.grids import GridChoice, grid_of
-from ndl.compiler.check.values import UNKNOWN, Axis, DomainV, ListV, Unknown, Value, is_number
-from ndl.compiler.diagnostics import fail
-from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Grid, GridAxis, Stencil, end_weights, stencil
+from ndl.compiler.check.values import UNKNOWN, Axis, BoundaryV, DomainV, ListV, Unknown, Value, is_number
+from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
+from ndl.compiler.lower.mesh_space import MeshSpace
+from ndl.compiler.lower.space import Space
+from ndl.compiler.lower.weak import Weak
 from ndl.compiler.passes.fourier import diagonal
 from ndl.compiler.source import Span
-from ndl.compiler.types import Dim, Tensor
+from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
     from ndl.compiler.check.models import Elaboration
 
 Closures = tuple["Condition | None", "Condition | None"]
-
-
-class Space:
-    """The grids of a model's domains."""
-
-    def __init__(self, choice: GridChoice | None) -> None:
-        self.choice = choice
-        self.grids: dict[str, Grid] = {}
-        self.axes: dict[str, tuple[Axis, ...]] = {}
-        self.owner: dict[Axis, tuple[str, int]] = {}
-
-    def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
-        """The axes of a domain's grid, made once. Raises `NDLError`."""
-        grid = grid_of(ev, domain, self.choice, span)
-        if domain.name in self.axes and grid != self.grids[domain.name]:
-            what = f"two domains of this model and its parts are called `{domain.name}`"
-            raise fail("NDL341", what, span, help="declare one of them under another name")
-        if domain.name not in self.axes:
-            start = len(self.owner)
-            made = tuple(Axis(a.coordinate, Dim.of(a.n), start + k) for k, a in enumerate(grid.axes))
-            self.grids[domain.name], self.axes[domain.name] = grid, made
-            self.owner |= {axis: (domain.name, k) for k, axis in enumerate(made)}
-        return self.axes[domain.name]
-
-    def grid_axis(self, axis: Axis) -> GridAxis:
-        domain, k = self.owner[axis]
-        return self.grids[domain].axes[k]
-
-    def domain_of(self, axes: Sequence[Axis]) -> str | None:
-        """The domain on which a value with these axes is a field."""
-        return next((self.owner[a][0] for a in axes if a in self.owner), None)
 
 
 class Fields:
@@ -77,6 +46,25 @@ class Fields:
         self.slopes: dict[int, tuple[Value, Axis]] = {}
         """First derivatives by the node that they are: of what, along which axis."""
         self.coordinates: dict[int, Axis] = {}
+        self.weak = Weak(self)
+
+    # ------------------------------------------------------------ meshes
+
+    def on_mesh(self, axes: Sequence[Axis]) -> MeshSpace | None:
+        """The mesh of a value with these axes."""
+        return next((m for a in axes if (m := self.space.mesh_of(a)) is not None), None)
+
+    def leaf(self, v: Value, state: str) -> Value:
+        """A stored field where a formula is read. In a steady equation it has the values that conditions
+        give."""
+        mesh = self.on_mesh(v.axes)
+        if mesh is None or self.weak.place == "node":
+            return v
+        if state:
+            prefix, name = self.weak.conditions.owner(state)
+            if name in self.conditions.frame(prefix).parts.algebraic():
+                v = self.weak.conditions.imposed(v, mesh, prefix, name)
+        return self.weak.field(v, state)
 
     def op(self, name: str, v: Value | None, span: Span, **attrs: Any) -> Value:
         """An op on a value whose axes are all ordinary ones."""
@@ -89,6 +77,9 @@ class Fields:
 
     def coordinate(self, domain: str, name: str, span: Span) -> Value:
         """A coordinate as a field."""
+        if domain in self.space.meshes:
+            mesh = self.space.meshes[domain]
+            return self.weak.coordinate(mesh, mesh.domain.coordinates.index(name))
         axis = next(a for a in self.space.axes[domain] if a.name == name)
         found = self.source("grid_points", span, layout=self.space.grid_axis(axis).layout)
         self.coordinates[found.ref.id] = axis
@@ -135,6 +126,9 @@ class Fields:
         found = v = self._value(v, span)
         if found is None:
             return UNKNOWN
+        mesh = self.weak.mesh(found)
+        if mesh is not None:
+            return self._by_letters(found, mesh, letters, span)
         through = self._through(found, letters, span)
         if through is not None:
             return through
@@ -152,11 +146,25 @@ class Fields:
             self.slopes[found.ref.id] = (v, axes[letters])
         return found
 
+    def _by_letters(self, v: Value, mesh: MeshSpace, letters: str, span: Span) -> Any:
+        """`dxy` on a mesh, one coordinate after the other."""
+        found: Any = v
+        for c in letters:
+            found = self.ev.value(
+                self.weak.partial(found, mesh, mesh.domain.coordinates.index(c), span), span
+            )
+            if self.weak.mesh(found) is None:
+                break
+        return found
+
     def lap(self, v: Any, span: Span) -> Any:
         """The sum of the second derivatives, those by Fourier series as one op."""
         found = self._value(v, span)
         if found is None:
             return UNKNOWN
+        mesh = self.weak.mesh(found)
+        if mesh is not None:
+            return self.weak.lap(found, mesh, span)
         axes = [a for a in found.axes if a in self.space.owner]
         fourier = [a for a in axes if self.space.grid_axis(a).kind == "fourier"]
         parts: list[Any] = []
@@ -188,6 +196,9 @@ class Fields:
         found = self._value(v, span)
         if found is None:
             return UNKNOWN
+        mesh = self.weak.mesh(found)
+        if mesh is not None:
+            return self.weak.gradient(found, mesh, span)
         parts = [self._slope(found, a, span) for a in self._axes(found, span)]
         made = self.ev.op("stack", parts, span, axis=found.type.rank)
         if isinstance(made, Value):
@@ -205,6 +216,9 @@ class Fields:
         found = self._value(v, span)
         if found is None:
             return UNKNOWN
+        mesh = self.weak.mesh(found)
+        if mesh is not None:
+            return self.weak.div(found, mesh, span)
         if found.ref.id in self.gradients:
             return self.lap(self.gradients[found.ref.id], span)
         axes = self._axes(found, span)
@@ -271,6 +285,9 @@ class Fields:
         found = self._value(v, span)
         if found is None:
             return UNKNOWN
+        mesh = self.weak.mesh(found)
+        if mesh is not None:
+            return self.weak.curl(found, mesh, span)
         axes = [a.name for a in self._axes(found, span)]
         sub = self.ev.binary
         if len(axes) == 2 and found.type.rank == 0:
@@ -289,6 +306,10 @@ class Fields:
         return self.ev.value(ListV((cross(1, 2), cross(2, 0), cross(0, 1))), span)
 
     def dn(self, v: Any, span: Span) -> Any:
+        found = self._value(v, span)
+        mesh = None if found is None else self.weak.mesh(found)
+        if mesh is not None and found is not None:
+            return self.weak.dn(found, mesh, span)
         return self.ev.error(
             "NDL342",
             "`dn` is the slope at a boundary",
@@ -380,6 +401,9 @@ class Fields:
         total = self._value(v, span)
         if total is None:
             return UNKNOWN
+        mesh = self.on_mesh(axes)
+        if mesh is not None:
+            return self.weak.integral(total, mesh, span)
         for axis in axes:
             grid = self.space.grid_axis(axis)
             plain = grid.periodic or grid.kind == "chebyshev"
@@ -392,6 +416,11 @@ class Fields:
     def cell_power(self, axes: Sequence[Axis], power: float, span: Span) -> Any:
         """A power of the size of the cell of each point."""
         total: Any = 1.0
+        mesh = self.on_mesh(axes)
+        if mesh is not None:
+            if not mesh.fem.lumped:
+                return self.ev.not_lowered("noise with a consistent mass matrix", Span())
+            return self.ev.binary("^", self.weak.data(mesh, "weight"), power, Span())
         for axis in axes:
             grid = self.space.grid_axis(axis)
             share: Any = grid.step**power
@@ -401,12 +430,24 @@ class Fields:
             total = self.ev.binary("*", total, share, span)
         return total
 
+    def over(self, found: Any, name: str) -> Any:
+        """The context in which the integrand over a domain or its boundary is read."""
+        return self.weak.over(found, name)
+
+    def reduce_boundary(self, name: str, v: Any, part: BoundaryV, scope: Any, span: Span) -> Any:
+        """`integral` over a part of a boundary."""
+        mesh = self.space.meshes.get(part.domain.name)
+        if mesh is None or name != "integral":
+            return self.ev.not_lowered(f"`{name}` over a boundary on this grid", span)
+        return self.weak.integral(v, mesh, span, mesh.part(span, part, scope, part.faces))
+
     def reduce(self, name: str, v: Any, domain: DomainV, span: Span) -> Any:
         """`integral`, `mean`, `max`, `min` over a domain."""
         axes = self.space.add(self.ev, domain, span)
+        mesh = self.space.meshes.get(domain.name)
         if name in ("integral", "mean"):
             found = self.integral(v, axes, span)
-            size = 1.0
+            size = 1.0 if mesh is None else float(mesh.elements.lumped.sum())
             for a in self.space.grids[domain.name].axes:
                 size *= a.upper - a.lower
             return found if name == "integral" else self.ev.binary("/", found, size, span)

@@ -25,12 +25,14 @@ from ndl.compiler.ir.graph import Function, Graph, ParamSpec
 from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
 from ndl.compiler.lower import delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
-from ndl.compiler.lower.fields import Fields, Space, grid_type
+from ndl.compiler.lower.fields import Fields, grid_type
+from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.schemes import Schemes
 from ndl.compiler.lower.sites import GraphSite
+from ndl.compiler.lower.space import Space
 from ndl.compiler.lower.unread_nets import keep_nets
 from ndl.compiler.lower.weights import Weights
 from ndl.compiler.passes.breaks import breaks_of
@@ -58,7 +60,7 @@ class Slot:
 class ModelLowering:
     """Lowers one model with the options of an application."""
 
-    def __init__(self, model: ModelV, sink: Sink) -> None:
+    def __init__(self, model: ModelV, sink: Sink, read: Reading | None = None) -> None:
         self.model, self.sink = model, sink
         self.decl, self.module = model.decl, model.module
         self.weights = Weights()
@@ -80,10 +82,11 @@ class ModelLowering:
         self.frames = list(self.types.frames())
         for frame in self.frames:
             refuse(frame)
-        self.space = Space(model.grid)
+        self.space = Space(model.grid, read)
         self.schemes: Schemes | None = None
         """Those of the function lowered last, where its fields have some."""
         self.conditions = {f.prefix: conditions_of(check, f.parts, f.scope) for f in self.frames}
+        self.space.conditions = self.conditions, {f.prefix: f.scope for f in self.frames}
         self.paths = {f.prefix: f.path for f in self.frames}
         self.slots = [slot for frame in self.frames for slot in self._slots(frame)]
         self.noises = noise.noises(self)
@@ -164,7 +167,7 @@ class ModelLowering:
         ev = Evaluator(builder, self.sink, strict=True)
         el = Elaboration(ev, self.parts, self.module.scope, self.options, site, given=self.given)
         ev.context = el
-        ev.fields = Fields(self.space, el, self.conditions, self.paths)
+        ev.fields = site.fields = Fields(self.space, el, self.conditions, self.paths)
         return el, site
 
     def function(
@@ -282,7 +285,12 @@ class ModelLowering:
 
     def _quantity(self, frame: Elaboration, name: str, noises: Mapping[str, Tensor]) -> Function:
         def make(root: Elaboration, g: GraphBuilder) -> list[tuple[str, Any]]:
-            return [(frame.prefix + name, root.descend(frame.path).lookup(name, 0))]
+            def value() -> Any:
+                return root.descend(frame.path).lookup(name, 0)
+
+            span = frame.parts.spans.get(name, self.decl.name_span)
+            found = root.ev.fields.weak.quantity(value, span) if self.space.meshes else value()
+            return [(frame.prefix + name, found)]
 
         return self.function(f"derived_{frame.prefix}{name}", make, noises)
 
@@ -323,9 +331,10 @@ def _dims(shape: Sequence[int]) -> tuple[Any, ...]:
     return tuple(Dim.of(n) for n in shape)
 
 
-def lower_model(model: ModelV, sink: Sink) -> ModelIR:
-    """Lower a model with the options that its application sets."""
+def lower_model(model: ModelV, sink: Sink, read: Reading | None = None) -> ModelIR:
+    """Lower a model with the options that its application sets; `read` says where a file lies that it
+    names."""
     check_sink = Sink()
     check_model(Evaluator(TypeBuilder(), check_sink), model)
     check_sink.check()
-    return ModelLowering(model, sink).lower()
+    return ModelLowering(model, sink, read).lower()

@@ -12,7 +12,7 @@ from ndl.compiler.check.varied import Varied
 from ndl.compiler.check.weights import Item
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.builder import GraphBuilder
-from ndl.compiler.lower.fields import grid_type
+from ndl.compiler.lower.fields import Fields, grid_type
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor, Units
@@ -31,6 +31,7 @@ class GraphSite:
         self.inputs: dict[str, Node] = {}
         self.lags: dict[int, Value] = {}
         self.leaves: dict[int, Value] = {}
+        self.fields: Fields | None = None
 
     def read(self, name: str, type: Tensor) -> Value:
         if name not in self.inputs:
@@ -45,13 +46,14 @@ class GraphSite:
         plain = Tensor(type.kind, type.shape)
         shown = name + "'" * order
         axes = next((s.axes for s in self.lowering.slots if s.spec.name == shown), ())
-        return self._leaf(replace(self.read(shown, grid_type(plain, axes)), type=plain, axes=axes))
+        found = replace(self.read(shown, grid_type(plain, axes)), type=plain, axes=axes)
+        return self._leaf(found, name if order == 0 else "")
 
-    def _leaf(self, v: Value) -> Value:
-        """A field that is not computed."""
+    def _leaf(self, v: Value, state: str = "") -> Value:
+        """A field that is not computed; on a mesh as it is where the formula is read."""
         if v.axes:
             self.leaves[v.ref.id] = v
-        return v
+        return v if self.fields is None else self.fields.leaf(v, state)
 
     def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
         spec = self.lowering.spec(owner, item, trainable, decl)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ndl.compiler.ir.graph import Graph, Node
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.ops.table import lookup
+from ndl.compiler.passes.mesh_reach import mesh_reach
 from ndl.compiler.types import Tensor
 
 EVERYWHERE = -1
@@ -34,8 +35,10 @@ def with_reach(model: ModelIR) -> ModelIR:
         return model
     (grid,) = model.grids
     count = len(grid.axes)
-    if any(s.type.extents[:count] != grid.shape for s in model.states):
+    if any(s.type.extents[: len(grid.shape)] != grid.shape for s in model.states):
         return model
+    if grid.mesh is not None:
+        return replace(model, grids=(replace(grid, reach=(mesh_reach(model),)),))
     found: dict[int, Reach] = {}
     graph, outputs = model.drift.graph, [n for _, n in model.drift.outputs]
     names = {s.name for s in model.states}

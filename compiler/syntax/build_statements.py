@@ -180,7 +180,10 @@ class Statements(Base):
         return t.Optimize(self.span(place), sense.text, value, wrt, tuple(map(as_setting, settings)))
 
     def on_on(self, place: Place, c: list[Any]) -> t.On:
-        return t.On(self.span(place), c[0], self.no_doc(c[1], "a boundary condition"))
+        where, cond, body = c
+        if cond is not None:
+            where = t.Restrict(where.span.to(cond.span), where, cond)
+        return t.On(self.span(place), where, self.no_doc(body, "a boundary condition"))
 
     def on_when(self, place: Place, c: list[Any]) -> t.When:
         return t.When(self.span(place), as_every(c[0]), self.no_doc(c[1], "an event"))

@@ -302,6 +302,8 @@ def cells(stmt: t.Stmt) -> list[str]:
             line = f"{sense} {show_expr(value)}" + (f" wrt {show_value(wrt)}" if wrt else "")
             return [line + (":" if settings else "")]
         case t.On(set=set_):
+            if isinstance(set_, t.Restrict):
+                return [f"on {show_set(set_.value)} if {show_expr(set_.cond)}:"]
             return [f"on {show_set(set_)}:"]
         case t.When(trigger=trigger):
             return [f"when {show_expr(trigger)}:"]

@@ -16,6 +16,7 @@ from ndl.compiler.check.values import MethodV, ModelV, OperatorV, SolverV, Value
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR, SolverIR
+from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.models import lower_model
 from ndl.compiler.lower.solvers import lower_solver, option_values
 from ndl.compiler.passes.facts.derive import derive
@@ -45,6 +46,19 @@ class Compiled:
         return self._facts[0]
 
 
+def register_meshes(ir: ModelIR) -> None:
+    """Hand the tables that generated code names to the runtime."""
+    from ndl.compiler.geometry import store
+    from ndl.runtime import meshes
+
+    for grid in ir.grids:
+        if grid.mesh is not None:
+            meshes.register(store.MESHES[grid.mesh.key])
+    if any(grid.mesh is not None for grid in ir.grids):
+        for key, values in store.ARRAYS.items():
+            meshes.register_array(key, values)
+
+
 class Compilation:
     """What a program has compiled so far."""
 
@@ -56,6 +70,8 @@ class Compilation:
         self.modules: list[ModuleType] = []
         self.kept: list[ModelV] = []
         self.bind: Mapping[str, Any] = {}
+        self.read: Reading | None = None
+        """Where a file lies that a program names, if it may be read."""
         self.checker = Evaluator(TypeBuilder(), Sink())
 
     # ------------------------------------------------------------ models
@@ -91,11 +107,12 @@ class Compilation:
     def model(self, model: ModelV) -> Compiled:
         key = self.key(model)
         if key not in self.models:
-            ir = lower_model(model, self.sink)
+            ir = lower_model(model, self.sink, self.read)
             if ir.noises and ir.noise_kind in ("general", "scalar"):
                 ir = refine_noise(ir)
             optimized = optimize(ir, self.options)
             text = print_module([optimized], file=self.file)
+            register_meshes(optimized)
             module = self.loaded(text, ir.name)
             self.modules.append(module)
             cls = self._class(module, ir.name)

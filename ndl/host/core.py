@@ -48,6 +48,7 @@ class Core:
         self.sink = Sink()
         self.compilation = Compilation(self.sink, Path(file).name)
         self.policy = PathPolicy.for_file(file or "program.ndl", tuple(str(a) for a in allow))
+        self.compilation.read = self.policy.read
         self.bind = self.compilation.bind = dict(bind or {})
         self.overrides = dict(overrides or {})
         self.instances: dict[int, tuple[ModelV, Any]] = {}

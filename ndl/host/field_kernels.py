@@ -48,6 +48,8 @@ class FieldKernels:
             raise Unsupported("it has no rates")
         if len(self.ir.grids) > 1:
             raise Unsupported("its fields are on several grids")
+        if self.ir.grids[0].mesh is not None:
+            raise Unsupported("its fields are on a mesh")
         fields: dict[tuple[str, tuple[int, ...]], int] = {}
         rates: list[Rate] = []
         outputs = dict(drift.outputs)

@@ -230,7 +230,8 @@ def test_grids_that_do_not_fit() -> None:
         "uniform(16, 16)": "2 axes",
         "uniform(16, order=3)": "2, 4, 6 or 8",
         "uniform(3)": "too few",
-        "fem(order=1)": "no grid",
+        "gauss(8)": "no grid",
+        "fem(order=1)": "needs a size",
         "chebyshev(8, order=2)": "no option",
     }.items():
         with pytest.raises(NDLError) as trouble:

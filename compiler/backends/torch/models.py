@@ -559,6 +559,11 @@ def piece(source: str, s: StateSpec, offset: int, total: int) -> str:
 
 def grid_entry(grid: Grid) -> str:
     """A grid as the runtime describes it."""
+    if grid.mesh is not None:
+        m, more = grid.mesh, f", reach={literal(grid.reach)}" if grid.reach else ""
+        layout = f'(("mesh", {m.n}, 0.0, 0.0),)'
+        names = literal(m.coordinates)
+        return f"GridInfo({literal(grid.domain)}, {names}, {layout}{more}, mesh={literal(m.key)})"
     names = literal(tuple(a.coordinate for a in grid.axes))
     reach = f", reach={literal(grid.reach)}" if grid.reach else ""
     return f"GridInfo({literal(grid.domain)}, {names}, {literal(tuple(a.layout for a in grid.axes))}{reach})"

@@ -1,0 +1,80 @@
+"""The grids and meshes of a model's domains, made once for all of its functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.grids import Fem, GridChoice, chosen_for, grid_of
+from ndl.compiler.check.values import Axis, DomainV
+from ndl.compiler.diagnostics import fail
+from ndl.compiler.ir.grid import Grid, GridAxis, MeshGrid
+from ndl.compiler.lower.mesh_space import MeshSpace, Reading, cuts_of, mesh_space, same_shape
+from ndl.compiler.source import Span
+from ndl.compiler.types import Dim
+
+
+class Space:
+    """The grids of a model's domains. `conditions` are those of the model and its parts, with their
+    scopes."""
+
+    def __init__(self, choice: GridChoice | None, read: Reading | None = None) -> None:
+        self.choice, self.read = choice, read
+        self.conditions: tuple[Mapping[str, Any], Mapping[str, Any]] = {}, {}
+        self.meshes: dict[str, MeshSpace] = {}
+        self.checked: set[tuple[str, str]] = set()
+        self.grids: dict[str, Grid] = {}
+        self.axes: dict[str, tuple[Axis, ...]] = {}
+        self.owner: dict[Axis, tuple[str, int]] = {}
+
+    def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
+        """The axes of a domain's grid, made once. Raises `NDLError`."""
+        fem = chosen_for(domain, self.choice, span)
+        if isinstance(fem, Fem):
+            return self._add_mesh(ev, domain, fem, span)
+        grid = grid_of(ev, domain, self.choice, span)
+        if domain.name in self.axes and grid != self.grids[domain.name]:
+            what = f"two domains of this model and its parts are called `{domain.name}`"
+            raise fail("NDL341", what, span, help="declare one of them under another name")
+        if domain.name not in self.axes:
+            start = len(self.owner)
+            made = tuple(Axis(a.coordinate, Dim.of(a.n), start + k) for k, a in enumerate(grid.axes))
+            self.grids[domain.name], self.axes[domain.name] = grid, made
+            self.owner |= {axis: (domain.name, k) for k, axis in enumerate(made)}
+        return self.axes[domain.name]
+
+    def _add_mesh(self, ev: Evaluator, domain: DomainV, fem: Fem, span: Span) -> tuple[Axis, ...]:
+        """The axis of the nodes of a mesh, made once."""
+        name = domain.name
+        if name in self.meshes and not same_shape(self.meshes[name].domain, domain):
+            what = f"two domains of this model and its parts are called `{name}`"
+            raise fail("NDL341", what, span, help="declare one of them under another name")
+        if name not in self.meshes:
+            made = mesh_space(
+                ev, domain, fem, cuts_of(name, *self.conditions), self.read, len(self.owner), span
+            )
+            self.meshes[name], self.axes[name] = made, (made.axes["node"],)
+            self.grids[name] = Grid(
+                name, (), mesh=MeshGrid(made.key, domain.coordinates, len(made.elements.nodes))
+            )
+            self.owner |= {axis: (name, 0) for axis in made.axes.values()}
+        return self.axes[name]
+
+    def mesh_of(self, axis: Axis) -> MeshSpace | None:
+        """The mesh to which an axis belongs."""
+        return self.meshes.get(self.owner[axis][0]) if axis in self.owner else None
+
+    def has_scheme(self, axis: Axis) -> bool:
+        """Whether what carries a field along this axis has a scheme of its own."""
+        return self.mesh_of(axis) is None and self.grid_axis(axis).scheme != "central"
+
+    def grid_axis(self, axis: Axis) -> GridAxis:
+        if self.mesh_of(axis) is not None:
+            raise fail("NDL490", "this use of a field on a mesh is not yet lowered", Span())
+        domain, k = self.owner[axis]
+        return self.grids[domain].axes[k]
+
+    def domain_of(self, axes: Sequence[Axis]) -> str | None:
+        """The domain on which a value with these axes is a field."""
+        return next((self.owner[a][0] for a in axes if a in self.owner), None)

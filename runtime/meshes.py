@@ -1,0 +1,235 @@
+"""Fields on meshes, with any leading batch axes: values and derivatives at points of quadrature, sums over
+the functions of the nodes, and mass matrices.
+
+Generated code names a mesh by a key; `register` says what it is. Tables have the shapes of
+`ndl.compiler.geometry.elements`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from ndl.runtime.errors import RunError
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Points of quadrature in cells or on facets: `dofs` `[E, k]`, `values` `[1 or E, q, k]`, `slopes`
+    `[E, q, d, k]`, `weights` `[E, q]`."""
+
+    dofs: Tensor
+    values: Tensor
+    slopes: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class MeshTables:
+    """A mesh: `nodes` `[N, d]`, `points` `[n, d]`, `cells` `[m, d + 1]`, and its places by name."""
+
+    key: str
+    nodes: np.ndarray
+    points: np.ndarray
+    cells: np.ndarray
+    places: Mapping[str, Place]
+    on: dict[Any, Any] = field(default_factory=dict)
+    """What was made of the tables for a device and precision."""
+
+    def rows(self, place: str, slope: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The nodes `[E, k]` and rows `[1 or E, q, k]` of values or of derivatives."""
+        wide = like.dtype if not like.is_complex() else like.real.dtype
+        key = place, slope, wide, like.device
+        if key not in self.on:
+            table = self.places[place]
+            rows = table.values if slope < 0 else table.slopes[:, :, slope]
+            self.on[key] = table.dofs.to(like.device), rows.to(device=like.device, dtype=wide)
+        found: tuple[Tensor, Tensor] = self.on[key]
+        return found
+
+    def pattern(self, reach: int) -> tuple[Any, np.ndarray]:
+        """Which nodes `[N, N]` lie so many cells apart (-1: all), as a sparse matrix, and colours `[N]` of
+        the nodes such that no row has two of one colour."""
+        if reach not in self.on:
+            from scipy import sparse
+
+            N, dofs = len(self.nodes), self.places["cell"].dofs.numpy()
+            if reach < 0:
+                self.on[reach] = sparse.csr_matrix(np.ones((N, N))), np.arange(N)
+            else:
+                cells = np.repeat(np.arange(len(dofs)), dofs.shape[1])
+                in_cell = sparse.csr_matrix((np.ones(dofs.size), (dofs.ravel(), cells)))
+                near = in_cell @ in_cell.T
+                whole = sparse.identity(N, format="csr")
+                for _ in range(reach):
+                    whole = whole @ near
+                    whole.data[:] = 1.0
+                self.on[reach] = whole.tocsr(), coloured(whole.T @ whole)
+        found: tuple[Any, np.ndarray] = self.on[reach]
+        return found
+
+
+def coloured(graph: Any) -> np.ndarray:
+    """A colour for each vertex that no neighbour has, in order of their numbers."""
+    graph = graph.tocsr()
+    found = np.full(graph.shape[0], -1)
+    for v in range(len(found)):
+        taken = set(found[graph.indices[graph.indptr[v] : graph.indptr[v + 1]]].tolist())
+        colour = 0
+        while colour in taken:
+            colour += 1
+        found[v] = colour
+    return found
+
+
+MESHES: dict[str, MeshTables] = {}
+ARRAYS: dict[str, Tensor] = {}
+
+
+def register(elements: Any) -> None:
+    """Tables that generated code names, as `ndl.compiler.geometry.elements.Elements` has them."""
+    if elements.key in MESHES:
+        return
+    places = {}
+    for name in ("cell", "facet"):
+        table = getattr(elements, name)
+        arrays = (table.dofs, table.values, table.slopes, table.weights)
+        places[name] = Place(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+    MESHES[elements.key] = MeshTables(
+        elements.key, elements.nodes, elements.mesh.points, elements.mesh.cells, places
+    )
+
+
+def register_array(key: str, values: np.ndarray) -> None:
+    if key not in ARRAYS:
+        ARRAYS[key] = torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def _known(table: Mapping[str, Any], key: str) -> Any:
+    if key not in table:
+        raise RunError(
+            f"this module was made for the mesh `{key}`, which is not loaded",
+            help="run the `.ndl` file that it was made from",
+        )
+    return table[key]
+
+
+def tables(key: str) -> MeshTables:
+    """A mesh by its key."""
+    found: MeshTables = _known(MESHES, key)
+    return found
+
+
+def mesh_data(key: str) -> Tensor:
+    """A constant vector."""
+    found: Tensor = _known(ARRAYS, key).clone()
+    return found
+
+
+def mesh_apply(
+    x: Tensor, axis: int, *, mesh: str, place: str, slope: int, transposed: bool = False
+) -> Tensor:
+    """Values (`slope` -1) or derivatives of a field at the points of a place along `axis`; transposed, from
+    the points to the nodes."""
+    tables: MeshTables = _known(MESHES, mesh)
+    x = (x if x.is_floating_point() or x.is_complex() else x.double()).movedim(axis, -1)
+    dofs, rows = tables.rows(place, slope, x)
+    (E, k), q = dofs.shape, rows.shape[1]
+    if x.is_complex():
+        rows = rows.to(x.dtype)
+    if transposed:
+        shares = (x.reshape(*x.shape[:-1], E, 1, q) @ rows).reshape(*x.shape[:-1], E * k)
+        found = x.new_zeros((*x.shape[:-1], len(tables.nodes))).index_add(-1, dofs.reshape(-1), shares)
+    else:
+        own = x[..., dofs.reshape(-1)].reshape(*x.shape[:-1], E, k, 1)
+        found = (rows @ own).reshape(*x.shape[:-1], E * q)
+    return found.movedim(-1, axis)
+
+
+# ---------------------------------------------------------------- mass matrices
+
+
+def mesh_solve(x: Tensor, axis: int, *, mesh: str, free: str) -> Tensor:
+    """M^-1 x among the free nodes, 0 at others."""
+    found: Tensor = _Mass.apply(x.movedim(axis, -1), mesh, free)  # type: ignore[no-untyped-call]
+    return found.movedim(-1, axis)
+
+
+class _Mass(torch.autograd.Function):
+    """A symmetric linear map: its derivatives in both directions are itself."""
+
+    @staticmethod
+    def forward(x: Tensor, mesh: str, free: str) -> Tensor:
+        return chebyshev_iteration(x, mesh, free)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.mesh, ctx.free = inputs
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Mass.apply(g, ctx.mesh, ctx.free), None, None  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def jvp(ctx: Any, dx: Tensor, *_: Any) -> Tensor:  # type: ignore[override]
+        found: Tensor = _Mass.apply(dx, ctx.mesh, ctx.free)  # type: ignore[no-untyped-call]
+        return found
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, mesh: str, free: str) -> tuple[Tensor, int]:
+        return _Mass.apply(x.movedim(in_dims[0], 0), mesh, free), 0  # type: ignore[no-untyped-call]
+
+
+def chebyshev_iteration(b: Tensor, mesh: str, free: str) -> Tensor:
+    """M^-1 b by Chebyshev's semi-iteration with the diagonal D as preconditioner, to nearly full precision in
+    a fixed number of steps: the eigenvalues of D^-1 M lie between the extreme ones of the cells (Wathen,
+    1987, IMA J. Numer. Anal. 7, 449–457; Wathen and Rees, 2009, ETNA 34, 125–135)."""
+    tables: MeshTables = _known(MESHES, mesh)
+    kept, diagonal, weights, (low, high) = _mass_parts(tables, free, b)
+    digits = torch.finfo(b.dtype).eps
+    ratio = (high / low) ** 0.5
+    count = int(np.ceil(np.log(digits / 8) / np.log((ratio - 1) / (ratio + 1))))
+    center, half = (high + low) / 2, (high - low) / 2
+
+    def M(v: Tensor) -> Tensor:
+        at = mesh_apply(v, -1, mesh=mesh, place="cell", slope=-1)
+        return kept * mesh_apply(weights * at, -1, mesh=mesh, place="cell", slope=-1, transposed=True)
+
+    b = kept * b
+    x = torch.zeros_like(b)
+    r, alpha, p = b, 0.0, x
+    for k in range(count):
+        z = r / diagonal
+        if k == 0:
+            p, alpha = z, 1 / center
+        else:
+            beta = (half * alpha / 2) ** 2 * (2.0 if k == 1 else 1.0)
+            alpha = 1 / (center - beta / alpha)
+            p = z + beta * p
+        x = x + alpha * p
+        r = r - alpha * M(p)
+    return x
+
+
+def _mass_parts(
+    tables: MeshTables, free: str, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor, tuple[float, float]]:
+    """The marks of free nodes, the diagonal, the weights of quadrature, and bounds of the eigenvalues."""
+    key = "mass", free, like.dtype, like.device
+    if key not in tables.on:
+        place = tables.places["cell"]
+        values = place.values.expand(len(place.dofs), -1, -1)
+        own = torch.einsum("eq,eqi,eqj->eij", place.weights, values, values)
+        shares = own.diagonal(dim1=1, dim2=2)
+        diagonal = own.new_zeros(len(tables.nodes)).index_add(0, place.dofs.reshape(-1), shares.reshape(-1))
+        scaled = own / (shares[:, :, None] * shares[:, None, :]) ** 0.5
+        modes = torch.linalg.eigvalsh(scaled)
+        bounds = float(modes.min()) * 0.999, float(modes.max()) * 1.001
+        wide = like.real.dtype if like.is_complex() else like.dtype
+        arrays = (_known(ARRAYS, free), diagonal, place.weights.reshape(-1))
+        tables.on[key] = (*(a.to(device=like.device, dtype=wide) for a in arrays), bounds)
+    found: tuple[Tensor, Tensor, Tensor, tuple[float, float]] = tables.on[key]
+    return found
