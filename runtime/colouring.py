@@ -1,8 +1,9 @@
 """Sparse Jacobians of field problems, from derivatives along a few vectors.
 
 Points far enough apart on the grid do not meet in any rate or residual, so one vector serves all of them
-(Curtis, Powell and Reid 1974, J. Inst. Math. Appl. 13, 117–119); on a mesh these are colours of its nodes.
-Matrices are SciPy's. """
+(Curtis, Powell and Reid 1974, J. Inst. Math. Appl. 13, 117–119); on a mesh they are the nodes of one
+colour. Matrices are SciPy's.
+"""
 
 from __future__ import annotations
 
