@@ -297,7 +297,8 @@ class Model(Part):
         batch = self.member_shape({name: (v, ranks[name]) for name, v in pieces.items()})
         own = [self._origin(s) for s in self.STATES]
         flat = [pieces[s.name].expand(batch + s.shape).reshape((*batch, s.size)) for s in own]
-        return torch.cat(flat, -1)
+        fresh = len(flat) == 1 and self.initial(own[0].name) is None  # nobody else's memory
+        return flat[0] if fresh else torch.cat(flat, -1)
 
     def member_shape(self, more: Mapping[str, tuple[Tensor, int]] | None = None) -> tuple[int, ...]:
         """The leading axes of a family: () for a single model, (N,) for N members."""

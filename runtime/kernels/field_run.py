@@ -91,7 +91,7 @@ class FieldRun:
             done = stop
             kept[stop] = _flat(sweeper.fields().reshape(fields.shape), self.source.shape, p.model.STATES)
         last = kept[self.count]
-        if not bool(torch.isfinite(last).all()):
+        if not _finite(last):
             return None
         saved = torch.stack([kept[k] for k in self.saves], 1) if len(self.saves) > 1 else last.unsqueeze(1)
         return self._solution(saved, last)
@@ -167,6 +167,11 @@ def refuse(problem: Problem) -> None:
     ):
         if found:
             raise NoKernel(why)
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether all values are finite; a finite sum says so at once."""
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def _unkept() -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from ndl.runtime.kernels.cpu_engine import Compiled, Program, _pool, load
+from ndl.runtime.kernels.lease import Lease
 from ndl.runtime.kernels.pointwise import PointPlan
 from ndl.runtime.methods import Tableau
 from torch import Tensor
@@ -18,6 +20,10 @@ CACHE = 3 << 18
 
 MOST_STEPS = 16
 """Steps of a pass: more do not pay, but cost rows at the seams between threads."""
+
+
+LINE = 16
+"""Reals that a cache line may hold."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,11 @@ class Sweeper:
         self.carry = {name: _function(compiled, name, 2, 2) for name in ("enter", "leave")}
         self.members = fields.shape[0]
         self.threads = torch.get_num_threads()
-        self.now = self._laid_out(fields)
-        self.next = torch.empty_like(self.now)
-        self.given = [self._laid_out(c) for c in coefficients]
+        self.lease = Lease(fields.new_empty(0), self._room(fields))
+        self._free = 0
+        self.now = self._laid_out(fields, self._taken(self._laid_shape(fields)))
+        self.next = self._taken(self.now.shape)
+        self.given = [self._laid_out(c, c.new_empty(self._laid_shape(c))) for c in coefficients]
         self.rings: list[Tensor] = []
 
     def fields(self) -> Tensor:
@@ -102,10 +110,30 @@ class Sweeper:
         self._carry("leave", found, self.now)
         return found
 
-    def _laid_out(self, x: Tensor) -> Tensor:
-        """Fields [..., n1, n2, n3] in the kernels' layout, [..., n1, rows, reals of a row]."""
+    def _laid_shape(self, x: Tensor) -> tuple[int, ...]:
+        return (*x.shape[:-2], len(self.plan.rows), len(self.plan.columns))
+
+    def _room(self, fields: Tensor) -> int:
+        """Reals for two buffers of all fields and a ring for each thread."""
+        most = self.plan.steps_at_once(fields.element_size())
+        return 2 * (math.prod(self._laid_shape(fields)) + LINE) + self.threads * (self._ring(most) + LINE)
+
+    def _taken(self, shape: Sequence[int]) -> Tensor:
+        """Memory of the lease, from the start of a cache line on."""
+        size, whole = math.prod(shape), self.lease.buffer
+        item = whole.element_size()
+        start = self._free + -(whole.data_ptr() + self._free * item) % 64 // item
+        self._free = start + size
+        return whole[start : start + size].view(tuple(shape))
+
+    def _ring(self, steps: int) -> int:
+        """Reals of the rings of a pass of so many steps."""
+        plan = self.plan
+        return plan.stages * steps * plan.slots * plan.depth * plan.slab
+
+    def _laid_out(self, x: Tensor, found: Tensor) -> Tensor:
+        """Fields [..., n1, n2, n3] in the kernels' layout, [..., n1, rows, reals of a row], in `found`."""
         plan, x = self.plan, x.contiguous()
-        found = x.new_empty(*x.shape[:-2], len(plan.rows), len(plan.columns))
         self._carry("enter", x, found)
         inside = found.narrow(-2, plan.first_row, plan.shape[1])
         if plan.extra:
@@ -143,7 +171,7 @@ class Sweeper:
             (member, first, last) for member in range(self.members) for first, last in self._portions(steps)
         ]
         count = min(self.threads, len(jobs))
-        self._make_rings(count, steps)
+        self._make_rings(count)
         if count == 1:
             self._some(jobs, 0, slots, steps)
             return
@@ -154,14 +182,11 @@ class Sweeper:
         for j in jobs:
             self._portion(slots, steps, self.rings[thread], *j)
 
-    def _make_rings(self, threads: int, steps: int) -> None:
-        """Memory of each thread for passes of so many steps, from the start of a cache line on."""
-        plan = self.plan
-        size = plan.stages * steps * plan.slots * plan.depth * plan.slab
-        while len(self.rings) < threads or self.rings[0].numel() < size:
-            whole = torch.zeros(size + 16, dtype=self.now.dtype)
-            start = (-whole.data_ptr() % 64) // whole.element_size()
-            self.rings = [r for r in self.rings if r.numel() >= size] + [whole[start : start + size]]
+    def _make_rings(self, threads: int) -> None:
+        """Memory of each thread for the longest pass."""
+        size = self._ring(self.plan.steps_at_once(self.now.element_size()))
+        while len(self.rings) < threads:
+            self.rings.append(self._taken((size,)))
 
     def _portions(self, steps: int) -> list[tuple[int, int]]:
         """Rows of the first axis for each thread; one portion where there are members enough."""

@@ -31,7 +31,7 @@ from ndl.compiler.kernels.sweeps import STEP, TIME, Body, Read, Slot, Stage, Swe
 FAR = 1 << 20
 """Turns of a ring or an axis that are added before a remainder, which then is never of a negative number."""
 
-UNROLLED = 4
+UNROLLED = 2
 """Vectors of a row in one turn of its loop."""
 
 
@@ -462,7 +462,7 @@ class _Driver:
         row = self.set(f"sub i64 {row}, {behind}")
         left = self.set(f"sub i64 %later, {level}")
         low = self.set(f"sub i64 %first, {self.set(f'mul i64 {left}, {back}')}")
-        high = self.set(f"add i64 %last, {self.set(f'mul i64 {left}, {ahead}')}")
+        high = self.set(f"add i64 %last, {self.set(f'mul i64 {left}, {self.sweeps.reach(0)[1]}')}")
         inner, outer = low, high
         if not self.sweeps.periodic[0]:
             (lo, hi), extent = self.sweeps.edges[0], self.layout.shape[0]
