@@ -48,10 +48,9 @@ def solve_with_gradient(problem: Problem, stepper: Stepper) -> Solution:
 
         return solve_adjoint(problem, stepper)
     if route == "reversible":
-        raise SettingError(
-            f"`{problem.method.name}` is not undone step by step, other than `reversible_heun` under noise",
-            help="use `gradient = adjoint` or `discrete`, or the method `reversible_heun`",
-        )
+        from ndl.runtime.reversible import solve_reversible
+
+        return solve_reversible(problem, stepper)
     if route == "discrete" and at_once.applies(problem, stepper):
         found = at_once.solve_at_once(problem, stepper)
         if found is not None:

@@ -46,7 +46,7 @@ def solve_sde(problem: Problem) -> Solution:
             outcome = Loop(noisy, runs, keep=problem.save.kind == "steps").run()
             return with_noise(solution_of(noisy, runs, outcome), path)
     if problem.gradient in ("reversible", "adjoint"):
-        from ndl.runtime.sde_reversible import solve_reversible
+        from ndl.runtime.reversible import solve_reversible
 
         return with_noise(solve_reversible(noisy, stepper), path)
     from ndl.runtime.gradients import solve_with_gradient

@@ -18,7 +18,7 @@ from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats
 from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
-from ndl.runtime.sde_reversible import refuse_irreversible
+from ndl.runtime.reversible import refuse_irreversible
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.finish import SavedInterpolant
 from ndl.runtime.stepping.noise import NoiseStepper

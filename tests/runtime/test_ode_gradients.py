@@ -165,8 +165,10 @@ def test_routes_that_cannot_serve_say_so():
     m = method(DOPRI5)
     with pytest.raises(SettingError, match="events"):
         gradient_of(Ball, "e", 0.8, m, lambda s: s.final.h, "adjoint")
-    with pytest.raises(SettingError, match="not undone step by step"):
+    with pytest.raises(SettingError, match="needs fixed steps"):
         gradient_of(VanDerPol, "mu", 1.5, m, squares, "reversible")
+    with pytest.raises(SettingError, match="cannot be undone"):
+        gradient_of(VanDerPol, "mu", 1.5, method(DOPRI5, h=0.1), squares, "reversible")
     with pytest.raises(SettingError, match="gradient"):
         gradient_of(VanDerPol, "mu", 1.5, m, squares, "magic")
 

@@ -1,9 +1,10 @@
-"""Gradients of equations with noise in memory that does not grow with the steps: each step is undone on the
-way back, and taken again with a tape.
+"""Gradients in memory that does not grow with the steps: each step is undone on the way back, and taken again
+with a tape.
 
-A step is undone by the same step with -h and the path run backwards, for methods that are symmetric: Kidger,
-Foster, Li, Lyons 2021, "Efficient and Accurate Gradients for Neural SDEs", algorithm 2. What comes out is the
-gradient of what was computed, to rounding.
+A step is undone by the same step with -h, under noise with the path run backwards, for methods that are
+symmetric: `reversible_heun` (Kidger, Foster, Li, Lyons 2021, "Efficient and Accurate Gradients for Neural
+SDEs", algorithm 2), and without noise symmetric splittings too. What comes out is the gradient of what was
+computed, to rounding.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ndl.runtime.diffusion import NoisyField
+from ndl.runtime.adjoint import differentiable
 from ndl.runtime.errors import SettingError
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats, Problem
@@ -20,16 +21,17 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Events, Solution, Steps
 from ndl.runtime.stepping.finish import SavedInterpolant, stats_of
+from ndl.runtime.stepping.corners import Corners
 from ndl.runtime.stepping.noise import NoiseStepper, PathReader
-from ndl.runtime.stepping.pace import fixed_end
-from ndl.runtime.stepping.stepper import Carry
+from ndl.runtime.stepping.pace import Pace, fixed_end
+from ndl.runtime.stepping.stepper import Carry, Stepper
 from torch import Tensor
 
 
-def solve_reversible(problem: Problem, stepper: NoiseStepper) -> Solution:
+def solve_reversible(problem: Problem, stepper: Stepper) -> Solution:
     """Solve with fixed steps, nothing kept but the end. Raises `SettingError` for what cannot be undone."""
     run = ReversibleRun(problem, stepper)
-    leaves = leaves_of(problem.model)
+    leaves = differentiable(problem.model)
     saved, last = _Traced.apply(run, problem.x0, *leaves)  # type: ignore[no-untyped-call]
     b = problem.count
     times = np.broadcast_to(run.times, (b, len(run.times))).copy()
@@ -54,22 +56,24 @@ def solve_reversible(problem: Problem, stepper: NoiseStepper) -> Solution:
 class ReversibleRun:
     """The steps of a run, forwards and backwards."""
 
-    def __init__(self, problem: Problem, stepper: NoiseStepper) -> None:
+    def __init__(self, problem: Problem, stepper: Stepper) -> None:
         self.p, self.stepper, self.cost = problem, stepper, 0
-        name, step = problem.method.name, stepper.reader.step
+        name, step = problem.method.name, Pace.of(problem, stepper).step
         if step is None:
             raise SettingError(f"`gradient = {problem.gradient}` needs fixed steps", help=f"`{name}(h=0.01)`")
-        if problem.model.EVENTS or Requirements(problem):
-            raise SettingError(
-                f"`gradient = {problem.gradient}` cannot undo events and requirements under noise",
-                help="use `gradient = discrete` or `checkpoint(n)`",
-            )
+        for found, what in (
+            (bool(problem.model.EVENTS) or bool(Requirements(problem)), "events and requirements"),
+            (bool(Corners(problem)), "the corners of a path, where a method starts anew"),
+        ):
+            if found:
+                raise SettingError(
+                    f"`gradient = {problem.gradient}` cannot undo {what}",
+                    help="use `gradient = discrete` or `checkpoint(n)`",
+                )
         self.grid = grid_of(problem, step)
         plan = problem.save
         self.times = {"steps": self.grid, "end": self.grid[-1:], "grid": plan.times}[plan.kind]
-        field = problem.field()
-        assert isinstance(field, NoisyField)
-        self.f = field
+        self.f = problem.field()
         refuse_irreversible(problem, stepper)
 
     def begin(self, x0: Tensor) -> tuple[Tensor, Carry]:
@@ -111,17 +115,17 @@ class ReversibleRun:
         return [name for name in carry if name.startswith("state:")]
 
 
-def refuse_irreversible(problem: Problem, stepper: NoiseStepper) -> None:
+def refuse_irreversible(problem: Problem, stepper: Stepper) -> None:
     """Raise `SettingError` where a first step of the first member is not undone by the step back."""
-    solver, reader = stepper.method, stepper.reader
-    assert reader.step is not None
-    symmetric = isinstance(solver, StepSolver) and not solver.PREVIOUS and "dZ" not in solver.ARGUMENTS
+    solver, step = problem.method.solver, Pace.of(problem, stepper).step
+    assert step is not None
+    symmetric = isinstance(solver, StepSolver) and not solver.PREVIOUS
+    symmetric = symmetric and not {"dZ", "n"} & set(solver.ARGUMENTS)
     t = np.array([problem.t0])
-    end = fixed_end(t, problem.t0, problem.t1, reader.step)
+    end = fixed_end(t, problem.t0, problem.t1, step)
     if symmetric and problem.t0 != problem.t1:
         with torch.no_grad():
-            # of one member, asked for at two times: the whole path would cost as much as a run
-            alone = NoiseStepper(solver, PathReader(reader.path.of(1), problem.t0, problem.t1, None))
+            alone = of_one(problem, stepper)
             f, x = problem.field(np.zeros(1, dtype=np.int64)), problem.x0[:1].contiguous()
             there = alone.attempt(f, x, t, end - t, Carry(alone.begin(f, x, t), end=end))
             back = alone.attempt(f, there.x1, end, t - end, Carry(there.carry, end=t)).x1
@@ -136,6 +140,15 @@ def refuse_irreversible(problem: Problem, stepper: NoiseStepper) -> None:
         )
 
 
+def of_one(problem: Problem, stepper: Stepper) -> Stepper:
+    """The stepper for the first member alone. A path is asked for at two times then: the whole of it would cost
+    as much as a run."""
+    if not isinstance(stepper, NoiseStepper):
+        return stepper
+    reader = PathReader(stepper.reader.path.of(1), problem.t0, problem.t1, None)
+    return NoiseStepper(stepper.method, reader)
+
+
 def grid_of(problem: Problem, step: float) -> Floats:
     """Every time at which a fixed step ends, and the start."""
     times = [problem.t0]
@@ -144,20 +157,6 @@ def grid_of(problem: Problem, step: float) -> Floats:
         if len(times) > problem.max_steps + 1:
             raise SettingError(f"the run needs more than {problem.max_steps} steps")
     return np.array(times)
-
-
-def leaves_of(model: Any) -> list[Tensor]:
-    """The tensors that want a gradient and that the model reads: weights, what is bound, inputs."""
-    found: dict[int, Tensor] = {}
-    tables = [t for m in model.modules() for t in (m._parameters, m._buffers)]
-    for value in (v for table in tables for v in table.values()):
-        if value is not None and value.requires_grad:
-            found[id(value)] = value
-    for path in model._given.values():
-        for value in vars(path).values() if hasattr(path, "__dict__") else ():
-            if isinstance(value, Tensor) and value.requires_grad:
-                found[id(value)] = value
-    return list(found.values())
 
 
 class _Traced(torch.autograd.Function):
