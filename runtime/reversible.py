@@ -20,8 +20,8 @@ from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Events, Solution, Steps
-from ndl.runtime.stepping.finish import SavedInterpolant, stats_of
 from ndl.runtime.stepping.corners import Corners
+from ndl.runtime.stepping.finish import SavedInterpolant, stats_of
 from ndl.runtime.stepping.noise import NoiseStepper, PathReader
 from ndl.runtime.stepping.pace import Pace, fixed_end
 from ndl.runtime.stepping.stepper import Carry, Stepper
@@ -141,8 +141,8 @@ def refuse_irreversible(problem: Problem, stepper: Stepper) -> None:
 
 
 def of_one(problem: Problem, stepper: Stepper) -> Stepper:
-    """The stepper for the first member alone. A path is asked for at two times then: the whole of it would cost
-    as much as a run."""
+    """The stepper for the first member alone; a path is asked for at two times, since the whole would cost as
+    much as a run."""
     if not isinstance(stepper, NoiseStepper):
         return stepper
     reader = PathReader(stepper.reader.path.of(1), problem.t0, problem.t1, None)

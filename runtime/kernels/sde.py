@@ -17,8 +17,8 @@ from ndl.runtime.kernels.request import Request
 from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats
-from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
 from ndl.runtime.reversible import refuse_irreversible
+from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.finish import SavedInterpolant
 from ndl.runtime.stepping.noise import NoiseStepper
