@@ -140,7 +140,8 @@ class OptimizerSpec:
         for key, value in mine.items():
             if key in COMMON and key != "decay":
                 continue
-            theirs[renames.get(key, key)] = tuple(value) if isinstance(value, list) else value
+            # torch wants `betas` to be of one type, and `[0, 0.9]` is not
+            theirs[renames.get(key, key)] = tuple(map(float, value)) if isinstance(value, list) else value
         return theirs
 
 

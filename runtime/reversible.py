@@ -119,8 +119,9 @@ def refuse_irreversible(problem: Problem, stepper: Stepper) -> None:
     """Raise `SettingError` where a first step of the first member is not undone by the step back."""
     solver, step = problem.method.solver, Pace.of(problem, stepper).step
     assert step is not None
-    symmetric = isinstance(solver, StepSolver) and not solver.PREVIOUS
-    symmetric = symmetric and not {"dZ", "n"} & set(solver.ARGUMENTS)
+    symmetric = False
+    if isinstance(solver, StepSolver):
+        symmetric = not solver.PREVIOUS and not {"dZ", "n"} & set(solver.ARGUMENTS)
     t = np.array([problem.t0])
     end = fixed_end(t, problem.t0, problem.t1, step)
     if symmetric and problem.t0 != problem.t1:

@@ -387,6 +387,8 @@ def test_optimizer_options_reach_torch() -> None:
     made = spec.build({"a": torch.zeros(1, requires_grad=True), "b.c": torch.zeros(1, requires_grad=True)})
     first, second = made.param_groups
     assert first["betas"] == (0.8, 0.9) and first["weight_decay"] == 0.2
+    whole = OptimizerSpec("adam", {"betas": [0, 0.9]}).build({"a": torch.zeros(2, requires_grad=True)})
+    assert whole.param_groups[0]["betas"] == (0.0, 0.9)
     assert (first["lr"], second["lr"]) == (0.1, 0.01)
 
 
