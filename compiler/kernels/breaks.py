@@ -14,9 +14,10 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.pace import Judged
 from ndl.compiler.kernels.roots import locate
-from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
+from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 MARGIN = 2e-2
 """A first step towards a break ends this fraction of the way before it."""

@@ -10,8 +10,9 @@ from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.noisy import Diffusion, NoisyMethod
+from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.path import FreePath, GridPath, Path
-from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
+from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 
 class NoisyStepper(Stepper):

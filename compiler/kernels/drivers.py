@@ -17,7 +17,7 @@ Row (4 i + d) C + c of a path's coefficients is the coefficient c_d of channel c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from ndl.compiler.ir.graph import Node
@@ -151,15 +151,24 @@ class Drivers:
         return found
 
 
+Delayed = Callable[[int, tuple[int, ...], Value], Values]
+
+
 class DrivenScalars(Scalars):
     """Functions of a model, which may read its paths."""
 
-    def __init__(self, code: Code, weights: Weights, drivers: Drivers) -> None:
+    def __init__(
+        self, code: Code, weights: Weights, drivers: Drivers, delayed: Delayed | None = None
+    ) -> None:
+        """`delayed` gives delayed states by the number of the read."""
         super().__init__(code, weights)
-        self.drivers = drivers
+        self.drivers, self.delayed = drivers, delayed
 
     def other(self, node: Node, operands: list[Values]) -> Values:
         if node.op != "path":
             return super().other(node, operands)
         t = np.asarray(operands[0], object).item()
+        kind, _, number = str(node.attr("name")).partition(" ")
+        if kind == "past" and self.delayed is not None:
+            return self.delayed(int(number), shape_of(node), t)
         return self.drivers.at(node.attr("name"), shape_of(node), node.attr("order", 0), t)

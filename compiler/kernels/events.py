@@ -21,10 +21,11 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.roots import locate
 from ndl.compiler.kernels.rows import store_rows
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.stepper import Attempt, Dense
+from ndl.compiler.kernels.stepper import Attempt
 
 ROOTS = ("falling", "rising", "crossing")
 """Events that happen where a guard passes 0."""

@@ -10,7 +10,8 @@ import numpy as np
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Polynomial, Stepper, combined, moved
+from ndl.compiler.kernels.outputs import Dense, Hermite, Polynomial
+from ndl.compiler.kernels.stepper import Attempt, Stepper, combined, moved
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class ExplicitStepper(Stepper):
     def __init__(self, code: Code, field: Field, tableau: Tableau) -> None:
         super().__init__(code, field)
         self.tableau, self.name, self.error_order = tableau, tableau.name, tableau.error_order
+        self.output = tableau.dense
         # the last slope of a step belongs to the draws of that step
         self.hands_on = tableau.fsal and not field.drawing
 

@@ -17,6 +17,7 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.draws import Draws
 from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
 from ndl.compiler.kernels.ir import KernelError, Value
+from ndl.compiler.kernels.past import Past
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, shape_of
 from ndl.compiler.kernels.vectors import Held
@@ -77,8 +78,9 @@ class Field:
     def __post_init__(self) -> None:
         refuse(self.model, self.checks, self.watches)
         self.drivers = Drivers(self.code, self.model.inputs, self.own)
-        self.scalars: Scalars = DrivenScalars(self.code, self._weight, self.drivers)
+        self.scalars: Scalars = DrivenScalars(self.code, self._weight, self.drivers, self._delayed)
         self.draws = Draws(self.code, self.model.draws)
+        self.past = Past(self.code, self.model, self.lag)
         self._turns: dict[str, Value] = {}
         self._series: dict[int, Function] = {}
         self.code.buffer("weights", "table", "in")
@@ -151,13 +153,13 @@ class Field:
 
         with probe.block(["real"] * (self.size + 1)) as block:
             drivers = Drivers(probe, self.model.inputs, self.own)
-            scalars = DrivenScalars(probe, note, drivers)
+            scalars = DrivenScalars(probe, note, drivers, partial(_delay_placeholder, probe))
             t, *x = block.params
             model = self.model
             conditions = [r.condition for r in model.requires]
             events = [f for e in model.events for f in (e.guard, e.reset, e.period)]
             terms = [model.terms[name] for name in self.terms]
-            more = (*conditions, *events, *terms)
+            more = (*conditions, *events, *terms, model.lags)
             for function in (model.drift, model.diffusion, model.correction, *more):
                 if function is not None:
                     found = scalars.call(function, self.arguments(t, x, scalars))
@@ -248,6 +250,19 @@ class Field:
             given[d.name] = _Lazy(drawn if d.name in self.draws.specs else weights, d.name, d.type.extents)
         return _Given(given)
 
+    # ------------------------------------------------------------ delays
+
+    def _delayed(self, k: int, shape: tuple[int, ...], t: Value) -> Values:
+        return self.past.read(k, shape, t)
+
+    def lag(self, k: int) -> Value:
+        """How far back read number k goes, in a run in which that does not change."""
+        assert self.model.lags is not None
+        zero = self.code.const(0.0)
+        found = self.evaluate(self.model.lags, zero, [zero] * self.size)
+        value: Value = np.asarray(found[f"lag{k}"], object).item()
+        return value
+
     # ------------------------------------------------------------ draws
 
     @property
@@ -297,7 +312,8 @@ class Field:
             return out.reshape(shape)
 
         with probe.block(["real"] * (self.size + 1)) as block:
-            scalars = DrivenScalars(probe, weight, Drivers(probe, self.model.inputs, self.own))
+            drivers = Drivers(probe, self.model.inputs, self.own)
+            scalars = DrivenScalars(probe, weight, drivers, partial(_delay_placeholder, probe))
             t, *x = block.params
             found = scalars.call(function, self.arguments(t, x, scalars))
             values = dict(zip(found, scalars.spread(list(found.values()))))
@@ -423,6 +439,17 @@ def _placeholder(code: Code, name: str, shape: tuple[int, ...]) -> Values:
     return out.reshape(shape)
 
 
+def _delay_placeholder(code: Code, k: int, shape: tuple[int, ...], t: Value) -> Values:
+    return _placeholder(code, f"past {k}", shape)
+
+
+def _looks_back(model: ModelIR) -> bool:
+    """Whether something that a solution evaluates by itself reads delayed states."""
+    functions = [*model.derived.values(), *(a for o in model.observes for a in o.arguments)]
+    nodes = (n for f in functions for n in f.graph if n.op == "path")
+    return any(str(n.attr("name")).startswith("past ") for n in nodes)
+
+
 def _unreachable(name: str) -> Values:
     raise KernelError(f"an entry of `{name}`, which stays whole, is read")
 
@@ -454,7 +481,9 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
         (model.integrals, "it has integral equations"),
         (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),
-        (model.delays, "it has delays"),
+        (model.delays and model.events, "it has delays and events"),
+        (model.delays and model.requires, "it has delays and requirements to check"),
+        (_looks_back(model), "a derived value of it reads the past"),
         (any(s.source is not None for s in model.states), "it remembers earlier values"),
         (bounded and not checks, "its states are bounded"),
     ):

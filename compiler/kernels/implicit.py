@@ -18,17 +18,10 @@ from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
 from ndl.compiler.kernels.newton import Solved, full_newton, implied, insisted, simplified_newton
+from ndl.compiler.kernels.outputs import Dense, Hermite, Polynomial
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.slopes import Shorter, rates, shifted
-from ndl.compiler.kernels.stepper import (
-    Attempt,
-    Dense,
-    Hermite,
-    Polynomial,
-    Stepper,
-    combined,
-    moved,
-)
+from ndl.compiler.kernels.stepper import Attempt, Stepper, combined, moved
 
 SLOW = 1e-2
 """A convergence rate above which the next step starts with a new Jacobian."""
@@ -68,6 +61,7 @@ class ImplicitStepper(Stepper):
         if not tableau.extrapolates:
             raise Unsupported(f"the error estimate of `{self.name}` is of no lower order than its solution")
         self.short = tableau.order >= 4
+        self.output = tableau.dense
         self.mass = field.mass
         if field.algebraic and not self.accurate:
             raise Unsupported(

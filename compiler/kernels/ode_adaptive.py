@@ -20,13 +20,15 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Control
+from ndl.compiler.kernels.echoes import SMALLEST, Echoes
 from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.pace import ErrorPace, GridPace, Judged, Pace, ProposedPace
 from ndl.compiler.kernels.rows import state_names, store_rows, title
-from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper, Variant
+from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
 
 
 def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
@@ -37,7 +39,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 @dataclass
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
-    the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time."""
+    the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time,
+    `echo` the next one at which the past has an edge."""
 
     x: list[Value]
     carry: list[Value]
@@ -46,6 +49,7 @@ class Place:
     slot: Value
     sides: Sides | None
     edge: Edge | None = None
+    echo: Value | None = None
 
 
 class _Forward:
@@ -65,6 +69,7 @@ class _Forward:
         self.watch = Watch(self.field, self.control, variant.tape)
         self.breaks = Breaks(stepper, self.control)
         self.locates = variant.adaptive and bool(self.breaks)
+        self.echoes = Echoes(self.field, self.control)
         code.buffer("counts", "table", "in", "i32")
         code.buffer("x0", "member", "in")
         code.buffer("last", "member", "out")
@@ -89,7 +94,8 @@ class _Forward:
         self.own = stepper.carried(names)
         self.carried = (
             *names, *self.own, "t", *self.pace.carried, "steps", "rejected", "evaluations", "status", "slot",
-            *self.watch.carried, *(self.breaks.carried if self.locates else ()), *self.field.carried,
+            *self.watch.carried, *(self.breaks.carried if self.locates else ()), *self.echoes.carried,
+            *self.field.carried,
         )  # fmt: skip
 
     def whole(self, number: int) -> Value:
@@ -120,6 +126,7 @@ class _Forward:
         mine = self.field.load_own()
         self.field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
+        echo = self.echoes.start(x)
         pace, f0 = self.pace.begin(t0, x)
         carry = self.stepper.begin(t0, x, f0)
         noted = self.stepper.noted(carry)
@@ -128,7 +135,7 @@ class _Forward:
         edge = self.breaks.start(t0, x).flat() if self.locates else []
         status = self.checked(t0, x, code.const(True, "bool"), zero)
         first = self.whole(0 if f0 is None else 2)
-        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *mine]
+        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *echo, *mine]
 
     def finish(self, carried: list[Value]) -> None:
         """What the trajectory leaves."""
@@ -148,6 +155,8 @@ class _Forward:
         self.field.carry_own(mine)
         x, t, pace = place.x, place.t, place.pace
         target = self.watch.target(place.sides) if place.sides is not None else control.t1
+        if place.echo is not None:
+            place.echo, target = self.echoes.limit(t, target, place.echo)
         if self.v.adaptive and self.stepper.proposes:
             pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
         end, still = self.pace.end(t, pace, target)
@@ -169,6 +178,9 @@ class _Forward:
         accept = judged.accept
         if self.v.tape or self.v.trail:
             self.keep(accept, steps, made, judged.square)
+        if self.echoes:
+            rows = code.op("and", accept, code.op("le", steps, self.room))
+            self.echoes.keep(rows, steps, made, self.stepper)
         row, roots, timed = steps, list[tuple[int, Value]](), list[Value]()
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
@@ -178,6 +190,8 @@ class _Forward:
             place = self.moved(place, made, judged, made.x1, end, slot)
             if crossing is not None:
                 place = self.crossed(place, crossing, accept)
+            if place.echo is not None:
+                place = self.onward(place, made, accept)
         else:
             fired = self.watched(place, made, judged, end, steps, crossing)
             place, stopped, endless, cost, roots, timed = fired
@@ -193,6 +207,8 @@ class _Forward:
         ended = code.op("and", accept, ended)
         status, done = self.verdict(judged, ended, steps, rejected)
         done = code.op("or", done, stopped)
+        if self.echoes:
+            done = code.op("or", done, code.op("gt", steps, self.room))
         if self.field.checked:
             status = self.checked(place.t, place.x, accept, status, before)
         status = code.op("select", endless, self.whole(ENDLESS), status)
@@ -201,6 +217,7 @@ class _Forward:
         size = code.op("select", failed, made.h, size)
         sides = [] if place.sides is None else place.sides.flat()
         edge = [] if place.edge is None else place.edge.flat()
+        edge += [] if place.echo is None else [place.echo]
         return [
             *place.x, *place.carry, place.t, size, *rest, steps, rejected, evaluations, status, place.slot,
             *sides, *edge, *mine, code.op("or", done, failed),
@@ -225,7 +242,8 @@ class _Forward:
         counts, (slot,) = take(4), take(1)
         sides = self.watch.sides(take(len(self.watch.carried))) if self.watch else None
         edge = self.breaks.edge(take(len(self.breaks.carried))) if self.locates else None
-        return Place(x, carry, t, pace, slot, sides, edge), counts, left
+        echo = take(1)[0] if self.echoes else None
+        return Place(x, carry, t, pace, slot, sides, edge, echo), counts, left
 
     def moved(
         self, old: Place, made: Attempt, judged: Judged, x1: list[Value], t1: Value, slot: Value
@@ -239,7 +257,8 @@ class _Forward:
         landed = self.pace.landed(t1, judged.after)
         pace = [a if a == b else code.op("select", accept, a, b) for a, b in zip(landed, judged.after)]
         (t,) = chosen([t1], [old.t])
-        return Place(chosen(x1, old.x), chosen(made.taken, made.left), t, pace, slot, old.sides, old.edge)
+        carry = chosen(made.taken, made.left)
+        return replace(old, x=chosen(x1, old.x), carry=carry, t=t, pace=pace, slot=slot)
 
     def taken_back(self, judged: Judged, crossing: Crossing, pace: Sequence[Value]) -> Judged:
         """The verdict with steps over a break taken back."""
@@ -265,6 +284,21 @@ class _Forward:
         close = code.op("and", edge.close, code.op("not", rows))
         count = code.op("add", edge.count, code.op("from_bool", rows))
         return replace(place, carry=list(carry), pace=pace, edge=replace(edge, close=close, count=count))
+
+    def onward(self, place: Place, made: Attempt, accept: Value) -> Place:
+        """After a step to a time at which the past has an edge: a fresh start, with the size at hand."""
+        code, control = self.code, self.control
+        assert place.echo is not None
+        rows = code.op("and", accept, self.echoes.reached(place.t, place.echo))
+        again = lambda: self.stepper.restart(place.t, place.x, None, made, self.stepper.flag(False))  # noqa: E731
+        carry = list(code.when(rows, again, place.carry))
+        pace = place.pace
+        if self.v.adaptive:
+            left = control.forward(code.op("sub", control.t1, place.t))
+            room = control.larger(left, SMALLEST[code.precision])
+            fresh = [control.smaller(pace[0], room), code.const(0.0), code.const(False, "bool")]
+            pace = [code.op("select", rows, a, b) for a, b in zip(fresh, pace, strict=True)]
+        return replace(place, carry=carry, pace=pace)
 
     def watched(
         self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None

@@ -42,7 +42,8 @@ class Backward:
         if self.field.nets and not stepper.straight:
             raise Unsupported("gradients of nets go by explicit methods alone")
         code = self.code
-        self.apart = variant.adaptive or self.APART
+        self.past = self.field.past
+        self.apart = variant.adaptive or self.APART or bool(self.past)
         self.even = not self.apart
         if self.apart:
             code.buffer("counts", "table", "in", "i32")
@@ -60,6 +61,9 @@ class Backward:
             code.buffer(name, "member", "in")
         for name in ("grad_x0", "grad_weights", "grad_own"):
             code.buffer(name, "member", "out")
+        if self.past:
+            code.buffer("history", "member", "in")
+            code.buffer("grad_history", "member", "inout")
         if variant.kept is None or variant.kept.width:
             code.buffer("kept", "kept", "in")
 
@@ -141,18 +145,34 @@ class Backward:
         made = self.stepper.again(t, h, x, kept)
         recall = Recall(code, self.place(k), self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
+        dense = self.stepper.dense(made) if self.v.save or self.past else None
         if self.v.save:
             slots: Slots = Times(code, self.v.sign, t, h) if self.apart else _Places(code, k)
-            slot, more = gather(code, self.stepper.dense(made), made.x1, slot, slots)
+            assert dense is not None
+            slot, more = gather(code, dense, made.x1, slot, slots)
             seeds = seeded(code, [*seeds.items(), *more.items()])
+        if self.past:
+            assert dense is not None
+            read = [(v, code.load("grad_history", self.past.row(k, i))) for i, v in self.past.targets(dense)]
+            seeds = seeded(code, [*seeds.items(), *read])
         coefficients = list(self.field.drivers.loaded) if self.v.drivers else []
-        wrt = [*x, *kept[:memory], *self.shared, *mine, *coefficients]
+        past = list(self.past.loaded)
+        wrt = [*x, *kept[:memory], *self.shared, *mine, *past, *coefficients]
         found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
-        self.field.drivers.cotangents(dict(zip(coefficients, found[len(wrt) - len(coefficients) :])))
+        end = len(wrt) - len(coefficients)
+        self.field.drivers.cotangents(dict(zip(coefficients, found[end:])))
+        self._given_back(found[end - len(past) : end])
         recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
         return [*found[:first], *gw, k, slot, *behind, *mine, self.done(k)]
+
+    def _given_back(self, cotangents: Sequence[Value]) -> None:
+        """Adds what a step read of the past to the cotangents of the history."""
+        code = self.code
+        for row, g in zip(self.past.loaded.values(), cotangents, strict=True):
+            if code.number(g) != 0:
+                code.store("grad_history", row, code.op("add", code.load("grad_history", row), g))
 
     def end(self, carried: list[Value]) -> None:
         """The cotangents of the start."""
@@ -172,6 +192,8 @@ class Backward:
             found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
             gx = [code.op("add", a, b) for a, b in zip(gx, found)]
             gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
+        for i, p in enumerate(self.past.kept if self.past else []):
+            gx = [*gx[:p], code.op("add", gx[p], code.load("grad_history", i)), *gx[p + 1 :]]
         store_rows(code, "grad_x0", zero, gx)
         store_rows(code, "grad_weights", zero, gw[: len(self.shared)])
         store_rows(code, "grad_own", zero, gw[len(self.shared) :])

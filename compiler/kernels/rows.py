@@ -8,8 +8,8 @@ from typing import Protocol
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.stepper import Dense
 
 
 class Slots(Protocol):

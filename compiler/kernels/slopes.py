@@ -9,7 +9,8 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
-from ndl.compiler.kernels.stepper import Attempt, Dense
+from ndl.compiler.kernels.outputs import Dense
+from ndl.compiler.kernels.stepper import Attempt
 
 TINY = 1e-9
 """A fraction of a step below which its start stands for the value (above which, of 1, its end)."""

@@ -14,8 +14,9 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.outputs import Dense, Hermite
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
-from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
+from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 LARGEST_EXACT = 16
 """States beyond which an exponential is too large for registers."""

@@ -16,10 +16,11 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
+from ndl.compiler.kernels.outputs import Dense, Hermite
 from ndl.compiler.kernels.rootfinding import differentiable, newton
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, each
 from ndl.compiler.kernels.slopes import Shorter, rates, smooth_slopes, solved
-from ndl.compiler.kernels.stepper import Attempt, Dense, Hermite, Stepper
+from ndl.compiler.kernels.stepper import Attempt, Stepper
 from ndl.compiler.types import Tensor
 
 

@@ -229,6 +229,8 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
         raise NoKernel(names)
     if compiled.ir.draws:
         raise NoKernel("it draws random values, which a module of its own does not make")
+    if compiled.ir.delays:
+        raise NoKernel("it has delays, whose history a module of its own does not keep")
     solver = method.solver
     embedded = solver.b_hat if not isinstance(solver, StepSolver) else solver.EMBEDDED
     fixed = {"h", "steps"} & method.options.keys() or embedded is None or compiled.ir.noises

@@ -13,7 +13,6 @@ from ndl.compiler.ir.model import ModelIR, SolverIR
 from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_fixed, stretches, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.drawing import drawing
 from ndl.compiler.kernels.driven import NoisyStepper
 from ndl.compiler.kernels.events import ROOTS, unwatched
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
@@ -24,6 +23,7 @@ from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.kept import NOTHING, Kept, wanted
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.noisy import NoisyMethod, NoisyStep, NoisyTableau
+from ndl.compiler.kernels.numbered import numbered
 from ndl.compiler.kernels.passes import simplify
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.splitting import (
@@ -94,7 +94,8 @@ class Kernels:
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
         n = field.size
-        return Made(program, weights, n + stepper.width, kept.width, stepper.memory, n + stepper.holds)
+        past = field.past.width if field.past else (0, 0)
+        return Made(program, weights, n + stepper.width, kept.width, stepper.memory, n + stepper.holds, past)
 
     def kept(self, request: Request) -> Kept:
         """The arrays of a step that a run leaves to its derivative."""
@@ -120,11 +121,13 @@ class Kernels:
         if request.drivers and request.noise:
             raise Unsupported("gradients of paths go by methods without noise")
         make = noisy_stepper_of if request.noise else split_stepper_of if request.parts else stepper_of
-        stepper = drawing(make(field, request))
+        stepper = numbered(make(field, request))
         if field.drawing and (request.drivers or request.parts):
             raise Unsupported("draws for each step beside splittings and gradients of paths are torch's")
         if request.drivers and not isinstance(stepper, ExplicitStepper):
             raise Unsupported("gradients of paths go by explicit methods alone")
+        if field.past:
+            self._refuse_past(request, stepper)
         if request.backward and request.undone:
             kernel = undo.backward(self.ir, stepper, variant)
         elif request.stretch:
@@ -141,6 +144,18 @@ class Kernels:
         else:
             kernel = ode_fixed.forward(self.ir, stepper, variant)
         return _named(kernel), field, stepper
+
+    def _refuse_past(self, request: Request, stepper: Stepper) -> None:
+        """Raise `Unsupported` for what has no past in kernels."""
+        for found, why in (
+            (request.noise or bool(request.parts), "it has delays"),
+            (self._located(request), "a discontinuity of an equation with delays is to be located"),
+            (request.stretch or request.trail, "checkpoints of equations with delays are torch's"),
+            (request.drivers, "gradients of paths beside delays are torch's"),
+            (request.backward and stepper.memory > 0, f"`{stepper.name}` remembers more than the state"),
+        ):
+            if found:
+                raise Unsupported(why)
 
     def _located(self, request: Request) -> bool:
         """Whether discontinuities are located."""
@@ -254,7 +269,7 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
         adaptive, options = made.b_hat is not None, ()
     else:
         adaptive, options = made.EMBEDDED is not None, tuple(sorted(made.OPTIONS.items()))
-    watch = bool(compiled.optimized.events)
+    watch = bool(compiled.optimized.events or compiled.optimized.delays)
     request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options, watch=watch)
     try:
         return show(Kernels(compiled.optimized).kernel(request)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
+from ndl.runtime.kernels.delayed import DelayedRun
 from ndl.runtime.kernels.field_run import FieldRun
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
@@ -92,6 +93,10 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
     if problem.method.kind == "split":
         return split.split_run(problem, model.KERNELS, target or target_of(problem))
     stepper = stepper_of(problem)
+    if model.DELAYS:
+        if problem.algebraic:
+            raise NoKernel("it has delays and algebraic equations")
+        return DelayedRun(problem, stepper, model.KERNELS, target or target_of(problem))
     if problem.algebraic:
         return TiedRun(problem, stepper, model.KERNELS, target or target_of(problem))
     return KernelRun(problem, stepper, model.KERNELS, target or target_of(problem))

@@ -221,7 +221,9 @@ class KernelRun:
             buffers["ended"] = new(2, b)
             self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
-        over = ("last", "carry", "x0") if self.request.undone else ("x0", "states") if self.stretches else ()
+        over: tuple[str, ...] = ("x0", "states", "history") if self.stretches else ("history",)
+        if self.request.undone:
+            over = ("last", "carry", "x0")
         tape = {k: v for k, v in buffers.items() if k.startswith("tape") or k in over}
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
         if self.stretches and way is None:
@@ -233,15 +235,21 @@ class KernelRun:
         """Run the kernel; where the room for the tape or the record of events was too small, once more."""
         p, b = self.p, self.p.count
         taped, watch = self.request.tape, bool(p.model.EVENTS)
+        past = bool(self.made.past[1])
         tape = taped or self.request.trail
         key = (self.request, p.size)
         room, events = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS))
+        if past and self.table is not None:
+            room = max(room, self.count_of_steps + FIRST_ROOM)
         while True:
             if taped:
                 buffers["tape"] = self._tape(room * self.made.width)
             if tape:
                 for name in ("tape_t", "tape_h", *(["tape_error"] if taped else [])):
                     buffers[name] = self.like.new_empty(room, b)
+            if past:
+                # one more, by which a run is known to have come to its end
+                buffers["history"] = self._history(room + 1)
             for name in ("tape_kind", "tape_fresh", "tape_new"):
                 if name in self.made.program.buffers:
                     buffers[name] = self._whole(np.zeros((room, b)))
@@ -254,9 +262,9 @@ class KernelRun:
             buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events])
             self._run(self.made, buffers)
             longest, most = int(buffers["report"][0].max()), int(buffers["report"][5].max())
-            if (longest <= room or not tape) and most <= events:
+            if (longest <= room or not (tape or past)) and most <= events:
                 return
-            room = max(room, int(1.1 * longest) + 1) if tape else room
+            room = max(room, int((2 if past else 1.1) * longest) + 1) if tape or past else room
             events = max(events, int(1.1 * most) + 1)
             _rooms[key] = room, events
 
@@ -265,6 +273,11 @@ class KernelRun:
         if rows > 1:
             refuse_tape(rows * self.p.count * self.like.element_size(), self.p.device)
         return self.like.new_empty(rows, self.p.count)
+
+    def _history(self, steps: int) -> Tensor:
+        """Room for the past of so many steps; what is not written is 0."""
+        first, width = self.made.past
+        return self.like.new_zeros(first + steps * width, self.p.count)
 
     def _run(self, made: Made, buffers: dict[str, Tensor]) -> None:
         launch(made.program, buffers, self.p.count)
@@ -306,6 +319,8 @@ class KernelRun:
             assert found.ended is not None
             buffers["counts"] = self._whole([0, slots, 0])
             buffers["ended"] = found.ended
+        if "history" in found.tape:
+            buffers["grad_history"] = torch.zeros_like(found.tape["history"])
         if found.events:
             buffers |= {**found.events, "grad_event_t": grad_event_t.contiguous()}
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)

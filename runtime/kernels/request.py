@@ -86,7 +86,8 @@ class Weight:
 @dataclass(frozen=True)
 class Made:
     """A kernel, the weights that it reads, how many numbers its tape has for each step, how many it keeps of
-    arrays, how many are carried from step to step besides the state, and how many a checkpoint has."""
+    arrays, how many are carried from step to step besides the state, and how many a checkpoint has; of the
+    history of delayed states, how many rows it starts with and has for each step."""
 
     program: Program
     weights: tuple[Weight, ...]
@@ -94,6 +95,7 @@ class Made:
     kept: int = 0
     memory: int = 0
     held: int = 0
+    past: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

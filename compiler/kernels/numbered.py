@@ -1,36 +1,42 @@
-"""Draws for each step: a method on the right-hand side with the draws of the step.
+"""Methods on a right-hand side that depends on the number of the step: by draws for each step or by the past.
 
 The counterpart of `ndl.runtime.stepping.drawn`. Carried besides is the number of accepted steps, so that
-every stage, a rejected attempt and the way back see the same draws.
+every stage, a rejected attempt and the way back see the same draws and the same part of the past.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.stepper import Attempt, Dense, Stepper
+from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 
-def drawing(stepper: Stepper) -> Stepper:
-    """The stepper itself, or for a model with draws for each step one that makes them."""
-    return DrawingStepper(stepper) if stepper.field.drawing else stepper
+def numbered(stepper: Stepper) -> Stepper:
+    """The stepper itself, or for a model with draws for each step or delays one that numbers its steps."""
+    return NumberedStepper(stepper) if stepper.field.drawing or stepper.field.past else stepper
 
 
-class DrawingStepper(Stepper):
+class NumberedStepper(Stepper):
     """Runs `inner`. Raises `Unsupported` for methods that look at the right-hand side outside of steps."""
 
     def __init__(self, inner: Stepper) -> None:
         super().__init__(inner.code, inner.field)
         if inner.proposes or getattr(inner, "short", False):
-            raise Unsupported(f"`{inner.name}` takes parts of steps, which have no draws of their own")
+            what = "draws of their own" if inner.field.drawing else "past"
+            raise Unsupported(f"`{inner.name}` takes parts of steps, which have no {what}")
         self.inner, self.name, self.error_order = inner, inner.name, inner.error_order
         self.memory, self.scaled, self.notes, self.dyadic = (
             inner.memory, inner.scaled, inner.notes, inner.dyadic,
         )  # fmt: skip
+        self.output = field_output = inner.output
+        if self.field.past:
+            self.field.past.rows = field_output
         self.straight, self.looks_back, self.renews = inner.straight, inner.looks_back, inner.renews
 
     def prepare(self, control: Control | None) -> None:
@@ -39,16 +45,19 @@ class DrawingStepper(Stepper):
     # ------------------------------------------------------------ what is carried
 
     def carried(self, names: Sequence[str]) -> tuple[str, ...]:
-        return (*self.inner.carried(names), "drawn")
+        return (*self.inner.carried(names), "number")
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
-        return [*self.inner.begin(t, x, None), self.whole(0)]
+        f0 = None if self.field.drawing else f0
+        return [*self.inner.begin(t, x, f0), self.whole(0)]
 
     def restart(
         self, t: Value, x: list[Value], f0: list[Value] | None, made: Attempt, cut: Value
     ) -> list[Value]:
-        carry = self.inner.restart(t, x, None, _inner(made), cut)
-        return [*carry, made.taken[-1]]
+        number = made.taken[-1]
+        with self.field.past.step(number, t, made.h):
+            carry = self.inner.restart(t, x, None, _inner(made), cut)
+        return [*carry, number]
 
     def leaf(self) -> Value | None:
         return self.inner.leaf()
@@ -83,9 +92,15 @@ class DrawingStepper(Stepper):
 
     # ------------------------------------------------------------ the step
 
+    @contextmanager
+    def seen(self, number: Value, t: Value, h: Value) -> Iterator[None]:
+        """With the right-hand side as a step sees it."""
+        with self.field.turned(number), self.field.past.step(number, t, h):
+            yield
+
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         number = carry[-1]
-        with self.field.turned(number):
+        with self.seen(number, t, h):
             made = self.inner.attempt(t, h, x, carry[:-1])
         made.extra["number"] = number
         made.taken = [*made.taken, self.code.op("add", number, self.whole(1))]
@@ -101,13 +116,13 @@ class DrawingStepper(Stepper):
 
     def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
         number = self.code.op("to_i32", kept[-1])
-        with self.field.turned(number):
+        with self.seen(number, t, h):
             made = self.inner.again(t, h, x, kept[:-1])
         made.extra["number"] = number
         return made
 
     def dense(self, made: Attempt) -> Dense:
-        with self.field.turned(made.extra["number"]):
+        with self.seen(made.extra["number"], made.t, made.h):
             return self.inner.dense(_inner(made))
 
 

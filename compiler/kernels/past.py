@@ -1,0 +1,199 @@
+"""Delayed states, `x(t - tau)`, as scalar code: the steps that a trajectory has taken, and reads in them.
+
+The counterpart of `ndl.runtime.past`, for lags that stay the same all through a run. The buffer `history`
+has the delayed components of the initial state (c rows), then for each accepted step (w rows) its time and
+size and what continuous output makes of each of these components. Before the start the past is the initial
+value. A step reads on one smooth piece of the past: at a time where two old steps meet, its start reads the
+later one and its end the earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.outputs import Dense, Hermite, Polynomial
+from ndl.compiler.kernels.scalars import Unsupported, Values
+
+NEAR = 1e-8
+"""The part of a step within which two times are the same."""
+
+
+@dataclass(frozen=True)
+class Under:
+    """The step under way: how many were accepted before it, its start and its size."""
+
+    number: Value
+    t: Value
+    h: Value
+
+
+class Past:
+    """The past of a trajectory. `lag(k)` gives how far back read number k goes. Raises `Unsupported` for lags
+    that change."""
+
+    def __init__(self, code: Code, model: ModelIR, lag: Callable[[int], Value]) -> None:
+        self.code, self.delays, self.lag = code, model.delays, lag
+        if any(not d.constant for d in model.delays):
+            raise Unsupported("it has delays that change in a run")
+        at, self.places = 0, dict[str, range]()
+        for s in model.states:
+            self.places[s.name] = range(at, at + s.size)
+            at += s.size
+        self.kept = sorted({p for d in model.delays for p in self.places[d.state]})
+        self.rows: Sequence[Sequence[float]] | None = None
+        """Of continuous output that is a polynomial of slopes; None where it is a cubic."""
+        self.under: Under | None = None
+        self.loaded: dict[Value, Value] = {}
+        """Numbers that were loaded from the history, and their rows."""
+
+    def __bool__(self) -> bool:
+        return bool(self.delays)
+
+    @property
+    def many(self) -> int:
+        """Numbers that continuous output has of a component."""
+        return 4 if self.rows is None else 1 + len(self.rows)
+
+    @property
+    def width(self) -> tuple[int, int]:
+        """c and w."""
+        return len(self.kept), 2 + len(self.kept) * self.many
+
+    def shortest(self) -> Value:
+        """The shortest lag."""
+        found = self.lag(0)
+        for k in range(1, len(self.delays)):
+            found = self.code.op("minimum", found, self.lag(k))
+        return found
+
+    @contextmanager
+    def step(self, number: Value, t: Value, h: Value) -> Iterator[None]:
+        """With reads for the step number `number` from t by h."""
+        before, self.under = self.under, Under(number, t, h)
+        try:
+            yield
+        finally:
+            self.under = before
+
+    # ------------------------------------------------------------ what is written
+
+    def start(self, x: Sequence[Value]) -> None:
+        """The initial state."""
+        for i, p in enumerate(self.kept):
+            self.code.store("history", i, x[p])
+
+    def write(self, number: Value, t: Value, h: Value, dense: Dense) -> None:
+        """An accepted step with its continuous output."""
+        values = [t, h, *(v for p in self.kept for v in self._parts(dense, p))]
+        for i, v in enumerate(values):
+            self.code.store("history", self.row(number, i), v)
+
+    def _parts(self, dense: Dense, p: int) -> list[Value]:
+        if isinstance(dense, Hermite):
+            return [dense.x0[p], dense.x1[p], dense.hf0[p], dense.hf1[p]]
+        assert isinstance(dense, Polynomial)
+        return [dense.x0[p], *(k[p] for k in dense.slopes[: self.many - 1])]
+
+    def targets(self, dense: Dense) -> list[tuple[int, Value]]:
+        """What continuous output depends on, by place in a step's rows."""
+        found = [v for p in self.kept for v in self._parts(dense, p)]
+        return list(enumerate(found, 2))
+
+    def row(self, number: Value, i: int) -> Value:
+        """Row i of a step."""
+        code, (first, width) = self.code, self.width
+        at = code.op("mul", number, code.const(width, "i32"))
+        return code.op("add", at, code.const(first + i, "i32"))
+
+    # ------------------------------------------------------------ what is read
+
+    def read(self, k: int, shape: tuple[int, ...], at: Value) -> Values:
+        """Read number k, at the time `at`."""
+        step, before = self._found(k, at)
+        components = self.places[self.delays[k].state]
+        out = np.empty(len(components), dtype=object)
+        theta = self._theta(step, before, at)
+        for i, p in enumerate(components):
+            out[i] = self._component(step, before, theta, self.kept.index(p))
+        return out.reshape(shape)
+
+    def _theta(self, step: Value, before: Value, at: Value) -> Value:
+        code = self.code
+        start, size = self._load(step, 0), self._load(step, 1)
+        # nobody looks at what has not been written
+        size = code.op("select", before, 1.0, size)
+        return code.op("select", before, 0.5, code.op("div", code.op("sub", at, start), size))
+
+    def _component(self, step: Value, before: Value, theta: Value, place: int) -> Value:
+        code = self.code
+        first = 2 + place * self.many
+        x0, *rest = [self._number(step, first + i) for i in range(self.many)]
+        dense: Dense
+        if self.rows is None:
+            dense = Hermite(code, [x0], [rest[0]], [rest[1]], [rest[2]])
+        else:
+            dense = Polynomial(code, [x0], [[k] for k in rest], self.rows)
+        initial = code.load("history", place)
+        self.loaded[initial] = code.const(place, "i32")
+        return code.op("select", before, initial, dense.at(theta)[0])
+
+    def _load(self, step: Value, i: int) -> Value:
+        return self.code.load("history", self.row(step, i))
+
+    def _number(self, step: Value, i: int) -> Value:
+        found = self._load(step, i)
+        self.loaded[found] = self.row(step, i)
+        return found
+
+    def _found(self, k: int, at: Value) -> tuple[Value, Value]:
+        """The step that holds a time, and whether there is none before the start."""
+        code, zero = self.code, self.code.const(0, "i32")
+        if self.under is None:
+            return zero, code.const(True, "bool")
+        under = self.under
+        asked = code.op("add", at, self._nudge(k, at, under))
+        key, args = f"past {k}", (asked, under.number)
+        step, before = code.recall(f"{key} step", args), code.recall(f"{key} before", args)
+        if step is None or before is None:
+            step = self._searched(asked, under.number)
+            before = code.op("lt", step, zero)
+            step = code.op("select", before, zero, step)
+            code.know(f"{key} step", args, step)
+            code.know(f"{key} before", args, before)
+        return step, before
+
+    def _nudge(self, k: int, at: Value, under: Under) -> Value:
+        """A shift into the piece that the step under way reads, for its two ends."""
+        code = self.code
+        share = code.op("div", code.op("sub", code.op("add", at, self.lag(k)), under.t), under.h)
+        first = code.op("lt", code.op("abs", share), NEAR)
+        last = code.op("lt", code.op("abs", code.op("sub", share, 1.0)), NEAR)
+        little = code.op("mul", under.h, NEAR)
+        back = code.op("select", last, code.op("neg", little), 0.0)
+        return code.op("select", first, little, back)
+
+    def _searched(self, at: Value, number: Value) -> Value:
+        """The last of the first `number` steps that starts at a time or before it; -1 where none does."""
+        code = self.code
+        one = code.const(1, "i32")
+
+        def wide(carried: tuple[Value, ...]) -> Value:
+            return code.op("gt", code.op("sub", carried[1], carried[0]), one)
+
+        def halve(carried: tuple[Value, ...]) -> list[Value]:
+            low, high = carried
+            # low may be -1: halves of low + high + 2 are those of whole numbers
+            both = code.op("add", code.op("add", low, high), code.const(2, "i32"))
+            middle = code.op("sub", code.op("shr", both, one), one)
+            upper = code.op("le", self._load(middle, 0), at)
+            return [code.op("select", upper, middle, low), code.op("select", upper, high, middle)]
+
+        found = code.loop([code.const(-1, "i32"), number], wide, halve)
+        code.fixed.update(found)
+        return found[0]

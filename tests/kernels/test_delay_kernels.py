@@ -1,0 +1,165 @@
+"""Delays in kernels: torch's steps, values and gradients, those by a lag included; a closed form; finite
+differences; the interpreters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from interpreted import interpret_runs
+from ndl.compiler.diagnostics import NDLError
+from ndl.runtime.kernels import ode
+
+import ndl
+
+SOURCE = """
+model Glass:
+    param k = 1.7
+    param beta = 0.4
+    state x = 0.5
+    x' = beta*x(t - k)/(1 + x(t - k)^4) - 0.2*x
+
+model Pair:
+    param k = 1.0
+    state x: R[2] = [1.0, 0.5]
+    state y = 0.3
+    x' = -k*x(t - 0.31)[0]*x + sin(t)
+    y' = -y(t - 0.8) + x(t - 0.5)[1]*y
+
+model Steady:
+    param k = 1.0
+    state x = 1.0
+    x' = -x(t - k)
+
+model Moving:
+    state x = 1.0
+    x' = -x(t - 0.5 - 0.1*sin(t))
+
+model Struck:
+    state x = 1.0
+    x' = -x(t - 0.5)
+    when falling(x - 0.5):
+        x = 1.0
+
+model Watched:
+    state x = 1.0
+    x' = -x(t - 0.5)
+    y = x(t - 0.2)
+"""
+
+METHODS = [
+    "rk4(h=0.07)", "heun(h=0.1)", "tsit5(h=0.1)", "tsit5(rtol=1e-5)", "bosh3(rtol=1e-4)", "dopri5(rtol=1e-5)",
+    "rosenbrock23(rtol=1e-3)",
+]  # fmt: skip
+REMEMBERING = ["bdf(rtol=1e-3)", "trapezoidal(h=0.1)", "implicit_euler(h=0.1)", "reversible_heun(h=0.1)"]
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def run(program: Any, name: str, method: str, backend: str, **settings: Any) -> tuple[Any, torch.Tensor, Any]:
+    model = getattr(program, name)()
+    k = (float(model.k.detach()) * torch.linspace(0.8, 1.2, COUNT, dtype=torch.float64)).requires_grad_(True)
+    usual = {"span": (0, 3), "save": "every 0.53", "gradient": "discrete"}
+    s = ndl.solve(model.bind(k=k), method=method, backend=backend, **{**usual, **settings})
+    values = torch.cat([s[n].values.flatten() for n in s.names()])
+    weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
+    grads = torch.autograd.grad((values * weight).sum(), k)[0] if values.requires_grad else None
+    return s, values.detach(), grads
+
+
+def off(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().max() / a.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [*(("Glass", m) for m in METHODS), ("Pair", "heun(h=0.1)"), ("Pair", "tsit5(rtol=1e-5)")],
+)
+def test_the_same_steps_values_and_gradients(program: Any, name: str, method: str) -> None:
+    """In `Glass`, k is the lag."""
+    (a, u, g), (b, v, h) = (run(program, name, method, backend) for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-12 and off(g, h) < 1e-9
+
+
+@pytest.mark.parametrize("method", REMEMBERING)
+def test_methods_that_remember_run_and_have_torch_gradients(program: Any, method: str) -> None:
+    (a, u, _), (b, v, _) = (
+        run(program, "Pair", method, backend, gradient="none") for backend in ("torch", "cpu")
+    )
+    assert torch.equal(a.stats.steps, b.stats.steps) and off(u, v) < 1e-11
+    with pytest.raises(NDLError, match="remembers more than the state"):
+        run(program, "Pair", method, "cpu")
+
+
+def test_the_method_of_steps_by_hand(program: Any) -> None:
+    """x' = -x(t - 1) from x = 1: a polynomial on each unit of time."""
+    s = ndl.solve(program.Steady(), method="rk4(h=0.25)", backend="cpu", span=(0, 3), save="every 0.125",
+                  ensemble=2)  # fmt: skip
+    t = torch.as_tensor(s.t, dtype=torch.float64)
+    exact = 1 - t + (t - 1).clamp(min=0) ** 2 / 2 - (t - 2).clamp(min=0) ** 3 / 6
+    assert float((s.x.values - exact).abs().max()) < 1e-14
+
+
+def test_gradients_by_a_lag_against_finite_differences(program: Any) -> None:
+    """The ends of steps move with the lag; their error is small."""
+    settings = {"save": "end", "span": (0, 4)}
+    _, _, exact = run(program, "Glass", "tsit5(rtol=1e-10, atol=1e-12)", "cpu", **settings)
+
+    def value(k: torch.Tensor) -> torch.Tensor:
+        s = ndl.solve(
+            program.Glass().bind(k=k), method="tsit5(rtol=1e-10, atol=1e-12)", backend="cpu", **settings
+        )
+        return s.x.values.flatten()
+
+    k = 1.7 * torch.linspace(0.8, 1.2, COUNT, dtype=torch.float64)
+    rate = (value(k + 1e-4) - value(k - 1e-4)) / 2e-4 * torch.linspace(-1, 1, COUNT, dtype=torch.float64)
+    torch.testing.assert_close(rate, exact, rtol=1e-5, atol=1e-8)
+
+
+def test_a_history_that_was_guessed_too_short_is_made_again(
+    program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = run(program, "Pair", "bosh3(rtol=1e-4)", "cpu")[1:]
+    monkeypatch.setattr(ode, "FIRST_ROOM", 3)
+    monkeypatch.setattr(ode, "_rooms", {})
+    found = run(program, "Pair", "bosh3(rtol=1e-4)", "cpu")[1:]
+    assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_values_at_other_times(program: Any) -> None:
+    found = []
+    for backend in ("torch", "cpu"):
+        s = run(program, "Pair", "tsit5(rtol=1e-5)", backend, gradient="none", save="steps")[0]
+        found.append(torch.as_tensor(s.y(1.234)))
+    assert off(*found) < 1e-11
+
+
+def test_the_interpreter_agrees(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"save": "every 0.5", "span": (0, 1.5)}
+    _, u, g = run(program, "Pair", "heun(h=0.25)", "cpu", **settings)
+    interpret_runs(monkeypatch)
+    _, v, h = run(program, "Pair", "heun(h=0.25)", "cpu", **settings)
+    assert off(u, v) < 1e-13 and off(g, h) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "why"),
+    [
+        ("Moving", "rk4(h=0.1)", "delays that change in a run"),
+        ("Struck", "rk4(h=0.1)", "delays and events"),
+        ("Watched", "rk4(h=0.1)", "a derived value of it reads the past"),
+        ("Steady", "checkpoint", "checkpoints of equations with delays are torch's"),
+    ],
+)
+def test_what_goes_by_torch(program: Any, name: str, method: str, why: str) -> None:
+    gradient = "checkpoint(3)" if method == "checkpoint" else "none"
+    method = "rk4(h=0.1)" if method == "checkpoint" else method
+    with pytest.raises(NDLError, match=why):
+        ndl.solve(getattr(program, name)(), method=method, backend="cpu", span=(0, 1), ensemble=2,
+                  gradient=gradient)  # fmt: skip
