@@ -245,10 +245,17 @@ class Axial:
         slot, index = unknown
         graph, u = self.p.graph, self.schemes.inputs[slot.spec.name]
         try:
-            return pushforward(graph, flux, {u.id: self._unit(u, index)}, ())
+            return pushforward(graph, flux, self._seeds(flux, u, index), ())
         except NotDifferentiable as e:
             what = f"the flux along `{self.axis.name}` has no derivative by `{slot.spec.name}`: {e}"
             raise fail("NDL446", what, slot.spec.span, help="use `scheme=central`") from e
+
+    def _seeds(self, flux: Node, u: Node, index: tuple[int, ...]) -> dict[int, Node]:
+        """Tangents: of the entries of a state where only they are read, so that 0 is known to be 0."""
+        users = [n for n in self.p.graph.needed([flux]) if u.id in n.inputs]
+        if len(index) != 1 or any(n.op != "index" or n.attr("axis") != self.grids for n in users):
+            return {u.id: self._unit(u, index)}
+        return {n.id: self.p.number(1.0, n) for n in users if n.attr("at") == index[0]}
 
     def _unit(self, u: Node, index: tuple[int, ...]) -> Node:
         if not index:
