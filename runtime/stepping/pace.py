@@ -71,8 +71,9 @@ class Pace:
         if self.cfl is not None:
             # the last two steps before a target share what is left
             size = np.minimum(self.cfl * reciprocal(loop), self.longest)
-            size = np.where((size < room) & (2 * size > room), 0.5 * room, size)
-            return np.where(size >= (1 - 1e-12) * room, target, t + sign * size)
+            last = size >= (1 - 1e-9) * room
+            size = np.where(2 * size > room, 0.5 * room, size)
+            return np.where(last, target, t + sign * size)
         size = np.minimum(loop.h, self.longest)
         size = np.where(2 * size > room, 0.5 * room, size)
         whole = 1.01 * np.minimum(loop.h, self.longest) >= room
