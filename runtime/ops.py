@@ -26,6 +26,7 @@ from ndl.runtime.grids import (
     symbol,
 )
 from ndl.runtime.implicit import implicit_root
+from ndl.runtime.interpolation import cardinal
 from ndl.runtime.linear_maps import LinearMap, jacobian_map
 from ndl.runtime.linear_maps import diagonal as diagonal_map
 from ndl.runtime.meshes import mesh_apply, mesh_data, mesh_solve
@@ -33,8 +34,17 @@ from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
 
-__all__ = ["chebyshev", "convolve", "convolve_back", "fold", "grid_points", "grid_weights", "lift", "lower"]
-__all__ += ["mesh_apply", "mesh_data", "mesh_solve"]
+__all__ = [
+    "cardinal",
+    "chebyshev",
+    "convolve",
+    "convolve_back",
+    "fold",
+    "grid_points",
+    "grid_weights",
+    "lift",
+]
+__all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve"]
 __all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "unfold"]
 
 

@@ -19,6 +19,7 @@ from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
     Axis,
+    BallV,
     BoundaryV,
     DomainV,
     HostV,
@@ -400,7 +401,7 @@ def _bound(
         )
     if len(clauses) == 1 and clauses[0].set is not None:
         domain = ev.eval(clauses[0].set, scope)
-        if isinstance(domain, (DomainV, BoundaryV)):
+        if isinstance(domain, (DomainV, BoundaryV, BallV)):
             from ndl.compiler.check.fields import over_domain
 
             return over_domain(ev, name, e, clauses[0], domain, scope)

@@ -603,7 +603,6 @@ LATER = [
     "points",
     "distance",
     "closest",
-    "ball",
     "tensor_product",
     "harmonics",
     "mnist",
@@ -700,6 +699,7 @@ def make_builtins() -> Scope:
         add(n, fields.boundary((n,)), 1, 1)
     add("mesh", fields.make_mesh, 1, 4, raw=True)
     add("part", fields.named_part, 2, 2)
+    add("ball", fields.ball, 2, 2)
     for n in ("interval", "periodic"):
         add(n, fields.make_domain, 1, 3, raw=True)
     for n in LAWS:

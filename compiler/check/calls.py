@@ -147,13 +147,13 @@ def apply(
     if isinstance(func, (HostV, NotLowered)):
         return UNKNOWN if ev.checking or isinstance(func, HostV) else ev.not_lowered(func.construct, span)
     if isinstance(func, Value):
+        from ndl.compiler.check.fields import at_point, is_field
+
+        if is_field(ev, func):
+            return at_point(ev, func, args, span, scope)
         owner = _owner_of(place, scope)
         if owner is not None:
             return owner.at_time(ev, place.func.id, func, args, place.span)
-        if func.type.on is not None:
-            if ev.checking:
-                return Value(type(func.type)(func.type.kind, func.type.shape))
-            return ev.not_lowered("a field evaluated at a point", span)
         if ev.builder.mode == "eager":
             return ev.builder.evaluate_path(ev, func, args, span)  # type: ignore[attr-defined]
         return ev.error("NDL320", f"{func.type} cannot be called", span)

@@ -7,7 +7,7 @@ that acts at each point needs no rule of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
+    BallV,
     BoundaryV,
     Builtin,
     DomainV,
@@ -32,6 +33,7 @@ from ndl.compiler.check.values import (
     is_number,
 )
 from ndl.compiler.syntax import tree
+from ndl.compiler.syntax.walk import walk
 from ndl.compiler.types import SCALAR, Dim, Tensor, Type
 
 Handler = Callable[..., Any]
@@ -276,38 +278,132 @@ def gradient(ev: Evaluator, value: Any, e: tree.Call, scope: Scope) -> Any:
 
 
 def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any, scope: Scope) -> Any:
-    """`integral(e, x in Omega)`, `mean(…)`, `max(…)`: the field's value without its domain."""
+    """`integral(e, x in Omega)`, `mean(…)`, `max(…)`: the field's value without its domain; also over parts
+    of a boundary and balls."""
     names = clause.pattern.names
-    if clause.cond is not None and name != "integral":
-        return ev.not_lowered(f"`{name}` over a part of a set", clause.span)
-    if clause.cond is not None and isinstance(found, BoundaryV):
-        found = replace(found, where=(*found.where, clause.cond))
+
+    def body(points: Mapping[str, Any]) -> tuple[Any, Any]:
+        inner = scope.child(dict(points))
+        cond = ev.eval(clause.cond, inner) if clause.cond is not None else None
+        return ev.eval(e.args[0].value, inner), cond
+
     if not ev.checking:
-        if not isinstance(found, (DomainV, BoundaryV)):
+        if not isinstance(found, SETS):
             return ev.not_lowered(f"`{name}` over this set", e.span)
         fields = _lowered(ev, e)
-        domain = found.domain if isinstance(found, BoundaryV) else found
-        with fields.over(found, name):
-            inner = scope.child(fields.points(domain, names, clause.span))
-            v = ev.eval(e.args[0].value, inner)
-            if isinstance(found, BoundaryV):
-                return fields.reduce_boundary(name, v, found, scope, e.span)
-            if clause.cond is not None:
-                v = ev.choose(ev.eval(clause.cond, inner), v, 0.0, e.span)
-            return fields.reduce(name, v, domain, e.span)
+        if fields.places.meshed(found, e.span):
+            return _over_mesh(ev, name, e, clause, found, scope)
+        apart = isinstance(found, DomainV) and _apart(found, names, e.args[0].value)
+        return fields.places.over(name, found, names, apart, body, e.span)
     points: dict[str, Any] = dict.fromkeys(names, Value(SCALAR))
-    if isinstance(found, BoundaryV):
-        found = found.domain
-    if isinstance(found, DomainV):
-        many = Dim.of(len(found.coordinates))
-        shape = (many,) if len(names) == 1 and len(found.coordinates) > 1 else ()
-        points = {n: Value(Tensor(shape=shape, on=found.name)) for n in names}
-    v = ev.eval(e.args[0].value, scope.child(points))
+    domain = found.domain if isinstance(found, BoundaryV) else found
+    if isinstance(domain, DomainV):
+        many = Dim.of(len(domain.coordinates))
+        shape = (many,) if len(names) == 1 and len(domain.coordinates) > 1 else ()
+        points = {n: Value(Tensor(shape=shape, on=domain.name)) for n in names}
+    v, _ = body(points)
     if clause.cond is not None:
         _truth(ev, clause.cond, scope.child(points))
     if isinstance(v, Value):
         return Value(replace(v.type, on=None))
     return UNKNOWN if isinstance(v, (Unknown, HostV, NotLowered, ListV, TupleV)) else v
+
+
+SETS = (DomainV, BoundaryV, BallV)
+
+
+def _over_mesh(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any, scope: Scope) -> Any:
+    """The same by finite elements."""
+    fields = ev.fields
+    assert fields is not None
+    if clause.cond is not None and name != "integral":
+        return ev.not_lowered(f"`{name}` over a part of a set", clause.span)
+    if clause.cond is not None and isinstance(found, BoundaryV):
+        found = replace(found, where=(*found.where, clause.cond))
+    domain = found.domain if isinstance(found, BoundaryV) else found
+    with fields.over(found, name):
+        inner = scope.child(fields.points(domain, clause.pattern.names, clause.span))
+        v = ev.eval(e.args[0].value, inner)
+        if isinstance(found, BoundaryV):
+            return fields.reduce_boundary(name, v, found, scope, e.span)
+        if clause.cond is not None:
+            v = ev.choose(ev.eval(clause.cond, inner), v, 0.0, e.span)
+        return fields.reduce(name, v, domain, e.span)
+
+
+def _apart(domain: DomainV, names: Sequence[str], body: tree.Node) -> bool:
+    """Whether a binder's point is another one than that at which the formula stands: it has names of its own,
+    and the body says where fields are taken, or speaks of the coordinates too."""
+    if set(names) & set(domain.coordinates):
+        return False
+    nodes = list(walk(body))
+    calls = [n for n in nodes if isinstance(n, tree.Call) and any(_is(a.value, names) for a in n.args)]
+    fields = [n for n in calls if isinstance(n.func, tree.Name)]
+    spoken = any(isinstance(n, tree.Name) and n.id in domain.coordinates for n in nodes)
+    return spoken or bool(fields)
+
+
+def _is(e: tree.Node, names: Sequence[str]) -> bool:
+    return isinstance(e, tree.Name) and e.id in names
+
+
+def ball(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`ball(x, r)`, `ball([x, y], r)`: the points at most r from a centre."""
+    centre, radius = args
+    parts = centre.items if isinstance(centre, (ListV, TupleV)) else (centre,)
+    return BallV(tuple(parts), radius)
+
+
+def is_field(ev: Evaluator, v: Value) -> bool:
+    """Whether a value is a function on a domain."""
+    if ev.checking:
+        return v.type.on not in (None, "time")
+    return ev.fields is not None and ev.fields.space.domain_of(v.axes) is not None
+
+
+def _is_vector(ev: Evaluator, point: Any, span: Any) -> bool:
+    v = ev.value(point, span)
+    return isinstance(v, Unknown) or v.type.rank == 1
+
+
+def at_point(ev: Evaluator, v: Value, args: list[Any], span: Any, scope: Scope | None) -> Any:
+    """`u(p)`: the value of a field at a point; a field again where p is one."""
+    if not ev.checking:
+        return ev.fields.places.at(v, args, span)
+    count = _coordinates(v, scope) if scope is not None else None
+    if count is not None and len(args) != count and not (len(args) == 1 and _is_vector(ev, args[0], span)):
+        what = f"a point of `{v.type.on}` has {count} coordinates, and {len(args)} are given"
+        return ev.error("NDL322", what, span, help="write one argument for each coordinate, or a vector")
+    on = next((a.type.on for a in args if isinstance(a, Value) and a.type.on is not None), None)
+    return Value(replace(v.type, on=on))
+
+
+def _coordinate(name: str, scope: Scope) -> Any:
+    """A coordinate in sight of that name; None for another thing."""
+    found: Scope | None = scope
+    while found is not None and name not in found.names:
+        owner = getattr(found.lazy, "__self__", None)
+        if found.lazy is not None and name in getattr(owner, "coordinates", ()):
+            return found.lazy(name, 0)
+        found = found.parent
+    return None
+
+
+def part_of_axis(ev: Evaluator, e: tree.Call, clause: Any, found: RangeV, scope: Scope) -> Any:
+    """`integral(u, x in a..b)` by a coordinate of a field; None where the name is no coordinate in sight."""
+    names = clause.pattern.names
+    outer = _coordinate(names[0], scope) if len(names) == 1 else None
+    if not isinstance(outer, Value):
+        return None
+    inner = scope.child({names[0]: outer})
+    v = ev.eval(e.args[0].value, inner)
+    if not ev.checking:
+        axis = outer.axes[0]
+        return ev.fields.places.part(v, axis, found.lo, found.hi, e.span)
+    if not isinstance(v, Value):
+        return UNKNOWN
+    alone = _coordinates(v, scope) in (1, None)
+    return Value(replace(v.type, on=None if alone else v.type.on))
 
 
 def whole_integral(ev: Evaluator, e: tree.Call, scope: Scope) -> Any:

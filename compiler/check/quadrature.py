@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ndl.compiler.check.axes import reduce_axes
 from ndl.compiler.check.binders import Clause, clause_of
 from ndl.compiler.check.evaluator import Evaluator, constant_of
-from ndl.compiler.check.fields import over_domain, whole_integral
+from ndl.compiler.check.fields import over_domain, part_of_axis, whole_integral
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import UNKNOWN, Axis, DistV, HostV, ListV, RangeV, Unknown, Value
 from ndl.compiler.diagnostics import did_you_mean
@@ -255,6 +255,9 @@ def integral(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> 
     found = ev.eval(clause.set, scope) if clause.set is not None else UNKNOWN
     if not isinstance(found, RangeV):
         return over_domain(ev, "integral", e, clause, found, scope)
+    along_field = part_of_axis(ev, e, clause, found, scope)
+    if along_field is not None:
+        return along_field
     nodes, weights = ((0.0,) * NODES,) * 2 if ev.checking else legendre()
     total = _mean(ev, e, [(clause, Rule(nodes, weights, _between), [found.lo, found.hi])], scope)
     length = ev.binary("-", found.hi, found.lo, e.span)

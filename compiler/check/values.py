@@ -247,6 +247,14 @@ class BoundaryV:
 
 
 @dataclass(frozen=True, eq=False)
+class BallV:
+    """The points at most a radius from a centre, whose coordinates these are."""
+
+    centre: tuple[Any, ...]
+    radius: Any
+
+
+@dataclass(frozen=True, eq=False)
 class ModuleV:
     """`use std.solvers as s`: its names after a dot."""
 

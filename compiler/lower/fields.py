@@ -18,6 +18,7 @@ from ndl.compiler.check.values import UNKNOWN, Axis, BoundaryV, DomainV, ListV, 
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
 from ndl.compiler.lower.mesh_space import MeshSpace
+from ndl.compiler.lower.places import Places
 from ndl.compiler.lower.space import Space
 from ndl.compiler.lower.weak import Weak
 from ndl.compiler.passes.fourier import diagonal
@@ -46,6 +47,7 @@ class Fields:
         self.slopes: dict[int, tuple[Value, Axis]] = {}
         """First derivatives by the node that they are: of what, along which axis."""
         self.coordinates: dict[int, Axis] = {}
+        self.places = Places(self)
         self.weak = Weak(self)
 
     # ------------------------------------------------------------ meshes
@@ -75,15 +77,15 @@ class Fields:
 
     # ------------------------------------------------------------ points
 
-    def coordinate(self, domain: str, name: str, span: Span) -> Value:
-        """A coordinate as a field."""
+    def coordinate(self, domain: str, name: str, span: Span, along: Axis | None = None) -> Value:
+        """A coordinate as a field, along the axis of its grid or a copy of that."""
         if domain in self.space.meshes:
             mesh = self.space.meshes[domain]
             return self.weak.coordinate(mesh, mesh.domain.coordinates.index(name))
         axis = next(a for a in self.space.axes[domain] if a.name == name)
         found = self.source("grid_points", span, layout=self.space.grid_axis(axis).layout)
         self.coordinates[found.ref.id] = axis
-        return split(found, (axis,))
+        return split(found, (along or axis,))
 
     def points(self, domain: DomainV, names: Sequence[str], span: Span) -> dict[str, Any]:
         """The names that `x in Omega` or `[x, y] in Omega` binds."""
@@ -306,15 +308,20 @@ class Fields:
         return self.ev.value(ListV((cross(1, 2), cross(2, 0), cross(0, 1))), span)
 
     def dn(self, v: Any, span: Span) -> Any:
+        """The derivative along the outer normal, in an integral along a boundary."""
         found = self._value(v, span)
         mesh = None if found is None else self.weak.mesh(found)
         if mesh is not None and found is not None:
             return self.weak.dn(found, mesh, span)
+        if self.places.side is not None:
+            axis, end = self.places.side
+            slope = self.partial(v, axis.name, span)
+            return slope if end == "high" else self.ev.elementwise("neg", [slope], span)
         return self.ev.error(
             "NDL342",
             "`dn` is the slope at a boundary",
             span,
-            help="it stands in `on boundary(Omega): dn(u) = 0`",
+            help="it stands in `on boundary(Omega): dn(u) = 0` and in integrals along a boundary",
         )
 
     # ------------------------------------------------------------ one axis
@@ -431,25 +438,22 @@ class Fields:
         return total
 
     def over(self, found: Any, name: str) -> Any:
-        """The context in which the integrand over a domain or its boundary is read."""
+        """The context in which the integrand over a mesh or its boundary is read."""
         return self.weak.over(found, name)
 
     def reduce_boundary(self, name: str, v: Any, part: BoundaryV, scope: Any, span: Span) -> Any:
-        """`integral` over a part of a boundary."""
-        mesh = self.space.meshes.get(part.domain.name)
-        if mesh is None or name != "integral":
-            return self.ev.not_lowered(f"`{name}` over a boundary on this grid", span)
+        """`integral` over a part of the boundary of a mesh."""
+        mesh = self.space.meshes[part.domain.name]
+        if name != "integral":
+            return self.ev.not_lowered(f"`{name}` over a boundary of a mesh", span)
         return self.weak.integral(v, mesh, span, mesh.part(span, part, scope, part.faces))
 
     def reduce(self, name: str, v: Any, domain: DomainV, span: Span) -> Any:
-        """`integral`, `mean`, `max`, `min` over a domain."""
+        """`integral`, `mean`, `max`, `min` over a mesh."""
         axes = self.space.add(self.ev, domain, span)
-        mesh = self.space.meshes.get(domain.name)
         if name in ("integral", "mean"):
             found = self.integral(v, axes, span)
-            size = 1.0 if mesh is None else float(mesh.elements.lumped.sum())
-            for a in self.space.grids[domain.name].axes:
-                size *= a.upper - a.lower
+            size = float(self.space.meshes[domain.name].elements.lumped.sum())
             return found if name == "integral" else self.ev.binary("/", found, size, span)
         value = self._value(v, span)
         if value is None:

@@ -27,6 +27,9 @@ class Space:
         self.grids: dict[str, Grid] = {}
         self.axes: dict[str, tuple[Axis, ...]] = {}
         self.owner: dict[Axis, tuple[str, int]] = {}
+        self.domains: dict[str, DomainV] = {}
+        self.copies: dict[Axis, Axis] = {}
+        """Axes along which the points of a domain are taken once more, by those of its grid."""
 
     def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
         """The axes of a domain's grid, made once. Raises `NDLError`."""
@@ -41,8 +44,16 @@ class Space:
             start = len(self.owner)
             made = tuple(Axis(a.coordinate, Dim.of(a.n), start + k) for k, a in enumerate(grid.axes))
             self.grids[domain.name], self.axes[domain.name] = grid, made
+            self.domains[domain.name] = domain
             self.owner |= {axis: (domain.name, k) for k, axis in enumerate(made)}
         return self.axes[domain.name]
+
+    def copy(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
+        """New axes along which the points of a domain stand once more."""
+        own = self.add(ev, domain, span)
+        made = tuple(Axis(a.name, a.extent) for a in own)
+        self.copies |= dict(zip(made, own))
+        return made
 
     def _add_mesh(self, ev: Evaluator, domain: DomainV, fem: Fem, span: Span) -> tuple[Axis, ...]:
         """The axis of the nodes of a mesh, made once."""
@@ -72,7 +83,7 @@ class Space:
     def grid_axis(self, axis: Axis) -> GridAxis:
         if self.mesh_of(axis) is not None:
             raise fail("NDL490", "this use of a field on a mesh is not yet lowered", Span())
-        domain, k = self.owner[axis]
+        domain, k = self.owner[self.copies.get(axis, axis)]
         return self.grids[domain].axes[k]
 
     def domain_of(self, axes: Sequence[Axis]) -> str | None:

@@ -150,6 +150,19 @@ CASES: list[Case] = [
         case("lower", reals(-2, 2, 2, 4, 3), axis=1, n=4, side=side, weights=(1.0, -0.5), scale=2.0)
         for side in ("low", "high")
     ),
+    *(
+        case("cardinal", reals(0.6, 1.9, *shape), layout=layout, way=way, width=4, degree=degree)
+        for shape in ((), (2, 3))
+        for degree in (0, 1)
+        for layout, way in (
+            (NODES, "uniform"),
+            (RING, "uniform"),
+            (CELLS, "uniform"),
+            (RING, "fourier"),
+            (("ring", 5, 0.0, 2.0), "fourier"),
+            (("chebyshev", 6, 0.5, 2.0), "chebyshev"),
+        )
+    ),
     *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
     *(
         case("inverse_multiplier", reals(-2, 2, n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=terms)

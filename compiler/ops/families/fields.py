@@ -56,7 +56,8 @@ def _points_rule(types: Sequence[Type], a: Attributes) -> Type:
     return Tensor("R", (Dim.of(a["layout"][1]),))
 
 
-def _points_reference(layout: Any) -> Any:
+def grid_coordinates(layout: Any) -> Any:
+    """The points of an axis, worked out plainly."""
     import torch
 
     kind, n, lower, upper = layout
@@ -74,7 +75,7 @@ register(
     Op(
         "grid_points",
         _points_rule,
-        _points_reference,
+        grid_coordinates,
         lambda texts, types, a: call("ops.grid_points", _plain(a["layout"])),
     )
 )
@@ -86,7 +87,7 @@ def _weights_reference(layout: Any, ends: Any) -> Any:
     kind, n, lower, upper = layout
     if kind == "chebyshev":
         # exact for the polynomial through the points: the moments of Chebyshev polynomials
-        z = _points_reference(("chebyshev", n, -1.0, 1.0))
+        z = grid_coordinates(("chebyshev", n, -1.0, 1.0))
         rows = torch.stack([torch.cos(k * torch.arccos(z.clamp(-1, 1))) for k in range(n)])
         moments = torch.tensor([0.0 if k % 2 else 2 / (1 - k * k) for k in range(n)], dtype=torch.float64)
         return torch.linalg.solve(rows, moments) * (upper - lower) / 2
@@ -118,7 +119,7 @@ def _chebyshev_reference(layout: Any, degree: int, slopes: Any) -> Any:
     import torch
 
     _, n, lower, upper = layout
-    x = _points_reference(("chebyshev", n, -1.0, 1.0)).tolist()
+    x = grid_coordinates(("chebyshev", n, -1.0, 1.0)).tolist()
     first = torch.zeros((n, n), dtype=torch.float64)
     for j in range(n):
         for i in range(n):
@@ -467,4 +468,4 @@ register(
     )
 )
 
-__all__ = ["SOURCES", "extents", "fourier_matrix", "stencil_matrix"]
+__all__ = ["SOURCES", "extents", "fourier_matrix", "grid_coordinates", "stencil_matrix"]
