@@ -210,8 +210,8 @@ class Places:
         span: Span,
     ) -> Any:
         """Over sides: the function on a side is that in the domain, at its end."""
-        if name not in ("integral", "mean"):
-            return self.ev.not_lowered(f"`{name}` over a boundary", span)
+        if name not in ("integral", "mean") or found.where:
+            return self.ev.not_lowered(f"`{name}` over this part of a boundary", span)
         axes = self.space.add(self.ev, found.domain, span)
         points, bound = self._points(found.domain, axes, names, span)
         if bound is None:
