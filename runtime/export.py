@@ -16,6 +16,8 @@ import numpy as np
 from ndl.runtime.atomic import replacing, write_text
 from ndl.runtime.errors import DataError
 from ndl.runtime.grids import grid_of, grid_points
+from ndl.runtime.info import GridInfo
+from ndl.runtime.meshes import tables
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -59,7 +61,15 @@ def to_xarray(s: Solution) -> Any:
         shape = values.shape[len(lead) + 1 :]
         grid = grid_of(shape, s.model.GRIDS)
         axes = [] if grid is None else list(grid.coordinates)
-        if grid is not None:
+        if grid is not None and grid.mesh:
+            axes = [_node(grid)]
+            nodes = tables(grid.mesh).nodes.T
+            coordinates |= {c: (_node(grid), x) for c, x in zip(grid.coordinates, nodes)}
+            data[f"{grid.domain}_cells"] = (
+                [f"{grid.domain}_cell", f"{grid.domain}_corner"],
+                tables(grid.mesh).corners,
+            )
+        elif grid is not None:
             coordinates |= {c: grid_points(layout).numpy() for c, layout in zip(axes, grid.layouts)}
         more = [*axes, *(f"{name}_{i}" for i in range(len(shape) - len(axes)))]
         data[name] = ([*lead, "time", *more], values)
@@ -96,6 +106,10 @@ def save(s: Solution, path: str | os.PathLike[str]) -> None:
         arrays = {name: s.get(name).values.detach().cpu().numpy() for name in s.names()}
         arrays["t"] = s.t.detach().cpu().numpy()
         for grid in s.model.GRIDS:
+            if grid.mesh:
+                arrays |= dict(zip(grid.coordinates, tables(grid.mesh).nodes.T))
+                arrays[f"{grid.domain}_cells"] = tables(grid.mesh).corners
+                continue
             arrays |= {c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)}
         with replacing(path) as temporary:
             _npz(temporary, arrays)
@@ -116,8 +130,35 @@ def save(s: Solution, path: str | os.PathLike[str]) -> None:
         data = to_xarray(s)
         _wanted("zarr")
         _store(data, Path(path))
+    elif suffix == ".vtu":
+        _vtu(s, path)
     else:
-        raise DataError(f"`{path}` should end in .csv, .parquet, .npz, .nc, .h5 or .zarr")
+        raise DataError(f"`{path}` should end in .csv, .parquet, .npz, .nc, .h5, .zarr or .vtu")
+
+
+def _node(grid: GridInfo) -> str:
+    """The name of the axis of a mesh's nodes."""
+    return f"{grid.domain}_node"
+
+
+def _vtu(s: Solution, path: str | os.PathLike[str]) -> None:
+    """The fields on a mesh at the end of a run, for ParaView and others. Raises `DataError` where there is no
+    mesh."""
+    grids = [g for g in s.model.GRIDS if g.mesh]
+    if len(grids) != 1 or s.problem.ensemble:
+        raise DataError("`.vtu` holds the fields on one mesh of a run without an ensemble")
+    try:
+        import meshio
+    except ImportError:
+        raise _missing("meshio", "mesh") from None
+    mesh = tables(grids[0].mesh)
+    values = {name: s.final[name].detach().cpu().numpy() for name in s.names()}
+    n = len(mesh.nodes)
+    fields = {k: v if v.ndim == 1 else v.reshape(n, -1) for k, v in values.items() if v.shape[:1] == (n,)}
+    points = np.pad(mesh.nodes, ((0, 0), (0, 3 - mesh.nodes.shape[1])))
+    kind = ("line", "triangle", "tetra")[mesh.nodes.shape[1] - 1]
+    with replacing(path) as temporary:
+        meshio.Mesh(points, [(kind, mesh.corners)], fields).write(temporary, file_format="vtu")
 
 
 def _wanted(package: str) -> None:

@@ -33,7 +33,7 @@ def mesh_part(grid: GridInfo, name: str) -> Tensor:
     from ndl.runtime.meshes import tables
 
     mesh = tables(grid.mesh)
-    return torch.from_numpy(getattr(mesh, "cells" if name == "triangles" else name))
+    return torch.from_numpy(getattr(mesh, "cells" if name == "triangles" else name).copy())
 
 
 class GridPoints:

@@ -50,6 +50,14 @@ class MeshTables:
         found: tuple[Tensor, Tensor] = self.on[key]
         return found
 
+    @property
+    def corners(self) -> np.ndarray:
+        """Cells between nodes `[., d + 1]`: triangles of order 2 as four, others by their corners."""
+        dofs = self.places["cell"].dofs.numpy()
+        if dofs.shape[1] != 6:
+            return dofs[:, : self.cells.shape[1]]
+        return np.concatenate([dofs[:, list(part)] for part in ((0, 3, 5), (3, 1, 4), (5, 4, 2), (3, 4, 5))])
+
     def pattern(self, reach: int) -> tuple[Any, np.ndarray]:
         """Which nodes `[N, N]` lie so many cells apart (-1: all), as a sparse matrix, and colours `[N]` of
         the nodes such that no row has two of one colour."""
@@ -163,7 +171,10 @@ class _Mass(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, mesh: str, free: str) -> Tensor:
-        return chebyshev_iteration(x, mesh, free)
+        if len(tables(mesh).nodes) > DENSE:
+            return chebyshev_iteration(x, mesh, free)
+        found: Tensor = x @ _inverse(tables(mesh), free, x).to(x.dtype)
+        return found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -181,6 +192,27 @@ class _Mass(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], x: Tensor, mesh: str, free: str) -> tuple[Tensor, int]:
         return _Mass.apply(x.movedim(in_dims[0], 0), mesh, free), 0  # type: ignore[no-untyped-call]
+
+
+DENSE = 1024
+"""Nodes up to which the inverse of a mass matrix is kept."""
+
+
+def _inverse(mesh: MeshTables, free: str, like: Tensor) -> Tensor:
+    """M^-1 among the free nodes, 0 elsewhere, `[N, N]`."""
+    wide = like.real.dtype if like.is_complex() else like.dtype
+    key = "inverse", free, wide, like.device
+    if key not in mesh.on:
+        place, kept = mesh.places["cell"], _known(ARRAYS, free).bool()
+        values = place.values.expand(len(place.dofs), -1, -1)
+        own = torch.einsum("eq,eqi,eqj->eij", place.weights, values, values)
+        M = own.new_zeros(len(mesh.nodes), len(mesh.nodes))
+        M.index_put_((place.dofs[:, :, None], place.dofs[:, None, :]), own, accumulate=True)
+        found = torch.zeros_like(M)
+        found[kept[:, None] & kept[None, :]] = torch.linalg.inv(M[kept][:, kept]).reshape(-1)
+        mesh.on[key] = found.to(device=like.device, dtype=wide)
+    made: Tensor = mesh.on[key]
+    return made
 
 
 def chebyshev_iteration(b: Tensor, mesh: str, free: str) -> Tensor:

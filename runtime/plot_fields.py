@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ndl.runtime import plot_parts as parts
 from ndl.runtime.atomic import replacing
+from ndl.runtime.errors import SettingError
 from ndl.runtime.grids import grid_of, grid_points
 from ndl.runtime.info import GridInfo
+from ndl.runtime.meshes import tables
 from ndl.runtime.plot_style import COLUMN, PAGE, styled, typeset
 
 if TYPE_CHECKING:
@@ -38,16 +40,20 @@ SIGNED, PLAIN = "RdBu_r", "viridis"
 
 @dataclass(frozen=True)
 class Field:
-    """A field's values [times, n1, …] and its coordinates."""
+    """A field's values [times, n1, …] and its coordinates; on a mesh values [times, nodes] and triangles
+    `[m, 3]` between the nodes."""
 
     name: str
     values: Array
     coordinates: tuple[str, ...]
     points: tuple[Array, ...]
+    triangles: Array | None = None
 
     @staticmethod
     def of(name: str, values: Array, grid: GridInfo) -> list[Field]:
         """A field component by component; of three coordinates, the middle of the last one."""
+        if grid.mesh:
+            return _on_mesh(name, values, grid)
         rank = len(grid.coordinates)
         points = [grid_points(layout).numpy() for layout in grid.layouts]
         names = list(grid.coordinates)
@@ -59,6 +65,27 @@ class Field:
             label = f"{name}[{', '.join(map(str, index))}]" if index else name
             found.append(Field(label, values[(..., *index)], tuple(names), tuple(points)))
         return found
+
+
+def _on_mesh(name: str, values: Array, grid: GridInfo) -> list[Field]:
+    """On a line in the order of its nodes, in the plane on triangles."""
+    mesh = tables(grid.mesh)
+    if len(grid.coordinates) > 2:
+        raise SettingError(
+            f"`{name}` is a field on a mesh in space, of which there is no picture",
+            help='write it to a file for other programs: `write = "field.vtu"`',
+        )
+    points, triangles = mesh.nodes, None
+    if len(grid.coordinates) == 1:
+        order = np.argsort(points[:, 0])
+        points, values = points[order], values[:, order]
+    else:
+        triangles = mesh.corners
+    found = []
+    for index in np.ndindex(values.shape[2:]):
+        label = f"{name}[{', '.join(map(str, index))}]" if index else name
+        found.append(Field(label, values[(..., *index)], grid.coordinates, tuple(points.T), triangles))
+    return found
 
 
 def shown(fields: Sequence[Field], t: Array, title: str = "") -> Figure:
@@ -109,7 +136,11 @@ def _snapshots(fields: Sequence[Field], t: Array, title: str) -> Figure:
 
 def _image(axes: Axes, f: Field, values: Array, scale: Array) -> Any:
     x, y = f.points
-    image = axes.pcolormesh(x, y, values.T, shading="nearest", rasterized=True, **_range(scale))
+    look: dict[str, Any] = {"rasterized": True, **_range(scale)}
+    if f.triangles is not None:
+        image: Any = axes.tripcolor(x, y, values, triangles=f.triangles, shading="gouraud", **look)
+    else:
+        image = axes.pcolormesh(x, y, values.T, shading="nearest", **look)
     axes.set_aspect("equal" if 0.3 < np.ptp(x) / np.ptp(y) < 3.3 else "auto")
     return image
 
@@ -190,6 +221,8 @@ def profiles(fields: Sequence[Field], title: str = "") -> Figure:
 def spectrum(fields: Sequence[Field], t: Array, title: str = "") -> Figure:
     """The power of the Fourier modes by wavenumber, summed over the directions, at a few times."""
     at = np.unique(np.linspace(0, len(t) - 1, FEW_TIMES).round().astype(int))
+    if any(f.triangles is not None for f in fields):
+        raise SettingError("`spectrum` is of a field on evenly spaced points, not on a mesh")
     with styled():
         figure, panels = parts.grid(len(fields), min(len(fields), 2), COLUMN if len(fields) == 1 else PAGE)
         for axes, f in zip(panels, fields):
@@ -267,7 +300,7 @@ class Animation:
             with writer.saving(figure, str(path), dpi=150):
                 for k in at:
                     if len(f.points) == 2:
-                        drawn.set_array(values[k].T)
+                        drawn.set_array(values[k] if f.triangles is not None else values[k].T)
                     else:
                         drawn.set_ydata(values[k])
                     heading.set_text(f"{self.title + ', ' if self.title else ''}t = {self.t[k]:.4g}")

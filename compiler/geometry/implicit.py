@@ -27,6 +27,8 @@ class Implicit:
     dimension: int
     structure: Any
     evaluate: Callable[[np.ndarray], np.ndarray]
+    closed: tuple[bool, ...] = ()
+    """Of each leaf, whether the condition holds where it is 0."""
 
     def leaves(self, points: np.ndarray) -> np.ndarray:
         return self.evaluate(points)
@@ -39,8 +41,17 @@ class Implicit:
 
     def holds(self, points: np.ndarray) -> np.ndarray:
         """Whether the condition holds."""
-        found: np.ndarray = self.level(points) < 0
-        return found
+        values = self.leaves(points)
+        closed = np.array(self.closed or [False] * len(values))[:, None]
+        return self._true(self.structure, (values < 0) | (closed & (values == 0)))
+
+    def _true(self, part: Any, leaves: np.ndarray) -> np.ndarray:
+        if isinstance(part, int):
+            found: np.ndarray = leaves[part]
+            return found
+        inner = np.stack([self._true(p, leaves) for p in part[1]])
+        both: np.ndarray = np.all(inner, 0) if part[0] == "all" else np.any(inner, 0)
+        return both
 
     def _of(self, part: Any, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The level of a part, and the leaf that it is."""
@@ -53,10 +64,13 @@ class Implicit:
 
 
 class Reader:
-    """Reads a condition: `structure` refers to `leaves`, expressions that are negative inside."""
+    """Reads a condition: `structure` refers to `leaves`, expressions that are negative inside; of `closed`
+    ones the zeros belong to it."""
 
     def __init__(self) -> None:
         self.leaves: list[tree.Expr] = []
+        self.closed: list[bool] = []
+        self._closed = False
 
     def read(self, e: tree.Expr, holds: bool = True) -> Any:
         """A condition, or its contrary. Raises `NDLError` for what compares nothing."""
@@ -77,6 +91,7 @@ class Reader:
         )
 
     def _link(self, a: tree.Expr, op: str, b: tree.Expr, holds: bool, e: tree.Expr) -> list[Any]:
+        self._closed = (op not in ("<", ">")) == holds
         if op == "in" and isinstance(b, tree.Range):
             found = [self._below(b.lo, a), self._below(a, b.hi)]
             return found if holds else [self._below(a, b.lo), self._below(b.hi, a)]
@@ -102,6 +117,7 @@ class Reader:
         if _sum(b):
             return self._moved(b, a, left=False)
         self.leaves.append(_minus(a, b))
+        self.closed.append(self._closed)
         return len(self.leaves) - 1
 
     def _moved(self, e: Any, other: tree.Expr, left: bool) -> Any:

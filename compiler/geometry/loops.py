@@ -150,14 +150,14 @@ def _corner(shape: Shape, p: Points, q: Points, a: int, b: int, scale: float) ->
 
 
 def _change(shape: Shape, test: Test, p: Points, q: Points, state: bool, scale: float) -> Points:
-    """The place between p and q at which a test changes."""
-    for _ in range(60):
-        middle = (p + q) / 2
-        if bool(test(middle[None])[0]) == state:
-            p = middle
-        else:
-            q = middle
-    found: Points = projected(shape, q[None], scale)[0]
+    """The place of the boundary between p and q at which a test changes, each time in one of 16 parts."""
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        at = np.linspace(low, high, 17)[1:, None]
+        after = np.flatnonzero(test(projected(shape, (1 - at) * p + at * q, scale)) != state)
+        k = int(after[0]) if len(after) else 15
+        low, high = low + (high - low) * k / 16, low + (high - low) * (k + 1) / 16
+    found: Points = projected(shape, ((1 - high) * p + high * q)[None], scale)[0]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from ndl.compiler.check.evaluator import Evaluator
@@ -45,7 +46,8 @@ def implicit(cond: tree.Expr, coordinates: Sequence[str], scope: Scope) -> Impli
             raise fail("NDL446", "a comparison of a shape is of numbers", leaf.span)
         outputs.append((f"f{k}", builder.node(value)))
     function = Function("shape", builder.graph, tuple(inputs.values()), tuple(outputs))
-    return Implicit(len(coordinates), structure, lambda points: _values(function, coordinates, points))
+    evaluate = partial(_values, function, coordinates)
+    return Implicit(len(coordinates), structure, evaluate, tuple(reader.closed))
 
 
 def _values(function: Function, coordinates: Sequence[str], points: np.ndarray) -> np.ndarray:
