@@ -1,0 +1,2 @@
+"""Forced problems whose solution is known, derived from a model by sympy: the method of manufactured
+solutions."""
