@@ -35,7 +35,9 @@ def coordinate(name: str) -> Any:
 def number(value: Any) -> Any:
     """A number that is known when compiling, with pi where it is a multiple of it."""
     found = sp.nsimplify(value, [sp.pi], tolerance=1e-13, rational=None)
-    return found if abs(float(found) - float(value)) <= 1e-12 * max(1.0, abs(float(value))) else sp.Float(value)
+    return (
+        found if abs(float(found) - float(value)) <= 1e-12 * max(1.0, abs(float(value))) else sp.Float(value)
+    )
 
 
 def chosen(

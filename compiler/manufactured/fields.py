@@ -82,7 +82,9 @@ def mapped(cells: Cells, f: Callable[[Any], Any]) -> Cells:
 class PointFields:
     """What derivatives of fields are: those of their expressions."""
 
-    def __init__(self, ev: Evaluator, builder: PointBuilder, domains: Mapping[str, DomainV], ends: Ends) -> None:
+    def __init__(
+        self, ev: Evaluator, builder: PointBuilder, domains: Mapping[str, DomainV], ends: Ends
+    ) -> None:
         self.ev, self.builder, self.domains, self.ends = ev, builder, domains, ends
         self.normal: tuple[str, int] | None = None
         """While a condition is read: the coordinate along the normal, and whether it points up or down."""

@@ -45,17 +45,19 @@ class Forced:
 
 def manufactured(model: ModelV, sink: Sink) -> Forced:
     """The forced problem of a model. Raises `NDLError` (NDL449) where it has none."""
-    return _Maker(model, sink).forced()
+    return Maker(model, sink).forced()
 
 
-class _Maker:
+class Maker:
+    """Works out the forced problem of one model."""
+
     def __init__(self, model: ModelV, sink: Sink) -> None:
         self.model = replace(model, grid=None)
         check = Evaluator(TypeBuilder(), sink)
         self.parts: Parts = parts_of(check, model.decl)
         self.options, _ = arguments_of(check, model)
         self.given = written_parts(check, model)
-        self.types = self._elaboration(check, CheckSite())
+        self.types = self.elaboration(check, CheckSite())
         check.context = self.types
         sink.check()
         self._refuse()
@@ -69,11 +71,11 @@ class _Maker:
         self.solutions = self._chosen()
         self.builder = PointBuilder()
         self.ev = Evaluator(self.builder, sink, strict=True)
-        self.el = self._elaboration(self.ev, PointSite(self.builder, self.solutions))
+        self.el = self.elaboration(self.ev, PointSite(self.builder, self.solutions))
         self.ev.context = self.el
         self.ev.fields = self.fields = PointFields(self.ev, self.builder, used, self.ends)
 
-    def _elaboration(self, ev: Evaluator, site: Any) -> Elaboration:
+    def elaboration(self, ev: Evaluator, site: Any) -> Elaboration:
         return Elaboration(ev, self.parts, self.model.module.scope, self.options, site, given=self.given)
 
     def _refuse(self) -> None:
@@ -208,11 +210,9 @@ class _Maker:
 
     def _start(self, item: tree.DeclItem) -> tree.DeclItem:
         """A state that starts at its solution; of a steady problem, near it."""
-        cells = mapped(
-            self.solutions[item.name], lambda e: sp.diff(e, TIME, item.primes).subs(TIME, 0)
-        )
+        cells = mapped(self.solutions[item.name], lambda e: sp.diff(e, TIME, item.primes).subs(TIME, 0))
         text = tensor_text(cells)
-        value = expression(f"0.9*({text})" if self.steady and not self._bounded(item) else text)
+        value = expression(f"0.99*({text})" if self.steady and not self._bounded(item) else text)
         return replace(item, value=value, law=None)
 
     def _bounded(self, item: tree.DeclItem) -> bool:

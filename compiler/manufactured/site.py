@@ -30,7 +30,9 @@ class PointSite:
         if name not in self.solutions:
             raise refused(f"`{name}` is a state of a part", NOWHERE)
         cells = self.solutions[name]
-        return self.builder.given(mapped(cells, lambda e: sp.diff(e, TIME, order)) if order else cells, NOWHERE)
+        return self.builder.given(
+            mapped(cells, lambda e: sp.diff(e, TIME, order)) if order else cells, NOWHERE
+        )
 
     def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
         type_ = item.type or Tensor()

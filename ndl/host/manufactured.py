@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
+from ndl.compiler.check.applications import model_names, parts_of
 from ndl.compiler.check.values import DomainV, ModelV
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.manufactured.exact import TIME, coordinate
 from ndl.compiler.manufactured.forced import Forced, manufactured
+from ndl.compiler.syntax import tree
 from ndl.host.overrides import read
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ SPECTRAL = 1e-8
 SLACK = 0.5
 SIZES = {2: (16, 32, 64), 4: (16, 32, 64), 6: (16, 24, 32), 8: (16, 24, 32), 0: (8, 16, 24)}
 PLANE = {2: (12, 24), 4: (12, 24), 6: (12, 18), 8: (14, 20), 0: (8, 12, 16)}
+STEADY = {2: (32, 64, 128), 4: (32, 64), 6: (16, 24, 32), 8: (16, 24, 32), 0: (8, 16, 24)}
+STEADY_PLANE = {2: (16, 32), 4: (16, 32, 48), 6: (16, 24, 32), 8: (16, 24, 32), 0: (8, 12, 16)}
 SPACE = {2: (8, 12), 4: (8, 12), 6: (10, 14), 8: (11, 14), 0: (6, 10)}
 DENSE = 400
 """So many values are followed by a method for stiff equations."""
@@ -37,6 +41,7 @@ class Row:
 
     n: int
     step: float
+    """The distance of neighbours as a share of the domain."""
     largest: float
     mean: float
     order: float | None = None
@@ -101,7 +106,8 @@ class Verification:
         return found
 
     def _sizes(self, order: int) -> tuple[int, ...]:
-        return (SIZES, PLANE, SPACE)[self._coordinates() - 1][order]
+        kinds = (STEADY, STEADY_PLANE, SPACE) if self.forced.steady else (SIZES, PLANE, SPACE)
+        return kinds[self._coordinates() - 1][order]
 
     def _coordinates(self) -> int:
         return max(len(d.coordinates) for d in self.forced.domains.values() if d is not None)
@@ -113,8 +119,7 @@ class Verification:
         solution = self._solved(text, points)
         errors = [self._errors(solution, name) for name, d in self.forced.domains.items() if d is not None]
         every = np.concatenate([e.ravel() for e in errors])
-        step = solution.model.GRIDS[0].axes[0].step if hasattr(solution.model.GRIDS[0], "axes") else 1.0 / n
-        return Row(points, step, float(np.abs(every).max()), float(np.sqrt((every**2).mean())))
+        return Row(points, 1.0 / n, float(np.abs(every).max()), float(np.sqrt((every**2).mean())))
 
     def _solved(self, grid: str, n: int) -> Any:
         texts = {"span": "0..0.5", "save": "end"} if not self.forced.steady else {}
@@ -129,9 +134,11 @@ class Verification:
 
     def _method(self, n: int) -> str:
         if self.forced.steady:
-            return "newton(tol=1e-11)"
+            return "newton(tol=1e-9)"
         count = sum(
-            cells.size * n ** len(d.coordinates) if (d := self.forced.domains[name]) is not None else cells.size
+            cells.size * n ** len(d.coordinates)
+            if (d := self.forced.domains[name]) is not None
+            else cells.size
             for name, cells in self.forced.solutions.items()
         )
         stiff = count <= DENSE
@@ -154,9 +161,32 @@ class Verification:
         return errors
 
 
+def applied(program: Program, name: str, values: Mapping[str, str]) -> ModelV:
+    """A model of the program with what it declares set, in the words of the language; what it does not
+    declare is for other models."""
+    model: ModelV = program._model_values()[name]
+    known = names_of(program, name)
+    values = {k: v for k, v in values.items() if k.rstrip("'") in known}
+    if not values:
+        return model
+    host, where = program.host, model.decl.name_span
+    text = f"{name}({', '.join(f'{k}={v}' for k, v in values.items())})"
+    scope = program.checked.module.scope
+    found: ModelV = host.guarded(lambda: host.evaluator().eval(read("model", text, ""), scope), where)
+    return found
+
+
+def names_of(program: Program, name: str) -> list[str]:
+    """What an application of a model may set."""
+    model = program._model_values()[name]
+    return model_names(parts_of(program.host.evaluator(), model.decl))
+
+
 def expected_order(grid: str) -> int:
     """The lowest order of the differences in a grid; 0 when all of it is spectral."""
-    orders = [int((re.search(r"order\s*=\s*(\d)", g) or [0, 2])[1]) for g in re.findall(r"uniform\([^)]*\)", grid)]
+    orders = [
+        int((re.search(r"order\s*=\s*(\d)", g) or [0, 2])[1]) for g in re.findall(r"uniform\([^)]*\)", grid)
+    ]
     return min(orders, default=0)
 
 
@@ -171,3 +201,13 @@ def studies(
     made = Verification(program, model, settings or {}, sizes)
     for grid in grids or made.grids():
         yield made.study(grid)
+
+
+def has_fields(model: ModelV) -> bool:
+    """Whether a model declares a state on a domain."""
+    return any(
+        isinstance(item.type, tree.FieldType)
+        for stmt in model.decl.body
+        if isinstance(stmt, tree.Declare) and stmt.keyword == "state"
+        for item in stmt.items
+    )
