@@ -14,7 +14,7 @@ import numpy as np
 import sympy as sp
 from ndl.compiler.check.binders import clause_of
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.values import DomainV
+from ndl.compiler.check.values import DomainV, Unknown
 from ndl.compiler.manufactured.exact import coordinate
 from ndl.compiler.manufactured.fields import PointBuilder, PointFields, refused
 from ndl.compiler.manufactured.site import PointSite
@@ -71,6 +71,8 @@ def _density(maker: Maker, call: tree.Call, unknown: Mapping[str, Cells]) -> tup
         raise refused("its energy is not over a domain", call.args[1].span)
     scope = el.scope.child(fields.points(domain, clause.pattern.names, clause.span))
     value = ev.value(ev.eval(call.args[0].value, scope), call.span)
+    if isinstance(value, Unknown) or value.type.rank:
+        raise refused("the density of its energy is no number", call.args[0].span)
     return builder.cells(value, call.span)[()], domain
 
 

@@ -159,8 +159,8 @@ class Maker:
         """Left less right of a condition on one side."""
         name = c.domain.coordinates[c.axis]
         self.fields.normal = (name, -1 if c.side == "low" else 1)
-        sides = [self.ev.eval(e, self.el.scope) for e in (equation.targets[0], equation.value)]
-        v = self.ev.binary("-", *sides, c.span)
+        left, right = (self.ev.eval(e, self.el.scope) for e in (equation.targets[0], equation.value))
+        v = self.ev.binary("-", left, right, c.span)
         self.fields.normal = None
         value = self.ev.value(v, c.span)
         shape = () if isinstance(value, Unknown) else value.type.extents

@@ -135,7 +135,7 @@ def _verified(paths: Iterator[Path], asked: verify.Asked, as_json: bool, folders
         try:
             found, refused = verify.verify(path, asked, **folders)
         except NDLError as error:
-            found, refused = [], error.diagnostics
+            found, refused = [], list(error.diagnostics)
         rows += [verify.row_of(path, study) for study in found]
         broken += refused
         if not as_json:

@@ -11,9 +11,9 @@ from ndl.compiler.manufactured.exact import TIME, coordinate
 from ndl.compiler.manufactured.forced import Forced, manufactured
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.show import show_stmt
-from ndl.host.manufactured import studies
 
 import ndl
+from ndl.host.manufactured import studies
 
 X = coordinate("x")
 ROD = """domain Rod = interval(x in 0..2)
@@ -111,7 +111,7 @@ def test_models_that_have_none(word: str) -> None:
 
 
 def test_a_wrong_equation_is_found() -> None:
-    """A model that solves another equation than the one that its source was derived from does not converge."""
+    """A model that solves another equation than the one behind its source does not converge."""
     program = ndl.loads(ROD)
     (model,) = program._model_values().values()
     (right,) = studies(program, model, ["uniform(n)"])
