@@ -164,7 +164,7 @@ class Bridged(Dense):
     def at(self, theta: Value) -> list[Value]:
         code, made, s = self.stepper.code, self.made, self.stepper
         time = code.op("add", made.t, code.op("mul", theta, made.h))
-        now = s.free.between(time)
+        now = self.path_at(time)
         gone, dW = s.cells.relative(made.extra["now"], now), made.extra["noise"]
         bridge = [code.op("sub", w, code.op("mul", theta, d)) for w, d in zip(gone, dW)]
         kicks = s.method.applied(self.g, bridge)
@@ -173,3 +173,14 @@ class Bridged(Dense):
             for a, b, k in zip(made.x0, made.x1, kicks)
         ]
         return [*x, *s.cells.relative(made.extra["first"], now)]
+
+    def path_at(self, time: Value) -> list[Value]:
+        """The path, which has no derivative by time: where a time follows the state, the path is held."""
+        code = self.stepper.code
+        since = code.made
+        found = self.stepper.free.between(time)
+        for instr in code.visible():
+            if instr.op == "while":
+                code.fixed.update(instr.results)
+        code.derivative(found, since, lambda g: [])
+        return found

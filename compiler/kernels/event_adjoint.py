@@ -48,8 +48,6 @@ class EventBackward(Backward):
         self.drawn = any(d.per == "firing" for d in model.draws)
         self.breaks = self.field.break_count if variant.adaptive and not model.noises else 0
         self.shifts = bool(self.roots or self.breaks)
-        if self.roots and model.noises:
-            raise Unsupported("gradients through events under noise that it finds itself are torch's")
         if variant.drivers:
             raise Unsupported("gradients of paths past events and breaks are torch's")
         if stepper.looks_back:
@@ -216,7 +214,7 @@ class EventBackward(Backward):
         """The same for event k, whose guard is 0 at the end of the step."""
         code = self.code
         theta = code.op("div", code.op("sub", end, made.t), made.h)
-        x, at = dense.at(theta), code.op("fma", theta, made.h, made.t)
+        x, at = dense.at(theta)[: self.n], code.op("fma", theta, made.h, made.t)
         guard = self.field.guard(k, at, x)
         body = code.visible()
         (slope,) = pullback(code, body, {guard: code.const(1.0)}, [theta])

@@ -14,7 +14,7 @@ from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_f
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
-from ndl.compiler.kernels.events import ROOTS, unwatched
+from ndl.compiler.kernels.events import unwatched
 from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
@@ -247,11 +247,6 @@ def backend_choice(ir: ModelIR) -> str:
     if reason:
         return f"torch, since no kernel serves it: {reason}"
     many = f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted"
-    if ir.noises and any(e.kind in ROOTS for e in ir.events):
-        return (
-            f"{many}, but torch for gradients through its events, which happen on a rough path, and for "
-            "fewer trajectories, where compiling costs more than it brings"
-        )
     return f"{many}; torch for fewer, where compiling costs more than it brings"
 
 

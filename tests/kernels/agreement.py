@@ -187,10 +187,6 @@ GAPS = (
     ("milstein", "General", "run", "`milstein` needs commutative noise or simpler"),
     ("sosri sosri2 sri", "General", "run", "needs diagonal noise or simpler"),
     ("sra1", "Scalar Diagonal General", "run", "`sra1` needs additive noise or simpler"),
-    (
-        " ".join(name for name, kind in solvers() if kind == "sde"), "Passing", "gradient",
-        "gradients through events under noise that it finds itself are torch's",
-    ),
 )  # fmt: skip
 """What goes by torch, or not at all, and why: every other cell is served by kernels, there and back."""
 

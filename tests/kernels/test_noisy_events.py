@@ -15,7 +15,7 @@ from ndl.compiler.kernels.passes import simplify
 from ndl.runtime.kernels import ode
 
 import ndl
-from ndl.host.kernels import Kernels, backend_choice
+from ndl.host.kernels import Kernels
 
 SOURCE = """
 model Barrier:
@@ -55,6 +55,25 @@ model Turned:
     when falling(q): p <- -0.9*p
     when crossing(p): q <- q + 0.05
     when every 0.37: q <- q + 0.1
+"""
+
+SOURCE += """
+model Shivering:
+    param k = 1.0
+    state x = 1.0
+    state v = 0.0
+    noise W: wiener
+    dx = v*dt
+    dv = -k*dt + 1e-9*dW
+    when falling(x): v <- -0.8*v
+
+model Ball:
+    param k = 1.0
+    state x = 1.0
+    state v = 0.0
+    x' = v
+    v' = -k
+    when falling(x): v <- -0.8*v
 """
 
 COUNT = 6
@@ -155,6 +174,48 @@ def test_such_a_gradient_against_differences(program: Any) -> None:
     assert float(exact) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [("Barrier", "heun(h=0.1)"), ("Barrier", "sri(rtol=1e-2)"), ("Turned", "euler_heun(h=0.1)"),
+     ("Turned", "reversible_heun(h=0.1)")],
+)  # fmt: skip
+def test_gradients_past_roots(program: Any, model: str, method: str) -> None:
+    """The path is held while the time of a root moves: torch's rule."""
+    found = []
+    for backend in ("torch", "cpu"):
+        s = spread().requires_grad_()
+        made = getattr(program, model)().bind(s=s)
+        run = ndl.solve(made, method=method, backend=backend, span=(0, 2), save="every 0.25", seed=3,
+                        gradient="discrete")  # fmt: skip
+        values = torch.cat([run[n].values.flatten() for n in run.names()])
+        assert run.events.t.shape[1] > 1
+        loss = values.nan_to_num().square().sum() + run.events.t.nan_to_num().sin().sum()
+        found.append(torch.autograd.grad(loss, s)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9 * float(found[0].abs().max()))
+
+
+def test_without_noise_such_a_gradient_is_that_of_the_flow(program: Any) -> None:
+    """A ball under noise of 1e-9, against differences of a run without."""
+    k = torch.linspace(0.9, 1.1, 4, dtype=torch.float64).requires_grad_()
+    settings = {"span": (0, 2), "save": "end", "backend": "cpu"}
+    noisy = ndl.solve(
+        program.Shivering().bind(k=k),
+        method="euler_maruyama(h=0.001)",
+        seed=1,
+        gradient="discrete",
+        **settings,
+    )
+    (exact,) = torch.autograd.grad(noisy.final.x.sum() + noisy.events.t.nan_to_num().sum(), k)
+
+    def plain(k: torch.Tensor) -> torch.Tensor:
+        s = ndl.solve(program.Ball().bind(k=k), method="tsit5(rtol=1e-10)", **settings)
+        return s.final.x + s.events.t.nan_to_num().sum(1)
+
+    with torch.no_grad():
+        rate = (plain(k + 1e-5) - plain(k - 1e-5)) / 2e-5
+    torch.testing.assert_close(exact, rate, rtol=5e-3, atol=5e-3)
+
+
 def test_the_kernel_interpreter_gives_the_same(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"s": torch.ones(1, dtype=torch.float64), "span": (0, 0.5), "save": "end", "seed": 14}
     wanted = solved(program, "First", "heun(h=0.5)", "cpu", **few)
@@ -177,14 +238,5 @@ def test_the_kernel_interpreter_gives_the_same(program: Any, monkeypatch: pytest
 
 
 def test_what_still_goes_by_torch(program: Any) -> None:
-    for model, method, gradient, why in (
-        ("Barrier", "heun(h=0.1)", "discrete", "gradients through events under noise"),
-        ("Dosed", "reversible_heun(h=0.1)", "reversible", "undone past events"),
-    ):
-        with pytest.raises(NDLError, match=why):
-            solved(program, model, method, "cpu", gradient=gradient)
-
-
-def test_the_choice_says_so(program: Any) -> None:
-    said = {m: backend_choice(getattr(program, m)().KERNELS.ir) for m in ("Barrier", "Dosed")}
-    assert "gradients through its events" in said["Barrier"] and "gradients" not in said["Dosed"]
+    with pytest.raises(NDLError, match="undone past events"):
+        solved(program, "Dosed", "reversible_heun(h=0.1)", "cpu", gradient="reversible")
