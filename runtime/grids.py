@@ -294,6 +294,33 @@ def inverse_multiplier(
     return by_modes(x, axes, torch.where(gone, 0, 1 / torch.where(gone, 1, factor)))
 
 
+def truncate(x: Tensor, axes: tuple[int, ...], kept: tuple[int, ...]) -> Tensor:
+    """The Fourier modes up to `kept` along each axis; the others are 0."""
+    real, last = not x.is_complex(), tuple(range(-len(axes), 0))
+    moved = x.movedim(axes, last)
+    shape = tuple(moved.shape[-len(axes) :])
+    mask = _mask(shape, kept, real, x.device)
+    found: Tensor
+    if real:
+        found = torch.fft.irfftn(torch.fft.rfftn(moved, dim=last) * mask, s=shape, dim=last)
+    else:
+        found = torch.fft.ifftn(torch.fft.fftn(moved, dim=last) * mask, dim=last)
+    return found.movedim(last, axes)
+
+
+@lru_cache(maxsize=64)
+def _mask(shape: tuple[int, ...], kept: tuple[int, ...], half: bool, device: torch.device) -> Tensor:
+    """Whether a mode is kept, along all axes; with `half` the last one has no negative waves."""
+    found = torch.ones((), dtype=torch.bool, device=device)
+    for k, (n, most) in enumerate(zip(shape, kept)):
+        wave = torch.arange(n, device=device)
+        wave = torch.minimum(wave, n - wave) <= most
+        if half and k == len(shape) - 1:
+            wave = wave[: n // 2 + 1]
+        found = found[..., None] & wave
+    return found
+
+
 def by_modes(x: Tensor, axes: Sequence[int], factor: Tensor) -> Tensor:
     """A real field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end)
     multiplied by `factor` `[..., modes]`."""

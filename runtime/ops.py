@@ -24,6 +24,7 @@ from ndl.runtime.grids import (
     multiplier,
     stencil,
     symbol,
+    truncate,
 )
 from ndl.runtime.implicit import implicit_root
 from ndl.runtime.interpolation import cardinal
@@ -45,7 +46,7 @@ __all__ = [
     "lift",
 ]
 __all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve"]
-__all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "unfold"]
+__all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

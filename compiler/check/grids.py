@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +28,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
 KINDS = ("uniform", "fourier", "chebyshev", "fem")
-OPTIONS = {"uniform": ("order", "at", "scheme"), "fourier": (), "chebyshev": ()}
+OPTIONS = {"uniform": ("order", "at", "scheme"), "fourier": ("dealias",), "chebyshev": ()}
 FEM_OPTIONS = ("order", "size", "mass")
 ORDERS = (2, 4, 6, 8)
 
@@ -41,6 +42,7 @@ class Axes:
     order: int = 2
     cells: bool = False
     scheme: str = "central"
+    dealias: float | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,10 @@ def _one(
     if scheme not in SCHEMES:
         known = f"`scheme` is {', '.join(f'`{s}`' for s in SCHEMES)}"
         return wrong(known, did_you_mean(scheme, SCHEMES))
-    return (Axes(kind, tuple(args), int(order), place == "cells", scheme),)
+    part = ev.known(options.get("dealias")) if "dealias" in options else None
+    if part is not None and not (isinstance(part, (int, float)) and 0 < part <= 1):
+        return wrong("`dealias` is the part of the modes that is kept, such as 2/3", None)
+    return (Axes(kind, tuple(args), int(order), place == "cells", scheme, part),)
 
 
 # ---------------------------------------------------------------- the grid of a domain
@@ -239,7 +244,9 @@ def _axis(
         raise _misfit(f"{n} points are too few along `{coordinate}`: `weno5` reads 6", span)
     cells = axes.cells and not periodic
     ends = float(lower), float(upper)
-    return GridAxis(coordinate, axes.kind, n, *ends, periodic, axes.order, cells, axes.scheme)
+    # waves k with 2 k < dealias n
+    kept = None if axes.dealias is None else math.ceil(axes.dealias * n / 2 - 1e-9) - 1
+    return GridAxis(coordinate, axes.kind, n, *ends, periodic, axes.order, cells, axes.scheme, kept)
 
 
 def domains_of(model: ModelV) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class GridAxis:
     cells: bool = False
     scheme: str = "central"
     """How what carries fields along it is discretised."""
+    kept: int | None = None
+    """The highest Fourier mode of fields and their rates; None for all that the points have."""
 
     @property
     def step(self) -> float:

@@ -32,7 +32,7 @@ def tangent(
         return None
     if node.op in ("expand", "reshape", "permute", "slice", "index", "sum", "mean", "cumsum", "gather"):
         return _structural(graph, node, operands, dots[0], extra)
-    if node.op in ("stencil", "mask", "lift", "lower", "multiplier", "inverse_multiplier"):
+    if node.op in ("stencil", "mask", "lift", "lower", "multiplier", "inverse_multiplier", "truncate"):
         (dot,) = dots
         return None if dot is None else graph.add(node.op, [dot], **dict(node.attrs))
     if node.op in ("stack", "concat"):

@@ -49,7 +49,8 @@ def stored(
         return found
     conditions, prefix = ev.fields.conditions, slot.frame.prefix
     v = split(found, slot.axes)
-    return full(conditions.impose(v, slot.axes, prefix, slot.name, span, order, moving, homogeneous))
+    v = conditions.impose(v, slot.axes, prefix, slot.name, span, order, moving, homogeneous)
+    return full(ev.fields.truncated(v, span))
 
 
 def initial(lowering: ModelLowering) -> Function:
@@ -123,10 +124,14 @@ def _carried(lowering: ModelLowering, root: Elaboration) -> Mapping[str, Value]:
     rates: Named = []
     for slot in lowering.slots:
         highest = slot.order + 1 >= slot.frame.parts.order(slot.name)
-        chosen = any(root.ev.fields.space.has_scheme(a) for a in slot.axes)
-        if slot.moving and not slot.spec.algebraic and highest and chosen:
+        if slot.moving and not slot.spec.algebraic and highest and has_scheme(root, slot):
             rates.append((slot.spec.name, root.descend(slot.frame.path).rate(slot.name)))
     return _with_schemes(lowering, root, rates)
+
+
+def has_scheme(el: Elaboration, slot: Slot) -> bool:
+    """Whether an axis of a field has a scheme for what carries it."""
+    return any(el.ev.fields.space.has_scheme(a) for a in slot.axes)
 
 
 def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> Mapping[str, Value]:
@@ -231,6 +236,14 @@ def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
     return full(v)
 
 
+def _truncated(el: Elaboration, value: Any, slot: Slot, span: Span) -> Any:
+    """The share of a field in a term, with the modes that its grid keeps."""
+    if not slot.axes or not isinstance(value, Value):
+        return value
+    v = value if value.axes else split(value, slot.axes)
+    return full(el.ev.fields.truncated(v, span))
+
+
 def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:
     """A named part of the right-hand sides of its model, 0 for the states of other parts."""
     moving = [s.spec.name for s in lowering.slots if s.frame is frame and s.moving]
@@ -241,9 +254,11 @@ def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:
         value = el.lookup(name, 0)
         values = [value] if len(moving) == 1 else take_apart(el.ev, value, len(moving), span) or []
         found = dict(zip(moving, values))
-        return [
-            (s.spec.name, filled(el.ev, found.get(s.spec.name, 0.0), s.spec.type, span, s.axes))
-            for s in lowering.slots
+        made = [
+            (s, filled(el.ev, found.get(s.spec.name, 0.0), s.spec.type, span, s.axes)) for s in lowering.slots
         ]
+        rates = [(s.spec.name, v) for s, v in made if has_scheme(el, s)]
+        carried = _with_schemes(lowering, root, rates)
+        return [(s.spec.name, _truncated(el, carried.get(s.spec.name, v), s, span)) for s, v in made]
 
     return lowering.function(f"term_{frame.prefix}{name}", make)

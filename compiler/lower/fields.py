@@ -340,6 +340,16 @@ class Fields:
         )
         return split(made, v.axes)
 
+    def truncated(self, v: Value, span: Span) -> Value:
+        """A field with the modes that a dealiased grid keeps."""
+        on_grids = [a for a in v.axes if a in self.space.owner and self.space.mesh_of(a) is None]
+        axes = [a for a in on_grids if self.space.grid_axis(a).kept is not None]
+        if not axes:
+            return v
+        kept = tuple(self.space.grid_axis(a).kept for a in axes)
+        places = tuple(v.axes.index(a) for a in axes)
+        return split(self.op("truncate", full(v), span, axes=places, kept=kept), v.axes)
+
     def along(self, v: Value, axis: Axis, degree: int, span: Span) -> Value:
         """The derivative along one axis, with what the conditions say at its ends."""
         grid = self.space.grid_axis(axis)

@@ -19,7 +19,7 @@ KEPT = frozenset(
 KEPT |= {"root", "path"}
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
-ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier", "inverse_multiplier"})
+ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier", "inverse_multiplier", "truncate"})
 ON_GRIDS |= {"mesh_apply", "mesh_solve"}
 """Their results are as large as a grid."""
 

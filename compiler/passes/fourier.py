@@ -97,6 +97,9 @@ def _take(graph: Graph, node: Node, state: str | Node, around: Around, found: Fo
         _take(graph, operands[0], state, replace(around, over=(*around.over, number)), found)
     elif node.op == "multiplier":
         _take(graph, operands[0], state, replace(around, outer=(*around.outer, node)), found)
+    elif node.op == "truncate":
+        # states have no modes beyond, so that what is linear is the same without it
+        _take(graph, operands[0], state, around, found)
     elif not _zero(graph, node):
         found.rest = True
 

@@ -164,6 +164,8 @@ CASES: list[Case] = [
         )
     ),
     *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
+    *(case("truncate", reals(-2, 2, n, 5, 2), axes=(0, 1), kept=(1, 2)) for n in (4, 5)),
+    case("truncate", complexes(5, 2), axes=(0,), kept=(1,)),
     *(
         case("inverse_multiplier", reals(-2, 2, n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=terms)
         for n in (4, 5)

@@ -19,6 +19,7 @@ mask            (axis, low, high): 0 at those ends
 multiplier      (axes, lengths, terms): sum of c * d^(a1)/dx1 ... d^(ad)/dxd by Fourier series; terms are
                 (c, (a1, …, ad))
 inverse_multiplier (axes, lengths, terms): the inverse of `multiplier`; modes that it takes to 0 become 0
+truncate        (axes, kept): the Fourier modes up to `kept` along each axis, the others 0
 symbol          (shape, lengths, terms) -> what `multiplier` multiplies the modes of a real field by
 """
 
@@ -432,6 +433,38 @@ register(
         linear=(0,),
     )
 )
+
+
+def _truncate_reference(x: Any, axes: Any, kept: Any) -> Any:
+    """The projection on the kept waves, axis by axis, by its matrix of cosines."""
+    import math
+
+    import torch
+
+    x = _floating(x)
+    for axis, most in zip(axes, kept):
+        n = x.shape[axis]
+        index = torch.arange(n, dtype=torch.float64)
+        gap = 2 * math.pi * (index[:, None] - index[None, :]) / n
+        matrix = torch.ones((n, n), dtype=torch.float64) / n
+        for k in range(1, min(most, n // 2) + 1):
+            matrix += (1.0 if 2 * k == n else 2.0) / n * torch.cos(k * gap)
+        x = torch.tensordot(matrix.to(x.dtype), x, dims=([1], [axis])).movedim(0, axis)  # type: ignore[no-untyped-call]
+    return x
+
+
+def _truncate_text(texts: Sequence[str], types: Sequence[Type], a: Attributes) -> str:
+    (x,) = types
+    assert isinstance(x, Tensor)
+    axes = tuple(axis - x.rank for axis in a["axes"])
+    return call("ops.truncate", texts[0], _plain(axes), _plain(a["kept"]))
+
+
+def _truncate_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
+    return [fit(graph, op(graph, "truncate", g, **dict(node.attrs)), operands[0])]
+
+
+register(Op("truncate", _multiplier_rule, _truncate_reference, _truncate_text, _truncate_vjp, linear=(0,)))
 
 
 def _symbol_rule(types: Sequence[Type], a: Attributes) -> Type:
