@@ -263,7 +263,7 @@ class Axial:
             return pushforward(graph, flux, self._seeds(flux, u, index), ())
         except NotDifferentiable as e:
             what = f"the flux along `{self.axis.name}` has no derivative by `{slot.spec.name}`: {e}"
-            raise fail("NDL446", what, slot.spec.span, help="use `scheme=central`") from e
+            raise fail("NDL454", what, slot.spec.span, help="use `scheme=central`") from e
 
     def _seeds(self, flux: Node, u: Node, index: tuple[int, ...]) -> dict[int, Node]:
         """Tangents: of the entries of a state where only they are read, so that 0 is known to be 0."""
@@ -323,7 +323,7 @@ class Axial:
         others = ", ".join(f"`{self.schemes.slots[i].spec.name}`" for i in sorted(states))
         what = f"`scheme={self.scheme}` does not apply to the rate of `{slot.spec.name}`"
         raise fail(
-            "NDL446",
+            "NDL454",
             f"{what}: a slope of {others} along `{self.axis.name}` is carried by a factor that varies",
             slot.spec.span,
             help="write it as the divergence of a flux, or use `scheme=central`",

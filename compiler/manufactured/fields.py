@@ -86,6 +86,8 @@ class PointFields:
         self, ev: Evaluator, builder: PointBuilder, domains: Mapping[str, DomainV], ends: Ends
     ) -> None:
         self.ev, self.builder, self.domains, self.ends = ev, builder, domains, ends
+        self.places = PointPlaces(self)
+        self.space = NoAxes()
         self.normal: tuple[str, int] | None = None
         """While a condition is read: the coordinate along the normal, and whether it points up or down."""
 
@@ -201,6 +203,47 @@ class PointFields:
 
     def inverse(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
         raise refused("it has the inverse of a map", span)
+
+
+class PointPlaces:
+    """Values of fields elsewhere, and reductions over sets."""
+
+    def __init__(self, fields: PointFields) -> None:
+        self.fields = fields
+
+    def meshed(self, found: Any, span: Span) -> bool:
+        return False
+
+    def over(
+        self,
+        name: str,
+        found: Any,
+        names: Sequence[str],
+        apart: bool,
+        body: Callable[[Mapping[str, Any]], tuple[Any, Any]],
+        span: Span,
+    ) -> Any:
+        if apart or not isinstance(found, DomainV):
+            raise refused(f"`{span.text}` is an integral over other points", span)
+        value, cond = body(self.fields.points(found, names, span))
+        if cond is not None:
+            raise refused(f"`{span.text}` is over a part of a domain", span)
+        return self.fields.reduce(name, value, found, span)
+
+    def at(self, v: Value, args: Sequence[Any], span: Span) -> Any:
+        raise refused(f"`{span.text}` is a field at another point", span)
+
+    def part(self, v: Value, axis: Any, low: Any, high: Any, span: Span) -> Any:
+        raise refused(f"`{span.text}` is a part of a field", span)
+
+
+class NoAxes:
+    """At one point no value has axes of a grid."""
+
+    owner: Mapping[Any, Any] = {}
+
+    def domain_of(self, axes: Any) -> None:
+        return None
 
 
 def slope(cells: Cells, x: Any) -> Cells:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 from ndl.compiler.check.applications import parts_of
-from ndl.compiler.check.boundaries import Condition, conditions_of, side_name
+from ndl.compiler.check.boundaries import Condition, conditions_of
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.model_parts import Equation, Parts
 from ndl.compiler.check.models import CheckSite, Elaboration
@@ -101,6 +101,8 @@ class Maker:
 
     def _ends(self, domain: DomainV, k: int) -> tuple[Any, Any]:
         """The ends of a coordinate, exactly."""
+        if domain.shape is not None:
+            raise refused(f"`{domain.name}` is no box", self.model.decl.name_span)
         found = domain.ranges[k]
         if not isinstance(found, RangeV):
             raise refused(f"the ends of `{domain.coordinates[k]}` are not known", self.model.decl.name_span)
@@ -224,7 +226,7 @@ class Maker:
         for c in self.conditions:
             if c.span is equation.span and isinstance(equation, tree.Assign):
                 right = replace(equation, value=plus(equation.value, self.gap(c, equation)))
-                where = expression(side_name(c.domain, c.axis, c.side))
+                where = expression(c.place)
                 found.append(tree.On(stmt.span, where, (right,)))
         return found
 

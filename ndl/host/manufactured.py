@@ -107,7 +107,8 @@ class Verification:
 
     def _sizes(self, order: int) -> tuple[int, ...]:
         kinds = (STEADY, STEADY_PLANE, SPACE) if self.forced.steady else (SIZES, PLANE, SPACE)
-        return kinds[self._coordinates() - 1][order]
+        table = kinds[self._coordinates() - 1]
+        return table[order if order in table else 2]
 
     def _coordinates(self) -> int:
         return max(len(d.coordinates) for d in self.forced.domains.values() if d is not None)
@@ -182,12 +183,19 @@ def names_of(program: Program, name: str) -> list[str]:
     return model_names(parts_of(program.host.evaluator(), model.decl))
 
 
+SCHEMES = {"upwind": 1, "weno5": 5, "minmod": 1, "vanleer": 1, "mc": 1}
+"""Orders in the largest error; that of limited schemes is 1 at the crests of a wave."""
+
+
 def expected_order(grid: str) -> int:
     """The lowest order of the differences in a grid; 0 when all of it is spectral."""
-    orders = [
-        int((re.search(r"order\s*=\s*(\d)", g) or [0, 2])[1]) for g in re.findall(r"uniform\([^)]*\)", grid)
-    ]
-    return min(orders, default=0)
+    found = []
+    for axis in re.findall(r"uniform\([^)]*\)", grid):
+        order, scheme = re.search(r"order\s*=\s*(\d)", axis), re.search(r"scheme\s*=\s*(\w+)", axis)
+        found.append(int(order[1]) if order else 2)
+        if scheme and scheme[1] in SCHEMES:
+            found = [min(SCHEMES[scheme[1]], found.pop() if order else 9), *found]
+    return min(found, default=0)
 
 
 def studies(

@@ -168,7 +168,7 @@ model M:
     h' = -h*dx(u) - u*dx(h)
     u' = -dx(u^2/2 + h)
 """
-    with pytest.raises(NDLError, match="NDL446") as found:
+    with pytest.raises(NDLError, match="NDL454") as found:
         solved(text, "uniform(20, scheme=weno5)")
     assert "divergence of a flux" in str(found.value)
     with pytest.raises(NDLError, match="did you mean `weno5`"):
