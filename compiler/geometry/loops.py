@@ -13,6 +13,9 @@ Test = Callable[[Points], np.ndarray]
 FINE = 4
 """Cells of the grid on which the boundary is traced, along one edge of the mesh."""
 
+SAME = 0.2
+"""In cells of that grid, the distance within which two marked places are one."""
+
 
 class Shape(Protocol):
     """Inside where `level` is negative; `leaf` tells which of the shape's curves a point is nearest to."""
@@ -114,22 +117,35 @@ def _marked(shape: Shape, line: Points, tests: Sequence[Test], scale: float) -> 
     leaf = shape.leaf(line)
     states = [test(line) for test in tests]
     points: list[np.ndarray] = []
-    fixed: list[int] = []
+    corners: list[int] = []
+    changes: list[int] = []
     for i in range(len(line)):
         j = (i + 1) % len(line)
         points.append(line[i])
-        added = []
+        added: list[tuple[np.ndarray, list[int]]] = []
         if leaf[i] != leaf[j]:
             corner = _corner(shape, line[i], line[j], int(leaf[i]), int(leaf[j]), scale)
-            added += [] if corner is None else [corner]
+            added += [] if corner is None else [(corner, corners)]
         for test, state in zip(tests, states):
             if state[i] != state[j]:
-                added.append(_change(shape, test, line[i], line[j], bool(state[i]), scale))
-        for p in sorted(added, key=lambda p: float(np.linalg.norm(p - line[i]))):
-            if not fixed or np.linalg.norm(p - points[fixed[-1]]) > 1e-6 * scale:
-                fixed.append(len(points))
-                points.append(p)
-    return np.array(points), fixed
+                place = _change(shape, test, line[i], line[j], bool(state[i]), scale)
+                added.append((place, changes))
+        for p, kind in sorted(added, key=lambda a: float(np.linalg.norm(a[0] - line[i]))):
+            kind.append(len(points))
+            points.append(p)
+    return _kept(np.array(points), corners, changes, scale)
+
+
+def _kept(points: Points, corners: list[int], changes: list[int], scale: float) -> tuple[Points, list[int]]:
+    """The corners, and the changes that are not nearly at another kept place: `y < 1e-6` means a side."""
+    kept = list(corners)
+    for k in changes:
+        if all(np.linalg.norm(points[k] - points[j]) > SAME * scale for j in kept):
+            kept.append(k)
+    gone = set(changes) - set(kept)
+    stay = [k for k in range(len(points)) if k not in gone]
+    number = {k: n for n, k in enumerate(stay)}
+    return points[stay], sorted(number[k] for k in kept)
 
 
 def _corner(shape: Shape, p: Points, q: Points, a: int, b: int, scale: float) -> Points | None:
