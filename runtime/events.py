@@ -103,6 +103,12 @@ class EventWatch:
         value = host(self.problem.model.period(k).to(torch.float64))
         return np.broadcast_to(np.abs(value), (self.problem.count,))
 
+    def given_times(self, k: int) -> Floats:
+        """When a Poisson event or one of data fires, `[B, K]`, the last time beyond the end of the run."""
+        times = self._times[k]
+        found = self._jumps[k].times() if times is None else times
+        return np.broadcast_to(found, (self.problem.count, found.shape[1]))
+
     def next_time(self, ids: Ints) -> Floats:
         """The next time `[b]` that an `every` or `sample` asks for; infinite (in the direction of the
         run) when there is none."""

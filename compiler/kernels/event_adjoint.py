@@ -191,6 +191,19 @@ class EventBackward(Backward):
         found = pullback(code, code.visible(), seeds, [*before, end, *weights], self.field.sums())
         return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
 
+    def opened(
+        self, behind: list[Value], gx: list[Value], gw: list[Value], mine: list[Value]
+    ) -> tuple[list[Value], list[Value]]:
+        """Before the data at the start."""
+        if not any(e.kind == "sample" for e in self.events):
+            return gx, gw
+        gs, fired = behind
+        self.field.carry_own(mine)
+        zero = self.whole(0)
+        t = self.start_of(zero)[0]
+        gx, _, gw, _ = self._fired(zero, t, gx, gs, gw, fired, [*self.shared, *mine])
+        return gx, gw
+
     # ------------------------------------------------------------ roots
 
     def _rooted(

@@ -7,7 +7,8 @@ is the first after an event (`early`), how many events there were without progre
 firings of each timed event and of each other one that draws, and all firings. Firing number r stands in row
 r of `event_t`, `event_step` (accepted steps before it) and `event_kind`, with a tape also the state before it
 in `event_x`, and in `event_turn` how often that event had fired, where some draw; those beyond the room for
-them are counted, not kept. `moments_k` has the times of the Poisson event k.
+them are counted, not kept. `moments_k` has the times of event k, of data or a
+Poisson process, then one that never comes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from ndl.compiler.kernels.rows import store_rows
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt
 
+GIVEN = ("poisson", "sample")
+"""Events at times that are given for each trajectory."""
 ROOTS = ("falling", "rising", "crossing")
 """Events that happen where a guard passes 0."""
 FIRST = 4.0**-10
@@ -69,8 +72,8 @@ class Fired:
 
 def unwatched(model: ModelIR) -> str:
     """Why kernels do not have the events of a model; empty when they do."""
-    kinds = {e.kind for e in model.events} & {"sample"}
-    return f"it has events of the kind `{min(kinds)}`" if kinds else ""
+    ends = any(e.kind == "sample" and e.stop for e in model.events)
+    return "it has data that end a run" if ends else ""
 
 
 class Watch:
@@ -93,7 +96,7 @@ class Watch:
         self.counted = [*self.timed, *(k for k in self.drawn if k in self.roots)]
         """Events whose firings are counted."""
         for k, kind in enumerate(kinds):
-            if kind == "poisson":
+            if kind in GIVEN:
                 self.code.buffer(f"moments_{k}", "member", "in")
         if self.events:
             self.code.buffer("event_t", "member", "out")
@@ -150,6 +153,27 @@ class Watch:
             code.const(float("nan")), zero,
         )  # fmt: skip
         return replace(sides, armed=[code.op("gt", u, 0.0) for u in self.turned(g, sides)])
+
+    @property
+    def sampled(self) -> list[int]:
+        """Events at data."""
+        return [k for k, e in enumerate(self.events) if e.kind == "sample"]
+
+    def sample_start(self, t: Value, x: list[Value], sides: Sides) -> tuple[list[Value], Sides]:
+        """Fires the events of data at the start."""
+        code, no = self.code, self.code.const(False, "bool")
+        timed = dict(zip(self.timed, self.timed_due(t, sides)))
+        due = [timed[k] if k in self.sampled else no for k in range(len(self.events))]
+        some: Value = no
+        for d in due:
+            some = code.op("or", some, d)
+
+        def fires() -> list[Value]:
+            fired = self.fire(t, x, due, sides, self._whole(0))
+            return [*fired.x, *fired.sides.flat()]
+
+        found = list(code.when(some, fires, [*x, *sides.flat()]))
+        return found[: len(x)], self.sides(found[len(x) :])
 
     def sign(self, u: Value) -> Value:
         """The sign of a number, 0 for 0."""
@@ -233,7 +257,7 @@ class Watch:
         """When a timed event fires next."""
         code, control = self.code, self.control
         k = self.timed[place]
-        if self.events[k].kind == "poisson":
+        if self.events[k].kind in GIVEN:
             return code.load(f"moments_{k}", sides.done[place])
         turns = code.op("to_real", code.op("add", sides.done[place], code.const(1, "i32")))
         # the sign is taken off last, so that nobody fuses product and sum: saved times are rounded twice, too

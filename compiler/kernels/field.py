@@ -246,7 +246,10 @@ class Field:
         drawn = self._drawn if scalars is None else partial(_placeholder, scalars.code)
         for i in self.model.inputs:
             given[i.name] = _Lazy(weights, i.name, i.type.extents)
+        states = {s.name for s in self.model.states}
         for d in self.model.draws:
+            if d.name in states:
+                continue  # a start that is drawn, of which no rate reads more than the state
             given[d.name] = _Lazy(drawn if d.name in self.draws.specs else weights, d.name, d.type.extents)
         return _Given(given)
 

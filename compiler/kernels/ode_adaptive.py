@@ -126,12 +126,17 @@ class _Forward:
         mine = self.field.load_own()
         self.field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
+        zero, sides = self.whole(0), list[Value]()
+        if self.watch:
+            begun = self.watch.start(t0, x)
+            if self.watch.sampled:
+                x, begun = self.watch.sample_start(t0, x, begun)
+            sides = begun.flat()
         echo = self.echoes.start(x)
         pace, f0 = self.pace.begin(t0, x)
         carry = self.stepper.begin(t0, x, f0)
         noted = self.stepper.noted(carry)
         slot = self.save_now(self.whole(0), t0, [*x, *noted]) if self.v.save else self.whole(0)
-        zero, sides = self.whole(0), self.watch.start(t0, x).flat() if self.watch else []
         edge = self.breaks.start(t0, x).flat() if self.locates else []
         status = self.checked(t0, x, code.const(True, "bool"), zero)
         first = self.whole(0 if f0 is None else 2)

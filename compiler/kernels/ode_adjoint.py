@@ -167,6 +167,12 @@ class Backward:
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
         return [*found[:first], *gw, k, slot, *behind, *mine, self.done(k)]
 
+    def opened(
+        self, behind: list[Value], gx: list[Value], gw: list[Value], mine: list[Value]
+    ) -> tuple[list[Value], list[Value]]:
+        """The cotangents before what happened at the start; `behind` is what is carried besides."""
+        return gx, gw
+
     def _given_back(self, cotangents: Sequence[Value]) -> None:
         """Adds what a step read of the past to the cotangents of the history."""
         code = self.code
@@ -192,6 +198,7 @@ class Backward:
             found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
             gx = [code.op("add", a, b) for a, b in zip(gx, found)]
             gw = [code.op("add", a, b) for a, b in zip(gw, found[n:])]
+        gx, gw = self.opened(rest[: self.many], gx, gw, mine)
         for i, p in enumerate(self.past.kept if self.past else []):
             gx = [*gx[:p], code.op("add", gx[p], code.load("grad_history", i)), *gx[p + 1 :]]
         store_rows(code, "grad_x0", zero, gx)

@@ -10,6 +10,7 @@ import torch
 from ndl.runtime.kernels.request import PathUse
 from ndl.runtime.paths_in_time import PiecewiseCubic
 from ndl.runtime.problem import Problem
+from ndl.runtime.sampled import Held
 from torch import Tensor
 
 MOST_ROWS = 2**31 - 1
@@ -88,6 +89,10 @@ def _piecewise(p: Problem, name: str) -> PiecewiseCubic | str:
     given = p.model.path_given(name)
     if isinstance(given, Tensor):
         return _constant(p, name, given)
+    if isinstance(given, Held):
+        if p.sign < 0:
+            return f"the data of `{name}` are met backwards"
+        return _held(given)
     if not isinstance(given, PiecewiseCubic):
         return f"its path `{name}` is a function, not pieces of polynomials (`spline`, `linear`, `hermite`)"
     return given
@@ -101,6 +106,16 @@ def _constant(p: Problem, name: str, value: Tensor) -> PiecewiseCubic:
     stacked = torch.stack([value, zero, zero, zero], 1 if family else 0)
     ts = torch.tensor(sorted([p.t0, p.t1]), dtype=torch.float64)
     return PiecewiseCubic(ts, stacked.unsqueeze(1 if family else 0), None, family)
+
+
+def _held(given: Held) -> PiecewiseCubic:
+    """The last datum at a time, as a path: one piece more than there are knots between."""
+    v = given.coefficients
+    values = v[torch.arange(len(v))[:, None], given.last] if given.family else v[given.last]
+    zero = torch.zeros_like(values)
+    ts = torch.cat([given.ts, given.ts[-1:] + 1])
+    axis = 2 if given.family else 1
+    return PiecewiseCubic(ts, torch.stack([values, zero, zero, zero], axis), None, given.family)
 
 
 def knots_of(path: PiecewiseCubic, dtype: torch.dtype) -> Tensor:

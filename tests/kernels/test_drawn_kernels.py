@@ -58,6 +58,14 @@ model Shot:
     state x = 0.0
     dx = -x*dt + k*dN
 
+model Part:
+    param k = 1.0
+    state x = 1.0
+    x' = -k*x
+
+model Drawn:
+    p ~ Part(k in [1, 2, 3], x in [10, 20, 30])
+
 model Gamma:
     z ~ gamma(2, 1) per step
     state x = 0.0
@@ -123,6 +131,16 @@ def test_the_same_steps_values_and_gradients(program: Any, name: str, method: st
     if name in ("Jumping", "Merton", "Shot"):
         assert torch.equal(a.events.index, b.events.index) and len(a.events.t[0]) > 2
         assert float((a.events.t - b.events.t).nan_to_num().abs().max()) < 1e-12
+
+
+def test_a_drawn_part(program: Any) -> None:
+    """Its start is drawn under the name of its state."""
+    found = [
+        ndl.solve(program.Drawn(), method="rk4(h=0.05)", backend=backend, span=(0, 1), save="every 0.5",
+                  ensemble=COUNT, seed=3)["p.x"].values
+        for backend in ("torch", "cpu")
+    ]  # fmt: skip
+    assert len(found[0][:, 0].unique()) == 3 and off(*found) < 1e-14
 
 
 def test_implicit_stages_see_the_draws_of_their_step(program: Any) -> None:
