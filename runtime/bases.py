@@ -3,7 +3,7 @@
 With the thin SVD of snapshots X = V S W^T the first k columns of V are the POD basis: no other basis of k
 vectors has a smaller error sum_{i>k} s_i^2. DEIM interpolates f ~ U (P^T U)^{-1} P^T f with the basis U of
 snapshots of f and m places P; its error is at most ||(P^T U)^{-1}||_2 times that of the best approximation
-by U.
+by U. Gappy POD takes more places than vectors, and the least squares over them, (P^T U)^+ for the inverse.
 """
 
 from __future__ import annotations
@@ -91,15 +91,33 @@ def qdeim(u: Tensor) -> Tensor:
     return torch.tensor(points)
 
 
+def gappy(u: Tensor, count: int) -> Tensor:
+    """`count` points, at least as many as vectors: those of Q-DEIM, then one by one the place whose row lies
+    most along the weakest singular direction of the rows so far.
+
+    Gappy POD: Everson, Sirovich (1995), J. Opt. Soc. Am. A 12. Places by the least singular value as in
+    Peherstorfer, Drmač, Gugercin (2020), SIAM J. Sci. Comput. 42(5), without their correction for the gap
+    between the last two."""
+    points = qdeim(u).tolist()
+    for _ in range(count - len(points)):
+        _, _, right = torch.linalg.svd(u[points])
+        weight = (u @ right[-1]) ** 2
+        weight[points] = -1.0
+        points.append(int(weight.argmax()))
+    return torch.tensor(points)
+
+
 RULES = {"deim": deim, "qdeim": qdeim}
 
 
 def amplification(u: Tensor, points: Tensor) -> float:
-    """||(P^T U)^{-1}||_2."""
+    """||(P^T U)^+||_2."""
     return 1 / float(torch.linalg.svdvals(u[points])[-1])
 
 
 def interpolation(u: Tensor, points: Tensor) -> Tensor:
-    """U (P^T U)^{-1}, [n, m]."""
+    """U (P^T U)^{-1}, [n, m]; with more points than vectors U (P^T U)^+."""
+    if len(points) > u.shape[1]:
+        return u @ torch.linalg.pinv(u[points])
     found: Tensor = torch.linalg.solve(u[points].mT, u.mT)
     return found.mT

@@ -532,6 +532,7 @@ WORDS = [
     "pod",
     "deim",
     "qdeim",
+    "gappy",
     "mean_zeros",
     "mean_size",
     "expression",

@@ -32,7 +32,7 @@ from ndl.host import smaller
 from ndl.host.builder import lift
 from ndl.host.objects import ModelObject
 from ndl.host.snapshots import Snapshots, snapshots_of
-from ndl.runtime.bases import RULES, Basis, Choice, amplification, interpolation, pod
+from ndl.runtime.bases import RULES, Basis, Choice, amplification, gappy, interpolation, pod
 
 MEASURES = ("mean_zeros", "mean_size")
 
@@ -230,14 +230,19 @@ def reduce_model(host: Any, ev: Evaluator, args: list[Any], options: dict[str, A
         raise fail("NDL322", "`reduce` wants a model and `pod(…)`", e.span)
     r = Reducer(host, ev, "reduce", args[0], e)
     words = {a.name: a for a in args[1:] if isinstance(a, WordV)}
-    if "pod" not in words or set(words) - {"pod", *RULES} or len(words) < len(args) - 1 or len(words) > 2:
+    if (
+        "pod" not in words
+        or set(words) - {"pod", "gappy", *RULES}
+        or len(words) < len(args) - 1
+        or len(words) > 2
+    ):
         raise fail(
             "NDL673",
-            "`reduce` takes a model, `pod(…)` and perhaps `deim(…)` or `qdeim(…)`",
+            "`reduce` takes a model, `pod(…)` and perhaps `deim(…)`, `qdeim(…)` or `gappy(…)`",
             e.span,
             help="write `reduce(M, pod(rank=8), deim(points=12), snapshots=run)`",
         )
-    rule = next((n for n in RULES if n in words), None)
+    rule = next((n for n in ("gappy", *RULES) if n in words), None)
     shots = snapshots_of(r, options)
     basis = pod(shots.states.mT, choice(host, words["pod"], "rank", e.span))
     names = {s.name: s for s in r.states}
@@ -254,14 +259,14 @@ def reduce_model(host: Any, ev: Evaluator, args: list[Any], options: dict[str, A
         if rule is None:
             stands[root.id] = Stand(name, extents(root) and (n,))
             continue
-        want = choice(host, words[rule], "points", e.span)
+        want, many = places(host, words[rule], e.span)
         u = pod(shots.maps[root.id].mT, want)
-        if n <= u.rank or not extents(root):
+        if n <= max(u.rank, many or 0) or not extents(root):
             stands[root.id] = Stand(name, extents(root) and (n,))
             facts.append((f"map {name}", f"{_written(root)} is kept at all its {n} places"))
             continue
-        p = RULES[rule](u.vectors)
-        stands[root.id] = Stand(name, (u.rank,), interpolation(u.vectors, p))
+        p = RULES[rule](u.vectors) if many is None else gappy(u.vectors, max(many, u.rank))
+        stands[root.id] = Stand(name, (len(p),), interpolation(u.vectors, p))
         points[root.id] = p
         facts.append((f"map {name}", _map_fact(root, u, p, rule)))
     operators = project(r.affine, [State(z, basis.vectors)], stands, points)
@@ -274,6 +279,23 @@ def reduce_model(host: Any, ev: Evaluator, args: list[Any], options: dict[str, A
     draft.lifted = _lifted(r, v, z)
     origin = Origin(tuple(facts), basis.vectors, tuple(s.type.extents for s in r.states))
     return r.finish(operators, variables, {z: (basis.rank,)}, draft, origin)
+
+
+def places(host: Any, word: WordV, span: Span) -> tuple[Choice, int | None]:
+    """What a rule for points chooses the basis by, and the number of points if it is another:
+    `gappy(points=24, rank=12)`, or half as many vectors as points."""
+    if word.name != "gappy":
+        return choice(host, word, "points", span), None
+    rest = dict(word.options)
+    given = word.args or ([rest.pop("points")] if "points" in rest else ())
+    many = choice(host, WordV("gappy", tuple(given)), "points", span).rank
+    assert many is not None
+    vectors = Choice(rank=(many + 1) // 2)
+    if rest:
+        vectors = choice(host, WordV("gappy", (), rest), "rank", span)
+    if vectors.rank is not None and vectors.rank > many:
+        raise fail("NDL673", f"`gappy` with {vectors.rank} vectors needs as many points or more", span)
+    return vectors, many
 
 
 def choice(host: Any, word: WordV, whole: str, span: Span) -> Choice:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.passes.reduction.structure import structure_of
-from ndl.runtime.bases import Choice, amplification, deim, interpolation, pod, qdeim
+from ndl.runtime.bases import Choice, amplification, deim, gappy, interpolation, pod, qdeim
 
 import ndl
 
@@ -154,6 +154,21 @@ def test_interpolation_is_exact_at_its_points_and_on_its_basis_and_keeps_its_bou
     f = torch.randn(40, 100, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     assert (e @ f[p] - f)[p].abs().max() < 1e-13
     assert (e @ u[p] - u).abs().max() < 1e-13
+    error = (e @ f[p] - f).norm(dim=0)
+    assert bool((error <= amplification(u, p) * (f - u @ (u.mT @ f)).norm(dim=0) * (1 + 1e-12)).all())
+
+
+def test_gappy_points_are_least_squares() -> None:
+    """Twice as many points as vectors: the fit of NumPy's lstsq, exact on the basis, steadier than DEIM."""
+    u = basis(40, 7)
+    p = gappy(u, 14)
+    assert len(set(p.tolist())) == 14 and set(qdeim(u).tolist()) <= set(p.tolist())
+    e = interpolation(u, p)
+    f = torch.randn(40, 100, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    fit = np.linalg.lstsq(u[p].numpy(), f[p].numpy(), rcond=None)[0]
+    assert np.abs((e @ f[p]).numpy() - u.numpy() @ fit).max() < 1e-12
+    assert (e @ u[p] - u).abs().max() < 1e-13
+    assert amplification(u, p) < min(amplification(u, deim(u)), amplification(u, qdeim(u)))
     error = (e @ f[p] - f).norm(dim=0)
     assert bool((error <= amplification(u, p) * (f - u @ (u.mT @ f)).norm(dim=0) * (1 + 1e-12)).all())
 
