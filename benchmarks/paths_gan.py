@@ -1,8 +1,8 @@
 """`python -m benchmarks.paths_gan [--steps N] [--seed S]`: an SDE-GAN with the numbers of Kidger's example.
 
 Paths of dY = (0.02 t - 0.1 Y) dt + 0.4 (2 t/64) dW at 64 times, 30 % of their values left out; batches of
-1024, 10 000 steps. That is hours on two cores. Prints distances to paths that no training has seen, of trained and
-untrained generators, and ends with 1 where training has not come nearer.
+1024, 10 000 steps. That is hours on two cores. Prints distances to paths that no training has seen, of
+trained and untrained generators, and ends with 1 where training has not come nearer.
 """
 
 from __future__ import annotations
