@@ -118,6 +118,7 @@ def amplification(u: Tensor, points: Tensor) -> float:
 def interpolation(u: Tensor, points: Tensor) -> Tensor:
     """U (P^T U)^{-1}, [n, m]; with more points than vectors U (P^T U)^+."""
     if len(points) > u.shape[1]:
-        return u @ torch.linalg.pinv(u[points])
+        fitted: Tensor = u @ torch.linalg.pinv(u[points])
+        return fitted
     found: Tensor = torch.linalg.solve(u[points].mT, u.mT)
     return found.mT
