@@ -11,6 +11,7 @@ from ndl.compiler.check import binders, convolving, fields, quadrature
 from ndl.compiler.check.divergence import divergence
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
+from ndl.compiler.check.maps import Map, as_map, norm_by
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -99,6 +100,8 @@ def unary_value(ev: Evaluator, name: str, x: Any, span: Span, expr: tree.Expr | 
             )
     if is_number(x) and name == "stop_gradient":
         return x
+    if name == "exp" and (inner := as_map(x)) is not None:
+        return Map("exp", inner)
     return ev.elementwise(name, [x], span, [expr] if expr is not None else [])
 
 
@@ -122,7 +125,10 @@ def _scaled_log(base: float) -> Callable[[Evaluator, Any, Span], Any]:
 
 def _norm(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     if len(args) == 2:
-        return ev.not_lowered("a norm in another inner product", e.span)
+        v = ev.value(args[0], e.span)
+        if isinstance(v, Unknown) or isinstance(args[1], Unknown):
+            return UNKNOWN
+        return norm_by(ev, v, args[1], e.span)
     if isinstance(args[0], (Unknown, HostV)):
         return UNKNOWN
     if is_number(args[0]):

@@ -290,6 +290,7 @@ class Evaluator:
             return self._fold(op, left, right, span)
         if op == "@":
             return self.matmul(left, right, span, exprs)
+        left, right = self.linear_map(left), self.linear_map(right)
         for side, other in ((left, right), (right, left)):
             arithmetic = getattr(side, "arithmetic", None)
             if arithmetic is not None:
@@ -302,6 +303,12 @@ class Evaluator:
         if op == "^" and right == -1 and isinstance(left, Value) and left.type.rank == 2:
             return self.op("inv", [left], span, exprs)
         return self.elementwise(BINARY[op], [left, right], span, exprs)
+
+    def linear_map(self, value: Any) -> Any:
+        """What stands for a map without an argument, `lap` or a formula, as one; others as they are."""
+        from ndl.compiler.check.maps import as_map
+
+        return as_map(value) or value if isinstance(value, (Builtin, Closure)) else value
 
     def _fold(self, op: str, a: Any, b: Any, span: Span) -> Any:
         try:
@@ -335,12 +342,13 @@ class Evaluator:
 
     def matmul(self, left: Any, right: Any, span: Span, exprs: Sequence[tree.Expr] = ()) -> Any:
         """`a @ b`: the last axis of a contracted with the first of b."""
-        for side in (left, right):
-            if isinstance(side, (NotLowered, Closure, ModelV, Builtin)):
-                return self.not_lowered("a linear map that is not a matrix", span)
+        left = self.linear_map(left)
         apply = getattr(left, "apply_to", None)
         if apply is not None:
             return apply(self, right, span)
+        for side in (left, right):
+            if isinstance(side, (NotLowered, Closure, ModelV, Builtin)):
+                return self.not_lowered("a linear map that is not a matrix", span)
         a, b = self.value(left, span), self.value(right, span)
         if isinstance(a, Unknown) or isinstance(b, Unknown):
             return UNKNOWN
@@ -500,6 +508,9 @@ def _unary(ev: Evaluator, e: tree.Unary, scope: Scope, expect: Type | None) -> A
         return found
     if is_number(found):
         return -found
+    found = ev.linear_map(found)
+    if hasattr(found, "negative"):
+        return found.negative()
     return ev.elementwise("neg", [found], e.span, [e.operand])
 
 
@@ -508,6 +519,12 @@ def _binary(ev: Evaluator, e: tree.Binary, scope: Scope, expect: Type | None) ->
         power = ev.eval(e.left.right, scope)
         if power == -1:
             return _solve(ev, e, scope)
+    if e.op == "@":
+        from ndl.compiler.check.maps import of_matrix
+
+        found = of_matrix(ev, e.left, scope)
+        if found is not None:
+            return ev.matmul(found, ev.eval(e.right, scope), e.span, (e.left, e.right))
     spine: list[tree.Binary] = []
     node: tree.Expr = e
     inner = expect if e.op != "@" else None

@@ -417,7 +417,7 @@ def whole_integral(ev: Evaluator, e: tree.Call, scope: Scope) -> Any:
 
 
 def inverse_of_map(ev: Evaluator, map_: Any, right: Any, span: Any) -> Any:
-    """`lap^-1 @ w`, `(u -> u - a*lap(u))^-1 @ w`: of a map that is diagonal in Fourier space."""
+    """`(u -> u - a*lap(u))^-1 @ w`: of a map that is diagonal in Fourier space."""
     from ndl.compiler.check.calls import apply
 
     v = ev.value(right, span)

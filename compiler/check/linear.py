@@ -45,6 +45,8 @@ class Diagonal(Object):
                 return ev.error("NDL317", "a matrix cannot divide", span, help="write `A^-1 @ b`")
             return Diagonal(ev.binary(op, self.entries, other, span))
         if op in ("+", "-"):
+            if hasattr(other, "symbol"):
+                return other.arithmetic(ev, op, self, span, not left)
             if isinstance(other, Diagonal):
                 a, b = (self.entries, other.entries) if left else (other.entries, self.entries)
                 return Diagonal(ev.binary(op, a, b, span))

@@ -26,7 +26,17 @@ from ndl.compiler.types import Tensor
 if TYPE_CHECKING:
     from ndl.compiler.lower.models import Slot
 
-OVER_THE_GRID = ("stencil", "multiplier", "inverse_multiplier", "truncate", "einsum", "sum", "mean", "lift")
+OVER_THE_GRID = (
+    "stencil",
+    "multiplier",
+    "inverse_multiplier",
+    "truncate",
+    "modal",
+    "einsum",
+    "sum",
+    "mean",
+    "lift",
+)
 
 
 def stationary(el: Elaboration, slots: list[Slot]) -> dict[str, Value]:

@@ -26,6 +26,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
+    from ndl.compiler.check.maps import Map
     from ndl.compiler.check.models import Elaboration
 
 Closures = tuple["Condition | None", "Condition | None"]
@@ -192,6 +193,35 @@ class Fields:
         axes, lengths, terms = made
         op = self.op("inverse_multiplier", full(v), span, axes=axes, lengths=lengths, terms=terms)
         return split(op, v.axes)
+
+    def by_modes(self, map_: Map, v: Value, span: Span) -> Any:
+        """A function of maps that are diagonal in Fourier space."""
+        axes = tuple(a for a in v.axes if a in self.space.owner)
+        grids = [self.space.grid_axis(a) for a in axes]
+        if not axes or any(g.kind != "fourier" for g in grids):
+            return self.ev.not_lowered("powers and exponentials of maps, but on Fourier grids,", span)
+        shape, lengths = tuple(g.n for g in grids), tuple(g.upper - g.lower for g in grids)
+        places = tuple(v.axes.index(a) for a in axes)
+
+        def base(leaf: Map) -> Any:
+            terms: Any = ((1.0, (0,) * len(axes)),)
+            if leaf.op == "base":
+                probe = split(self.op("stop_gradient", full(v), span), v.axes)
+                found = self.ev.value(leaf.on(self.ev, probe, span), span)
+                made = diagonal(self.ev.builder.graph, found.ref, probe.ref)  # type: ignore[attr-defined, union-attr]
+                if made is None:
+                    return self.ev.not_lowered(
+                        "a function of a map that is not diagonal in Fourier space", span
+                    )
+                terms = tuple((c, tuple(dict(zip(made[0], d)).get(p, 0) for p in places)) for c, d in made[2])
+            made = self.source("symbol", span, shape=shape, lengths=lengths, terms=terms)
+            odd = any(d % 2 for _, degrees in terms for d in degrees)
+            return made if odd else self.op("real", made, span)
+
+        s = self.ev.value(map_.symbol(self.ev, base, span), span)
+        if isinstance(s, Unknown):
+            return UNKNOWN
+        return split(self.ev.builder.op("modal", [full(v), s], span, {"axes": places}), v.axes)
 
     def grad(self, v: Any, span: Span) -> Any:
         """One more component for each coordinate."""

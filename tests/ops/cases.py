@@ -163,6 +163,16 @@ CASES: list[Case] = [
             (("chebyshev", 6, 0.5, 2.0), "chebyshev"),
         )
     ),
+    *(
+        case("modal", reals(-2, 2, *shape), numbers(*modes), axes=axes)
+        for numbers in (complexes, lambda *m: reals(-2, 2, *m))
+        for shape, modes, axes in (
+            ((4, 3), (3,), (0,)),
+            ((3, 5), (3, 3), (0, 1)),
+            ((4, 6, 2), (4, 4), (0, 1)),
+        )
+    ),
+    *(case("modal_dot", reals(-2, 2, 4, 6, 2), reals(-2, 2, 4, 6, 2), axes=axes) for axes in ((0, 1), (1,))),
     *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
     *(case("truncate", reals(-2, 2, n, 5, 2), axes=(0, 1), kept=(1, 2)) for n in (4, 5)),
     case("truncate", complexes(5, 2), axes=(0,), kept=(1,)),

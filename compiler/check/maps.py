@@ -1,0 +1,185 @@
+"""Linear maps as values: `exp(t*lap) @ v`, `(identity - a*lap)^-1 @ v`, `(-lap)^s @ v`.
+
+A map is kept as the formula that was written. Sums, multiples and products act one after the other on any
+grid; powers, inverses and exponentials act on Fourier modes, where the maps inside are diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ndl.compiler.check.linear import Diagonal
+from ndl.compiler.check.values import (
+    UNKNOWN,
+    Builtin,
+    Closure,
+    HostV,
+    ListV,
+    Object,
+    Unknown,
+    Value,
+    is_number,
+)
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import SCALAR
+
+MAPS = ("lap",)
+"""Operators that stand for themselves without an argument."""
+
+
+class Map(Object):
+    """A linear map. `op` is `base` (`of` is a function of a field), `identity`, `*` (a number and a map),
+    `+`, `-`, `@` (maps), `^` (a map and a number) or `exp`."""
+
+    kind = "linear map"
+
+    def __init__(self, op: str, *of: Any) -> None:
+        self.op, self.of = op, of
+
+    # ------------------------------------------------------------ arithmetic
+
+    def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
+        """`M op other` (`left`) or `other op M`."""
+        if isinstance(other, (Unknown, HostV)):
+            return UNKNOWN
+        if op in ("+", "-"):
+            b = as_map(other)
+            if b is None:
+                return ev.error(
+                    "NDL317", "a linear map is added to another one", span, help="write `a*identity`"
+                )
+            return Map(op, self, b) if left else Map(op, b, self)
+        if op == "^" and left:
+            return Map("^", self, other)
+        if op == "*" or (op == "/" and left):
+            if as_map(other) is not None:
+                return ev.error("NDL317", "maps follow each other by `@`", span)
+            return Map("*", other if op == "*" else ev.binary("/", 1.0, other, span), self)
+        return ev.error("NDL317", f"`{op}` has no meaning for a linear map", span)
+
+    def negative(self) -> Map:
+        return Map("*", -1.0, self)
+
+    # ------------------------------------------------------------ action
+
+    def apply_to(self, ev: Any, right: Any, span: Any) -> Any:
+        """`M @ v`, and `M @ N`."""
+        second = as_map(right)
+        if second is not None:
+            return Map("@", self, second)
+        v = ev.value(right, span)
+        if isinstance(v, Unknown):
+            return UNKNOWN
+        if ev.checking:
+            return v if v.type.on is not None else self._no_field(ev, v, span)
+        if ev.fields is None:
+            return ev.not_lowered("a linear map of what is no field", span)
+        return self.on(ev, v, span)
+
+    def solve_to(self, ev: Any, right: Any, span: Any) -> Any:
+        """`M^-1 @ v`."""
+        return Map("^", self, -1).apply_to(ev, right, span)
+
+    def _no_field(self, ev: Any, v: Value, span: Any) -> Any:
+        return ev.error("NDL342", f"this map is of fields, and this is {v.type}", span)
+
+    def on(self, ev: Any, v: Value, span: Any) -> Any:
+        """The map of a field on a grid."""
+        if self.op in ("^", "exp"):
+            return ev.fields.by_modes(self, v, span)
+        if self.op == "base":
+            return self.of[0](ev, v, span)
+        if self.op == "identity":
+            return v
+        a, b = self.of
+        if self.op == "*":
+            return ev.binary("*", a, b.on(ev, v, span), span)
+        if self.op == "@":
+            return a.on(ev, ev.value(b.on(ev, v, span), span), span)
+        return ev.binary(self.op, a.on(ev, v, span), b.on(ev, v, span), span)
+
+    def symbol(self, ev: Any, base: Callable[[Map], Any], span: Any) -> Any:
+        """What the map multiplies modes by, given what those at its leaves do."""
+        if self.op in ("base", "identity"):
+            return base(self)
+        inner = [m.symbol(ev, base, span) if isinstance(m, Map) else m for m in self.of]
+        if self.op == "exp":
+            return ev.elementwise("exp", inner, span)
+        if self.op == "^":
+            return _power(ev, *inner, span)
+        return ev.binary("*" if self.op == "@" else self.op, *inner, span)
+
+
+def _power(ev: Any, symbol: Any, exponent: Any, span: Any) -> Any:
+    """Modes that a map takes to 0 stay 0 under its powers."""
+    if not isinstance(symbol, Value):
+        return UNKNOWN
+    whole = symbol.type.kind == "C"
+    if whole and exponent != -1:
+        return ev.not_lowered("a power, but -1, of a map with odd derivatives", span)
+    square = ev.binary("*", symbol, ev.elementwise("conj", [symbol], span) if whole else symbol, span)
+    size = ev.elementwise("real", [square], span) if whole else square
+    kept = ev.elementwise("select", [ev.compare("==", size, 0.0, span, ()), 0.0, 1.0], span)
+    safe = ev.binary("+", symbol, ev.binary("-", 1.0, kept, span), span)
+    if is_number(exponent) and exponent == -1:
+        return ev.binary("*", kept, ev.binary("/", 1.0, safe, span), span)
+    return ev.binary("*", kept, ev.binary("^", safe, exponent, span), span)
+
+
+def of_matrix(ev: Any, e: tree.Expr, scope: Any) -> Any:
+    """`exp(A)` and `A^n` of a square matrix where they stand before `@`: the exponential and the power of the
+    map. None for other formulas."""
+    if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "exp" and len(e.args) == 1:
+        inner = _square(ev, e.args[0].value, scope)
+        return None if inner is None else ev.op("expm", [inner], e.span, (e.args[0].value,))
+    if isinstance(e, tree.Binary) and e.op == "^":
+        count = ev.known(ev.eval(e.right, scope))
+        inner = _square(ev, e.left, scope) if isinstance(count, (int, float)) else None
+        if inner is None:
+            return None
+        if not isinstance(count, int) or count < 1:
+            return ev.not_lowered("a power of a matrix that is no whole number above 0,", e.span)
+        found = inner
+        for _ in range(count - 1):
+            found = ev.matmul(found, inner, e.span)
+        return found
+    return None
+
+
+def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:
+    """`norm(v, A)`: the root of v . A v, of a field integrated over its domain."""
+    image = ev.value(ev.matmul(map_, v, span), span)
+    if isinstance(image, Unknown):
+        return UNKNOWN
+    product = ev.binary("*", v, image, span)
+    axes = tuple(range(v.type.rank))
+    total = ev.op("sum", [product], span, axes=axes) if axes else product
+    if ev.checking:
+        return Value(SCALAR)
+    owned = [a for a in v.axes if ev.fields is not None and a in ev.fields.space.owner]
+    if owned:
+        total = ev.fields.integral(total, owned, span)
+    return ev.elementwise("sqrt", [total], span)
+
+
+def _square(ev: Any, e: tree.Expr, scope: Any) -> Any:
+    """The value of an expression if it is a square matrix."""
+    v = ev.eval(e, scope)
+    if isinstance(v, ListV):
+        v = ev.value(v, e.span)
+    square = isinstance(v, Value) and v.type.rank == 2 and v.type.shape[0] == v.type.shape[1]
+    return v if square else None
+
+
+def as_map(value: Any) -> Map | None:
+    """A value as a linear map: `lap`, a function of a field, `a*identity`."""
+    if isinstance(value, Map):
+        return value
+    if isinstance(value, Builtin) and value.name in MAPS:
+        return Map("base", lambda ev, v, span: getattr(ev.fields, value.name)(v, span))
+    if isinstance(value, Closure):
+        return Map("base", lambda ev, v, span: ev.apply(value, [v], span))
+    if isinstance(value, Diagonal) and not (isinstance(value.entries, Value) and value.entries.type.rank):
+        return Map("*", value.entries, Map("identity"))
+    return None
