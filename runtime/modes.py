@@ -30,7 +30,8 @@ def modal_dot(x: Tensor, g: Tensor, axes: tuple[int, ...], rank: int) -> Tensor:
     shares[0] = 1.0
     if n % 2 == 0:
         shares[-1] = 1.0
-    return product * shares / math.prod(x.shape[a] for a in axes)
+    found: Tensor = product * shares / math.prod(x.shape[a] for a in axes)
+    return found
 
 
 def _last(axes: tuple[int, ...]) -> tuple[int, ...]:

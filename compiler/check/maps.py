@@ -107,7 +107,7 @@ class Map(Object):
         if self.op == "exp":
             return ev.elementwise("exp", inner, span)
         if self.op == "^":
-            return _power(ev, *inner, span)
+            return _power(ev, inner[0], inner[1], span)
         return ev.binary("*" if self.op == "@" else self.op, *inner, span)
 
 

@@ -182,13 +182,19 @@ class Fields:
             total = part if k == 0 else self.ev.binary("+", total, part, span)
         return total
 
-    def inverse(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
-        """What a map takes to `v`, where the map multiplies the Fourier modes of fields."""
+    def _diagonal(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
+        """What a map multiplies the modes of a field by: axes, lengths and terms, or None."""
         # a value of its own: what the map reads besides its argument may be `v` as well
         probe = split(self.op("stop_gradient", full(v), span), v.axes)
         found = self.ev.value(map_(probe), span)
-        made = diagonal(self.ev.builder.graph, found.ref, probe.ref) if isinstance(found, Value) else None  # type: ignore[attr-defined]
-        if made is None or found.axes != v.axes:  # type: ignore[union-attr]
+        if not isinstance(found, Value) or found.axes != v.axes:
+            return None
+        return diagonal(self.ev.builder.graph, found.ref, probe.ref)  # type: ignore[attr-defined]
+
+    def inverse(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
+        """What a map takes to `v`, where the map multiplies the Fourier modes of fields."""
+        made = self._diagonal(map_, v, span)
+        if made is None:
             return self.ev.not_lowered("the inverse of a map that is not diagonal in Fourier space", span)
         axes, lengths, terms = made
         op = self.op("inverse_multiplier", full(v), span, axes=axes, lengths=lengths, terms=terms)
@@ -206,17 +212,14 @@ class Fields:
         def base(leaf: Map) -> Any:
             terms: Any = ((1.0, (0,) * len(axes)),)
             if leaf.op == "base":
-                probe = split(self.op("stop_gradient", full(v), span), v.axes)
-                found = self.ev.value(leaf.on(self.ev, probe, span), span)
-                made = diagonal(self.ev.builder.graph, found.ref, probe.ref)  # type: ignore[attr-defined, union-attr]
+                made = self._diagonal(lambda probe: leaf.on(self.ev, probe, span), v, span)
                 if made is None:
-                    return self.ev.not_lowered(
-                        "a function of a map that is not diagonal in Fourier space", span
-                    )
+                    what = "a function of a map that is not diagonal in Fourier space"
+                    return self.ev.not_lowered(what, span)
                 terms = tuple((c, tuple(dict(zip(made[0], d)).get(p, 0) for p in places)) for c, d in made[2])
-            made = self.source("symbol", span, shape=shape, lengths=lengths, terms=terms)
+            found = self.source("symbol", span, shape=shape, lengths=lengths, terms=terms)
             odd = any(d % 2 for _, degrees in terms for d in degrees)
-            return made if odd else self.op("real", made, span)
+            return found if odd else self.op("real", found, span)
 
         s = self.ev.value(map_.symbol(self.ev, base, span), span)
         if isinstance(s, Unknown):
