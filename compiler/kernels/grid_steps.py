@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.forms import Form
+from ndl.compiler.kernels.ir import Block, Value
 from ndl.compiler.kernels.points import Edges, Points, Statics
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.sweeps import FIRST, STEP, Body, Place, Stage, Sweeps
@@ -39,26 +40,87 @@ class Rate:
     component: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Rates:
+    """The rates of all fields on a grid: a function, the number of each component of a state, and the rate
+    of each; `statics` are what is computed outside, by all sweeps that are made of them."""
+
+    function: Function
+    fields: Mapping[tuple[str, tuple[int, ...]], int]
+    rates: Sequence[Rate]
+    shape: tuple[int, ...]
+    periodic: tuple[bool, ...]
+    precision: str = "f64"
+    statics: Statics = field(default_factory=Statics)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for name, _ in self.fields))
+
+    def outside(self, sweeps: Sweeps) -> GridStep:
+        """The step with the nodes that it wants."""
+        graph, statics = self.function.graph, self.statics
+        tables = {table: (graph[node], axes) for node, (table, axes) in statics.tables.items()}
+        return GridStep(sweeps, {slot: graph[node] for node, slot in statics.slots.items()}, tables)
+
+
 def grid_step(
-    name: str, precision: str, function: Function, fields: Mapping[tuple[str, tuple[int, ...]], int],
-    rates: Sequence[Rate], shape: tuple[int, ...], periodic: tuple[bool, ...],
-    c: Sequence[float], a: Sequence[Sequence[float]], b: Sequence[float],
+    name: str, rates: Rates, c: Sequence[float], a: Sequence[Sequence[float]], b: Sequence[float],
+    padding: tuple[int, ...] = (),
 ) -> GridStep:  # fmt: skip
     """The sweeps of a step with the explicit tableau (c, a, b). Raises `Unsupported`."""
+    rows = rows_of(a, b)
+    made = Forward(rates, rows)
+    return sweeps_of(
+        name,
+        rates,
+        [(float(c[k]), made.writes(k)) for k in range(len(rows))],
+        made.body,
+        len(rates.rates),
+        padding,
+    )
+
+
+def rows_of(a: Sequence[Sequence[float]], b: Sequence[float]) -> list[np.ndarray]:
+    """The weights of the rates in what each stage writes: the next stage's values, at last the step's end."""
     stages = 1 + max(j for j, w in enumerate(b) if w != 0)
-    rows = [_wide(row, stages) for row in [*a[1:stages], b]]
-    made = _Stages(precision, function, fields, rates, shape, rows)
-    inside: Place = (None,) * len(shape)
-    for k in range(stages):
-        made.body(k, inside)
-    places = made.places()
-    bodies = [{p: made.body(k, p) for p in places} for k in range(stages)]
-    found = tuple(Stage(float(c[k]), made.writes(k), bodies[k]) for k in range(stages))
-    statics, graph = made.statics, function.graph
-    edges = tuple((low, high) for low, high in made.edges.widths)
-    sweeps = Sweeps(name, precision, shape, periodic, edges, len(rates), found, FIRST + len(statics.slots))
-    tables = {table: (graph[node], axes) for node, (table, axes) in statics.tables.items()}
-    return GridStep(sweeps, {slot: graph[node] for node, slot in statics.slots.items()}, tables)
+    return [_wide(row, stages) for row in [*a[1:stages], b]]
+
+
+MakeBody = Callable[[int, Place, Edges], Body]
+"""The body of a stage at a kind of place, which may widen the edges."""
+
+
+def sweeps_of(
+    name: str, rates: Rates, stages: Sequence[tuple[float, tuple[str, ...]]], make: MakeBody, fields: int,
+    padding: tuple[int, ...] = (), most: int = MOST_BODIES,
+) -> GridStep:  # fmt: skip
+    """The sweeps of stages, each given by its time and what it writes: bodies for as many places near the
+    ends as they ask for."""
+    edges = Edges([[0, 0] for _ in rates.shape])
+    while True:
+        before = [list(w) for w in edges.widths]
+        places = _places(rates.shape, edges, most)
+        bodies = [{p: make(k, p, edges) for p in places} for k in range(len(stages))]
+        if edges.widths == before:
+            break
+    found = tuple(Stage(node, writes, b) for (node, writes), b in zip(stages, bodies))
+    widths = tuple((low, high) for low, high in edges.widths)
+    slots = FIRST + len(rates.statics.slots)
+    sweeps = Sweeps(name, rates.precision, rates.shape, rates.periodic, widths, fields, found, slots, padding)
+    return rates.outside(sweeps)
+
+
+def _places(shape: Sequence[int], edges: Edges, most: int) -> list[Place]:
+    """Every kind of place, inside first."""
+    kinds: list[list[int | None]] = []
+    for n, (low, high) in zip(shape, edges.widths):
+        if low + high >= n:
+            raise Unsupported(f"an axis of {n} points has no inside: differences reach {low} from its ends")
+        kinds.append([None, *range(low), *(-1 - k for k in range(high))])
+    if np.prod([len(k) for k in kinds]) > most:
+        raise Unsupported("its differences reach too far from the ends")
+    return list(itertools.product(*kinds))
 
 
 def _wide(row: Sequence[float], stages: int) -> np.ndarray:
@@ -67,64 +129,59 @@ def _wide(row: Sequence[float], stages: int) -> np.ndarray:
     return found
 
 
-class _Stages:
-    """`rows[k]` are the weights of the rates in what stage k writes."""
+class Forward:
+    """The stages of a step: `rows[k]` are the weights of the rates in what stage k writes, `start` stands
+    before the numbers of the fields in the names of the arrays where the step begins."""
 
-    def __init__(
-        self, precision: str, function: Function, fields: Mapping[tuple[str, tuple[int, ...]], int],
-        rates: Sequence[Rate], shape: tuple[int, ...], rows: Sequence[np.ndarray],
-    ) -> None:  # fmt: skip
-        self.precision, self.function, self.fields = precision, function, fields
-        self.rates, self.shape, self.rows = rates, shape, rows
-        self.edges = Edges([[0, 0] for _ in shape])
-        self.statics = Statics()
-
-    def places(self) -> list[Place]:
-        """Every kind of place, inside first."""
-        kinds: list[list[int | None]] = []
-        for n, (low, high) in zip(self.shape, self.edges.widths):
-            if low + high >= n:
-                raise Unsupported(
-                    f"an axis of {n} points has no inside: differences reach {low} from its ends"
-                )
-            kinds.append([None, *range(low), *(-1 - k for k in range(high))])
-        if np.prod([len(k) for k in kinds]) > MOST_BODIES:
-            raise Unsupported("its differences reach too far from the ends")
-        return list(itertools.product(*kinds))
+    def __init__(self, rates: Rates, rows: Sequence[np.ndarray], start: str = "y0.") -> None:
+        self.rates, self.rows, self.start = rates, rows, start
 
     def kept(self, stage: int) -> bool:
         """Whether a later stage reads this one's rates."""
         return any(row[stage] != 0 for row in self.rows[stage + 1 :])
 
     def writes(self, stage: int) -> tuple[str, ...]:
-        numbers = range(len(self.rates))
+        numbers = range(len(self.rates.rates))
         rates = [f"k{stage}.{f}" for f in numbers] if self.kept(stage) else []
         return (*(f"y{stage + 1}.{f}" for f in numbers), *rates)
 
-    def body(self, stage: int, place: Place) -> Body:
-        code = Code(self.precision)
+    def state(self, stage: int, f: int) -> str:
+        """The array that a stage reads."""
+        return f"y{stage}.{f}" if stage else f"{self.start}{f}"
+
+    def body(self, stage: int, place: Place, edges: Edges) -> Body:
+        r = self.rates
+        code = Code(r.precision)
+
+        def read(p: Points, name: str, component: tuple[int, ...], offset: tuple[int, ...]) -> Form:
+            return Form({p.read(self.state(stage, r.fields[name, component]), offset): 1.0})
+
         with code.block() as block:
-            points = Points(code, self.function, self.fields, self.shape, self.edges, self.statics)
-            points.place, points.stage = place, stage
-            here = points.here(len(self.shape))
-            rates = [points.value(r.output, (*here, *r.component)) for r in self.rates]
+            points = Points(code, r.function, r.states, read, r.shape, edges, r.statics, place)
+            here = points.here(len(r.shape))
+            rates = [points.value(x.output, (*here, *x.component)) for x in r.rates]
             ends = [self._end(points, stage, f, rate) for f, rate in enumerate(rates)]
             block.yields = (*ends, *(rates if self.kept(stage) else ()))
-        block.params = tuple(points.params.values())
-        if len(block.body) > LONGEST:
-            raise Unsupported(f"its rates have more than {LONGEST} operations at a point")
-        return Body(tuple(points.params), block)
+        return body_of(points, block)
 
     def _end(self, points: Points, stage: int, field: int, rate: Value) -> Value:
         """The start plus h times the weighted rates."""
-        code, origin = points.code, (0,) * len(self.shape)
+        code, origin = points.code, (0,) * len(self.rates.shape)
         total: Value | None = None
         for j, w in enumerate(self.rows[stage][: stage + 1]):
             if w:
                 k = rate if j == stage else points.read(f"k{j}.{field}", origin)
                 total = code.op("mul", k, float(w)) if total is None else code.op("fma", k, float(w), total)
-        start = points.read(f"y0.{field}", origin)
+        start = points.read(self.state(0, field), origin)
         return start if total is None else code.op("fma", total, points.slot(STEP), start)
 
 
-__all__ = ["GridStep", "Rate", "grid_step"]
+def body_of(points: Points, block: Block) -> Body:
+    """The body of what has been read and written."""
+    block.params = tuple(points.params.values())
+    if len(block.body) > LONGEST:
+        raise Unsupported(f"its rates have more than {LONGEST} operations at a point")
+    return Body(tuple(points.params), block)
+
+
+__all__ = ["GridStep", "Rate", "Rates", "grid_step"]

@@ -8,51 +8,22 @@ the fields nor on time is computed outside: a number fills a slot, an array a ta
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.forms import Coord, Form, Position
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.ops import TABLE
+from ndl.compiler.kernels.point_ops import HANDLERS
 from ndl.compiler.kernels.scalars import UNCHANGED, Unsupported, line_of, shape_of
-from ndl.compiler.kernels.sweeps import FIRST, TIME, Place, Read, Slot
-from ndl.compiler.ops.families.contraction import matmul_equation
+from ndl.compiler.kernels.sweeps import FIRST, Place, Read, Slot
 from ndl.compiler.ops.table import lookup
 
-MOST_COMPONENTS = 16
-"""Entries over which a sum at a point goes."""
-
-
-@dataclass(frozen=True)
-class Coord:
-    """A grid axis and the offset from the point along it."""
-
-    axis: int
-    offset: int = 0
-
-
-Position = tuple[Coord | int, ...]
-
-
-@dataclass(frozen=True)
-class Form:
-    """A sum of values with numbers as weights, and a number."""
-
-    terms: Mapping[Value, float] = field(default_factory=dict)
-    constant: float = 0.0
-
-    def plus(self, other: Form, factor: float = 1.0) -> Form:
-        terms = dict(self.terms)
-        for value, weight in other.terms.items():
-            terms[value] = terms.get(value, 0.0) + factor * weight
-        kept = {v: w for v, w in terms.items() if w != 0}
-        return Form(kept, self.constant + factor * other.constant)
-
-    def times(self, factor: float) -> Form:
-        return Form().plus(self, factor)
+Inputs = Callable[["Points", str, tuple[int, ...], tuple[int, ...]], Form]
+"""A component of an input that moves, at an offset from the point."""
 
 
 @dataclass
@@ -87,27 +58,25 @@ class Edges:
 class Points:
     """Evaluates a function at a place, in the open block of `code`; `reads` are the block's parameters.
 
-    `fields` maps the name of a state and the indices of a component to the number of the field; `shape` is
-    the grid's, `edges` learns how far ends reach."""
+    `inputs` reads those named in `moving`; `shape` is the grid's, `edges` learns how far ends reach. Where
+    `densities` are wanted a sum over the grid is its term at the point: what is linear in such sums, as
+    cotangents of numbers are, is then its own share of the point."""
 
     def __init__(
-        self, code: Code, function: Function, fields: Mapping[tuple[str, tuple[int, ...]], int],
-        shape: tuple[int, ...], edges: Edges, statics: Statics,
+        self, code: Code, function: Function, moving: Collection[str], inputs: Inputs, shape: tuple[int, ...],
+        edges: Edges, statics: Statics, place: Place, densities: bool = False,
     ) -> None:  # fmt: skip
         if function.memory or function.parts:
             raise Unsupported("it calls nets")
-        self.code, self.function, self.fields, self.shape = code, function, fields, shape
-        self.edges, self.statics = edges, statics
-        self.place: Place = (None,) * len(shape)
-        self.stage = 0
+        self.code, self.function, self.inputs, self.shape = code, function, inputs, shape
+        self.edges, self.statics, self.place, self.densities = edges, statics, place, densities
         self.params: dict[Read | Slot, Value] = {}
-        self.moving = self._moving()
+        self.moving = self._moving({*moving, "t"})
         self._forms: dict[tuple[int, Position], Form] = {}
         self._values: dict[tuple[tuple[tuple[Value, float], ...], float], Value] = {}
 
-    def _moving(self) -> set[int]:
+    def _moving(self, names: Collection[str]) -> set[int]:
         """The nodes that depend on the fields or on time."""
-        names = {name for name, _ in self.fields} | {"t"}
         found: set[int] = set()
         for node in self.function.graph:
             own = node.op == "input" and node.attr("name") in names
@@ -217,9 +186,9 @@ class Points:
         operands = [
             self.value(x, position if shape_of(x) else ()) for x in self.function.graph.operands(node)
         ]
-        return self._named(self.code.op(name, *operands))
+        return self.named(self.code.op(name, *operands))
 
-    def _named(self, value: Value) -> Form:
+    def named(self, value: Value) -> Form:
         number = self.code.number(value)
         known = number is not None and value.type == "real"
         return Form(constant=float(number)) if known else Form({value: 1.0})
@@ -234,6 +203,16 @@ class Points:
         if place is None:
             raise Unsupported("a field is read far from the point")
         return Coord(axis, at - place % n)
+
+    def grid_axis(self, shape: Sequence[int], axis: int) -> int | None:
+        """Which axis of the grid an axis of an array is; None for one of components."""
+        rank = len(self.shape)
+        if tuple(shape[:rank]) == self.shape:
+            return axis if axis < rank else None
+        found = [k for k, n in enumerate(self.shape) if n == shape[axis]]
+        if len(found) > 1:
+            raise Unsupported("an array has an axis that may be several of the grid's")
+        return found[0] if found else None
 
     def index(self, coord: Coord, low: int, high: int) -> int | None:
         """Where a coordinate stands if that is one of the first `low` places or (counted from -1 down) of the
@@ -251,203 +230,3 @@ class Points:
 
 def _pairs(row: Sequence[Value]) -> list[Sequence[Value]]:
     return [row[k : k + 2] for k in range(0, len(row), 2)]
-
-
-# ---------------------------------------------------------------- ops
-
-Handler = Callable[[Points, Node, Sequence[Node], Position], Form]
-
-
-def _input(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    name = node.attr("name")
-    if name == "t":
-        return Form({p.slot(TIME): 1.0})
-    rank = len(p.shape)
-    rest = position[rank:]
-    grid = [p.coord(c, k) for k, c in enumerate(position[:rank])]
-    if any(c.axis != k for k, c in enumerate(grid)):
-        raise Unsupported(f"`{name}` is read with its axes turned")
-    offset = tuple(c.offset for c in grid)
-    component = tuple(c for c in rest if isinstance(c, int))
-    return Form({p.read(f"y{p.stage}.{p.fields[name, component]}", offset): 1.0})
-
-
-def _add(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    a, b = (p.form(x, position if shape_of(x) else ()) for x in operands)
-    return a.plus(b, -1.0 if node.op == "sub" else 1.0)
-
-
-def _neg(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    return p.form(operands[0], position).times(-1.0)
-
-
-def _mul(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    a, b = (p.form(x, position if shape_of(x) else ()) for x in operands)
-    for x, y in ((a, b), (b, a)):
-        if not x.terms:
-            return y.times(x.constant)
-    return p._named(p.code.op("mul", p.made(a), p.made(b)))
-
-
-def _div(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    a, b = (p.form(x, position if shape_of(x) else ()) for x in operands)
-    if not b.terms and b.constant:
-        return a.times(1 / b.constant)
-    below = p.made(b)
-    if operands[1].id not in p.moving and not shape_of(operands[1]):
-        return p._named(p.code.op("mul", p.made(a), p.code.op("div", 1.0, below)))
-    return p._named(p.code.op("div", p.made(a), below))
-
-
-def _stencil(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    if node.attr("transposed"):
-        raise Unsupported("it has the transpose of a difference")
-    axis, scale = node.attr("axis"), node.attr("scale")
-    coord = p.coord(position[axis], axis)
-    low, high = ((), ()) if node.attr("periodic") else (node.attr("low"), node.attr("high"))
-    at = p.index(coord, len(low), len(high)) if low or high else None
-    if at is None:
-        weights = [(node.attr("offset") + k, w) for k, w in enumerate(node.attr("center"))]
-    elif at >= 0:
-        weights = [(k - at, w) for k, w in enumerate(low[at])]
-    else:
-        row = high[at + len(high)]
-        weights = [(k - len(row) - at, w) for k, w in enumerate(row)]
-    found = Form()
-    for offset, w in weights:
-        if w:
-            moved = Coord(coord.axis, coord.offset + offset)
-            near = p.form(operands[0], (*position[:axis], moved, *position[axis + 1 :]))
-            found = found.plus(near, w * scale)
-    return found
-
-
-def _lift(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    axis, weights = node.attr("axis"), node.attr("weights")
-    coord = p.coord(position[axis], axis)
-    upper = node.attr("side") == "high"
-    at = p.index(coord, 0 if upper else len(weights), len(weights) if upper else 0)
-    if at is None:
-        return Form()
-    weight = weights[-1 - at] if upper else weights[at]
-    return p.form(operands[0], (*position[:axis], *position[axis + 1 :])).times(weight * node.attr("scale"))
-
-
-def _mask(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    axis = node.attr("axis")
-    coord = p.coord(position[axis], axis)
-    at = p.index(coord, int(node.attr("low")), int(node.attr("high")))
-    return p.form(operands[0], position) if at is None else Form()
-
-
-def _expand(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    return p.form(operands[0], tuple(position[a] for a in node.attr("axes")))
-
-
-def _permute(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    found: list[Coord | int] = [0] * len(position)
-    for at, axis in zip(position, node.attr("axes")):
-        found[axis] = at
-    return p.form(operands[0], tuple(found))
-
-
-def _reshape(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    """Axes of one entry that come or go."""
-    old, new = shape_of(operands[0]), shape_of(node)
-    kept = [c for c, n in zip(position, new) if n != 1]
-    if [n for n in old if n != 1] != [n for n in new if n != 1]:
-        raise Unsupported("its axes are taken together or apart")
-    rest = iter(kept)
-    return p.form(operands[0], tuple(0 if n == 1 else next(rest) for n in old))
-
-
-def _index(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    shape = shape_of(operands[0])
-    axis = node.attr("axis") % len(shape)
-    return p.form(operands[0], (*position[:axis], node.attr("at") % shape[axis], *position[axis:]))
-
-
-def _slice(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    shape = shape_of(operands[0])
-    axis, start = node.attr("axis") % len(shape), node.attr("start") or 0
-    at = position[axis]
-    if not isinstance(at, int):
-        raise Unsupported("it takes a part of the grid")
-    at += start if start >= 0 else start + shape[axis]
-    return p.form(operands[0], (*position[:axis], at, *position[axis + 1 :]))
-
-
-def _stack(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    axis = node.attr("axis") % len(position)
-    at = position[axis]
-    if not isinstance(at, int):
-        raise Unsupported("it puts grids together")
-    return p.form(operands[at], (*position[:axis], *position[axis + 1 :]))
-
-
-def _concat(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    axis = node.attr("axis") % len(position)
-    at = position[axis]
-    if not isinstance(at, int):
-        raise Unsupported("it puts grids together")
-    for x in operands:
-        n = shape_of(x)[axis]
-        if at < n:
-            return p.form(x, (*position[:axis], at, *position[axis + 1 :]))
-        at -= n
-    raise AssertionError(position)
-
-
-def _total(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    shape = shape_of(operands[0])
-    given = node.attr("axes")
-    axes = range(len(shape)) if given is None else sorted(a % len(shape) for a in given)
-    count = int(np.prod([shape[a] for a in axes]))
-    if count > MOST_COMPONENTS:
-        raise Unsupported("it sums over the grid")
-    found = Form()
-    for at in itertools.product(*(range(shape[a]) for a in axes)):
-        whole = list(position)
-        for a, k in zip(axes, at):
-            whole.insert(a, k)
-        found = found.plus(p.form(operands[0], tuple(whole)))
-    return found.times(1 / count) if node.op == "mean" else found
-
-
-def _einsum(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    ranks = [len(shape_of(x)) for x in operands]
-    equation = matmul_equation(*ranks) if node.op == "matmul" else node.attr("equation")
-    left, _, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    extent = {c: n for term, x in zip(terms, operands) for c, n in zip(term, shape_of(x))}
-    summed = [c for c in extent if c not in right]
-    if np.prod([extent[c] for c in summed]) > MOST_COMPONENTS:
-        raise Unsupported("it sums over the grid")
-    known: dict[str, Coord | int] = dict(zip(right, position))
-    found = Form()
-    for at in itertools.product(*(range(extent[c]) for c in summed)):
-        known |= dict(zip(summed, at))
-        product = Form(constant=1.0)
-        for term, x in zip(terms, operands):
-            factor = p.form(x, tuple(known[c] for c in term))
-            if not factor.terms:
-                product = product.times(factor.constant)
-            elif not product.terms:
-                product = factor.times(product.constant)
-            else:
-                product = p._named(p.code.op("mul", p.made(product), p.made(factor)))
-        found = found.plus(product)
-    return found
-
-
-def _same(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    return p.form(operands[0], position)
-
-
-HANDLERS: dict[str, Handler] = {
-    "input": _input, "add": _add, "sub": _add, "neg": _neg, "mul": _mul, "div": _div,
-    "stencil": _stencil, "lift": _lift, "mask": _mask,
-    "expand": _expand, "permute": _permute, "reshape": _reshape, "index": _index, "slice": _slice,
-    "stack": _stack, "concat": _concat, "sum": _total, "mean": _total, "einsum": _einsum, "matmul": _einsum,
-    **{name: _same for name in UNCHANGED},
-}  # fmt: skip

@@ -72,7 +72,8 @@ class Stage:
 @dataclass(frozen=True)
 class Sweeps:
     """A step of a method over a grid of one to three axes. `edges` gives, for each axis that is not periodic,
-    how many places at either end have bodies of their own."""
+    how many places at either end have bodies of their own, `padding` how many neighbours beyond the ends
+    there are at least."""
 
     name: str
     precision: str
@@ -82,6 +83,7 @@ class Sweeps:
     fields: int
     stages: tuple[Stage, ...]
     slots: int = FIRST
+    padding: tuple[int, ...] = ()
 
     def reach(self, axis: int) -> tuple[int, int]:
         """How far bodies look back and ahead along an axis, from where they stand."""
@@ -91,7 +93,7 @@ class Sweeps:
     def pad(self, axis: int) -> int:
         """Neighbours beyond the ends that points inside (on a periodic axis: all points) read."""
         found = [abs(r.offset[axis]) for s in self.stages for place, r in s.reads() if place[axis] is None]
-        return max([0, *found])
+        return max([0, *self.padding[axis : axis + 1], *found])
 
     def kept(self) -> tuple[str, ...]:
         """The arrays that the stages hand on, in the order in which they are written."""

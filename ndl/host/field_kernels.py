@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.backends.llvm.printer import WIDTHS
 from ndl.compiler.backends.llvm.sweep_layout import Layout, lag_of, layout_of, ring_rows, ring_slots, three
 from ndl.compiler.backends.llvm.sweeps import print_sweeps
 from ndl.compiler.backends.triton import print_module
-from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.autodiff import NotDifferentiable
+from ndl.compiler.ir.graph import Function, Graph
 from ndl.compiler.ir.interpret import interpret
 from ndl.compiler.ir.model import ModelIR, StateSpec
+from ndl.compiler.ir.splice import splice
+from ndl.compiler.kernels.grid_adjoint import grid_adjoint
 from ndl.compiler.kernels.grid_points import numbers_of, point_stages
-from ndl.compiler.kernels.grid_steps import GridStep, Rate, grid_step
+from ndl.compiler.kernels.grid_steps import GridStep, Rate, Rates, grid_step
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.sweeps import Sweeps
 from ndl.runtime.kernels.cpu_engine import Program
 from ndl.runtime.kernels.pointwise import PointPlan, Sweep
-from ndl.runtime.kernels.sweeping import FieldMade, Plan, Values
+from ndl.runtime.kernels.sweeping import Back, FieldMade, Plan, Values
 from ndl.runtime.methods import Tableau
 
 
@@ -31,18 +35,20 @@ class FieldKernels:
         self.shape = ir.grids[0].shape
         self.periodic = tuple(a.periodic for a in ir.grids[0].axes)
         self.ranks = {p.name: p.type.rank for p in ir.params}
-        self._made: dict[tuple[str, str, str], FieldMade | str] = {}
+        self._made: dict[tuple[str, str, str, bool], FieldMade | str] = {}
 
-    def make(self, tableau: Tableau, precision: str, target: str) -> FieldMade | str:
-        key = tableau.name, precision, target
+    def make(
+        self, tableau: Tableau, precision: str, target: str, gradient: bool = False
+    ) -> FieldMade | str:  # fmt: skip
+        key = tableau.name, precision, target, gradient
         if key not in self._made:
             try:
-                self._made[key] = self._make(tableau, precision, target)
-            except Unsupported as reason:
+                self._made[key] = self._make(tableau, precision, target, gradient)
+            except (Unsupported, NotDifferentiable) as reason:
                 self._made[key] = str(reason)
         return self._made[key]
 
-    def _make(self, tableau: Tableau, precision: str, target: str) -> FieldMade:
+    def _make(self, tableau: Tableau, precision: str, target: str, gradient: bool) -> FieldMade:
         drift = self.ir.drift
         if drift is None:
             raise Unsupported("it has no rates")
@@ -50,32 +56,32 @@ class FieldKernels:
             raise Unsupported("its fields are on several grids")
         if self.ir.grids[0].mesh is not None:
             raise Unsupported("its fields are on a mesh")
+        rates = self._rates(drift, precision)
+        step = grid_step("sweep", rates, tableau.c, tableau.A, tableau.b)
+        if not gradient:
+            return FieldMade(_plan(step.sweeps, precision, target), _outside(rates.function, step))
+        if target != "cpu":
+            raise Unsupported("gradients of fields on a GPU are torch's")
+        own = len(step.slots), tuple(step.tables)
+        back = grid_adjoint("sweep_back", rates, tableau.c, tableau.A, tableau.b)
+        pads = tuple(max(s.pad(k) for s in (step.sweeps, back.sweeps)) for k in range(len(self.shape)))
+        plans = [_plan(replace(s.sweeps, padding=pads), precision, target) for s in (step, back)]
+        assert isinstance(plans[1], Plan)
+        return FieldMade(plans[0], _outside(rates.function, back), Back(plans[1], *own))
+
+    def _rates(self, drift: Function, precision: str) -> Rates:
+        """The rates of all components, in a graph of their own, which may grow."""
         fields: dict[tuple[str, tuple[int, ...]], int] = {}
+        graph = Graph()
+        names = [name for name, _ in drift.outputs]
+        outputs = dict(zip(names, splice(graph, drift, {})))
         rates: list[Rate] = []
-        outputs = dict(drift.outputs)
         for state in self.ir.states:
             for component in self._components(state):
                 fields[state.name, component] = len(fields)
                 rates.append(Rate(outputs[state.name], component))
-        step = grid_step(
-            "sweep",
-            precision,
-            drift,
-            fields,
-            rates,
-            self.shape,
-            self.periodic,
-            tableau.c,
-            tableau.A,
-            tableau.b,
-        )
-        plan: Plan | PointPlan
-        try:
-            by_points = target == "triton"
-            plan = points_of(step.sweeps) if by_points else plan_of(step.sweeps, WIDTHS[precision])
-        except ValueError as reason:
-            raise Unsupported(str(reason)) from None
-        return FieldMade(plan, _outside(drift, step))
+        function = replace(drift, graph=graph, outputs=tuple(outputs.items()))
+        return Rates(function, fields, rates, self.shape, self.periodic, precision)
 
     def _components(self, state: StateSpec) -> list[tuple[int, ...]]:
         """The indices of a state's components. Raises `Unsupported` for what is no field."""
@@ -96,20 +102,28 @@ def field_choice(ir: ModelIR) -> str:
     return "sweeps over the grid for fixed steps of explicit tableaux where a run is long; torch for the rest"
 
 
-def _outside(drift: Function, step: GridStep) -> Any:
+def _plan(sweeps: Sweeps, precision: str, target: str) -> Plan | PointPlan:
+    """The step printed for a target. Raises `Unsupported`."""
+    try:
+        return points_of(sweeps) if target == "triton" else plan_of(sweeps, WIDTHS[precision])
+    except ValueError as reason:
+        raise Unsupported(str(reason)) from None
+
+
+def _outside(rates: Function, step: GridStep) -> Any:
     """What computes the numbers and arrays that neither fields nor time change, from the weights."""
     numbers = [(f"slot{k}", node) for k, node in sorted(step.slots.items())]
-    arrays = [(name, *step.tables[name]) for name in step.sweeps.coefficients()]
+    arrays = [(name, *found) for name, found in step.tables.items()]
     outputs = (*numbers, *((name, node) for name, node, _ in arrays))
-    function = Function("outside", drift.graph, drift.inputs, tuple(outputs), drift.params, drift.parts)
-    needed = drift.graph.needed([node for _, node in outputs])
+    function = replace(rates, name="outside", outputs=tuple(outputs))
+    needed = rates.graph.needed([node for _, node in outputs])
     names = tuple(dict.fromkeys(n.attr("name") for n in needed if n.op in ("param", "input")))
     shape = step.sweeps.shape
 
     def compute(values: Mapping[str, Any]) -> Values:
         found = interpret(function, values, values)
-        tables = [_whole(found[name], axes, shape) for name, _, axes in arrays]
-        return Values([float(found[name]) for name, _ in numbers], tables)
+        tables = {name: _whole(found[name], axes, shape) for name, _, axes in arrays}
+        return Values([found[name] for name, _ in numbers], tables)
 
     return names, compute
 
@@ -141,6 +155,7 @@ def plan_of(sweeps: Sweeps, lanes: int) -> Plan:
         slots=ring_slots(sweeps),
         stages=len(sweeps.stages),
         reach=max(lag_of(sweeps), whole.reach(0)[0]),
+        coefficients=sweeps.coefficients(),
     )
 
 

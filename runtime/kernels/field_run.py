@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from ndl.runtime.info import State
+from ndl.runtime.kernels.field_adjoint import Steps, adjoint, states_of
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.pointwise import PointPlan, PointSweeper
 from ndl.runtime.kernels.record import Record
-from ndl.runtime.kernels.sweeping import FieldMade, FieldSource, Sweeper
+from ndl.runtime.kernels.sweeping import FieldMade, FieldSource, Plan, Sweeper, alike
 from ndl.runtime.kernels.weights import value_of
 from ndl.runtime.methods import Tableau
 from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.finish import SavedInterpolant, stats_of, steps_of
 from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.stepping.trail import StepTable, fixed_table
+from ndl.runtime.surroundings import transforms
 from torch import Tensor
 
 SMALL, WORTH = 20_000, 40_000_000
-"""What a step by torch costs at least, and what compiling costs, in values that torch takes a step on."""
+"""What a step by torch costs at least, and what compiling costs, in values that torch takes a step on; with a
+gradient, four times that."""
 
 
 class FieldRun:
@@ -36,7 +40,8 @@ class FieldRun:
         step = fixed_step(options, problem.t0, problem.t1, name)
         assert step is not None
         self.table: StepTable = fixed_table(problem.on(x0=problem.x0[:1]), step)
-        if problem.backend == "auto" and self.count * (SMALL + problem.x0.numel()) < WORTH:
+        work = self.count * (SMALL + problem.x0.numel()) * problem.repeats
+        if problem.backend == "auto" and work < WORTH * (4 if problem.taped else 1):
             raise NoKernel("the run is short")
         self.saves = self._saves()
         self.made = self._make()
@@ -45,7 +50,7 @@ class FieldRun:
         tableau = self.p.method.solver
         assert isinstance(tableau, Tableau)
         precision = "f64" if self.p.dtype == torch.float64 else "f32"
-        made = self.source.make(tableau, precision, self.target)
+        made = self.source.make(tableau, precision, self.target, self.p.taped)
         if isinstance(made, str):
             raise NoKernel(made)
         return made
@@ -81,22 +86,40 @@ class FieldRun:
     def solve(self) -> Solution | None:
         """The solution; None where values are not finite, of which torch tells more."""
         p = self.p
-        slots, tables = self._outside()
-        fields = _fields(p.x0.detach(), self.source.shape, p.model.STATES)
-        sweeper = self._sweeper(fields, tables, slots)
-        kept: dict[int, Tensor] = {}
-        wanted, done = sorted(set(self.saves)), 0
-        for stop in wanted if wanted[-1] == self.count else [*wanted, self.count]:
-            self._advance(sweeper, slots, done, stop)
-            done = stop
-            kept[stop] = _flat(sweeper.fields().reshape(fields.shape), self.source.shape, p.model.STATES)
-        last = kept[self.count]
-        if not _finite(last):
+        with torch.set_grad_enabled(p.taped):
+            slots, tables = self._outside()
+            fields = _fields(p.x0, self.source.shape, p.model.STATES)
+            kept = self._taped(fields, slots, tables) if p.taped else self._forwards(fields, slots, tables)
+            saved = _flat(kept, self.source.shape, p.model.STATES)
+        wanted = self.stops
+        last = saved[:, -1]
+        if not _finite(last.detach()):
             return None
-        saved = torch.stack([kept[k] for k in self.saves], 1) if len(self.saves) > 1 else last.unsqueeze(1)
-        return self._solution(saved, last)
+        places = [wanted.index(k) for k in self.saves]
+        return self._solution(saved if places == list(range(len(wanted))) else saved[:, places], last)
 
-    def _sweeper(self, fields: Tensor, tables: list[Tensor], slots: Tensor) -> Sweeper | PointSweeper:
+    @property
+    def stops(self) -> list[int]:
+        """After how many steps values are wanted, the last of them the run's end."""
+        return sorted({*self.saves, self.count})
+
+    def _forwards(self, fields: Tensor, slots: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Fields at the stops, `[B, stops, fields, points]`."""
+        sweeper = self._sweeper(fields, tables, slots)
+        kept, done = [], 0
+        for stop in self.stops:
+            self.advance(sweeper, slots, done, stop)
+            done = stop
+            kept.append(sweeper.fields().reshape(fields.shape))
+        return torch.stack(kept, 1) if len(kept) > 1 else kept[0].unsqueeze(1)
+
+    def _taped(self, fields: Tensor, slots: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """The same, with a gradient."""
+        assert self.made.back is not None and isinstance(self.made.plan, Plan)
+        steps = Steps(self.ends[:-1], self.table.h[: self.count], self.stops, states_of(self.p, self.count))
+        return adjoint(self.made, self.made.back, steps, fields, slots, tables)
+
+    def _sweeper(self, fields: Tensor, tables: Mapping[str, Tensor], slots: Tensor) -> Sweeper | PointSweeper:
         """What takes the steps, for `fields [B, fields, points]` and `tables [B or 1, points]`."""
         plan = self.made.plan
         if isinstance(plan, PointPlan):
@@ -104,32 +127,30 @@ class FieldRun:
                 raise NoKernel("members have parameters of their own, which points do not know")
             return PointSweeper(plan, fields, tables)
         wide = fields.reshape(*fields.shape[:2], *plan.shape)
-        return Sweeper(plan, wide, [t.reshape(-1, *plan.shape) for t in tables])
+        return Sweeper(plan, wide, {k: t.reshape(-1, *plan.shape) for k, t in tables.items()})
 
-    def _advance(self, sweeper: Sweeper | PointSweeper, slots: Tensor, done: int, stop: int) -> None:
+    def advance(self, sweeper: Sweeper | PointSweeper, slots: Tensor, done: int, stop: int) -> None:
         """Steps `done`, …, `stop` - 1, those of one size together."""
-        while done < stop:
-            size = self.table.h[done]
-            same = np.flatnonzero(np.abs(self.table.h[done:stop] - size) > 1e-9 * abs(size))
-            many = int(same[0]) if same.size else stop - done
-            slots[:, 0], slots[:, 1] = self.table.t[done], size
+        for first, many in alike(self.table.h, done, stop):
+            slots[:, 0], slots[:, 1] = self.table.t[first], self.table.h[first]
             sweeper.advance(slots, many)
-            done += many
 
-    def _outside(self) -> tuple[Tensor, list[Tensor]]:
+    def _outside(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Slots `[members or 1, …]` and coefficients, each `[members or 1, points]`."""
         names, compute = self.made.outside
-        values = {n: value_of(self.p.model, n).detach().cpu() for n in names}
+        values = {n: value_of(self.p.model, n).cpu() for n in names}
         plain = dict(self.source.ranks)
         own = any(v.ndim > plain[n] for n, v in values.items())
         found = [
             compute({n: v[m] if v.ndim > plain[n] else v for n, v in values.items()})
             for m in range(self.p.count if own else 1)
         ]
-        dtype = self.p.dtype
-        slots = torch.tensor([[math.nan, math.nan, *f.numbers] for f in found], dtype=dtype)
-        many, device = len(found[0].tables), self.p.device
-        tables = [torch.stack([f.tables[k] for f in found]).flatten(1).to(device, dtype) for k in range(many)]
+        dtype, device = self.p.dtype, self.p.device
+        driver = [torch.full((), math.nan, dtype=dtype)] * 2
+        slots = torch.stack([torch.stack([*driver, *(x.to(dtype) for x in f.numbers)]) for f in found])
+        tables = {
+            k: torch.stack([f.tables[k] for f in found]).flatten(1).to(device, dtype) for k in found[0].tables
+        }
         return slots, tables
 
     @property
@@ -156,7 +177,11 @@ def refuse(problem: Problem) -> None:
     model, solver = problem.model, problem.method.solver
     fixed = fixed_step(problem.method.options, problem.t0, problem.t1, problem.method.name) is not None
     for found, why in (
-        (problem.gradient != "none", "gradients of fields are torch's"),
+        (
+            problem.gradient not in ("none", "discrete") and checkpoints_of(problem.gradient) is None,
+            f"`gradient = {problem.gradient}` of fields is torch's",
+        ),
+        (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
         (not isinstance(solver, Tableau) or solver.implicit, f"`{problem.method.name}` is not yet a sweep"),
         (problem.method.options.get("cfl") is not None, "its steps follow the speed of waves"),
         (not fixed, "sweeps over grids take fixed steps"),
@@ -186,10 +211,10 @@ def _fields(x: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tenso
 
 
 def _flat(fields: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
-    """The reverse."""
-    b, points, parts, at = fields.shape[0], math.prod(shape), [], 0
+    """The reverse, `[…, n]` of `[…, fields, points]`."""
+    points, parts, at = math.prod(shape), [], 0
     for s in states:
         many = s.size // points
-        parts.append(fields[:, at : at + many].mT.reshape(b, -1))
+        parts.append(fields[..., at : at + many, :].mT.flatten(-2))
         at += many
-    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]

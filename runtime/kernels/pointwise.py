@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +34,16 @@ class PointPlan:
 class PointSweeper:
     """Takes steps of fields; a member is so many points more."""
 
-    def __init__(self, plan: PointPlan, fields: Tensor, coefficients: Sequence[Tensor] = ()) -> None:
+    def __init__(
+        self, plan: PointPlan, fields: Tensor, coefficients: Mapping[str, Tensor] | None = None
+    ) -> None:
         """`fields`: [members, fields, points]; `coefficients`: each [members or 1, points]."""
         self.plan, self.shape = plan, fields.shape
         members, _, points = fields.shape
         places = torch.tensor(plan.places, dtype=torch.int32, device=fields.device)
         self.buffers = {"place": places.repeat(members)}
-        for k, c in enumerate(coefficients):
-            self.buffers[f"c_{k}"] = c.expand(members, points).reshape(-1).contiguous()
+        for name, c in (coefficients or {}).items():
+            self.buffers[name.replace(".", "_")] = c.expand(members, points).reshape(-1).contiguous()
         for f in range(plan.fields):
             self.buffers[f"y0_{f}"] = fields[:, f].reshape(-1).clone()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from ndl.runtime.kernels.cpu_engine import Compiled, Program, _pool, load
 from ndl.runtime.kernels.lease import Lease
 from ndl.runtime.kernels.pointwise import PointPlan
 from ndl.runtime.methods import Tableau
+from ndl.runtime.problem import Floats
 from torch import Tensor
 
 CACHE = 3 << 18
@@ -33,7 +35,7 @@ class Plan:
     `columns` says which column of the last axis each real of a row holds, `rows` the same of the middle axis,
     `extra` which reals of a row the function `enter` of the program leaves to others. `shape` has three axes,
     the first of one slab for grids of one axis. A slab has `slab` reals; each stage has `slots` rings of
-    `depth` slabs, and looks `reach` slabs away."""
+    `depth` slabs, and looks `reach` slabs away. `coefficients` are named in the order of their addresses."""
 
     program: Program
     shape: tuple[int, int, int]
@@ -47,6 +49,7 @@ class Plan:
     slots: int
     stages: int
     reach: int
+    coefficients: tuple[str, ...] = ()
 
     def steps_at_once(self, item: int) -> int:
         """How many steps a pass takes, for reals of `item` bytes: as many as the rings have room for."""
@@ -58,19 +61,30 @@ class Plan:
 
 @dataclass(frozen=True)
 class Values:
-    """The numbers of the slots after the first two, and the arrays of the coefficients, `[n1, …]`."""
+    """The numbers of the slots after the first two, and the arrays of the coefficients by name, `[n1, …]`."""
 
-    numbers: list[float]
-    tables: list[Tensor]
+    numbers: list[Tensor]
+    tables: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Back:
+    """A step's reverse. Its fields are the cotangents of the step's and of the first `numbers` slots and the
+    arrays named `tables`, its coefficients all arrays and the step's start, `c.x0`, …"""
+
+    plan: Plan
+    numbers: int
+    tables: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class FieldMade:
     """A step for fields, by rows or by points; the weights that it wants, and what makes slots and
-    coefficients of them."""
+    coefficients of them; the step's reverse, where a gradient is wanted."""
 
     plan: Plan | PointPlan
     outside: tuple[tuple[str, ...], Callable[[Mapping[str, Tensor]], Values]]
+    back: Back | None = None
 
 
 class FieldSource(Protocol):
@@ -80,16 +94,18 @@ class FieldSource(Protocol):
     ranks: Mapping[str, int]
     """How many axes a weight has in a model without members."""
 
-    def make(self, tableau: Tableau, precision: str, target: str) -> FieldMade | str:
-        """The step by an explicit tableau for the `target` `cpu` or `triton`, or why there is none, as words
-        that follow “because”."""
+    def make(
+        self, tableau: Tableau, precision: str, target: str, gradient: bool = False
+    ) -> FieldMade | str:  # fmt: skip
+        """The step by an explicit tableau for the `target` `cpu` or `triton`, with its reverse where a
+        gradient is wanted, or why there is none, as words that follow “because”."""
         ...
 
 
 class Sweeper:
     """Takes steps of fields, forth and back between two buffers."""
 
-    def __init__(self, plan: Plan, fields: Tensor, coefficients: Sequence[Tensor] = ()) -> None:
+    def __init__(self, plan: Plan, fields: Tensor, coefficients: Mapping[str, Tensor] | None = None) -> None:
         """`fields`: [members, fields, n1, n2, n3]; `coefficients`: each [members or 1, n1, n2, n3]."""
         self.plan = plan
         compiled = load(plan.program)
@@ -101,14 +117,22 @@ class Sweeper:
         self._free = 0
         self.now = self._laid_out(fields, self._taken(self._laid_shape(fields)))
         self.next = self._taken(self.now.shape)
-        self.given = [self._laid_out(c, c.new_empty(self._laid_shape(c))) for c in coefficients]
+        self.given = {k: self.laid(c) for k, c in (coefficients or {}).items() if k in plan.coefficients}
         self.rings: list[Tensor] = []
 
     def fields(self) -> Tensor:
         """The fields as they are now: [members, fields, n1, n2, n3]."""
-        found = self.now.new_empty(*self.now.shape[:-2], *self.plan.shape[1:])
-        self._carry("leave", found, self.now)
+        return self.plain(self.now)
+
+    def plain(self, laid: Tensor) -> Tensor:
+        """Fields in the kernels' layout without it."""
+        found = laid.new_empty(*laid.shape[:-2], *self.plan.shape[1:])
+        self._carry("leave", found, laid)
         return found
+
+    def laid(self, x: Tensor) -> Tensor:
+        """Fields [..., n1, n2, n3] in the kernels' layout, [..., n1, rows, reals of a row]."""
+        return self._laid_out(x, x.new_empty(self._laid_shape(x)))
 
     def _laid_shape(self, x: Tensor) -> tuple[int, ...]:
         return (*x.shape[:-2], len(self.plan.rows), len(self.plan.columns))
@@ -132,7 +156,7 @@ class Sweeper:
         return plan.stages * steps * plan.slots * plan.depth * plan.slab
 
     def _laid_out(self, x: Tensor, found: Tensor) -> Tensor:
-        """Fields [..., n1, n2, n3] in the kernels' layout, [..., n1, rows, reals of a row], in `found`."""
+        """The same, in `found`."""
         plan, x = self.plan, x.contiguous()
         self._carry("enter", x, found)
         inside = found.narrow(-2, plan.first_row, plan.shape[1])
@@ -199,7 +223,8 @@ class Sweeper:
     def _portion(self, slots: Tensor, steps: int, rings: Tensor, member: int, first: int, last: int) -> None:
         x = self.now
         own = slots[member if slots.shape[0] > 1 else 0]
-        given = [c[member if c.shape[0] > 1 else 0].data_ptr() for c in self.given]
+        ordered = [self.given[name] for name in self.plan.coefficients]
+        given = [c[member if c.shape[0] > 1 else 0].data_ptr() for c in ordered]
         addresses = (ctypes.c_void_p * max(len(given), 1))(*given)
         self.call(
             x[member].data_ptr(), self.next[member].data_ptr(), rings.data_ptr(), own.data_ptr(),
@@ -213,3 +238,12 @@ def _function(compiled: Compiled, name: str, pointers: int, numbers: int) -> Any
     made = ctypes.CFUNCTYPE(None, *kinds)(compiled.address(name))
     made.owner = compiled  # type: ignore[attr-defined]
     return made
+
+
+def alike(sizes: Floats, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Steps `first`, …, `last` - 1 in runs of one size: the first of each, and how many."""
+    while first < last:
+        other = np.flatnonzero(np.abs(sizes[first:last] - sizes[first]) > 1e-9 * abs(sizes[first]))
+        many = int(other[0]) if other.size else last - first
+        yield first, many
+        first += many

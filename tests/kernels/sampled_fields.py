@@ -6,7 +6,7 @@ import torch
 from ndl.compiler.ir.graph import Function, Graph, Node
 from ndl.compiler.ir.grid import FREE, SLOPE, stencil
 from ndl.compiler.ir.interpret import interpret
-from ndl.compiler.kernels.grid_steps import GridStep, Rate, grid_step
+from ndl.compiler.kernels.grid_steps import GridStep, Rate, Rates, grid_step
 from ndl.compiler.types import Dim
 from ndl.compiler.types import Tensor as Type
 from torch import Tensor
@@ -58,7 +58,7 @@ def rates(shape: tuple[int, ...], periodic: tuple[bool, ...], order: int) -> Fun
 def made(function: Function, shape: tuple[int, ...], periodic: tuple[bool, ...], name: str) -> GridStep:
     fields = {("u", ()): 0}
     output = Rate(function.outputs[0][1])
-    return grid_step("sweep", "f64", function, fields, [output], shape, periodic, *TABLEAUX[name])
+    return grid_step("sweep", Rates(function, fields, [output], shape, periodic), *TABLEAUX[name])
 
 
 def by_hand(function: Function, u: Tensor, weights: dict[str, Tensor], name: str, steps: int) -> Tensor:
@@ -89,6 +89,12 @@ def outside(
 
     slots = [float(value(step.slots[k])) for k in sorted(step.slots)]
     return slots, [value(step.tables[name][0]) for name in step.sweeps.coefficients()]
+
+
+def coefficients(step: GridStep, tables: list[Tensor]) -> dict[str, Tensor]:
+    """The arrays of a step as its sweeper takes them."""
+    shape = step.sweeps.shape
+    return {c: whole(t[None], shape) for c, t in zip(step.sweeps.coefficients(), tables)}
 
 
 def squared_laplacian(shape: tuple[int, ...], periodic: bool, order: int) -> Function:

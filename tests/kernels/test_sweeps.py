@@ -5,7 +5,18 @@ import torch
 from ndl.compiler.backends.llvm.sweep_layout import layout_of, ring_rows
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.runtime.kernels.sweeping import Sweeper
-from sampled_fields import START, TABLEAUX, H, by_hand, made, outside, rates, squared_laplacian, whole
+from sampled_fields import (
+    START,
+    TABLEAUX,
+    H,
+    by_hand,
+    coefficients,
+    made,
+    outside,
+    rates,
+    squared_laplacian,
+    whole,
+)
 
 from ndl.host.field_kernels import plan_of
 
@@ -32,9 +43,7 @@ def test_steps_are_those_of_the_interpreter(
     weights = {"nu": torch.tensor(0.7), "K": torch.rand(shape, dtype=torch.float64)}
     step = made(function, shape, periodic, name)
     slots, tables = outside(function, step, weights)
-    sweeper = Sweeper(
-        plan_of(step.sweeps, 8), whole(u[:, None], shape), [whole(t[None], shape) for t in tables]
-    )
+    sweeper = Sweeper(plan_of(step.sweeps, 8), whole(u[:, None], shape), coefficients(step, tables))
     sweeper.advance(torch.tensor([[START, H, *slots]], dtype=torch.float64), 5)
     got = sweeper.fields().reshape(u.shape)
     for member in range(2):
@@ -56,7 +65,7 @@ def test_lanes_threads_and_passes_change_nothing(lanes: int, threads: int) -> No
     u = torch.rand(1, 1, 40, 1, 27, dtype=torch.float64)
     found = []
     for width, many, pieces in ((lanes, threads, [7]), (8, 1, [1] * 7)):
-        sweeper = Sweeper(plan_of(step.sweeps, width), u, [whole(t[None], shape) for t in tables])
+        sweeper = Sweeper(plan_of(step.sweeps, width), u, coefficients(step, tables))
         sweeper.threads = many
         numbers = torch.tensor([[START, H, *slots]], dtype=torch.float64)
         for count in pieces:

@@ -79,6 +79,7 @@ def three(sweeps: Sweeps) -> Sweeps:
     return replace(
         sweeps, shape=wide(sweeps.shape, 1), periodic=wide(sweeps.periodic, False),
         edges=wide(sweeps.edges, (0, 0)), stages=stages,
+        padding=wide(sweeps.padding, 0) if sweeps.padding else (),
     )  # fmt: skip
 
 
