@@ -1,7 +1,7 @@
 """The reverse of an explicit step of fields, as sweeps over a grid.
 
-With stages x_s = x + h sum_r a_sr k_r and k_s = f(x_s), the cotangent l of the step's end gives, from the last
-stage to the first,
+With stages x_s = x + h sum_r a_sr k_r and k_s = f(x_s), the cotangent l of the step's end gives, from the
+last stage to the first,
 
     m_s = J(x_s)^T h (b_s l + sum_(r > s) a_rs m_r),        l + sum_s m_s
 
@@ -119,8 +119,9 @@ class _Reverse:
                 return Form({p.read(self.again.state(stage, f), offset): 1.0})
             return self._cotangent(p, stage, f, offset)
 
-        moving = [*r.states, *(ADJOINT + name for name in r.states)]
-        return Points(code, r.function, moving, read, r.shape, edges, r.statics, place, densities=True)
+        linear = [ADJOINT + name for name in r.states]
+        moving = [*r.states, *linear]
+        return Points(code, r.function, moving, read, r.shape, edges, r.statics, place, linear)
 
     def _cotangent(self, p: Points, stage: int, f: int, offset: tuple[int, ...]) -> Form:
         """That of a stage's rates, by the step size."""
@@ -139,6 +140,7 @@ class _Reverse:
         found = []
         for pulled in self.pulled.states:
             found.append(self._times_h(points, pulled and (pulled[0], (*here, *pulled[1]))))
+        points.densities = True
         found += [self._times_h(points, pulled) for pulled in self.pulled.statics]
         if stage:
             return tuple(found)

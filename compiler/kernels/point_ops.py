@@ -46,7 +46,11 @@ def _neg(p: Points, node: Node, operands: Sequence[Node], position: Position) ->
 
 
 def _mul(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    a, b = (p.form(x, position if shape_of(x) else ()) for x in operands)
+    first, second = sorted(operands, key=lambda x: x.id not in p.linear)
+    a = p.form(first, position if shape_of(first) else ())
+    if not a.terms and not a.constant:
+        return a  # the other factor may not be known here
+    b = p.form(second, position if shape_of(second) else ())
     for x, y in ((a, b), (b, a)):
         if not x.terms:
             return y.times(x.constant)
@@ -54,7 +58,10 @@ def _mul(p: Points, node: Node, operands: Sequence[Node], position: Position) ->
 
 
 def _div(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    a, b = (p.form(x, position if shape_of(x) else ()) for x in operands)
+    a = p.form(operands[0], position if shape_of(operands[0]) else ())
+    if not a.terms and not a.constant:
+        return a
+    b = p.form(operands[1], position if shape_of(operands[1]) else ())
     if not b.terms and b.constant:
         return a.times(1 / b.constant)
     below = p.made(b)
@@ -124,20 +131,20 @@ def _lift(p: Points, node: Node, operands: Sequence[Node], position: Position) -
 
 
 def _lower(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
-    if not p.densities:
-        raise Unsupported("it reads an end of the grid")
-    axis, weights = node.attr("axis"), node.attr("weights")
-    k = p.grid_axis(shape_of(operands[0]), axis)
+    axis, weights, scale = node.attr("axis"), node.attr("weights"), node.attr("scale")
+    upper, shape = node.attr("side") == "high", shape_of(operands[0])
+    k = p.grid_axis(shape, axis) if p.densities else None
     if k is None:
-        raise Unsupported("it has an end along an axis that is not the grid's")
-    upper = node.attr("side") == "high"
-    at = p.index(Coord(k), 0 if upper else len(weights), len(weights) if upper else 0)
-    if at is None:
-        return Form()
-    weight = weights[-1 - at] if upper else weights[at]
-    return p.form(operands[0], (*position[:axis], Coord(k), *position[axis:])).times(
-        weight * node.attr("scale")
-    )
+        places = [shape[axis] - 1 - j if upper else j for j in range(len(weights))]
+    else:
+        at = p.index(Coord(k), 0 if upper else len(weights), len(weights) if upper else 0)
+        if at is None:
+            return Form()
+        places, weights = [Coord(k)], [weights[-1 - at] if upper else weights[at]]
+    found = Form()
+    for place, w in zip(places, weights):
+        found = found.plus(p.form(operands[0], (*position[:axis], place, *position[axis:])), w * scale)
+    return found
 
 
 def _mask(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
@@ -195,14 +202,26 @@ def _stack(p: Points, node: Node, operands: Sequence[Node], position: Position) 
 def _concat(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
     axis = node.attr("axis") % len(position)
     at = position[axis]
-    if not isinstance(at, int):
-        raise Unsupported("it puts grids together")
-    for x in operands:
-        n = shape_of(x)[axis]
+    sizes = [shape_of(x)[axis] for x in operands]
+    if isinstance(at, Coord):
+        large = sizes.index(max(sizes))
+        if not _zero(p, operands[large]):
+            raise Unsupported("it puts grids together")
+        found = p.index(at, sum(sizes[:large]), sum(sizes[large + 1 :]))
+        if found is None:
+            return Form()
+        at = found % sum(sizes)
+    for x, n in zip(operands, sizes):
         if at < n:
             return p.form(x, (*position[:axis], at, *position[axis + 1 :]))
         at -= n
     raise AssertionError(position)
+
+
+def _zero(p: Points, node: Node) -> bool:
+    while node.op == "expand":
+        node = p.function.graph[node.inputs[0]]
+    return node.op == "const" and not np.any(node.attr("value"))
 
 
 def _total(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:

@@ -58,29 +58,29 @@ class Edges:
 class Points:
     """Evaluates a function at a place, in the open block of `code`; `reads` are the block's parameters.
 
-    `inputs` reads those named in `moving`; `shape` is the grid's, `edges` learns how far ends reach. Where
-    `densities` are wanted a sum over the grid is its term at the point: what is linear in such sums, as
-    cotangents of numbers are, is then its own share of the point."""
+    `inputs` reads those named in `moving`; `shape` is the grid's, `edges` learns how far ends reach;
+    what is made is linear in the inputs `linear`. Where `densities` are wanted a sum over the grid is its
+    term at the point: what is linear in such sums, as cotangents of numbers are, is then its share."""
 
     def __init__(
         self, code: Code, function: Function, moving: Collection[str], inputs: Inputs, shape: tuple[int, ...],
-        edges: Edges, statics: Statics, place: Place, densities: bool = False,
+        edges: Edges, statics: Statics, place: Place, linear: Collection[str] = (),
     ) -> None:  # fmt: skip
         if function.memory or function.parts:
             raise Unsupported("it calls nets")
         self.code, self.function, self.inputs, self.shape = code, function, inputs, shape
-        self.edges, self.statics, self.place, self.densities = edges, statics, place, densities
+        self.edges, self.statics, self.place, self.densities = edges, statics, place, False
         self.params: dict[Read | Slot, Value] = {}
-        self.moving = self._moving({*moving, "t"})
-        self._forms: dict[tuple[int, Position], Form] = {}
+        self.moving, self.linear = self._reached({*moving, "t"}), self._reached(linear)
+        self._forms: dict[tuple[int, Position, bool], Form] = {}
         self._values: dict[tuple[tuple[tuple[Value, float], ...], float], Value] = {}
 
-    def _moving(self, names: Collection[str]) -> set[int]:
-        """The nodes that depend on the fields or on time."""
+    def _reached(self, names: Collection[str]) -> set[int]:
+        """The nodes that depend on some inputs."""
         found: set[int] = set()
         for node in self.function.graph:
             own = node.op == "input" and node.attr("name") in names
-            if own or not found.isdisjoint(node.inputs) or node.op == "path":
+            if own or not found.isdisjoint(node.inputs) or (node.op == "path" and "t" in names):
                 found.add(node.id)
         return found
 
@@ -146,7 +146,7 @@ class Points:
         return row[0]
 
     def form(self, node: Node, position: Position) -> Form:
-        key = node.id, position
+        key = node.id, position, self.densities
         if key not in self._forms:
             self.code.origin = line_of(node) or self.code.origin
             still = node.id not in self.moving
