@@ -11,6 +11,7 @@ from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import Axis, Builtin, Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Node
+from ndl.compiler.lower.parted import Ends, parted_ends, where
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
@@ -68,11 +69,20 @@ class Conditions:
 
     def at_ends(self, prefix: str, name: str, axis: Axis) -> Pair:
         domain, k = self.fields.space.owner[axis]
+        if parted_ends(self, prefix, name, axis) is not None:
+            what = f"a condition on a part of a side of `{domain}`"
+            raise fail("NDL490", f"{what} is not yet lowered here", Span(), help="see the page on fields")
         low = high = None
         for c in self.by_part.get(prefix, ()):
             if c.field == name and c.axis == k and c.domain.name == domain:
                 low, high = (c, high) if c.side == "low" else (low, c)
         return low, high
+
+    def parts_of(self, v: Value, axis: Axis) -> tuple[str, Ends] | None:
+        """Of a field that has conditions on parts of the sides along an axis, its prefix and these."""
+        named = self._named(v)
+        ends = None if named is None else parted_ends(self, named[0], named[1], axis)
+        return None if named is None or ends is None else (named[0], ends)
 
     # ------------------------------------------------------------ what they say
 
@@ -103,7 +113,7 @@ class Conditions:
         if c.domain.name in self.fields.space.meshes:
             return self._solved(c, el.scope)
         axis = self.fields.space.axes[c.domain.name][c.axis]
-        found = self._restricted(self._solved(c, self._face(el, c, axis)), axis, c.side)
+        found = self._restricted(self._solved(c, self.face(el, c, axis)), axis, c.side)
         if c.kind == SLOPE and c.side == "low":
             found = -found if is_number(found) else ev.elementwise("neg", [found], c.span)
         return found
@@ -125,7 +135,7 @@ class Conditions:
         inner = scope.child(names)
         return ev.binary("-", ev.eval(c.left, inner), ev.eval(c.right, inner), c.span)
 
-    def _face(self, el: Elaboration, c: Condition, axis: Axis) -> Scope:
+    def face(self, el: Elaboration, c: Condition, axis: Axis) -> Scope:
         """A scope in which fields and coordinates are what they are on one side."""
         grid = self.fields.space.grid_axis(axis)
         names: dict[str, Any] = {axis.name: grid.lower if c.side == "low" else grid.upper}
@@ -200,8 +210,7 @@ class Conditions:
                 weak = self.fields.weak.conditions
                 v = weak.imposed(v, mesh, prefix, name, order, moving, homogeneous)
             else:
-                ends = self.at_ends(prefix, name, axis)
-                v = self.imposed(v, axis, ends, span, prefix, order, moving, homogeneous)
+                v = self._imposed_along(v, axis, prefix, name, span, order, moving, homogeneous)
         return v
 
     def imposed(
@@ -238,6 +247,29 @@ class Conditions:
             found = self.fields.ev.binary("+", found, split(share, v.axes), span)
         assert isinstance(found, Value)
         return found
+
+    def _imposed_along(
+        self,
+        v: Value,
+        axis: Axis,
+        prefix: str,
+        name: str,
+        span: Span,
+        order: int,
+        moving: bool,
+        homogeneous: bool,
+    ) -> Value:
+        parted = parted_ends(self, prefix, name, axis)
+        if parted is None:
+            ends = self.at_ends(prefix, name, axis)
+            return self.imposed(v, axis, ends, span, prefix, order, moving, homogeneous)
+        for side, several in zip(("low", "high"), parted):
+            for c in several:
+                pair = (c, None) if side == "low" else (None, c)
+                given = self.imposed(v, axis, pair, span, prefix, order, moving, homogeneous)
+                if given is not v:
+                    v = where(self, prefix, c, given, v)
+        return v
 
 
 class _Between:

@@ -227,11 +227,10 @@ def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
             v = ev.binary("+", v, ev.binary("-", field, wanted, span), span)
         return full(v)
     for axis in slot.axes:
-        ends = conditions.at_ends(prefix, slot.name, axis)
-        wanted = conditions.imposed(field, axis, ends, span, prefix)
+        wanted = conditions.impose(field, (axis,), prefix, slot.name, span)
         if wanted is field:
             continue
-        v = conditions.imposed(v, axis, ends, span, prefix, homogeneous=True)
+        v = conditions.impose(v, (axis,), prefix, slot.name, span, homogeneous=True)
         v = ev.binary("+", v, ev.binary("-", field, wanted, span), span)
     return full(v)
 

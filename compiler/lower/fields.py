@@ -18,6 +18,7 @@ from ndl.compiler.check.values import UNKNOWN, Axis, BoundaryV, DomainV, ListV, 
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
 from ndl.compiler.lower.mesh_space import MeshSpace
+from ndl.compiler.lower.parted import combined
 from ndl.compiler.lower.places import Places
 from ndl.compiler.lower.space import Space
 from ndl.compiler.lower.weak import Weak
@@ -385,10 +386,20 @@ class Fields:
 
     def along(self, v: Value, axis: Axis, degree: int, span: Span) -> Value:
         """The derivative along one axis, with what the conditions say at its ends."""
-        grid = self.space.grid_axis(axis)
-        ends = self.conditions.of(v, axis)
+        parted = self.conditions.parts_of(v, axis)
+        if parted is None:
+            return self._with_ends(v, axis, degree, self.conditions.of(v, axis), span)
+        prefix, sides = parted
+        return combined(
+            self.conditions,
+            prefix,
+            sides,
+            lambda low, high: self._with_ends(v, axis, degree, (low, high), span),
+        )
+
+    def _with_ends(self, v: Value, axis: Axis, degree: int, ends: Closures, span: Span) -> Value:
         v = self.conditions.pinned(v, axis, ends, span)
-        if grid.kind == "chebyshev":
+        if self.space.grid_axis(axis).kind == "chebyshev":
             return self._dense(v, axis, degree, ends, span)
         return self._difference(v, axis, degree, ends, span)
 
