@@ -256,7 +256,9 @@ def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:
         made = [
             (s, filled(el.ev, found.get(s.spec.name, 0.0), s.spec.type, span, s.axes)) for s in lowering.slots
         ]
-        rates = [(s.spec.name, v) for s, v in made if has_scheme(el, s)]
+        rates = [
+            (s.spec.name, found[s.spec.name]) for s, _ in made if s.spec.name in found and has_scheme(el, s)
+        ]
         carried = _with_schemes(lowering, root, rates)
         return [(s.spec.name, _truncated(el, carried.get(s.spec.name, v), s, span)) for s, v in made]
 

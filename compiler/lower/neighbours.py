@@ -1,7 +1,8 @@
 """What stands k places further along an axis, beyond its ends by the conditions there.
 
-Around a ring it is the value there. Beyond an end with a value other than 0, that value, an inflow; beyond
-one with the value 0 the mirror image with the other sign, a wall; with a slope the mirror image and what the
+Around a ring it is the value there. Beyond an end with a value other than 0, an inflow, stands that value
+where the end lies between points, and where it is a point the mirror image through it, 2 u0 - u; beyond one
+with the value 0 the mirror image with the other sign, a wall; with a slope the mirror image and what the
 slope adds; with no condition the last value, an outflow. A formula there is the formula of the states there;
 coordinates and coefficients keep their values at the end.
 """
@@ -93,7 +94,8 @@ class Neighbours:
         low = tuple(map(tuple, rows)) if k < 0 else ()
         high = tuple(tuple(reversed(r)) for r in reversed(rows)) if k > 0 else ()
         found = self._stencil(node, place, k, low, high)
-        if slot is None or end is None or kind not in ("inflow", "slope"):
+        known = kind == "slope" or (kind == "inflow" and self.grid.cells)
+        if slot is None or end is None or not known:
             return found
         weights = tuple(self._share(kind, n - j, k > 0) for j in range(n))
         return self._with(found, end, slot, place, weights, "low" if k < 0 else "high")
@@ -109,8 +111,10 @@ class Neighbours:
     def _row(self, kind: str, beyond: int) -> list[float]:
         """The weights of the points from the end on that give what stands so many places beyond it."""
         mirror = beyond - 1 if self.grid.cells else beyond
-        if kind == "inflow":
+        if kind == "inflow" and self.grid.cells:
             return [0.0]
+        if kind == "inflow":
+            return [2.0] + [0.0] * (mirror - 1) + [-1.0]
         if kind == "outflow":
             return [1.0]
         return [0.0] * mirror + [1.0 if kind == "slope" else -1.0]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Unknown = tuple["Slot", tuple[int, ...]]
 SLOPE = "the factor of its slope"
+LEFT = "neither a flux nor a slope times a factor"
 
 
 @dataclass
@@ -67,7 +68,12 @@ class Schemes:
             self._varies,
         )
         before = len(self.p.graph)
-        taken = [(slot, rate, self.transport.take(rate)) for slot, rate in rates]
+        taken = []
+        for slot, rate in rates:
+            taken.append((slot, rate, self.transport.take(rate)))
+            if self.transport.left:
+                self.findings.append(SchemeSpec("", "central", (slot.spec.name,), LEFT))
+                self.transport.left.clear()
         found = {slot.spec.name: rate for slot, rate, c in taken if not c.moves}
         moving = [(slot, c) for slot, _, c in taken if c.moves]
         totals = {slot.spec.name: c.rest for slot, c in moving}
@@ -291,6 +297,8 @@ class Axial:
     def carried(self, slot: Slot, a: Node, w: Node) -> Node:
         """a dw/dx, from the side from which it comes."""
         p, u = self.p, self.schemes.inputs[slot.spec.name]
+        while w.op == "neg":
+            (w,), a = p.graph.operands(w), p.op("neg", a)
         against = self._against(slot, a, w, u)
         h = 1 / self.near.grid.step
 

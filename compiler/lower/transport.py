@@ -45,7 +45,9 @@ class Transport:
         self.graph, self.p, self.varies = graph, Pointwise(graph), varies
         self.states = {n.id for n in states}
         self.marked = {k: v for k, v in marked.items() if self._is_flux(v[0])}
-        self.live: set[int] = set()
+        self.live, self.asked = set(self.marked), set(self.marked)
+        self.left: list[Node] = []
+        """Values that hold derivatives of fluxes in another form, which stay central."""
 
     def _is_flux(self, node: Node) -> bool:
         nodes = self.graph.needed([node])
@@ -54,35 +56,45 @@ class Transport:
 
     def take(self, node: Node) -> Carried:
         """A value apart."""
-        self.live = set(self.marked)
         for n in self.graph.needed([node]):
-            if any(i in self.live for i in n.inputs):
-                self.live.add(n.id)
+            self._alive(n)
         return self._take(node)
 
     def _take(self, node: Node) -> Carried:
         if node.id in self.marked:
             flux, axis = self.marked[node.id]
             return Carried(None, {axis: flux})
-        if node.id not in self.live:
+        if not self._alive(node):
             return Carried(node)
         operands = self.graph.operands(node)
         if node.op in ("add", "sub"):
             a, b = map(self._take, operands)
             return self._sum(a, self._mapped("neg", b) if node.op == "sub" else b)
         if node.op in ("mul", "div"):
-            alive = [o.id in self.live for o in operands]
+            alive = [self._alive(o) for o in operands]
             if alive == [True, False]:
                 return self._scaled(self._take(operands[0]), operands[1], node.op)
             if alive == [False, True] and node.op == "mul":
                 return self._scaled(self._take(operands[1]), operands[0], "mul")
-            return Carried(node)
+            return self._kept(node)
         if node.op in ("neg", "expand", "index", "slice"):
             return self._mapped(node.op, self._take(operands[0]), **dict(node.attrs))
         if node.op == "stack":
             return self._stacked([self._take(o) for o in operands], shape_of(operands[0]), node.attr("axis"))
         if node.op == "einsum" and len(operands) == 2:
             return self._contracted(node, operands)
+        return self._kept(node)
+
+    def _alive(self, node: Node) -> bool:
+        """Whether a value holds a derivative of a flux; nodes that were added since are asked for."""
+        if node.id not in self.asked:
+            self.asked.add(node.id)
+            if any(self._alive(o) for o in self.graph.operands(node)):
+                self.live.add(node.id)
+        return node.id in self.live
+
+    def _kept(self, node: Node) -> Carried:
+        self.left.append(node)
         return Carried(node)
 
     def _sum(self, a: Carried, b: Carried) -> Carried:
@@ -137,25 +149,24 @@ class Transport:
         """`grad(v) @ a`: the sum over coordinates of a slope times a component."""
         terms, result = node.attr("equation").replace(" ", "").split("->")
         letters = terms.split(",")
-        alive = [o.id in self.live for o in operands]
+        alive = [self._alive(o) for o in operands]
         if alive == [True, True]:
-            return Carried(node)
+            return self._kept(node)
         k = alive.index(True)
-        stack, other = operands[k], operands[1 - k]
+        slopes, other = operands[k], operands[1 - k]
         inner, outer = letters[k], letters[1 - k]
         summed = [c for c in inner if c not in result]
-        if stack.op != "stack" or inner[stack.attr("axis") % len(inner)] != "".join(summed):
-            return Carried(node)
+        if len(summed) != 1 or inner.replace(summed[0], "") != result or summed[0] not in outer:
+            return self._kept(node)
         (letter,) = summed
-        if inner.replace(letter, "") != result or any(c not in result for c in outer.replace(letter, "")):
-            return Carried(node)
-        total = Carried()
         rest = outer.replace(letter, "")
-        for j, slope in enumerate(self.graph.operands(stack)):
+        places = tuple(result.find(c) for c in rest)
+        if -1 in places or list(places) != sorted(places):
+            return self._kept(node)
+        total, at = Carried(), inner.index(letter)
+        for j in range(shape_of(slopes)[at].constant or 0):
+            slope = self.p.component(slopes, (j,), at)
             entry = self.graph.add("index", [other], axis=outer.index(letter), at=j)
-            places = tuple(result.index(c) for c in rest)
-            if list(places) != sorted(places):
-                return Carried(node)
             shape = tuple(n.constant for n in shape_of(slope))
             wide = entry if rest == result else self.graph.add("expand", [entry], shape=shape, axes=places)
             total = self._sum(total, self._scaled(self._take(slope), wide, "mul"))

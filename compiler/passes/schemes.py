@@ -13,6 +13,8 @@ def carried(model: ModelIR) -> list[str]:
 def _sentence(s: SchemeSpec) -> str:
     names, many = ", ".join(f"`{n}`" for n in s.states), len(s.states)
     start = f"`{s.scheme}` along `{s.coordinate}` for"
+    if s.scheme == "central":
+        return f"central differences for a part of the rate of {names}, which is {s.speed}"
     if s.speed == "the factor of its slope":
         return f"{start} the slope of {names}, from the side from which its factor carries it"
     if s.speed == "0":

@@ -69,6 +69,67 @@ def test_carried_slopes_show_the_order(scheme: str, rate: str) -> None:
     assert math.log2(found[0] / found[1]) == pytest.approx(order, abs=slack + 0.15)
 
 
+@pytest.mark.parametrize("at", ["nodes", "cells"])
+@pytest.mark.parametrize(("scheme", "order"), [("upwind", 1), ("vanleer", 2), ("weno5", 2)])
+def test_waves_come_in_and_leave(at: str, scheme: str, order: int) -> None:
+    """A moving value at one end, nothing known at the other; in the mean."""
+    text = """
+domain Line = interval(x in 0..1)
+
+model M:
+    state u: R on Line = sin(-4*x)
+    u' = -dx(u)
+    on left(Line): u = sin(4*t)
+"""
+    errors = []
+    for n in (40, 80):
+        points = n + 1 if at == "nodes" else n
+        s = solved(text, f"uniform({points}, scheme={scheme}, at={at})", "0..1", "ssprk3(h=0.005)")
+        errors.append(float((s.final.u - torch.sin(4 * (1 - s.grid.x))).abs().mean()))
+    assert math.log2(errors[0] / errors[1]) > order - 0.15
+
+
+@pytest.mark.parametrize("scheme", ("mc", "weno5"))
+def test_flows_carry_themselves_and_tracers(scheme: str) -> None:
+    """(v . grad) v and v . grad(c) against Fourier series; as one equation and by its terms."""
+    text = """
+domain Torus = periodic(x in 0..2*pi, y in 0..2*pi)
+
+model M:
+    state v: R[2] on Torus = [0.5 + 0.3*sin(x)*cos(y), 0.4*cos(x)]
+    state c: R on Torus = sin(x + y)
+    v' = -grad(v) @ v
+    c' = -v[0]*dx(c) - v[1]*dy(c)
+"""
+    exact = solved(text, "fourier(48)", "0..0.5", "rk4(h=0.02)")
+    worst = []
+    for n in (24, 48):
+        s = solved(text, f"uniform({n}, scheme={scheme})", "0..0.5", "rk4(h=0.02)")
+        k = n // 24
+        errors = [(s.final[f][::k, ::k] - exact.final[f][::2, ::2]).abs().mean() for f in ("v", "c")]
+        worst.append(max(map(float, errors)))
+    assert math.log2(worst[0] / worst[1]) > (4 if scheme == "weno5" else 1.7)
+
+
+def test_terms_have_schemes_too() -> None:
+    """A splitting whose flows are those of the terms."""
+    text = """
+domain Ring = periodic(x in 0..2*pi)
+
+model M:
+    state u: R on Ring = if x < 2 then 1.0 else 0
+    term advection = -dx(u^2/2)
+    term decay = -0.5*u
+    u' = advection + decay
+    mass = integral(u)
+"""
+    method = "strang(advection: ssprk3, decay: rk4, h=0.02)"
+    s = solved(text, "uniform(64, scheme=minmod)", "0..1", method, save="every 0.1")
+    variation = (s.u - s.u.roll(1, -1)).abs().sum(-1)
+    assert float((variation[1:] - variation[:-1]).max()) < 0
+    assert (s.mass / s.mass[0] - torch.exp(-0.5 * s.t)).abs().max() < 1e-8
+
+
 @pytest.mark.parametrize("scheme", ("upwind", *LIMITED))
 def test_variation_does_not_grow(scheme: str) -> None:
     """Of a step and a hump that a nonlinear flux carries: after each step of half the Courant number."""
@@ -177,3 +238,42 @@ model M:
         solved(text, "uniform(20)", method="rk4(cfl=0.5)")
     with pytest.raises(NDLError, match="has no option `scheme`"):
         solved(text, "fourier(20, scheme=upwind)")
+
+
+def test_sweeps_agree_with_torch() -> None:
+    """The fused kernels take the same operations: differences at both ends, limiters, weights."""
+    text = f"""{LINE}
+model M:
+    state u: R on Line = exp(-20*x^2)
+    u' = -dx(u^2/2) + 0.01*dxx(u)
+    on left(Line): u = 0
+    on right(Line): dn(u) = 0
+"""
+    for scheme in ("vanleer", "weno5"):
+        runs = [
+            solved(text, f"uniform(100, scheme={scheme})", "0..0.1", "ssprk2(h=0.005)", backend=b)
+            for b in ("torch", "cpu")
+        ]
+        assert (runs[0].final.u - runs[1].final.u).abs().max() < 1e-13
+
+
+def test_explain_says_what_is_carried() -> None:
+    text = f"""{RING}
+model M:
+    state h: R on Ring = 1 + 0.1*sin(x)
+    state q: R on Ring = 0
+    state c: R on Ring = 1
+    v = q/h
+    h' = -dx(q)
+    q' = -dx(q*v + h^2/2) + 0.1*dx(h)*dx(v)
+    c' = -v*dx(c)
+
+solve M:
+    span   = 0..1
+    grid   = uniform(32, scheme=weno5)
+    method = ssprk3(cfl=0.5)
+"""
+    said = [text for what, text in ndl.loads(text).facts("M") if what == "scheme"]
+    assert any("fluxes of `h`, `q`, which depend on each other" in s and "2×2 Jacobian" in s for s in said)
+    assert any("for the slope of `c`, from the side" in s for s in said)
+    assert any(s.startswith("central differences for a part of the rate of `q`") for s in said)
