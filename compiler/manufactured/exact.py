@@ -83,7 +83,7 @@ def _wave(x: Any, lower: Any, upper: Any, periodic: bool, k: int) -> Any:
     length = upper - lower
     if periodic:
         return sp.sin(2 * sp.pi / length * (x - lower) + sp.Rational(2 * k + 1, 5))
-    return sp.sin(sp.Rational(5, 2) / length * (x - lower) + sp.Rational(2 + k % 3, 5))
+    return sp.sin(5 / length * (x - lower) + sp.Rational(2 + k % 3, 5))
 
 
 def _flat(x: Any, lower: Any, upper: Any, periodic: bool, k: int) -> Any:
