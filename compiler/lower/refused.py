@@ -7,6 +7,11 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
+AS_A_NET = (
+    "a net may have weights for each step: `operator Value(x: R[2]) -> R[2]:` with the `param` in it, and "
+    "`net g: R[2] -> R[2] = Value() per step`"
+)
+
 
 def refuse(frame: Elaboration) -> None:
     """Raise for the first construct of a model that this version cannot run."""
@@ -14,12 +19,13 @@ def refuse(frame: Elaboration) -> None:
     if not waiting:
         return
     what, span = waiting[0]
+    numbers = {i.span for i in frame.parts.params.values() if i.per is not None}
     raise fail(
         "NDL490",
         f"{what} is not yet lowered",
         span,
         notes=("the language has it and the checker knows it, but this version cannot run it",),
-        help="see the language reference for what runs today",
+        help=AS_A_NET if span in numbers else "see the language reference for what runs today",
     )
 
 

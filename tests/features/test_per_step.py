@@ -220,3 +220,25 @@ def test_a_smaller_model_of_one_is_refused() -> None:
     )
     found = refused(text)
     assert found.code == "NDL672" and "nets with weights for each step" in found.message
+
+
+def test_numbers_for_each_step_are_a_net() -> None:
+    """A `param` per step is refused with the net that says the same, Euler's product of its sets."""
+    model = "model M:\n    param g: R[2] = 1 per step\n    state x: R[2] = 1\n    x' = g*x\n"
+    found = refused(model + '\ntest "run":\n    s = solve(M, span=0..1, method=euler(steps=2))\n')
+    assert found.code == "NDL490" and "Value() per step" in str(found.help)
+    program = ndl.loads("""
+operator Value(x: R[2]) -> R[2]:
+    param v: R[2] ~ normal(0, 1)
+    return v
+
+model M:
+    net g: R[2] -> R[2] = Value() per step
+    state x: R[2] = [1.0, 2.0]
+    x' = g(x)*x
+""")
+    made = program.M(seed=1)
+    end = ndl.solve(made, span=(0, 1), method="euler(steps=4)", save="end").final.x
+    product = torch.stack([1 + 0.25 * part.v.detach() for part in made.g]).prod(0)
+    assert len(made.g) == 4
+    torch.testing.assert_close(end.detach(), product * torch.tensor([1.0, 2.0]).double())

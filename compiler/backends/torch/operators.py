@@ -231,7 +231,8 @@ def forward_method(function: Function, found: Members, arrays: Arrays) -> list[s
     head = ", ".join(
         ["self", *(f"{a}: Tensor" for a in arguments[:given]), *(f"{a}: Tensor | None = None" for a in drawn)]
     )
-    rank = function.inputs[0].type.rank if isinstance(function.inputs[0].type, Tensor) else 0
+    first = function.inputs[0].type if function.inputs else None
+    rank = first.rank if isinstance(first, Tensor) else 0
     prologue = [
         f"{a} = self.drawn({literal(d.name)}, {arguments[0]}, {rank}, {a})"
         for a, d in zip(drawn, function.draws)
