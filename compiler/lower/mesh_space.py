@@ -15,7 +15,7 @@ from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import Axis, DomainV, MeshFileV, RangeV, ShapeV, is_number
 from ndl.compiler.diagnostics import Label, NDLError, did_you_mean, fail
 from ndl.compiler.geometry import store
-from ndl.compiler.geometry.elements import Elements, MissingPackage, elements
+from ndl.compiler.geometry.elements import Elements, MissingPackage, elements, library
 from ndl.compiler.geometry.loops import ShapeError
 from ndl.compiler.geometry.mesh import Mesh, box
 from ndl.compiler.lower.shapes import implicit
@@ -182,6 +182,7 @@ def mesh_space(
     """The elements of a domain. `cuts` are conditions on its boundary; where one changes the mesh of a shape
     gets a node. Raises `NDLError`."""
     try:
+        library()  # the mesh generator needs what it brings
         found = elements(_mesh(ev, domain, fem, cuts, read, span), fem.order)
     except MissingPackage as missing:
         extra = "mesh" if missing.args[0] == "meshio" else "fem"

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from field_problems import order, solved
+from ndl.compiler.diagnostics import NDLError
 
 DISC = "domain Disc = { x, y | x^2 + y^2 < 1 }\n"
 RING = "domain Ring = { x, y | 0.25 < x^2 + y^2 < 1 }\n"
@@ -241,3 +242,53 @@ model M:
     assert abs(float(s.final.half) - 2 / 3) < 0.01
     assert abs(float(s.final.arc) - 2) < 0.01
     assert abs(float(s.final.middle)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "grid", ["fem(size=0.4)", "fem(size=0.4, mass=consistent)", "fem(order=2, size=0.6)"]
+)
+def test_values_that_move_in_time(grid: str) -> None:
+    """u = y sin t, v = [x, y] exp(-t): linear in space, so that only the steps in time err."""
+    text = f"""{DISC}
+model M:
+    state u: R on Disc = 0
+    state v: R[2] on Disc = [x, y]
+    u' = lap(u) + y*cos(t)
+    v' = 0.1*lap(v) - v
+    on boundary(Disc): u = y*sin(t)
+    on boundary(Disc): v = [x, y]*exp(-t)
+"""
+    s = solved(text, grid, span="0..0.5", method="rk4(h=0.002)")
+    x, y = s.grid.x, s.grid.y
+    torch.testing.assert_close(s.final.u, y * math.sin(0.5), rtol=0, atol=1e-8)
+    torch.testing.assert_close(s.final.v, torch.stack([x, y], -1) * math.exp(-0.5), rtol=0, atol=1e-8)
+
+
+def test_waves_on_a_square() -> None:
+    """cos(sqrt(2) pi t) sin(pi x) sin(pi y) comes back after a period."""
+    text = """
+domain Square = interval(x in 0..1, y in 0..1)
+model M:
+    state u: R on Square = sin(pi*x)*sin(pi*y)
+    state u' = 0
+    u'' = lap(u)
+    on boundary(Square): u = 0
+    error = sqrt(integral((u - sin(pi*x)*sin(pi*y))^2, [x, y] in Square))
+"""
+    span = f"0..{math.sqrt(2)!r}"
+    errors = found(text, "error", sizes(0.2, 0.1), span=span, method="rk4(steps=200)")
+    assert errors[1] < 0.05 and order(errors) > 2.5, errors  # a phase error: its cosine is squared
+
+
+def test_what_is_not_lowered_says_so() -> None:
+    text = f"{DISC}\nmodel M:\n    state u: R on Disc = x\n    u' = EQUATION\n    on boundary(Disc): u = 0\n"
+    for equation, words in {
+        "-lap(lap(u))": "a derivative of a second derivative",
+        "abs(lap(u))": "not linear in its second derivatives",
+        "u*u(0.1, 0.2)": "at a point",
+        "integral(lap(u)^2, [x, y] in Disc)": "an integral of second derivatives",
+    }.items():
+        with pytest.raises(NDLError) as trouble:
+            solved(text.replace("EQUATION", equation), "fem(size=0.5)", method="rk4(h=0.25)")
+        (only,) = trouble.value.diagnostics
+        assert only.code == "NDL490" and words in only.message, only
