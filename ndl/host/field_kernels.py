@@ -96,10 +96,16 @@ class FieldKernels:
 def field_choice(ir: ModelIR) -> str:
     """What runs a field model's solves, and why."""
     euler = Tableau("euler", 1.0, None, (0.0,), ((),), (1.0,))
-    found = FieldKernels(ir).make(euler, "f64", "cpu")
+    kernels = FieldKernels(ir)
+    found = kernels.make(euler, "f64", "cpu")
     if isinstance(found, str):
         return f"torch, since no sweep over the grid serves it: {found}"
-    return "sweeps over the grid for fixed steps of explicit tableaux where a run is long; torch for the rest"
+    back = kernels.make(euler, "f64", "cpu", gradient=True)
+    less = f"their gradients by torch: {back}" if isinstance(back, str) else "their gradients too"
+    return (
+        f"sweeps over the grid for fixed steps of explicit tableaux where a run is long ({less}); "
+        "torch for the rest"
+    )
 
 
 def _plan(sweeps: Sweeps, precision: str, target: str) -> Plan | PointPlan:
