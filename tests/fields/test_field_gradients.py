@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import ndl
+from ndl.host.field_kernels import field_choice
 
 PROGRAM = """
 domain Torus = periodic(x in 0..1, y in 0..1)
@@ -137,3 +138,22 @@ def test_a_second_way_back_finds_the_same() -> None:
     (second,) = torch.autograd.grad(loss, [a])
     assert float(first.abs()) > 1e-3
     assert float(first) == float(second)
+
+
+@pytest.mark.parametrize(
+    ("rate", "grid", "why"),
+    [
+        ("lap(u) - u", "uniform(16, 16)", "their gradients too"),
+        ("lap(u) - integral(u, [x, y] in Torus)", "uniform(16, 16)", "serves it: it sums over the grid"),
+        ("lap(u)", "fourier(16, 16)", "serves it: `multiplier` is not done point by point"),
+        ("lap(u)", "[fourier(16), uniform(16)]", "serves it: `multiplier` is not done point by point"),
+    ],
+)
+def test_the_choice_is_explained(rate: str, grid: str, why: str) -> None:
+    text = f"""
+domain Torus = periodic(x in 0..1, y in 0..1)
+model M:
+    state u: R on Torus = sin(2*pi*x)
+    u' = {rate}
+"""
+    assert why in field_choice(type(ndl.loads(text, grid=grid).models["M"]()).FIELDS.ir)
