@@ -173,7 +173,7 @@ class Ran:
             self.grads = [g.to(torch.float64).flatten() for g in found]
 
 
-EXPLICIT = "euler heun midpoint rk4 bosh3 dopri5 tsit5 vern7 dopri8"
+EXPLICIT = "euler heun midpoint rk4 ssprk2 ssprk3 bosh3 dopri5 tsit5 vern7 dopri8"
 ODE, SDE = " ".join(PROBLEMS["ode"]), " ".join(PROBLEMS["sde"])
 
 GAPS = (
