@@ -82,6 +82,10 @@ def dispatch(problem: Problem) -> Solution:
         from ndl.runtime.splitting import solve_split
 
         return solve_split(problem)
+    if method.kind == "constraint":
+        from ndl.runtime.projection import solve_projected
+
+        return solve_projected(problem)
     if method.kind == "root":
         from ndl.runtime.steady import solve_steady
 

@@ -94,7 +94,11 @@ METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
     "linear": ("tol", "max_steps"),
     "energy": ("tol", "max_steps"),
     "integral": ("quadrature", "tol", "max_steps"),
+    "constraint": ("max_steps",),
 }
+AROUND = "method"
+"""What a solver for constraints calls the method that it is around."""
+
 ADAPTIVE = ("rtol", "atol", "h0", "hmax")
 
 
@@ -178,6 +182,7 @@ def _known(ev: Evaluator, parts: Parts, name: str, known: Sequence[str], span: S
 def make_method(ev: Evaluator, solvers: tuple[SolverV, ...], e: tree.Call, scope: Scope) -> Any:
     """A solver with options; a splitting names its parts."""
     split = any(s.decl.kind == "split" for s in solvers)
+    around = any(s.decl.kind == "constraint" for s in solvers)
     allowed = method_options(solvers)
     options: dict[str, Any] = {}
     parts: dict[str, Any] = {}
@@ -197,6 +202,8 @@ def make_method(ev: Evaluator, solvers: tuple[SolverV, ...], e: tree.Call, scope
             options[a.name or ""] = ev.eval(a.value, scope)
         elif a.kind == "positional" and split and isinstance(a.value, tree.Name):
             parts[a.value.id] = None
+        elif a.kind == "positional" and around and not parts:
+            parts[AROUND] = as_method(ev, ev.eval(a.value, scope), a.span)
         elif a.kind == "positional":
             positional.append(ev.eval(a.value, scope))
         else:

@@ -16,8 +16,8 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import INTEGER, SCALAR, tensor
 
-KINDS = ("ode", "sde", "split", "root", "linear", "energy", "integral")
-CALLABLES = {"f", "g", "A", "B", "F", "E", "K"}
+KINDS = ("ode", "sde", "split", "root", "linear", "energy", "integral", "constraint")
+CALLABLES = {"f", "g", "A", "B", "F", "E", "K", "P"}
 
 
 class Hole(Object):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
@@ -58,6 +58,14 @@ class Conditions:
                     if isinstance(known, Value) and isinstance(known.ref, Node) and known.ref.id == node.id:
                         return prefix, name, order
         return None
+
+    def is_one_of(self, v: Value, names: Iterable[tuple[str, str]]) -> bool:
+        """Whether a value is one of some states, given as (prefix, name)."""
+        for prefix, name in names:
+            known = self._frame(prefix).cache.get((name, 0))
+            if isinstance(known, Value) and known.ref is v.ref:
+                return True
+        return False
 
     def of(self, v: Value, axis: Axis) -> Pair:
         """The conditions of a field at both ends of an axis."""

@@ -200,7 +200,9 @@ def _field_residuals(el: Elaboration, slots: list[Slot]) -> dict[str, Any]:
     for slot, eq in zip(slots, el.parts.zeros):
         mesh = ev.fields.on_mesh(slot.axes)
         if mesh is None:
+            ev.fields.constraining = (slot.frame.prefix, slot.name) in ev.fields.multipliers
             value = ev.value(ev.eval(eq.value, el.scope), eq.value.span)
+            ev.fields.constraining = False
         else:
             type_ = Tensor("R", slot.spec.type.shape[1:])
             make = partial(_evaluated, ev.fields.el, slot, eq.value)

@@ -17,6 +17,7 @@ from ndl.compiler.check.boundaries import Condition
 from ndl.compiler.check.values import UNKNOWN, Axis, BoundaryV, DomainV, ListV, Unknown, Value, is_number
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
+from ndl.compiler.lower.constraints import compact
 from ndl.compiler.lower.mesh_space import MeshSpace
 from ndl.compiler.lower.parted import combined
 from ndl.compiler.lower.places import Places
@@ -51,6 +52,10 @@ class Fields:
         self.coordinates: dict[int, Axis] = {}
         self.places = Places(self)
         self.weak = Weak(self)
+        self.multipliers: frozenset[tuple[str, str]] = frozenset()
+        """(prefix, name) of the states that no equation of their own holds: they make others hold."""
+        self.constraining = False
+        """While the equations are read that multipliers make hold."""
 
     # ------------------------------------------------------------ meshes
 
@@ -136,6 +141,10 @@ class Fields:
         through = self._through(found, letters, span)
         if through is not None:
             return through
+        if len(letters) == 1 and (self.constraining or self.conditions.is_one_of(found, self.multipliers)):
+            paired = compact(self, found, letters, span)
+            if paired is not None:
+                return paired
         orders = {c: letters.count(c) for c in dict.fromkeys(letters)}
         axes = {a.name: a for a in found.axes if a in self.space.owner}
         if any(c not in axes for c in orders):

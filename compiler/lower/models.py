@@ -23,7 +23,7 @@ from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function, Graph, ParamSpec
 from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
-from ndl.compiler.lower import delays, equations, events, integrals, noise
+from ndl.compiler.lower import constraints, delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.fields import Fields, grid_type
 from ndl.compiler.lower.mesh_space import Reading
@@ -88,8 +88,10 @@ class ModelLowering:
         self.conditions = {f.prefix: conditions_of(check, f.parts, f.scope) for f in self.frames}
         self.space.conditions = self.conditions, {f.prefix: f.scope for f in self.frames}
         self.paths = {f.prefix: f.path for f in self.frames}
+        self.multipliers: frozenset[tuple[str, str]] = frozenset()
         self.slots = [slot for frame in self.frames for slot in self._slots(frame)]
         self.noises = noise.noises(self)
+        self.multipliers = constraints.multipliers(self)
 
     # ------------------------------------------------------------ header and states
 
@@ -168,6 +170,7 @@ class ModelLowering:
         el = Elaboration(ev, self.parts, self.module.scope, self.options, site, given=self.given)
         ev.context = el
         ev.fields = site.fields = Fields(self.space, el, self.conditions, self.paths)
+        ev.fields.multipliers = self.multipliers
         return el, site
 
     def function(

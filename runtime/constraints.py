@@ -1,0 +1,275 @@
+"""Linear constraints 0 = C x - g(t) and their multipliers p: x' = f(x, t) + B p, as a model's vector field has them.
+
+Multipliers solve S p = b with S = C B, the same all through a run. On rings S is a convolution, known by what it makes
+of one point, and undone by a Fourier transform; else it is a sparse matrix with sparse factors, or a small
+dense one. Where S is singular the solution is the shortest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from ndl.runtime.colouring import colouring, components, is_sparse, library
+from ndl.runtime.errors import SettingError
+from ndl.runtime.linear_maps import Factors
+from ndl.runtime.model import Model
+from ndl.runtime.problem import Problem
+from torch import Tensor
+
+Solve = Callable[[Tensor], Tensor]
+
+SHIFT = 1e-9
+"""Added to S, relative to its largest entry, so that a singular one has factors; refinement takes it away."""
+
+REFINEMENTS = 3
+DENSE = 1500
+"""Multipliers for which a dense matrix is made where there is no other way."""
+
+
+class Constraint:
+    """The constraint of a prepared problem; all functions take x `[..., B, n]` and t `[..., B]`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.model = problem, problem.model
+        mass = problem.mass()
+        self.kept = mass
+        self.places = torch.nonzero(mass == 0).reshape(-1)
+        x = problem.x0.detach() * mass
+        self.zero = torch.zeros_like(x)
+        self.start = x.new_full((problem.count,), problem.t0)
+        with torch.no_grad():
+            self.moves = self._moves()
+            self._check(x)
+            self.solve: Solve = self._solver()
+
+    # ------------------------------------------------------------ the model's parts
+
+    def field(self, t: Tensor, x: Tensor, p: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rates `[..., n]`, 0 in the places of multipliers, and the constraint's residual `[..., m]`."""
+        return self.field_of(self.model, t, x, p)
+
+    def field_of(self, model: Model, t: Tensor, x: Tensor, p: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        free = x * self.kept
+        if p is not None:
+            free = free.index_copy(-1, self.places, p)
+        found = model.vector_field(t, free)
+        return found * self.kept, found[..., self.places]
+
+    def along(self, model: Model, k: Tensor) -> Tensor:
+        """C k."""
+        t = self.start.expand(k.shape[:-1])
+        return self.field_of(model, t, k)[1] - self.field_of(model, t, torch.zeros_like(k))[1]
+
+    def spread(self, model: Model, p: Tensor) -> Tensor:
+        """B p."""
+        zero = p.new_zeros(*p.shape[:-1], self.kept.shape[0])
+        t = self.start.expand(p.shape[:-1])
+        return self.field_of(model, t, zero, p)[0] - self.field_of(model, t, zero)[0]
+
+    def schur(self, p: Tensor) -> Tensor:
+        """S p."""
+        return self.along(self.model, self.spread(self.model, p))
+
+    def change(self, model: Model, t: Tensor, like: Tensor) -> Tensor | float:
+        """-g'(t), of the shape of residuals."""
+        if not self.moves:
+            return 0.0
+        zero = torch.zeros_like(like)
+        found: Tensor = torch.func.jvp(
+            lambda s: self.field_of(model, s, zero)[1], (t,), (torch.ones_like(t),)
+        )[1]
+        return found
+
+    # ------------------------------------------------------------ what is asked
+
+    def projected(self, model: Model, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The rates with which the constraint goes on to hold, and the multipliers."""
+        with torch.no_grad():
+            k, _ = self.field_of(model, t, x)
+            p = -self.solve(self.along(model, k) + self.change(model, t, x))
+        k, _ = self.field_of(model, t, x, p)
+        left = self.along(model, k) + self.change(model, t, x)
+        # with a tape: S held, the derivative is that of the implicit function
+        more = self.solve(left)
+        return k - self.spread(model, more), p - more
+
+    def restored(self, model: Model, t: Tensor, x: Tensor) -> Tensor:
+        """x + B q, so that the constraint holds."""
+        _, r = self.field_of(model, t, x)
+        return x - self.spread(model, self.solve(r))
+
+    # ------------------------------------------------------------ checks
+
+    def _random(self, shape: tuple[int, ...], seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.zero)
+
+    def _moves(self) -> bool:
+        """Whether the constraint depends on time."""
+        p = self.problem
+        values = [self.field(self.start * 0 + p.t0 + s * (p.t1 - p.t0), self.zero)[1] for s in (0, 0.31, 0.77)]
+        return any(not torch.equal(values[0], v) for v in values[1:])
+
+    def _check(self, x: Tensor) -> None:
+        """Raises `SettingError` for what is not a linear constraint with multipliers that enter linearly."""
+        b, m, name = len(x), len(self.places), self.problem.method.name
+        states = ", ".join(f"`{s.name}`" for s in self.model.STATES if s.algebraic)
+        if not m:
+            raise SettingError(
+                f"`{name}` is for equations with constraints `0 = …`, and `{self.model.NAME}` has none",
+                help="use the method itself",
+            )
+        p, q = self._random((b, m), 1), self._random((b, m), 2)
+        u, v = self._random(tuple(x.shape), 3) * self.kept, self._random(tuple(x.shape), 4) * self.kept
+        t = self.start + 0.37 * (self.problem.t1 - self.problem.t0)
+        tight = 1e4 * torch.finfo(x.dtype).eps
+
+        def same(one: Tensor, two: Tensor, *sizes: Tensor) -> bool:
+            size = max([float(s.abs().max()) for s in (one, two, *sizes)])
+            return bool((one - two).abs().max() <= tight * size)
+
+        none, zero = self.field(t, u)[1], self.field(t, self.zero)[1]
+        if not same(self.field(t, u, p)[1], none):
+            raise SettingError(
+                f"`{name}` is for constraints that do not read their multipliers, as the equation of {states} does",
+                help="use `rodas5` or `kvaerno5`, for equations of index 1",
+            )
+        both = self.field(t, 2 * u - 3 * v)[1] - zero
+        if not same(both, 2 * (none - zero) - 3 * (self.field(t, v)[1] - zero), none):
+            raise SettingError(f"`{name}` is for linear constraints, and the equation of {states} is not linear")
+        flat = self.spread(self.model, 2 * p - 3 * q)
+        here = self.field(t, x, 2 * p - 3 * q)[0] - self.field(t, x)[0]
+        if not (
+            same(flat, 2 * self.spread(self.model, p) - 3 * self.spread(self.model, q))
+            and same(flat, here, self.field(t, x)[0])
+        ):
+            raise SettingError(
+                f"`{name}` is for multipliers that enter the rates linearly, with coefficients that do not "
+                f"change, unlike {states}"
+            )
+
+    # ------------------------------------------------------------ S^-1
+
+    def _solver(self) -> Solve:
+        model = self.model
+        rings = len(model.GRIDS) == 1 and all(kind == "ring" for kind, _, _, _ in model.GRIDS[0].layouts)
+        if rings and len(self.places) == math.prod(n for _, n, _, _ in model.GRIDS[0].layouts):
+            found = self._by_modes([n for _, n, _, _ in model.GRIDS[0].layouts])
+            if found is not None:
+                return found
+        if is_sparse(model.GRIDS, model.STATES, self.zero.device.type):
+            return self._by_factors()
+        if len(self.places) > DENSE:
+            raise SettingError(
+                f"`{self.problem.method.name}` finds no sparse way to {len(self.places)} multipliers on this grid",
+                help="use `uniform(…)` along all axes, or `fourier(…)` along all, and install SciPy: "
+                "`pip install ndl-lang[sparse]`",
+            )
+        return self._by_matrix()
+
+    def _by_modes(self, shape: list[int]) -> Solve | None:
+        """Where S is the same at every point of a torus; None where it is not."""
+        axes = tuple(range(-len(shape), 0))
+        point = self.zero.new_zeros(len(self.zero), len(self.places))
+        point[:, 0] = 1.0
+
+        def modes(v: Tensor) -> Tensor:
+            wide: Tensor = torch.fft.rfftn(v.reshape(*v.shape[:-1], *shape), dim=axes)
+            return wide
+
+        symbol = modes(self.schur(point))
+        size = symbol.abs()
+        felt = size > 64 * torch.finfo(self.zero.dtype).eps * size.max()
+        inverse = torch.where(felt, 1 / torch.where(felt, symbol, 1.0), 0.0)
+
+        def solve(b: Tensor) -> Tensor:
+            return torch.fft.irfftn(modes(b) * inverse, s=shape, dim=axes).flatten(-len(shape))
+
+        v = self.schur(self._random(tuple(point.shape), 5))
+        gap = (self.schur(solve(v)) - v).abs().max()
+        return solve if bool(gap <= 1e6 * torch.finfo(v.dtype).eps * v.abs().max()) else None
+
+    def _by_factors(self) -> Solve:
+        """S as a product of sparse matrices."""
+        (grid,) = self.model.GRIDS
+        colours = colouring(grid, components(grid, self.model.STATES))
+        run = lambda y: self.model.vector_field(self.start.expand(y.shape[:-1]), y)  # noqa: E731
+        matrices = colours.matrices(run, self.zero)
+        free, own = np.flatnonzero(self.kept.cpu().numpy()), self.places.cpu().numpy()
+        made = [(A[own][:, free] @ A[free][:, own]).tocsr() for A in matrices]
+        if all(abs(S - made[0]).max() <= 1e-12 * abs(made[0]).max() for S in made[1:]):
+            made = made[:1]
+        return _refined(made)
+
+    def _by_matrix(self) -> Solve:
+        m = len(self.places)
+        unit = torch.eye(m, dtype=self.zero.dtype, device=self.zero.device)
+        columns = self.schur(unit[:, None].expand(m, len(self.zero), m))
+        S = columns.permute(1, 2, 0)
+        inverse = torch.linalg.pinv(S, rtol=1e3 * torch.finfo(S.dtype).eps)
+        return lambda b: (inverse @ b[..., None])[..., 0]
+
+
+def _refined(matrices: list[object]) -> Solve:
+    """Solutions with factors of shifted matrices, refined with the matrices themselves."""
+    sparse = library()
+    shifted = []
+    for S in matrices:
+        top = abs(S).max()  # type: ignore[arg-type]
+        sign = -1.0 if S.diagonal().sum() < 0 else 1.0  # type: ignore[attr-defined]
+        shifted.append(S + sign * SHIFT * top * sparse.identity(S.shape[0]))  # type: ignore[attr-defined]
+    near = Factors(shifted)
+
+    def apply(v: Tensor, transposed: bool) -> Tensor:
+        rows = v.detach().cpu().double().numpy()
+        flat = rows.reshape(-1, len(matrices), rows.shape[-1])
+        found = np.empty_like(flat)
+        for k, S in enumerate(matrices):
+            A = S.T if transposed else S  # type: ignore[attr-defined]
+            found[:, k] = (A @ flat[:, k].T).T
+        return v.new_tensor(found.reshape(rows.shape))
+
+    def refined(b: Tensor, transposed: bool = False) -> Tensor:
+        x = near.solve(b, transposed)
+        for _ in range(REFINEMENTS - 1):
+            x = x + near.solve(b - apply(x, transposed), transposed)
+        return x
+
+    class Solved(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, b: Tensor) -> Tensor:
+            return refined(b)
+
+        @staticmethod
+        def backward(ctx: object, g: Tensor) -> Tensor:  # type: ignore[override]
+            return refined(g, transposed=True)
+
+    def solve(b: Tensor) -> Tensor:
+        found: Tensor = Solved.apply(b)  # type: ignore[no-untyped-call]
+        return found
+
+    return solve
+
+
+def smoothed(field: Tensor, kinds: list[str]) -> Tensor:
+    """A multiplier `[..., n1, n2, …]` read from the middles of cells, as it stands in the equations, at the
+    points: without the waves from point to point that no equation sees. At ends of an axis the mean of two
+    points belongs to the middle of a cell, and two of them are continued to the point."""
+    if all(kind == "series" for kind in kinds):
+        return field
+    for axis, kind in zip(range(-len(kinds), 0), kinds):
+        if kind == "series":
+            continue
+        v = field.movedim(axis, -1)
+        if kind == "ring":
+            v = (v.roll(1, -1) + 2 * v + v.roll(-1, -1)) / 4
+        else:
+            half = (v[..., 1:] + v[..., :-1]) / 2
+            inner = (half[..., 1:] + half[..., :-1]) / 2
+            low, high = (3 * half[..., :1] - half[..., 1:2]) / 2, (3 * half[..., -1:] - half[..., -2:-1]) / 2
+            v = torch.cat([low, inner, high], -1)
+        field = v.movedim(-1, axis)
+    return field
