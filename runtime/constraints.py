@@ -8,7 +8,8 @@ dense one. Where S is singular the solution is the shortest.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +43,16 @@ class Constraint:
         self.start = x.new_full((problem.count,), problem.t0)
         with torch.no_grad():
             self.moves = self._moves()
+            self.matrices: Matrices | None = None
             self._check(x)
             self.solve: Solve = self._solver()
+            self.rest = self.field(self.start, self.zero)
+            """Rates and residual of the state 0, at the start."""
+            one = self.zero.new_ones(len(x), len(self.places))
+            self.level = bool(
+                self.schur(one).abs().max() <= 1e-9 * self.schur(self._random(one.shape, 6)).abs().max()
+            )
+            """Whether a multiplier has no level of its own: a constant is not felt."""
 
     # ------------------------------------------------------------ the model's parts
 
@@ -89,28 +98,47 @@ class Constraint:
         """The rates with which the constraint goes on to hold, and the multipliers."""
         with torch.no_grad():
             k, _ = self.field_of(model, t, x)
-            p = -self.solve(self.along(model, k) + self.change(model, t, x))
+            p = -self.solve(self._along(model, k) + self.change(model, t, x))
+        if not torch.is_grad_enabled():
+            return k + self._spread(model, p), p
         k, _ = self.field_of(model, t, x, p)
         left = self.along(model, k) + self.change(model, t, x)
-        # with a tape: S held, the derivative is that of the implicit function
+        # S held, the derivative is that of the implicit function
         more = self.solve(left)
         return k - self.spread(model, more), p - more
 
     def restored(self, model: Model, t: Tensor, x: Tensor) -> Tensor:
         """x + B q, so that the constraint holds."""
-        _, r = self.field_of(model, t, x)
-        return x - self.spread(model, self.solve(r))
+        if torch.is_grad_enabled():
+            return x - self.spread(model, self.solve(self.field_of(model, t, x)[1]))
+        r = self.field_of(model, t, x)[1] if self.moves else self._along(model, x) + self.rest[1]
+        return x - self._spread(model, self.solve(r))
+
+    def _along(self, model: Model, k: Tensor) -> Tensor:
+        """C k without derivatives."""
+        if self.matrices is not None:
+            return self.matrices.along(k)
+        return self.field_of(model, self.start.expand(k.shape[:-1]), k)[1] - self.rest[1]
+
+    def _spread(self, model: Model, p: Tensor) -> Tensor:
+        """B p without derivatives."""
+        if self.matrices is not None:
+            return self.matrices.spread(p)
+        zero = p.new_zeros(*p.shape[:-1], self.kept.shape[0])
+        return self.field_of(model, self.start.expand(p.shape[:-1]), zero, p)[0] - self.rest[0]
 
     # ------------------------------------------------------------ checks
 
-    def _random(self, shape: tuple[int, ...], seed: int) -> Tensor:
+    def _random(self, shape: Sequence[int], seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.zero)
 
     def _moves(self) -> bool:
         """Whether the constraint depends on time."""
         p = self.problem
-        values = [self.field(self.start * 0 + p.t0 + s * (p.t1 - p.t0), self.zero)[1] for s in (0, 0.31, 0.77)]
+        values = [
+            self.field(self.start * 0 + p.t0 + s * (p.t1 - p.t0), self.zero)[1] for s in (0, 0.31, 0.77)
+        ]
         return any(not torch.equal(values[0], v) for v in values[1:])
 
     def _check(self, x: Tensor) -> None:
@@ -134,12 +162,14 @@ class Constraint:
         none, zero = self.field(t, u)[1], self.field(t, self.zero)[1]
         if not same(self.field(t, u, p)[1], none):
             raise SettingError(
-                f"`{name}` is for constraints that do not read their multipliers, as the equation of {states} does",
+                f"`{name}` is for constraints that do not read their multipliers, and that of {states} does",
                 help="use `rodas5` or `kvaerno5`, for equations of index 1",
             )
         both = self.field(t, 2 * u - 3 * v)[1] - zero
         if not same(both, 2 * (none - zero) - 3 * (self.field(t, v)[1] - zero), none):
-            raise SettingError(f"`{name}` is for linear constraints, and the equation of {states} is not linear")
+            raise SettingError(
+                f"`{name}` is for linear constraints, and the equation of {states} is not linear"
+            )
         flat = self.spread(self.model, 2 * p - 3 * q)
         here = self.field(t, x, 2 * p - 3 * q)[0] - self.field(t, x)[0]
         if not (
@@ -164,7 +194,7 @@ class Constraint:
             return self._by_factors()
         if len(self.places) > DENSE:
             raise SettingError(
-                f"`{self.problem.method.name}` finds no sparse way to {len(self.places)} multipliers on this grid",
+                f"`{self.problem.method.name}` has no sparse way to {len(self.places)} multipliers here",
                 help="use `uniform(…)` along all axes, or `fourier(…)` along all, and install SciPy: "
                 "`pip install ndl-lang[sparse]`",
             )
@@ -198,44 +228,63 @@ class Constraint:
         colours = colouring(grid, components(grid, self.model.STATES))
         run = lambda y: self.model.vector_field(self.start.expand(y.shape[:-1]), y)  # noqa: E731
         matrices = colours.matrices(run, self.zero)
-        free, own = np.flatnonzero(self.kept.cpu().numpy()), self.places.cpu().numpy()
-        made = [(A[own][:, free] @ A[free][:, own]).tocsr() for A in matrices]
-        if all(abs(S - made[0]).max() <= 1e-12 * abs(made[0]).max() for S in made[1:]):
-            made = made[:1]
+        own = self.places.cpu().numpy()
+        M = library().diags(self.kept.cpu().double().numpy())
+        C, B = [A[own] @ M for A in matrices], [(M @ A)[:, own] for A in matrices]
+        made = [(c @ b).tocsr() for c, b in zip(C, B)]
+        pairs = [(X, each[0]) for each in (C, B) for X in each[1:]]
+        if all(abs(X - Y).max() <= 1e-12 * abs(Y).max() for X, Y in pairs):
+            C, B, made = C[:1], B[:1], made[:1]
+        self.matrices = Matrices(C, B)
         return _refined(made)
 
     def _by_matrix(self) -> Solve:
-        m = len(self.places)
-        unit = torch.eye(m, dtype=self.zero.dtype, device=self.zero.device)
-        columns = self.schur(unit[:, None].expand(m, len(self.zero), m))
-        S = columns.permute(1, 2, 0)
-        inverse = torch.linalg.pinv(S, rtol=1e3 * torch.finfo(S.dtype).eps)
+        members, n = self.zero.shape
+        unit = torch.eye(n, dtype=self.zero.dtype, device=self.zero.device)[:, None].expand(n, members, n)
+        C = self.along(self.model, unit * self.kept).permute(1, 2, 0)
+        B = self.spread(self.model, unit[..., self.places][self.places]).permute(1, 2, 0)
+        inverse = torch.linalg.pinv(C @ B, rtol=1e3 * torch.finfo(C.dtype).eps)
+        self.matrices = Matrices(list(C.cpu().double().numpy()), list(B.cpu().double().numpy()))
         return lambda b: (inverse @ b[..., None])[..., 0]
 
 
-def _refined(matrices: list[object]) -> Solve:
+def product(matrices: list[Any], v: Tensor) -> Tensor:
+    """A v for v `[..., B, n]`, of one matrix or one for each member."""
+    rows = v.detach().cpu().double().numpy()
+    flat = rows.reshape(-1, len(matrices), rows.shape[-1])
+    found = np.stack([(A @ flat[:, k].T).T for k, A in enumerate(matrices)], 1)
+    return v.new_tensor(found.reshape(*rows.shape[:-1], found.shape[-1]))
+
+
+class Matrices:
+    """C and B as matrices, one for all members or one for each."""
+
+    def __init__(self, C: list[Any], B: list[Any]) -> None:
+        self.C, self.B = C, B
+
+    def along(self, k: Tensor) -> Tensor:
+        return product(self.C, k)
+
+    def spread(self, p: Tensor) -> Tensor:
+        return product(self.B, p)
+
+
+def _refined(matrices: list[Any]) -> Solve:
     """Solutions with factors of shifted matrices, refined with the matrices themselves."""
     sparse = library()
     shifted = []
     for S in matrices:
-        top = abs(S).max()  # type: ignore[arg-type]
-        sign = -1.0 if S.diagonal().sum() < 0 else 1.0  # type: ignore[attr-defined]
-        shifted.append(S + sign * SHIFT * top * sparse.identity(S.shape[0]))  # type: ignore[attr-defined]
+        top = abs(S).max()
+        sign = -1.0 if S.diagonal().sum() < 0 else 1.0
+        shifted.append(S + sign * SHIFT * top * sparse.identity(S.shape[0]))
     near = Factors(shifted)
 
-    def apply(v: Tensor, transposed: bool) -> Tensor:
-        rows = v.detach().cpu().double().numpy()
-        flat = rows.reshape(-1, len(matrices), rows.shape[-1])
-        found = np.empty_like(flat)
-        for k, S in enumerate(matrices):
-            A = S.T if transposed else S  # type: ignore[attr-defined]
-            found[:, k] = (A @ flat[:, k].T).T
-        return v.new_tensor(found.reshape(rows.shape))
+    turned = [S.T.tocsr() for S in matrices]
 
     def refined(b: Tensor, transposed: bool = False) -> Tensor:
         x = near.solve(b, transposed)
         for _ in range(REFINEMENTS - 1):
-            x = x + near.solve(b - apply(x, transposed), transposed)
+            x = x + near.solve(b - product(turned if transposed else matrices, x), transposed)
         return x
 
     class Solved(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""The driver of `projection(…)`: equations with linear constraints as ordinary ones on what the constraints leave."""
+"""The driver of `projection(…)`: equations with linear constraints as ordinary ones on what those leave."""
 
 from __future__ import annotations
 
@@ -164,6 +164,8 @@ class Multipliers:
                 tail = len(s.shape) - len(self.kinds)
                 moved = field.flatten(-tail).movedim(-1, -len(self.kinds) - 1) if tail else field
                 done = smoothed(moved, self.kinds)
+                if self.constraint.level:
+                    done = done - done.mean(tuple(range(-len(self.kinds), 0)), keepdim=True)
                 done = done.movedim(-len(self.kinds) - 1, -1) if tail else done
                 places = torch.arange(s.offset, s.offset + s.size, device=x.device)
                 full = full.index_copy(-1, places, done.reshape(*full.shape[:-1], s.size))

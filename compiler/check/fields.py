@@ -251,15 +251,22 @@ def _coordinates(v: Value, scope: Scope) -> int | None:
             if isinstance(d, DomainV) and d.name == v.type.on:
                 return len(d.coordinates)
             if getattr(d, "kind", "") == "domain" and getattr(d.stmt, "name", "") == v.type.on:
-                value = d.stmt.value
-                if isinstance(value, tree.SetBuilder):
-                    return len(value.names)
-                if not isinstance(value, tree.Call):
-                    return None
-                mesh = isinstance(value.func, tree.Name) and value.func.id == "mesh"
-                return max(len(value.args) - 1, 0) or 2 if mesh else len(value.args)
+                return _written_coordinates(d.stmt.value)
         found = found.parent
     return None
+
+
+def _written_coordinates(e: tree.Expr) -> int | None:
+    """Those of `interval(…)`, `periodic(…)` and products of such."""
+    if isinstance(e, tree.Binary) and e.op == "*":
+        counts = [_written_coordinates(side) for side in (e.left, e.right)]
+        return None if None in counts else sum(c for c in counts if c is not None)
+    if isinstance(e, tree.SetBuilder):
+        return len(e.names)
+    if not isinstance(e, tree.Call):
+        return None
+    mesh = isinstance(e.func, tree.Name) and e.func.id == "mesh"
+    return max(len(e.args) - 1, 0) or 2 if mesh else len(e.args)
 
 
 def gradient(ev: Evaluator, value: Any, e: tree.Call, scope: Scope) -> Any:

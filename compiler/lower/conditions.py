@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ndl.compiler.check.axes import aligned, full, split
 from ndl.compiler.check.boundaries import SLOPE, VALUE, Condition
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import Axis, Builtin, Unknown, Value, is_number
+from ndl.compiler.check.values import Axis, Builtin, ListV, Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.parted import Ends, parted_ends, where
@@ -121,7 +121,10 @@ class Conditions:
         if c.domain.name in self.fields.space.meshes:
             return self._solved(c, el.scope)
         axis = self.fields.space.axes[c.domain.name][c.axis]
-        found = self._restricted(self._solved(c, self.face(el, c, axis)), axis, c.side)
+        found = self._solved(c, self.face(el, c, axis))
+        if isinstance(found, ListV):  # a vector written by its components
+            found = ev.value(found, c.span)
+        found = self._restricted(found, axis, c.side)
         if c.kind == SLOPE and c.side == "low":
             found = -found if is_number(found) else ev.elementwise("neg", [found], c.span)
         return found

@@ -54,7 +54,14 @@ def _applied(
 ) -> Value:
     shown = {**rows, "low": (), "high": ()} if periodic else rows
     made = fields.op(
-        "stencil", full(v), span, axis=v.axes.index(axis), periodic=periodic, transposed=False, scale=scale, **shown
+        "stencil",
+        full(v),
+        span,
+        axis=v.axes.index(axis),
+        periodic=periodic,
+        transposed=False,
+        scale=scale,
+        **shown,
     )
     return split(made, v.axes)
 
