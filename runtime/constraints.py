@@ -1,8 +1,8 @@
-"""Linear constraints 0 = C x - g(t) and their multipliers p: x' = f(x, t) + B p, as a model's vector field has them.
+"""Linear constraints 0 = C x - g(t) and their multipliers p, x' = f(x, t) + B p, in a model's vector field.
 
-Multipliers solve S p = b with S = C B, the same all through a run. On rings S is a convolution, known by what it makes
-of one point, and undone by a Fourier transform; else it is a sparse matrix with sparse factors, or a small
-dense one. Where S is singular the solution is the shortest.
+Multipliers solve S p = b with S = C B, the same all through a run. On rings S is a convolution, known by
+what it makes of one point, and undone by a Fourier transform; else it is a sparse matrix with sparse
+factors, or a small dense one. Where S is singular the solution is the shortest.
 """
 
 from __future__ import annotations
@@ -216,7 +216,8 @@ class Constraint:
         inverse = torch.where(felt, 1 / torch.where(felt, symbol, 1.0), 0.0)
 
         def solve(b: Tensor) -> Tensor:
-            return torch.fft.irfftn(modes(b) * inverse, s=shape, dim=axes).flatten(-len(shape))
+            found: Tensor = torch.fft.irfftn(modes(b) * inverse, s=shape, dim=axes)
+            return found.flatten(-len(shape))
 
         v = self.schur(self._random(tuple(point.shape), 5))
         gap = (self.schur(solve(v)) - v).abs().max()

@@ -1,13 +1,14 @@
 """Constraints on fields, `0 = div(v)`, and the states that make them hold, the multipliers.
 
-A multiplier p stands in no equation of its own; it enters the rates by the adjoint of the constraint, `- grad(p)`.
-On evenly spaced points both are taken from the values at the middles of the cells: the derivative along an
-axis is the difference across a cell, averaged over the other axes, and what is known at the middles is
-averaged back to the points. At a point inside this is a central difference along the axis and the mean with
-weights 1/4, 1/2, 1/4 along the others, at an end the difference and the mean of two points. The two
-derivatives are then each other's negative adjoints, for values that vanish on the boundary, and the constraint
-holds if and only if it holds in every cell: the pair of continuous bilinear velocities and piecewise constant pressures
-(Fortin 1972; Gresho and Sani, Incompressible Flow and the Finite Element Method, 1998, section 3.13).
+A multiplier p stands in no equation of its own; it enters the rates by the adjoint of the constraint, as
+`- grad(p)`. On evenly spaced points both are taken from the values at the middles of the cells: the
+derivative along an axis is the difference across a cell, averaged over the other axes, and what is known at
+the middles is averaged back to the points. At a point inside this is a central difference along the axis
+and the mean with weights 1/4, 1/2, 1/4 along the others, at an end the difference and the mean of two
+points. The two derivatives are then each other's negative adjoints, for values that vanish on the
+boundary, and the constraint holds if and only if it holds in every cell: the pair of continuous
+bilinear velocities and piecewise constant pressures (Gresho and Sani, Incompressible Flow and the
+Finite Element Method, 1998, section 3.13).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ MEAN = {"offset": -1, "center": (0.25, 0.5, 0.25), "low": ((0.5, 0.5),), "high":
 
 
 def compact(fields: Fields, v: Value, letter: str, span: Span) -> Value | None:
-    """The first derivative by a coordinate from the middles of cells; None on grids for which the usual one is
-    its own pair (series), or that have no such pair."""
+    """The first derivative by a coordinate from the middles of cells; None on grids for which the usual one
+    is its own pair (series), or that have no such pair."""
     axes = [a for a in v.axes if a in fields.space.owner]
     grids = {a: fields.space.grid_axis(a) for a in axes}
     along = next((a for a in axes if a.name == letter), None)
