@@ -216,8 +216,8 @@ class ModelLowering:
         integral, forcing = integrals.integral_parts(self)
         drift = equations.drift(self) if self.slots and not integral else None
         schemes = tuple(dict.fromkeys(self.schemes.findings)) if self.schemes is not None else ()
-        pace = equations.pace(self)
         breaks = breaks_of(drift, frozenset(self.smooth)) if drift is not None else None
+        pace = equations.pace(self)
         diffusion, kind = noise.diffusion(self)
         waiting = events.events_of(self)
         events.refuse_held(waiting, (drift, diffusion))
