@@ -244,11 +244,10 @@ model M:
     assert abs(float(s.final.middle)) < 1e-3
 
 
-@pytest.mark.parametrize(
-    "grid", ["fem(size=0.4)", "fem(size=0.4, mass=consistent)", "fem(order=2, size=0.6)"]
-)
+@pytest.mark.parametrize("grid", ["fem(size=0.4, mass=consistent)", "fem(order=2, size=0.6)"])
 def test_values_that_move_in_time(grid: str) -> None:
-    """u = y sin t, v = [x, y] exp(-t): linear in space, so that only the steps in time err."""
+    """u = y sin t, v = [x, y] exp(-t): linear in space: only the steps in time err (a lumped mass
+    would as well, as h^2)."""
     text = f"""{DISC}
 model M:
     state u: R on Disc = 0
@@ -277,7 +276,7 @@ model M:
 """
     span = f"0..{math.sqrt(2)!r}"
     errors = found(text, "error", sizes(0.2, 0.1), span=span, method="rk4(steps=200)")
-    assert errors[1] < 0.05 and order(errors) > 2.5, errors  # a phase error: its cosine is squared
+    assert errors[1] < 0.01 and 1.8 < order(errors) < 2.3, errors
 
 
 def test_what_is_not_lowered_says_so() -> None:
