@@ -243,8 +243,12 @@ def _total(p: Points, node: Node, operands: Sequence[Node], position: Position) 
 
 def _summed(p: Points, shape: Sequence[int], axis: int) -> Sequence[Coord | int]:
     """The places along an axis over which a sum goes at this point."""
-    k = p.grid_axis(shape, axis) if p.densities else None
-    return range(shape[axis]) if k is None else [Coord(k)]
+    if p.densities:
+        k = p.grid_axis(shape, axis)
+        return range(shape[axis]) if k is None else [Coord(k)]
+    if axis < len(p.shape) and tuple(shape[: len(p.shape)]) == p.shape:
+        raise Unsupported("it sums over the grid")
+    return range(shape[axis])
 
 
 def _einsum(p: Points, node: Node, operands: Sequence[Node], position: Position) -> Form:
