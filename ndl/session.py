@@ -302,6 +302,15 @@ class Program:
         backend = ("choice of backend", backend_choice(compiled.optimized))
         return [*notes, *made, *explain(found), *chosen, backend]
 
+    def modes(self, name: str) -> str | None:
+        """What of a model's rates is diagonal in Fourier space, in its own words; None where nothing is."""
+        from ndl.compiler.passes.fourier import described
+
+        model = self._model_values()[name]
+        if isinstance(self.class_of(model), FieldModel):
+            model, _ = self._placed(model, name)
+        return described(self.host.compilation.model(model).optimized)
+
     def _placed(self, model: ModelV, name: str) -> tuple[ModelV, str]:
         """A field model on a grid: that of a run of it whose grid names a scheme, else one that fits its
         domains."""

@@ -60,3 +60,9 @@ def written_grids(items: Iterable[tree.Stmt], model: str) -> list[str]:
             if isinstance(stmt, tree.Assign) and [t.span.text for t in stmt.targets] == ["grid"]:
                 found.append(" ".join(stmt.value.span.text.split()))
     return found
+
+
+def has_fields(decl: tree.Model) -> bool:
+    """Whether a model declares a state on a domain."""
+    states = [s for s in decl.body if isinstance(s, tree.Declare) and s.keyword == "state"]
+    return any(isinstance(item.type, tree.FieldType) for s in states for item in s.items)

@@ -29,10 +29,14 @@ class ProgramName(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         found = library_path(str(value))
+        if found is not None and found.is_dir() and not self.dir_okay:
+            names = ", ".join(f"{value}.{p.stem}" for p in sorted(found.glob("*.ndl")))
+            self.fail(f"`{value}` has several modules: {names or 'in folders of its own'}", param, ctx)
         return found or Path(str(super().convert(value, param, ctx)))
 
 
 PROGRAM = ProgramName(exists=True, allow_dash=True, path_type=Path)
+ONE_PROGRAM = ProgramName(exists=True, dir_okay=False, path_type=Path)
 
 
 def library_path(name: str) -> Path | None:

@@ -23,9 +23,10 @@ def command(subject: str, as_json: bool, grid: str | None, import_paths: tuple[P
     if re.fullmatch(r"(?i)NDL\d{3}", subject) and not Path(subject).exists():
         console.say(explanation_text(subject.upper()))
         return
-    if not Path(subject).is_file():
+    file = _shared.library_path(subject) or Path(subject)
+    if not file.is_file():
         raise click.UsageError(f"`{subject}` is neither a file nor a code such as NDL204")
-    program = _shared.load(Path(subject), import_paths=import_paths, grid=grid)
+    program = _shared.load(file, import_paths=import_paths, grid=grid)
     facts = {name: program.facts(name) for name in program.models}
     if as_json:
         console.print_json({name: dict(found) for name, found in facts.items()})

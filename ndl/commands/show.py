@@ -15,7 +15,7 @@ WAYS = ("tree", "equations", "latex", "ir", "svg", "code", "kernel")
 
 
 @click.command("show")
-@click.argument("file", type=_shared.FILE)
+@click.argument("file", type=_shared.ONE_PROGRAM)
 @click.option("--tree", "way", flag_value="tree", help="The syntax tree.")
 @click.option(
     "--equations", "way", flag_value="equations", default=True, help="The equations, as text (default)."
@@ -37,9 +37,14 @@ def command(
     grid: str | None,
     import_paths: tuple[Path, ...],
 ) -> None:
-    """Show what NDL makes of FILE."""
+    """Show what NDL makes of FILE, or of a module of the standard library: `std.models.diffusion`.
+
+    The equations of fields are followed by what of them is diagonal in Fourier space.
+    """
     if way in ("tree", "equations", "latex"):
         sys.stdout.write(from_text(file, way, name, import_paths))
+        if way == "equations":
+            sys.stdout.write(modes_text(file, name, import_paths, grid))
         return
     program = _shared.load(file, import_paths=import_paths, grid=grid)
     if way == "code":
@@ -87,6 +92,23 @@ def from_text(file: Path, way: str, name: str | None, import_paths: tuple[Path, 
     if name is None:
         found += [f"{comment} {i.span.text}; `--model {n}` shows it\n" for n, i in made.items()]
     return "\n".join(found)
+
+
+def modes_text(file: Path, name: str | None, import_paths: tuple[Path, ...], grid: str | None) -> str:
+    """What each model of fields has that is diagonal in Fourier space, as comments."""
+    from ndl.compiler.diagnostics import NDLError
+    from ndl.unplaced import has_fields
+
+    models = [m for m in _shared.parse(file).items if isinstance(m, tree.Model) and name in (None, m.name)]
+    names = [m.name for m in models if has_fields(m)]
+    if not names:
+        return ""
+    try:
+        program = _shared.load(file, import_paths=import_paths, grid=grid)
+        found = {n: program.modes(n) for n in names}
+    except NDLError:  # `ndl check` reports it: equations are shown of files that do not run, too
+        return ""
+    return "".join(f"\n# {n} in Fourier space: {modes}\n" for n, modes in found.items() if modes is not None)
 
 
 def _one_of(known: list[str], name: str | None, file: Path) -> list[str]:

@@ -63,14 +63,14 @@ def verify(path: Path, asked: Asked, **options: Any) -> tuple[list[Study], list[
 
 def _names(program: Program, wanted: Sequence[str], path: Path) -> list[str]:
     """The models to verify: those named, else those that have fields."""
-    from ndl.host.manufactured import has_fields
+    from ndl.unplaced import has_fields
 
     models = program._model_values()
     for name in wanted:
         if name not in models:
             offer = did_you_mean(name, models) or f"it has {', '.join(models) or 'none'}"
             raise click.UsageError(f"{path} has no model called `{name}`; {offer}")
-    return list(wanted) or [n for n, m in models.items() if has_fields(m)]
+    return list(wanted) or [n for n, m in models.items() if has_fields(m.decl)]
 
 
 def row_of(path: Path, study: Study) -> dict[str, Any]:

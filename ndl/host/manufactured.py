@@ -16,7 +16,6 @@ from ndl.compiler.check.values import DomainV, ModelV
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.manufactured.exact import TIME, coordinate
 from ndl.compiler.manufactured.forced import Forced, manufactured
-from ndl.compiler.syntax import tree
 from ndl.host.overrides import read
 
 if TYPE_CHECKING:
@@ -211,13 +210,3 @@ def studies(
     made = Verification(program, model, settings or {}, sizes)
     for grid in grids or made.grids():
         yield made.study(grid)
-
-
-def has_fields(model: ModelV) -> bool:
-    """Whether a model declares a state on a domain."""
-    return any(
-        isinstance(item.type, tree.FieldType)
-        for stmt in model.decl.body
-        if isinstance(stmt, tree.Declare) and stmt.keyword == "state"
-        for item in stmt.items
-    )

@@ -92,3 +92,20 @@ def test_fix_adds_the_edition_once(ndl, program) -> None:
 def test_cite_knows_the_solver_of_the_file(ndl, program) -> None:
     shown = ndl("cite", program)
     assert shown.code == 0 and "tsit5" in shown.out and "Tsitouras" in shown.out
+
+
+def test_a_module_of_the_library_is_named_as_in_use(ndl) -> None:
+    shown = ndl("show", "std.models.dispersive", "--model", "KdV")
+    assert shown.code == 0 and "= -6*u*dx(u) - dxxx(u)" in shown.out
+    assert "KuramotoSivashinsky" not in shown.out
+    several = ndl("show", "std.models")
+    assert several.code == 2 and "std.models.dispersive" in several.err
+    explained = ndl("explain", "std.models.steady")
+    assert explained.code == 0 and "model Poisson" in explained.out
+
+
+def test_what_is_diagonal_in_fourier_space_stands_below_the_equations(ndl) -> None:
+    shown = ndl("show", "std.models.conservation").out
+    assert "# Burgers in Fourier space: `dxx(u)` in the rate of `u`" in shown
+    assert "# InviscidBurgers in" not in shown
+    assert "Fourier" not in ndl("show", "std.models.conservation", "--latex").out
