@@ -1,8 +1,8 @@
 """Fields by NDL and by py-pde on the same points: `python -m benchmarks.agreement`.
 
-Diffusion in a channel and Gray–Scott on a torus, both by differences of second order and adaptive steps with small
-errors, so that nothing but rounding and the steps may differ. Exits with an error where they do not agree. py-pde
-compiles with numba, which takes longer than a test should; `pip install ndl-lang[bench]` has it.
+Diffusion in a channel and Gray–Scott on a torus, both by differences of second order and adaptive steps with
+small errors, so that nothing but rounding and the steps may differ. Exits with an error where they do not
+agree. py-pde compiles with numba, which takes longer than a test should.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The same set-ups by programs written for these tests: an exponential integrator and loops of differences."""
+"""The same set-ups by programs written for these tests: an exponential integrator, loops of differences."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_gray_scott_by_a_loop() -> None:
 
 
 def test_a_wave_by_leapfrog() -> None:
-    """Three time levels (Courant, Friedrichs and Lewy) against Verlet's steps, which visit the same values."""
+    """Three time levels (Courant, Friedrichs and Lewy) against Verlet's steps: the same values."""
     n, h, c = 40, 0.01, 1.3
     x = np.linspace(0, 1, n + 1)
     u = np.exp(-50 * (x - 0.4) ** 2)
