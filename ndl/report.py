@@ -18,8 +18,11 @@ FEW = 6  # values of a tensor that a summary lists one by one
 def result_json(result: Solution | TrainResult | Varied) -> dict[str, Any]:
     """The numbers of a result by name: loss and fitted values, or statistics and final values."""
     from ndl.runtime.history import TrainResult
+    from ndl.runtime.portions import DataSet
     from ndl.runtime.varied import Varied
 
+    if isinstance(result, DataSet):
+        return {"data_set": result.row()}
     if isinstance(result, Varied):
         return {"trainings": result.rows()}
     if isinstance(result, TrainResult):
@@ -48,6 +51,12 @@ def fitted(model: Model | None) -> dict[str, dict[str, Any]]:
 def summary(kind: str, name: str, result: Solution | TrainResult | Varied) -> str:
     """A few lines: what was run, how it went, the values that matter."""
     found = result_json(result)
+    if "data_set" in found:
+        row = found["data_set"]
+        return (
+            f"{kind} {name}: {row['members']} members in {row['portions']} portions of {row['portion']}, "
+            f"{row['made']} of them made in this run\n  data set = {row['path']}"
+        )
     if "trainings" in found:
         rows = found["trainings"]
         return "\n".join([f"{kind} {name}: {len(rows)} trainings", *(_training(r) for r in rows)])

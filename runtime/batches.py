@@ -36,6 +36,8 @@ class Batches:
     chosen: Tensor | None
     size: int | None
     seed: int
+    portion: int | None = None
+    """Samples that are read together: portions are shuffled, and samples within each."""
 
     def __post_init__(self) -> None:
         if self.size is not None and self.chosen is None:
@@ -57,6 +59,8 @@ class Batches:
             return step, self.chosen
         epoch, turn = divmod(step, self.count)
         order = permutation(len(self.chosen), self.seed, epoch)
+        if self.portion is not None:
+            order = by_portion(order, self.chosen[order] // self.portion, self.seed, epoch)
         return epoch, self.chosen[order[turn * self.size : (turn + 1) * self.size]]
 
 
@@ -64,6 +68,15 @@ def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """A random order of range(n) that belongs to (seed, epoch), on the CPU."""
     generator = torch.Generator().manual_seed((seed * MIX + epoch * 2654435761 + 1) % 2**63)
     return torch.randperm(n, generator=generator)
+
+
+def by_portion(order: Tensor, portions: Tensor, seed: int, epoch: int) -> Tensor:
+    """The same order with the samples of a portion one after the other, portions in an order of their own;
+    `portions` numbers those of the samples in `order`."""
+    if not len(portions):
+        return order
+    rank = permutation(int(portions.max()) + 1, seed + 1, epoch)
+    return order[torch.argsort(rank[portions], stable=True)]
 
 
 def split(samples: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

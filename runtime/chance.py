@@ -22,9 +22,9 @@ from torch import nn
 ModelT = TypeVar("ModelT", bound=Model)
 
 
-def with_draws(model: ModelT, count: int | None, seed: int, step: int = 0) -> ModelT:
-    """The model with its draws: one for each of `count` members, or for a single run (None); of the
-    draws for each step, the first."""
+def with_draws(model: ModelT, count: int | None, seed: int, step: int = 0, first: int = 0) -> ModelT:
+    """The model with its draws: one for each of `count` members from the number `first` on, or for a single
+    run (None); of the draws for each step, the first."""
     if not model.DRAWS:
         return model
     if count is None and model.member_shape():
@@ -32,7 +32,7 @@ def with_draws(model: ModelT, count: int | None, seed: int, step: int = 0) -> Mo
     if count is None:
         count = listed_members(model)
     sample: Any = 0 if count is None else torch.arange(count)
-    chance = Chance(seed, step)
+    chance = Chance(seed, step, first)
     found = model.bind(**{d.name: chance.value(d, sample) for d in model.DRAWS if d.per != "firing"})
     found._given["chance"] = chance
     return found

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from ndl.runtime.data_files import READERS, Raw
@@ -29,6 +30,8 @@ class Table:
     scales   name -> mean and deviation of each component by which a column was made standard
     """
 
+    lazy: ClassVar[bool] = False
+    """Whether columns stay on disk until samples are taken."""
     columns: Mapping[str, Tensor]
     time: Tensor | None = None
     panel: bool = False
@@ -69,6 +72,15 @@ class Table:
         if self.panel:
             return int(next(iter(self.columns.values())).shape[0])
         return None if self.time is not None else self.rows
+
+    @property
+    def portion(self) -> int | None:
+        """Samples that are read together, where the data is on disk."""
+        return None
+
+    def shape(self, name: str) -> torch.Size:
+        """The shape of a column."""
+        return self[name].shape
 
     def take(self, index: Tensor) -> Table:
         """The samples at `index` [batch] of a panel or of a table without time."""

@@ -60,9 +60,7 @@ def to_xarray(s: Solution) -> Any:
         values = s.get(name).values.detach().cpu().numpy()
         shape = values.shape[len(lead) + 1 :]
         grid = grid_of(shape, s.model.GRIDS)
-        axes = [] if grid is None else list(grid.coordinates)
         if grid is not None and grid.mesh:
-            axes = [_node(grid)]
             nodes = tables(grid.mesh).nodes.T
             coordinates |= {c: (_node(grid), x) for c, x in zip(grid.coordinates, nodes)}
             data[f"{grid.domain}_cells"] = (
@@ -70,9 +68,10 @@ def to_xarray(s: Solution) -> Any:
                 tables(grid.mesh).corners,
             )
         elif grid is not None:
-            coordinates |= {c: grid_points(layout).numpy() for c, layout in zip(axes, grid.layouts)}
-        more = [*axes, *(f"{name}_{i}" for i in range(len(shape) - len(axes)))]
-        data[name] = ([*lead, "time", *more], values)
+            coordinates |= {
+                c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)
+            }
+        data[name] = ([*lead, "time", *named_axes(name, shape, s.model.GRIDS)], values)
     t = s.t.detach().cpu().numpy()
     if t.ndim == 1:
         coordinates["time"] = t
@@ -82,6 +81,13 @@ def to_xarray(s: Solution) -> Any:
     if lead:
         coordinates["member"] = np.arange(s.problem.count)
     return xarray.Dataset(data, coords=coordinates, attrs=attributes(s))
+
+
+def named_axes(name: str, shape: tuple[int, ...], grids: Any) -> tuple[str, ...]:
+    """The names of a quantity's axes: coordinates of its grid, then numbered components."""
+    grid = grid_of(shape, grids)
+    axes = () if grid is None else (_node(grid),) if grid.mesh else tuple(grid.coordinates)
+    return (*axes, *(f"{name}_{i}" for i in range(len(shape) - len(axes))))
 
 
 def attributes(s: Solution) -> dict[str, str]:
@@ -123,12 +129,12 @@ def save(s: Solution, path: str | os.PathLike[str]) -> None:
             pyarrow.parquet.write_table(pyarrow.table(columns(s)), temporary)
     elif suffix in (".nc", ".h5"):
         data = to_xarray(s)
-        _wanted("h5netcdf")
+        wanted("h5netcdf")
         with replacing(path) as temporary:
             data.to_netcdf(temporary, engine="h5netcdf")
     elif suffix == ".zarr":
         data = to_xarray(s)
-        _wanted("zarr")
+        wanted("zarr")
         _store(data, Path(path))
     elif suffix == ".vtu":
         _vtu(s, path)
@@ -161,7 +167,7 @@ def _vtu(s: Solution, path: str | os.PathLike[str]) -> None:
         meshio.Mesh(points, [(kind, mesh.corners)], fields).write(temporary, file_format="vtu")
 
 
-def _wanted(package: str) -> None:
+def wanted(package: str) -> None:
     """Raises `DataError` naming the extra where a package is missing."""
     if importlib.util.find_spec(package) is None:
         raise _missing(package, "store")

@@ -72,7 +72,8 @@ class Problem:
 
     `ensemble` says whether the solution has a member axis (B may be 1 then). `gradient` is 'none',
     'discrete', ('checkpoint', n), 'adjoint' or 'reversible'. `repeats` counts this run and those like it
-    that will follow, as in training.
+    that will follow, as in training. `first` is the number of the first member, where an ensemble is computed
+    in portions.
     """
 
     model: Model
@@ -90,6 +91,7 @@ class Problem:
     data_times: Mapping[str, Floats] = field(default_factory=dict)
     backend: str = "auto"
     repeats: int = 1
+    first: int = 0
 
     @staticmethod
     def make(
@@ -107,6 +109,7 @@ class Problem:
         data_times: Any = None,
         backend: str = "auto",
         repeats: int = 1,
+        first: int = 0,
     ) -> Problem:
         """Checks settings, moves the model, and lays out members. Raises `SettingError`."""
         t0, t1 = float(span[0]), float(span[1])
@@ -150,6 +153,7 @@ class Problem:
             data_times=_columns(data_times),
             backend=backend,
             repeats=repeats,
+            first=first,
         )
 
     @property

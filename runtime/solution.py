@@ -321,7 +321,7 @@ class Solution:
     def _measured(self, o: ObserveInfo, values: Mapping[str, Tensor], t: Tensor) -> Tensor:
         """A draw for each member and time, a function of the seed, the member and the number of the time."""
         count, width = t.shape
-        sample, turn = torch.arange(count)[:, None], torch.arange(width)
+        sample, turn = torch.arange(count)[:, None] + self.problem.first, torch.arange(width)
         stream = int.from_bytes(hashlib.sha256(o.name.encode()).digest()[:4], "big")
         arguments = self._arguments(o, values, t)
         seed = self.problem.seed

@@ -34,13 +34,14 @@ def solve(
     data_times: Any = None,
     backend: str = "auto",
     repeats: int = 1,
+    first: int = 0,
 ) -> Solution:
     """Solve a model over a span, which may run backwards.
 
     `save` is 'steps', 'end', ('every', dt) or times; `gradient` is 'none', 'discrete', ('checkpoint', n),
     'adjoint' or 'reversible'; `data_times` (a list, or a dict by column) feed `when sample(…)`. `backend` is
     'torch', 'cpu' (a kernel) or 'auto', which weighs the compilation against the trajectories of this run
-    and of `repeats - 1` like it.
+    and of `repeats - 1` like it. `first` is the number of the first member, whose noise depends on it.
     Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
     """
     refuse_surroundings()
@@ -59,6 +60,7 @@ def solve(
         data_times=data_times,
         backend=backend,
         repeats=repeats,
+        first=first,
     )
     problem = make()
     if settle_banks(model, problem):

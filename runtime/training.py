@@ -38,6 +38,7 @@ class Trainer:
     parameters  name -> leaf tensor with gradient
     loss        (step, batch) -> a tensor (its mean is taken) or terms by name (their sum is the loss)
     samples     extent of the data's sample axis, if it has one
+    portion     samples that are read together, where they are on disk
     memory      name -> tensor that the loss or `after_step` changes in place; kept in checkpoints
     validate    loss for the held-out samples or for other data; `loss` itself if None
     metrics     what is measured besides, of what is held out or else of all samples
@@ -53,6 +54,7 @@ class Trainer:
         settings: TrainSettings,
         *,
         samples: int | None = None,
+        portion: int | None = None,
         memory: Mapping[str, Tensor] | None = None,
         validate: Loss | None = None,
         metrics: Metrics | None = None,
@@ -64,7 +66,8 @@ class Trainer:
     ) -> None:
         self.grace = grace
         self.parameters, self.loss, self.settings = dict(parameters), loss, settings
-        self.samples, self.memory, self.validate = samples, dict(memory or {}), validate
+        self.samples, self.portion = samples, portion
+        self.memory, self.validate = dict(memory or {}), validate
         self.model, self.after_step, self.observers = model, after_step, tuple(observers)
         self.watch = Watch(metrics)
         self.average = None if settings.average is None else Average(settings.average, self.parameters)
@@ -339,7 +342,8 @@ class Trainer:
                 chosen, out = held_out(plan, self.samples, self.settings.seed, chosen)
             own = out is None or plan is None or plan.other is not None
             whole = phase.settings.batch is None and own
-            found.append(Batches(None if whole else chosen, phase.settings.batch, self.settings.seed))
+            rows = None if whole else chosen
+            found.append(Batches(rows, phase.settings.batch, self.settings.seed, self.portion))
             held.append(out)
         return found, held
 

@@ -38,6 +38,7 @@ SOLVE_SETTINGS = [
     "seed",
     "gradient",
     "write",
+    "portion",
     "plot",
     "grid",
     "precision",

@@ -566,6 +566,7 @@ HOSTED = {
     "rectilinear": "path",
     "log_signature": "path",
     "table": "data",
+    "store": "data",
     "sort": "value",
     "cumsum": "value",
     "interpolate": "value",

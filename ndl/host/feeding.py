@@ -77,7 +77,7 @@ class Feeding:
 
     def whole(self, table: Table, make: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """The inputs of all samples of a table, made once; None where they are made for each batch."""
-        if "horizon" in self.session.settings or not self.constant:
+        if table.lazy or "horizon" in self.session.settings or not self.constant:
             return None
         if sum(v.numel() for v in table.columns.values()) > LARGE:
             return None

@@ -40,6 +40,14 @@ class Functions(Solving):
         time = self._times(columns.pop("time", None))
         return DataObject(table(args[0], time, policy=self.policy, **options, **columns))
 
+    def _store(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+        """`store("data.zarr", a="a", u="u(1)")`: a data set that stays on disk."""
+        from ndl.runtime.stored import store
+
+        if len(args) != 1 or not all(isinstance(v, str) for v in (*args, *options.values())):
+            raise fail("NDL322", "`store` takes the name of a data set, and names of its arrays", e.span)
+        return DataObject(store(self.policy.read(args[0]), args[0], **options))
+
     def _times(self, value: Any) -> Any:
         """`time` of a table: the name of a column, `0..1` or `every 0.1`."""
         if isinstance(value, RangeV):

@@ -14,7 +14,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.functions import Functions
 from ndl.host.names import stmt_name
-from ndl.host.objects import ModelObject, SolutionObject
+from ndl.host.objects import DataObject, ModelObject, SolutionObject
 
 
 class Host(Functions):
@@ -24,12 +24,27 @@ class Host(Functions):
         """`data = sweep`: a named run is a value, computed once."""
         if id(stmt) not in self.named:
             if isinstance(stmt, tree.Solve):
-                self.named[id(stmt)] = SolutionObject(self.run_solve(stmt))
+                self.named[id(stmt)] = self._solved(stmt)
             elif isinstance(stmt, tree.Train):
                 from ndl.host.training import run_train
 
                 self.named[id(stmt)] = run_train(self, stmt, {})
         return self.named[id(stmt)]
+
+    def _solved(self, stmt: tree.Solve) -> Any:
+        """A run's solution, or, where it is written in portions, the data set on disk."""
+        from ndl.host.portions import portioned, write_portions
+        from ndl.runtime.stored import store
+
+        plan = portioned(self, stmt)
+        if plan is None:
+            return SolutionObject(self.run_solve(stmt))
+
+        def written() -> Any:
+            done = write_portions(self, plan)
+            return DataObject(store(done.path, done.path.name))
+
+        return self.guarded(written, stmt.span)
 
     def alias(self, stmt: tree.ModelAlias, scope: Scope) -> Any:
         """`model X = …`, worked out once."""

@@ -123,8 +123,10 @@ class Instances(Paths):
 
     # ------------------------------------------------------------ instances
 
-    def instance(self, model: Any, ensemble: int | None = None, seed: int = 0) -> Any:
-        """The runtime instance of a model as applied; a family gets its members."""
+    def instance(
+        self, model: Any, ensemble: int | None = None, seed: int = 0, first: int | None = None
+    ) -> Any:
+        """The runtime instance of a model as applied; a family gets its members, from `first` on."""
         if isinstance(model, ModelObject):
             return model.instance
         if self.sample is not None:
@@ -134,7 +136,7 @@ class Instances(Paths):
                 self.instances[id(model)] = (model, self._make(model))
             made = self.instances[id(model)][1]
         if model.laws or model.members:
-            made = made.bind(**self._family(model, made, ensemble, seed))
+            made = made.bind(**self._family(model, made, ensemble, seed, first))
         return made
 
     def _make(self, model: ModelV) -> Any:
@@ -186,7 +188,9 @@ class Instances(Paths):
             help=f'load the file with `ndl.load(path, bind={{"{name}": module}})`',
         )
 
-    def _family(self, model: ModelV, made: Any, ensemble: int | None, seed: int) -> dict[str, Any]:
+    def _family(
+        self, model: ModelV, made: Any, ensemble: int | None, seed: int, first: int | None
+    ) -> dict[str, Any]:
         """Members of `M(rho ~ law)` and `M(rho in [..])`."""
         from ndl.runtime.laws import Law
 
@@ -195,7 +199,10 @@ class Instances(Paths):
             items = self.ev.value(value, Span())
             if not isinstance(items, Value):
                 raise fail("NDL512", f"the members of `{name}` are not a list", model.decl.name_span)
-            found[name] = items.ref.to(torch.float64)
+            listed = items.ref.to(torch.float64)
+            found[name] = (
+                listed[first : first + ensemble] if first is not None and ensemble is not None else listed
+            )
         for name, law in model.laws.items():
             if not isinstance(law, DistV):
                 raise fail(
@@ -207,11 +214,13 @@ class Instances(Paths):
             shape = next((p.shape for p in made.PARAMETERS if p.name == name), None)
             if shape is None:
                 shape = next((s.shape for s in made.STATES if s.name == name), ())
-            found[name] = Law(law.law, arguments).sample(ensemble, shape, seed=seed, stream=name)
+            found[name] = Law(law.law, arguments).sample(
+                ensemble, shape, seed=seed, stream=name, first=first or 0
+            )
         return found
 
-    def draws(self, model: Any, ensemble: int | None, seed: int, step: int = 0) -> Any:
+    def draws(self, model: Any, ensemble: int | None, seed: int, step: int = 0, first: int = 0) -> Any:
         """The model with its draws bound: one for each member of a run."""
         from ndl.runtime.chance import with_draws
 
-        return with_draws(model, ensemble, seed, step)
+        return with_draws(model, ensemble, seed, step, first)

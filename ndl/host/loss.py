@@ -187,11 +187,12 @@ class Loss:
 
     def _batch(self, batch: Batch) -> Table | None:
         table = self.source(batch)
-        if table is not None and batch.training:
-            table = cut(self.session, table, self._horizon(batch), batch)
-        if table is None or batch.index is None or table.samples is None:
-            return table
-        return table.take(batch.index)
+        if table is None:
+            return None
+        if table.samples is not None and (batch.index is not None or table.lazy):
+            index = torch.arange(table.samples) if batch.index is None else batch.index
+            table = table.take(index)
+        return cut(self.session, table, self._horizon(batch), batch) if batch.training else table
 
     def _horizon(self, batch: Batch) -> tuple[tree.Expr, Span] | None:
         if self.horizons:

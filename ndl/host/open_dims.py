@@ -66,7 +66,7 @@ def closed_by_data(session: Any, model: ModelV) -> ModelV:
         if table is not None and item.name in table:
             written = item.type.value if isinstance(item.type, tree.FieldType) else item.type
             rank = len(written.dims) if isinstance(written, tree.TypeName) else 0
-            extents = table[item.name].shape
+            extents = table.shape(item.name)
             given[item.name] = shaped(extents[len(extents) - rank :])  # the components stand last
     return closed(ev, model, {**given, **_defined(session, names)})
 
@@ -85,6 +85,8 @@ def _first_sample(session: Any) -> Scope:
     """The data and the definitions of a block for the first sample, as far as they need no model."""
     ev, table = session.host.ev, session.table
     scope: Scope = session.scope.child()
+    if table is not None and table.lazy:
+        table = table.take(torch.zeros(1, dtype=torch.int64))
     if table is not None:
         scope.names["data"] = DataObject(table, One(0, table.samples) if is_panel(table) else None)
         if table.time is not None:

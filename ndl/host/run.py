@@ -58,6 +58,11 @@ class TestContext:
 def run_block(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any:
     """One block. `out` is a folder made when something is written, or None."""
     if block.kind == "solve":
+        from ndl.host.portions import portioned, run_portioned
+
+        plan = portioned(host, block.stmt)
+        if plan is not None:
+            return run_portioned(host, plan, block, out, progress)
         solution = host.run_solve(block.stmt)
         host.named[id(block.stmt)] = SolutionObject(solution)
         if out is not None:
@@ -66,7 +71,7 @@ def run_block(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> 
     return _train(host, block, out, progress, resume)
 
 
-def _settings(host: Any, block: Any) -> dict[str, Any]:
+def settings_text(host: Any, block: Any) -> dict[str, Any]:
     """The resolved settings as text, to be written beside the results."""
     from ndl.host.overrides import overridden
 
@@ -87,13 +92,20 @@ def _write_solution(host: Any, block: Any, solution: Any, out: Any) -> None:
     from ndl.runtime import results
 
     folder = out.path
-    results.write_settings(folder, _settings(host, block))
+    results.write_settings(folder, settings_text(host, block))
     settings = host.settings_of(block.stmt.settings, block.name)
     if "write" in settings:
         written = host.ev.eval(settings["write"][0], host.module.scope)
         if isinstance(written, str):
             solution.save(host.policy.write(written))
     results.write_solution(folder, solution, "results.csv")
+    write_figures(solution, settings, folder)
+
+
+def write_figures(solution: Any, settings: Any, folder: Any) -> None:
+    """The pictures of a solution."""
+    from ndl.runtime import results
+
     for stem, figure in _figures(solution, settings):
         results.write_figure(folder, figure, stem)
 
@@ -146,7 +158,7 @@ def _train(host: Any, block: Any, out: Any, progress: bool, resume: bool) -> Any
 
     def opened() -> Any:
         """The folder, made once the data is read: a run that cannot start leaves nothing."""
-        results.write_settings(out.path, _settings(host, block))
+        results.write_settings(out.path, settings_text(host, block))
         return out.path
 
     folder = None if out is None else opened

@@ -65,7 +65,26 @@ class Solving(Instances):
         settings: Mapping[str, tuple[tree.Expr, Span]],
         scope: Scope,
         span: Span,
+        portion: tuple[int, int] | None = None,
     ) -> Any:
+        """A run with its settings; of an ensemble, `portion` takes some members: the first, how many."""
+        from ndl.host.failures import explained
+
+        run, found, model_v = self.planned(ev, target, settings, scope, span, portion)
+        with explained(self, run.args[0], model_v, span):
+            return self._started(run, found.get("span"), model_v, span)
+
+    def planned(
+        self,
+        ev: Evaluator,
+        target: Any,
+        settings: Mapping[str, tuple[tree.Expr, Span]],
+        scope: Scope,
+        span: Span,
+        portion: tuple[int, int] | None = None,
+    ) -> tuple[Any, dict[str, Any], ModelV]:
+        """The run that wants only its span; the settings' values; the model."""
+        from ndl.host.failures import explained
         from ndl.runtime.solve import solve
 
         if "grid" in settings:
@@ -82,7 +101,7 @@ class Solving(Instances):
                     where,
                     help=did_you_mean(name, SOLVE_SETTINGS),
                 )
-            if name in ("plot", "write", "grid"):
+            if name in ("plot", "write", "grid", "portion"):
                 continue
             found[name] = ev.eval(value, self._setting_scope(ev, target, scope, name))
         if "method" in settings:
@@ -93,12 +112,12 @@ class Solving(Instances):
         if self.sample is not None and (ensemble is not None or getattr(model_v, "members", None)):
             raise Unshared
         seed = int(self.number(found.get("seed", self.run_seed)))
-        instance = self.instance(target, ensemble, seed)
+        first, ensemble = portion or (0, ensemble)
+        instance = self.instance(target, ensemble, seed, None if portion is None else first)
         if not getattr(target, "drawn", False):  # a drawn instance has its draws
-            check_family(instance, ensemble, model_v.decl.name_span)
-            instance = self.draws(instance, ensemble, seed)
-        from ndl.host.failures import explained
-
+            if portion is None:
+                check_family(instance, ensemble, model_v.decl.name_span)
+            instance = self.draws(instance, ensemble, seed, first=first)
         precision = str(instance.dtype).removeprefix("torch.") if self.run_precision else "float64"
         limit: dict[str, Any] = (
             {"max_steps": int(self.number(found["max_steps"]))} if "max_steps" in found else {}
@@ -115,9 +134,10 @@ class Solving(Instances):
                 precision=PRECISIONS[self.word(found.get("precision"), precision)],
                 device=self.word(found.get("device"), "cpu"),
                 backend=self.word(found.get("backend"), "auto"),
+                first=first,
                 **limit,
             )
-            return self._started(run, found.get("span"), model_v, span)
+        return run, found, model_v
 
     def gridded(self, ev: Evaluator, target: Any, value: tree.Expr, span: Span, scope: Scope) -> Any:
         """The model with its fields on a grid, one and the same for equal grids."""

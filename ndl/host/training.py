@@ -175,6 +175,7 @@ def single(session: Session, folder: Any, progress: str, resume: bool) -> Traini
         loss,
         chosen,
         samples=loss.samples,
+        portion=None if session.table is None else session.table.portion,
         memory=loss.remembered(),
         model=model,
         after_step=loss.settle,
