@@ -1,8 +1,8 @@
 """Data sets written in portions of their members: each portion is recorded when it is whole, so that a run
 that was killed goes on with those that are missing, and memory does not grow with the ensemble.
 
-A `.zarr` set is a Zarr folder with a chunk for each portion, readable while it grows. Portions of `.h5` and `.nc`
-stand as files in a folder beside the set until all are there; then they are joined, one at a time.
+A `.zarr` set is a Zarr folder with a chunk for each portion, readable while it grows. Portions of `.h5` and
+`.nc` stand as files in a folder beside the set until all are there; then they are joined, one at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import warnings
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -156,6 +157,7 @@ class Writer(ABC):
     def sound(self, k: int, sums: Mapping[str, int]) -> bool:
         """Whether portion k is what was written."""
 
+    @abstractmethod
     def finish(self) -> None:
         """What is left to do when all portions are there."""
 
@@ -207,13 +209,22 @@ class ZarrWriter(Writer):
     def _group(self, arrays: Arrays, layout: Layout) -> Any:
         import zarr
 
-        if (self.path / ".zgroup").is_file() and self.found is not None:
+        if self.done and all((self.path / name / ".zarray").is_file() for name in arrays):
             return zarr.open_group(str(self.path), mode="r+", zarr_format=2)
-        group = zarr.open_group(str(self.path), mode="w", zarr_format=2)
+        # the record comes first: what is killed here is known as ours
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.done = {}
+        self._save()
+        group = zarr.open_group(str(self.path), mode="a", zarr_format=2)
         group.attrs.update(dict(layout.attributes))
         for name, values in {**layout.common, MEMBER: np.arange(self.members)}.items():
             own = group.create_array(
-                name, shape=values.shape, dtype=values.dtype, chunks=values.shape or None
+                name,
+                shape=values.shape,
+                dtype=values.dtype,
+                chunks=values.shape or "auto",
+                fill_value=None,
+                overwrite=True,
             )
             own.attrs["_ARRAY_DIMENSIONS"] = list(layout.dims.get(name, (name,)))
             own[...] = values
@@ -225,9 +236,9 @@ class ZarrWriter(Writer):
                 chunks=(self.portion, *rest),
                 dtype=values.dtype,
                 fill_value=math.nan if values.dtype.kind in "fc" else 0,
+                overwrite=True,
             )
             own.attrs["_ARRAY_DIMENSIONS"] = list(layout.dims[name])
-        self.found = self.record()
         return group
 
     def sound(self, k: int, sums: Mapping[str, int]) -> bool:
@@ -239,6 +250,14 @@ class ZarrWriter(Writer):
             return all(checksum(group[n][first : first + count]) == crc for n, crc in sums.items())
         except (KeyError, OSError, ValueError, RuntimeError):
             return False
+
+    def finish(self) -> None:
+        """All metadata in one place, which readers look for."""
+        import zarr
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the record is no array
+            zarr.consolidate_metadata(str(self.path), zarr_format=2)
 
 
 class FileWriter(Writer):
@@ -256,7 +275,7 @@ class FileWriter(Writer):
 
     def store(self, k: int, arrays: Arrays, layout: Layout) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "layout.npz").exists():
+        if not self.done:
             dims = json.dumps({n: list(d) for n, d in layout.dims.items()})
             about = json.dumps({k: str(v) for k, v in layout.attributes.items()})
             _save_arrays(self.folder / "layout.npz", {**layout.common, "*dims": dims, "*about": about})

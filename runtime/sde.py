@@ -63,8 +63,9 @@ def noisy_problem(problem: Problem, stepper: NoiseStepper) -> NoisyProblem:
 def path_of(problem: Problem) -> BrownianPath:
     """The Brownian path of a run: member number, noise number and seed are all that it depends on."""
     sizes = [noise.size for noise in problem.model.NOISES]
+    members = torch.arange(problem.first, problem.first + problem.count)
     return BrownianPath(
-        problem.seed, torch.arange(problem.first, problem.first + problem.count), sizes, problem.t0, problem.t1,
+        problem.seed, members, sizes, problem.t0, problem.t1,
         device=problem.device, dtype=problem.dtype,
     )  # fmt: skip
 

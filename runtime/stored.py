@@ -1,13 +1,14 @@
 """Data sets on disk, read portion by portion when samples are asked for.
 
-A `StoredTable` stands where a `Table` with samples does; `take` reads the portions that hold its samples, the rest
-stays on disk. A few portions are kept. Every portion is compared with the checksum in the set's record.
+A `StoredTable` stands where a `Table` with samples does; `take` reads the portions that hold its samples, the
+rest stays on disk. A few portions are kept. Every portion is compared with the checksum in the set's record.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -79,8 +80,9 @@ class Stored:
     def _damaged(self, name: str, k: int, why: str) -> DataError:
         first = k * self.portion
         last = min(first + self.portion, self.members) - 1
+        place = f"portion {k} of `{name}` in `{self.name}` (members {first} to {last})"
         return DataError(
-            f"portion {k} of `{name}` in `{self.name}` (members {first} to {last}) is missing or damaged: {why}",
+            f"{place} is missing or damaged: {why}",
             code="NDL616",
             help="run the `solve` that writes it again: it makes what is damaged anew"
             if self.path.suffix == ".zarr"
@@ -131,7 +133,9 @@ def _open_zarr(path: Path, name: str) -> Stored:
         _whole(name, record)
     try:
         group = zarr.open_group(str(path), mode="r")
-        arrays = dict(group.arrays())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the record is no array
+            arrays = dict(group.arrays())
     except Exception as error:
         raise DataError(f"`{name}` is no Zarr folder: {error}", code="NDL616") from error
     dims = {n: tuple(a.attrs.get("_ARRAY_DIMENSIONS", ())) for n, a in arrays.items()}

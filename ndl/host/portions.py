@@ -162,6 +162,7 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
     import ndl
     from ndl.runtime.export import attributes, named_axes
     from ndl.runtime.grids import grid_points
+    from ndl.runtime.meshes import tables
 
     model, count = solution.model, solution.problem.count
     arrays: dict[str, np.ndarray] = {}
