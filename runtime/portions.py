@@ -335,7 +335,7 @@ def _variable(
 
 
 def record_of_file(path: Path) -> dict[str, Any] | None:
-    """The record in a joined file; None where the file is another one. Raises `DataError` for a damaged one."""
+    """The record in a joined file; None where the file is another. Raises `DataError` for a damaged one."""
     import h5py
 
     try:
