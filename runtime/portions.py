@@ -246,7 +246,7 @@ class ZarrWriter(Writer):
 
         first, count = self.places(k)
         try:
-            group = zarr.open_group(str(self.path), mode="r")
+            group: Any = zarr.open_group(str(self.path), mode="r")
             return all(checksum(group[n][first : first + count]) == crc for n, crc in sums.items())
         except (KeyError, OSError, ValueError, RuntimeError):
             return False
@@ -354,7 +354,8 @@ def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(b"")
         with temporary.open("wb") as file:
-            np.savez(file, **{n: np.asarray(v) for n, v in arrays.items()})
+            named: dict[str, Any] = {n: np.asarray(v) for n, v in arrays.items()}
+            np.savez(file, **named)
 
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:

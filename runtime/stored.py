@@ -132,10 +132,10 @@ def _open_zarr(path: Path, name: str) -> Stored:
     if record is not None:
         _whole(name, record)
     try:
-        group = zarr.open_group(str(path), mode="r")
+        group: Any = zarr.open_group(str(path), mode="r")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the record is no array
-            arrays = dict(group.arrays())
+            arrays: dict[str, Any] = dict(group.arrays())
     except Exception as error:
         raise DataError(f"`{name}` is no Zarr folder: {error}", code="NDL616") from error
     dims = {n: tuple(a.attrs.get("_ARRAY_DIMENSIONS", ())) for n, a in arrays.items()}
