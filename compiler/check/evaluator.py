@@ -515,33 +515,49 @@ def _unary(ev: Evaluator, e: tree.Unary, scope: Scope, expect: Type | None) -> A
 
 
 def _binary(ev: Evaluator, e: tree.Binary, scope: Scope, expect: Type | None) -> Any:
-    if e.op == "@" and isinstance(e.left, tree.Binary) and e.left.op == "^":
-        power = ev.eval(e.left.right, scope)
-        if power == -1:
-            return _solve(ev, e, scope)
     if e.op == "@":
-        from ndl.compiler.check.maps import of_matrix
-
-        found = of_matrix(ev, e.left, scope)
-        if found is not None:
-            return ev.matmul(found, ev.eval(e.right, scope), e.span, (e.left, e.right))
+        return _product(ev, e, scope)
     spine: list[tree.Binary] = []
     node: tree.Expr = e
-    inner = expect if e.op != "@" else None
-    while isinstance(node, tree.Binary) and (node is e or node.op != "@"):
+    while isinstance(node, tree.Binary) and node.op != "@":
         spine.append(node)
         node = node.left
-    left = ev.eval(node, scope, inner)
+    left = ev.eval(node, scope, expect)
     for b in reversed(spine):
-        right = ev.eval(b.right, scope, inner if b.op not in ("@", "^") else None)
+        right = ev.eval(b.right, scope, expect if b.op != "^" else None)
         left = ev.binary(b.op, left, right, b.span, (b.left, b.right))
     return left
 
 
-def _solve(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
+def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
+    """`a @ b`; powers and exponentials on its left are those of maps."""
+    from ndl.compiler.check.maps import exponential, power
+
+    left: Any
+    if isinstance(e.left, tree.Binary) and e.left.op == "^":
+        base, exponent = ev.eval(e.left.left, scope), ev.known(ev.eval(e.left.right, scope))
+        if exponent == -1:
+            return _solve(ev, e, base, scope)
+        left = power(ev, base, exponent, e.left)
+    elif isinstance(e.left, tree.Call) and _is_exp(e.left, scope):
+        left = exponential(ev, ev.eval(e.left.args[0].value, scope), e.left)
+    else:
+        left = ev.eval(e.left, scope)
+    return ev.binary("@", left, ev.eval(e.right, scope), e.span, (e.left, e.right))
+
+
+def _is_exp(e: tree.Call, scope: Scope) -> bool:
+    """Whether a call is the exponential of one value."""
+    if not isinstance(e.func, tree.Name) or e.func.id != "exp" or [a.kind for a in e.args] != ["positional"]:
+        return False
+    found = scope.find("exp")
+    return isinstance(found, Builtin) and found.name == "exp"
+
+
+def _solve(ev: Evaluator, e: tree.Binary, matrix: Any, scope: Scope) -> Any:
     """`A^-1 @ b` as a linear solve, without forming the inverse."""
     assert isinstance(e.left, tree.Binary)
-    matrix, right = ev.eval(e.left.left, scope), ev.eval(e.right, scope)
+    right = ev.eval(e.right, scope)
     inverse = getattr(matrix, "solve_to", None)
     if inverse is not None:
         return inverse(ev, right, e.span)

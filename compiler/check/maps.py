@@ -127,24 +127,27 @@ def _power(ev: Any, symbol: Any, exponent: Any, span: Any) -> Any:
     return ev.binary("*", kept, ev.binary("^", safe, exponent, span), span)
 
 
-def of_matrix(ev: Any, e: tree.Expr, scope: Any) -> Any:
-    """`exp(A)` and `A^n` of a square matrix where they stand before `@`: the exponential and the power of the
-    map. None for other formulas."""
-    if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "exp" and len(e.args) == 1:
-        inner = _square(ev, e.args[0].value, scope)
-        return None if inner is None else ev.op("expm", [inner], e.span, (e.args[0].value,))
-    if isinstance(e, tree.Binary) and e.op == "^":
-        count = ev.known(ev.eval(e.right, scope))
-        inner = _square(ev, e.left, scope) if isinstance(count, (int, float)) else None
-        if inner is None:
-            return None
-        if not isinstance(count, int) or count < 1:
-            return ev.not_lowered("a power of a matrix that is no whole number above 0,", e.span)
-        found = inner
-        for _ in range(count - 1):
-            found = ev.matmul(found, inner, e.span)
-        return found
-    return None
+def exponential(ev: Any, v: Any, e: tree.Call) -> Any:
+    """`exp(A)` before `@`: of a square matrix the exponential of the map, else entry by entry."""
+    from ndl.compiler.check.builtins import unary_value
+
+    inner = _square(ev, v, e.span)
+    if inner is not None:
+        return ev.op("expm", [inner], e.span, (e.args[0].value,))
+    return UNKNOWN if isinstance(v, (Unknown, HostV)) else unary_value(ev, "exp", v, e.span, e.args[0].value)
+
+
+def power(ev: Any, v: Any, exponent: Any, e: tree.Binary) -> Any:
+    """`A^n` before `@`: of a square matrix the power of the map, else entry by entry."""
+    inner = _square(ev, v, e.left.span) if isinstance(exponent, (int, float)) else None
+    if inner is None:
+        return ev.binary("^", v, exponent, e.span, (e.left, e.right))
+    if not isinstance(exponent, int) or exponent < 1:
+        return ev.not_lowered("a power of a matrix that is no whole number above 0,", e.span)
+    found = inner
+    for _ in range(exponent - 1):
+        found = ev.matmul(found, inner, e.span)
+    return found
 
 
 def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:
@@ -163,11 +166,10 @@ def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:
     return ev.elementwise("sqrt", [total], span)
 
 
-def _square(ev: Any, e: tree.Expr, scope: Any) -> Any:
-    """The value of an expression if it is a square matrix."""
-    v = ev.eval(e, scope)
+def _square(ev: Any, v: Any, span: Any) -> Any:
+    """A value if it is a square matrix, else None."""
     if isinstance(v, ListV):
-        v = ev.value(v, e.span)
+        v = ev.value(v, span)
     square = isinstance(v, Value) and v.type.rank == 2 and v.type.shape[0] == v.type.shape[1]
     return v if square else None
 

@@ -137,13 +137,13 @@ def solvers() -> list[tuple[str, str]]:
 def cells() -> list[tuple[str, str, str]]:
     """(kind, solver, problem); general splittings have terms, the symplectic ones a Hamiltonian."""
     found = [(kind, name, problem) for name, kind in solvers() for problem in PROBLEMS[kind]]
-    general = ("lie", "strang")
+    general = ("lie", "strang", "imex")
     return [c for c in found if c[0] != "split" or (c[1] in general) == (c[2] == "Turning")]
 
 
 def method_of(kind: str, solver: str, steps: str) -> str:
     """A method as text: parts of splittings by one step of rk4."""
-    if solver in ("lie", "strang"):
+    if solver in ("lie", "strang", "imex"):
         return f"{solver}(spin: exact, push: rk4, {steps})"
     return f"{solver}({steps})"
 

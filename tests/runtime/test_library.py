@@ -19,7 +19,7 @@ from problems import Small, scalars
 NAMES = (
     "euler heun midpoint rk4 ssprk2 ssprk3 bosh3 dopri5 tsit5 dopri8 vern7",
     "implicit_euler trapezoidal sdirk kvaerno5 rosenbrock23 rodas5 bdf",
-    "leapfrog verlet yoshida4 lie strang picard nystrom newton anderson broyden",
+    "leapfrog verlet yoshida4 lie strang imex picard nystrom newton anderson broyden",
     "euler_maruyama milstein euler_heun sra1 sri sosri sosri2 reversible_heun",
 )
 APART = ("taylor", "etdrk2", "etdrk4")

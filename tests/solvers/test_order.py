@@ -20,7 +20,7 @@ STIFF = {
     "bdf": 2,
 }
 SYMPLECTIC = {"leapfrog": 2, "verlet": 2, "yoshida4": 4}
-SPLIT = {"lie": 1, "strang": 2}
+SPLIT = {"lie": 1, "strang": 2, "imex": 1}
 EMBEDDED = {
     "heun": 1, "bosh3": 2, "dopri5": 4, "tsit5": 4, "dopri8": 5, "vern7": 6, "sdirk": 3, "kvaerno5": 4,
     "rosenbrock23": 2, "rodas5": 4, "bdf": 2,
