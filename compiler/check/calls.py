@@ -222,7 +222,10 @@ def _fn(ev: Evaluator, func: FnV, args: list[Any], options: dict[str, Any], span
     decl = func.decl
     if ev.checking and ev.undecided and func in ev.active:
         return UNKNOWN  # a recursion whose end is not known here: each use is checked by itself
+    if func in ev.endless:
+        return UNKNOWN
     if ev.depth > MAX_DEPTH * 5:
+        ev.endless.update(ev.active)  # each of their calls would come down here again
         return ev.error("NDL310", f"`{decl.name}` calls itself without end", span)
     names = header_names(ev, decl.name, decl.data, decl.options, args, options, span, func.module.scope)
     if names is None:

@@ -98,6 +98,7 @@ class Evaluator:
         self.integrals: dict[int, Any] = {}  # of an integral equation: what stands for each integral
         self.undecided = 0  # choices around the current place that only a run decides
         self.active: list[Any] = []  # the functions whose bodies are being evaluated
+        self.endless: set[Any] = set()  # those found to call themselves without end
 
     @property
     def checking(self) -> bool:

@@ -26,3 +26,8 @@ def test_a_recursion_under_a_choice_that_only_a_use_decides() -> None:
     ends = 'fn f(n) = if n < 1 then 1 else n*f(n - 1)\n\ntest "t":\n    assert f(3) == 6\n'
     assert found(ends) == []
     assert found('fn f(n) = n*f(n - 1)\n\ntest "t":\n    assert f(3) == 6\n')[0][0] == "NDL310"
+    # of several calls each would go down as far again
+    assert (
+        found('fn f(n) = f(n - 1) + f(n - 2) + f(n - 3)\n\ntest "t":\n    assert f(3) == 6\n')[0][0]
+        == "NDL310"
+    )
