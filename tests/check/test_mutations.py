@@ -22,7 +22,7 @@ PROGRAMS = [
 ]
 TOKEN = re.compile(r"\w+'*|\"[^\"\n]*\"|\.\.|->|<-|==|[<>!]=|//|\s+|.", re.DOTALL)
 CHARACTERS = "()[]{}'\"\\\t\n#~^@:;,.0eλ²\u0302\u200b \0"
-BATCHES, EACH = 20, 500
+BATCHES, EACH = 20, 200
 
 
 def mutate(text: str, chance: random.Random) -> str:
