@@ -5,7 +5,7 @@ from __future__ import annotations
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import HostV
-from ndl.compiler.diagnostics import fail
+from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.syntax import tree
 
 
@@ -29,4 +29,10 @@ def bound_of(ev: Evaluator, value: tree.Expr) -> tree.Expr:
 
 
 def check_projection(ev: Evaluator, value: tree.Expr, scope: Scope) -> None:
-    ev.eval(bound_of(ev, value), scope.child({"out": HostV("value")}))
+    try:
+        bound = bound_of(ev, value)
+    except NDLError as refused:
+        for diagnostic in refused.diagnostics:
+            ev.sink.add(diagnostic)
+        return
+    ev.eval(bound, scope.child({"out": HostV("value")}))

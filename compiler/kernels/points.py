@@ -123,7 +123,9 @@ class Points:
             part, negative = self._signed(members)
             factor = -weight if negative else weight
             if total is None:
-                total = self.code.op("mul", part, factor)
+                total = (
+                    part if factor == 1 else self.code.op("mul", part, factor)
+                )  # a truth value has no other
             elif weight == 1:
                 total = self.code.op("sub" if negative else "add", total, part)
             else:
