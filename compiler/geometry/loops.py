@@ -43,7 +43,7 @@ class Box:
 def bounds(shape: Shape) -> Box:
     """A box around the shape. Raises `ShapeError` for one that is empty or has no end."""
     d = shape.dimension
-    count = {1: 4001, 2: 161}[d]
+    count = {1: 4001, 2: 161, 3: 49}[d]
     low, high = np.full(d, np.inf), np.full(d, -np.inf)
     for radius in 10.0 ** np.arange(-2, 4):
         axis = np.linspace(-radius, radius, count) + radius * 1.2345e-6

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 from ndl.compiler.geometry.loops import Points, Shape, ShapeError, Test, bounds, loops, projected
 from ndl.compiler.geometry.mesh import Mesh, oriented
+from ndl.compiler.geometry.solids import solid_mesh
 
 ROUNDS = 12
 """Times that the inner points are moved."""
 
 
 def mesh_of(shape: Shape, size: float, tests: Sequence[Test] = ()) -> Mesh:
-    """A mesh of a shape on a line or in the plane. Raises `ShapeError` where none is found."""
+    """A mesh of a shape. Raises `ShapeError` where none is found. In space `tests` put no nodes."""
     if shape.dimension == 1:
         return _segments(shape, size)
+    if shape.dimension == 3:
+        return solid_mesh(shape, size)
     edges = loops(shape, size, tests)
     border = np.concatenate(edges)
     start = np.cumsum([0, *map(len, edges)])

@@ -212,8 +212,8 @@ def _mesh(
     if fem.size is None:
         raise fail("NDL441", f"the mesh of `{domain.name}` needs a size", span, help="write `fem(size=0.05)`")
     if isinstance(shape, ShapeV):
-        if len(domain.coordinates) > 2:
-            raise ShapeError("shapes by a condition have one or two coordinates; read a mesh from a file")
+        if len(domain.coordinates) > 3:
+            raise ShapeError("shapes by a condition have at most three coordinates")
         tests = [implicit(c, domain.coordinates, scope).holds for c, scope in cuts]
         return mesh_of(implicit(shape.cond, domain.coordinates, shape.scope), fem.size, tests)
     if any(domain.periodic):
