@@ -13,6 +13,8 @@ NEAR_LONG, NEAR_SHORT = 0.24999, 0.41189
 """The part of an edge along an axis, or of another one, within which a crossing moves the end there: with
 these no tetrahedron turns over (Labelle and Shewchuk, section 4)."""
 
+Corners = tuple[int, ...]
+
 MOST = 4_000_000
 """Points of a lattice, at most."""
 
@@ -113,14 +115,14 @@ def _cut(shape: Shape, points: Points, sign: np.ndarray, cells: np.ndarray, edge
     if len(flat):
         whole[flat] = shape.level(points[cells[flat]].mean(1)) < 0
     found = [cells[whole]]
-    parts: list[tuple[int, ...]] = []
+    parts: list[Corners] = []
     for cell, n, z in zip(*(a[(low > 0) & (high > 0)] for a in (cells, low, zero))):
         parts += _inner(tuple(map(int, cell)), int(n), int(z), number)
     found.append(np.array(parts, dtype=np.int64).reshape(-1, 4))
     return Mesh(points, np.concatenate(found))
 
 
-def _inner(cell: tuple[int, ...], low: int, zero: int, cut: dict[tuple[int, int], int]) -> list[tuple[int, ...]]:
+def _inner(cell: Corners, low: int, zero: int, cut: dict[tuple[int, int], int]) -> list[Corners]:
     """The tetrahedra of a cell inside, its corners in the order inside, on the boundary, outside."""
     inner, edge, outer = cell[:low], cell[low : low + zero], cell[low + zero :]
     if low == 1:
@@ -135,7 +137,7 @@ def _inner(cell: tuple[int, ...], low: int, zero: int, cut: dict[tuple[int, int]
     return _prism(inner, tuple(cut[a, p] for a in inner))
 
 
-def _prism(a: tuple[int, ...], b: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _prism(a: Corners, b: Corners) -> list[Corners]:
     """A prism between two triangles; its sides are cut from the earlier corner of `a`."""
     return [(a[0], a[1], a[2], b[2]), (a[0], a[1], b[1], b[2]), (a[0], b[0], b[1], b[2])]
 
