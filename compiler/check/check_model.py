@@ -10,6 +10,7 @@ from ndl.compiler.check.boundaries import check_conditions
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.missing import check_missing
 from ndl.compiler.check.models import CheckSite, Elaboration, condition_value
+from ndl.compiler.check.noises import noise_parts
 from ndl.compiler.check.operators import draw_value, header_dims
 from ndl.compiler.check.parts import check_parts
 from ndl.compiler.check.scope import Scope
@@ -54,7 +55,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
             integral_rate(elaboration, name)
         else:
             elaboration.rate(name)
-            elaboration.diffusion(eq)
+            noise_parts(elaboration, eq)
     _algebraic(ev, elaboration)
     for energy in parts.energies:
         ev.eval(energy.value, elaboration.scope)

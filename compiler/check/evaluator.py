@@ -17,15 +17,12 @@ from ndl.compiler.check.values import (
     Axis,
     Builtin,
     Closure,
-    DictV,
-    EveryV,
     FileV,
     HostV,
     ListV,
     ModelV,
     NotLowered,
     RangeV,
-    Training,
     TupleV,
     Unknown,
     Value,
@@ -34,7 +31,7 @@ from ndl.compiler.check.values import (
     is_known,
     is_number,
 )
-from ndl.compiler.diagnostics import Label, NDLError, Sink, did_you_mean, fail
+from ndl.compiler.diagnostics import Label, Sink, fail
 from ndl.compiler.ops.table import TypeRuleError
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -87,6 +84,9 @@ class Evaluator:
     `strict` the first one is raised."""
 
     def __init__(self, builder: Builder, sink: Sink, strict: bool = False) -> None:
+        from ndl.compiler.check.expressions import RULES
+
+        self.rules = RULES
         self.builder = builder
         self.sink = sink
         self.strict = strict
@@ -128,14 +128,14 @@ class Evaluator:
 
     def eval(self, expr: tree.Expr, scope: Scope, expect: Type | None = None) -> Any:
         """The value of an expression; `expect` is the type that its place asks for, if known."""
-        handler = HANDLERS.get(type(expr))
-        if handler is None:
+        rule = self.rules.get(type(expr))
+        if rule is None:
             return self.error("NDL901", f"no rule for {type(expr).__name__}", expr.span)
         self.depth += 1
         try:
             if self.depth > MAX_DEPTH * 6:
                 return self.error("NDL310", "this expression calls itself without end", expr.span)
-            return handler(self, expr, scope, expect)
+            return rule(self, expr, scope, expect)
         finally:
             self.depth -= 1
 
@@ -474,223 +474,4 @@ def constant_of(found: Any) -> Any:
     return None
 
 
-# ---------------------------------------------------------------- one rule for each node
-
-
-def _num(ev: Evaluator, e: tree.Num, scope: Scope, expect: Type | None) -> Any:
-    return complex(0, e.value) if e.imaginary else e.value
-
-
-def _str(ev: Evaluator, e: tree.Str, scope: Scope, expect: Type | None) -> Any:
-    return e.value
-
-
-def _name(ev: Evaluator, e: tree.Name, scope: Scope, expect: Type | None) -> Any:
-    found = scope.find(e.id, e.primes)
-    if found is not None:
-        if isinstance(found, Training):
-            return found.read(ev, e.span)
-        return ev.file_value(found) if isinstance(found, FileV) else found
-    shown = e.id + "'" * e.primes
-    return ev.error("NDL201", f"`{shown}` is not known", e.span, help=did_you_mean(e.id, scope.all_names()))
-
-
-def _attr(ev: Evaluator, e: tree.Attr, scope: Scope, expect: Type | None) -> Any:
-    from ndl.compiler.check.calls import attribute
-
-    return attribute(ev, ev.eval(e.value, scope), e)
-
-
-def _unary(ev: Evaluator, e: tree.Unary, scope: Scope, expect: Type | None) -> Any:
-    found = ev.eval(e.operand, scope, expect)
-    if e.op == "not":
-        return ev.negate(found, e.span)
-    if isinstance(found, Unknown) or e.op == "+":
-        return found
-    if is_number(found):
-        return -found
-    found = ev.linear_map(found)
-    if hasattr(found, "negative"):
-        return found.negative()
-    return ev.elementwise("neg", [found], e.span, [e.operand])
-
-
-def _binary(ev: Evaluator, e: tree.Binary, scope: Scope, expect: Type | None) -> Any:
-    if e.op == "@":
-        return _product(ev, e, scope)
-    spine: list[tree.Binary] = []
-    node: tree.Expr = e
-    while isinstance(node, tree.Binary) and node.op != "@":
-        spine.append(node)
-        node = node.left
-    left = ev.eval(node, scope, expect)
-    for b in reversed(spine):
-        right = ev.eval(b.right, scope, expect if b.op != "^" else None)
-        left = ev.binary(b.op, left, right, b.span, (b.left, b.right))
-    return left
-
-
-def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
-    """`a @ b`; powers and exponentials on its left are those of maps."""
-    from ndl.compiler.check.maps import exponential, power
-
-    left: Any
-    if isinstance(e.left, tree.Binary) and e.left.op == "^":
-        base, exponent = ev.eval(e.left.left, scope), ev.known(ev.eval(e.left.right, scope))
-        if exponent == -1:
-            return _solve(ev, e, base, scope)
-        left = power(ev, base, exponent, e.left)
-    elif isinstance(e.left, tree.Call) and _is_exp(e.left, scope):
-        left = exponential(ev, ev.eval(e.left.args[0].value, scope), e.left)
-    else:
-        left = ev.eval(e.left, scope)
-    return ev.binary("@", left, ev.eval(e.right, scope), e.span, (e.left, e.right))
-
-
-def _is_exp(e: tree.Call, scope: Scope) -> bool:
-    """Whether a call is the exponential of one value."""
-    if not isinstance(e.func, tree.Name) or e.func.id != "exp" or [a.kind for a in e.args] != ["positional"]:
-        return False
-    found = scope.find("exp")
-    return isinstance(found, Builtin) and found.name == "exp"
-
-
-def _solve(ev: Evaluator, e: tree.Binary, matrix: Any, scope: Scope) -> Any:
-    """`A^-1 @ b` as a linear solve, without forming the inverse."""
-    assert isinstance(e.left, tree.Binary)
-    right = ev.eval(e.right, scope)
-    inverse = getattr(matrix, "solve_to", None)
-    if inverse is not None:
-        return inverse(ev, right, e.span)
-    if isinstance(matrix, (Closure, Builtin)) and (ev.checking or ev.fields is not None):
-        from ndl.compiler.check.fields import inverse_of_map
-
-        return inverse_of_map(ev, matrix, right, e.span)
-    if isinstance(matrix, (NotLowered, Closure, ModelV, Builtin)):
-        return ev.not_lowered("the inverse of a linear map that is not a matrix", e.span)
-    a, b = ev.value(matrix, e.left.span), ev.value(right, e.right.span)
-    if isinstance(a, Unknown) or isinstance(b, Unknown):
-        return UNKNOWN
-    return ev.op("solve", [a, b], e.span, (e.left.left, e.right))
-
-
-def _logical(ev: Evaluator, e: tree.Logical, scope: Scope, expect: Type | None) -> Any:
-    a = ev.known(ev.eval(e.left, scope))
-    if isinstance(a, bool) and a is (e.op == "or"):
-        return a
-    return ev.both(e.op, a, ev.known(ev.eval(e.right, scope)), e.span)
-
-
-def _compare(ev: Evaluator, e: tree.Compare, scope: Scope, expect: Type | None) -> Any:
-    values = [ev.eval(o, scope) for o in e.operands]
-    found: Any = True
-    for i, op in enumerate(e.ops):
-        part = ev.compare(op, values[i], values[i + 1], e.span, (e.operands[i], e.operands[i + 1]))
-        found = ev.both("and", found, part, e.span)
-    return found
-
-
-def _conditional(ev: Evaluator, e: tree.Conditional, scope: Scope, expect: Type | None) -> Any:
-    cond = ev.known(ev.eval(e.cond, scope))
-    if isinstance(cond, bool):
-        return ev.eval(e.then if cond else e.orelse, scope, expect)
-    ev.undecided += 1
-    try:
-        then, orelse = ev.eval(e.then, scope, expect), ev.eval(e.orelse, scope, expect)
-    finally:
-        ev.undecided -= 1
-    return ev.choose(cond, then, orelse, e.span)
-
-
-def _lambda(ev: Evaluator, e: tree.Lambda, scope: Scope, expect: Type | None) -> Any:
-    if ev.checking:
-        ev.eval(e.body, scope.child(dict.fromkeys(e.pattern.names, UNKNOWN)))
-    return Closure(e, scope)
-
-
-def _range(ev: Evaluator, e: tree.Range, scope: Scope, expect: Type | None) -> Any:
-    by = None if e.by is None else ev.eval(e.by, scope)
-    return RangeV(ev.eval(e.lo, scope), ev.eval(e.hi, scope), by)
-
-
-def _call(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
-    from ndl.compiler.check.calls import call
-
-    return call(ev, e, scope, expect)
-
-
-def _index(ev: Evaluator, e: tree.Index, scope: Scope, expect: Type | None) -> Any:
-    from ndl.compiler.check.indexing import index
-
-    return index(ev, ev.eval(e.value, scope), e, scope)
-
-
-def _list(ev: Evaluator, e: tree.ListExpr, scope: Scope, expect: Type | None) -> Any:
-    return ListV(tuple(ev.eval(i, scope) for i in e.items))
-
-
-def _tuple(ev: Evaluator, e: tree.TupleExpr, scope: Scope, expect: Type | None) -> Any:
-    return TupleV(tuple(ev.eval(i, scope) for i in e.items))
-
-
-def _dict(ev: Evaluator, e: tree.DictExpr, scope: Scope, expect: Type | None) -> Any:
-    return DictV(tuple((ev.eval(k, scope), ev.eval(v, scope)) for k, v in e.entries))
-
-
-def _comprehension(ev: Evaluator, e: tree.Comprehension, scope: Scope, expect: Type | None) -> Any:
-    from ndl.compiler.check.binders import comprehension
-
-    return comprehension(ev, e, scope)
-
-
-def _set(ev: Evaluator, e: tree.SetBuilder, scope: Scope, expect: Type | None) -> Any:
-    from ndl.compiler.check.fields import set_of_points
-
-    return set_of_points(ev, e, scope)
-
-
-def _restrict(ev: Evaluator, e: tree.Restrict, scope: Scope, expect: Type | None) -> Any:
-    from ndl.compiler.check.fields import part_of_set
-
-    return part_of_set(ev, e, scope)
-
-
-def _every(ev: Evaluator, e: tree.Every, scope: Scope, expect: Type | None) -> Any:
-    return EveryV(ev.eval(e.value, scope))
-
-
-def _words(ev: Evaluator, e: tree.Words, scope: Scope, expect: Type | None) -> Any:
-    return WordV(e.name)
-
-
-def _except(ev: Evaluator, e: tree.Except, scope: Scope, expect: Type | None) -> Any:
-    return WordV("except", (ev.eval(e.value, scope), e.excluded))
-
-
-Handler = Callable[..., Any]
-HANDLERS: dict[type, Handler] = {
-    tree.Num: _num,
-    tree.Str: _str,
-    tree.Name: _name,
-    tree.Attr: _attr,
-    tree.Unary: _unary,
-    tree.Binary: _binary,
-    tree.Logical: _logical,
-    tree.Compare: _compare,
-    tree.Conditional: _conditional,
-    tree.Lambda: _lambda,
-    tree.Range: _range,
-    tree.Call: _call,
-    tree.Index: _index,
-    tree.ListExpr: _list,
-    tree.TupleExpr: _tuple,
-    tree.DictExpr: _dict,
-    tree.Comprehension: _comprehension,
-    tree.SetBuilder: _set,
-    tree.Restrict: _restrict,
-    tree.Every: _every,
-    tree.Words: _words,
-    tree.Except: _except,
-}
-
-__all__ = ["Builder", "Evaluator", "NDLError", "TypeBuilder", "constant_array", "constant_of", "merge_axes"]
+__all__ = ["Builder", "Evaluator", "TypeBuilder", "constant_array", "constant_of", "merge_axes"]

@@ -129,7 +129,7 @@ def _power(ev: Any, symbol: Any, exponent: Any, span: Any) -> Any:
 
 def exponential(ev: Any, v: Any, e: tree.Call) -> Any:
     """`exp(A)` before `@`: of a square matrix the exponential of the map, else entry by entry."""
-    from ndl.compiler.check.builtins import unary_value
+    from ndl.compiler.check.elementwise import unary_value
 
     inner = _square(ev, v, e.span)
     if inner is not None:

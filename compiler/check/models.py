@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
-from ndl.compiler.check.differentials import NotLinear, Summand, differential, summands
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.field_arguments import domain_value, formula_value, is_formula
 from ndl.compiler.check.fields import derivative
 from ndl.compiler.check.model_parts import Equation, Parts
+from ndl.compiler.check.noises import drift, noise_value
 from ndl.compiler.check.operators import draw_value, header_dims, read_net
 from ndl.compiler.check.parts import Path as PartPath
 from ndl.compiler.check.parts import as_parts, constant_of, descend, force, inner_parts
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.typing import convert, domain_name, resolve_type
+from ndl.compiler.check.sites import CheckSite, Site
+from ndl.compiler.check.typing import convert, resolve_type
 from ndl.compiler.check.values import (
     UNKNOWN,
     Closure,
@@ -33,61 +34,12 @@ from ndl.compiler.check.values import (
     describe,
     is_number,
 )
-from ndl.compiler.check.varied import Varied, check_varied
+from ndl.compiler.check.varied import Varied
 from ndl.compiler.check.weights import Item, read_item
-from ndl.compiler.diagnostics import Label, did_you_mean
+from ndl.compiler.diagnostics import Label
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import SCALAR, Dim, Tensor, Units, unit_product
-
-
-class Site(Protocol):
-    """Where a model's names get their values: nowhere when checking, graph inputs when lowering."""
-
-    def state(self, name: str, order: int, type: Tensor) -> Any: ...
-
-    def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any: ...
-
-    def input(self, name: str, type: Tensor, on_time: bool) -> Any: ...
-
-    def input_rate(self, name: str, type: Tensor) -> Any: ...
-
-    def noise(self, name: str, type: Tensor) -> Any: ...
-
-    def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any: ...
-
-    def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any: ...
-
-    def time(self, unit: Units | None) -> Any: ...
-
-
-class CheckSite:
-    """Types only."""
-
-    def state(self, name: str, order: int, type: Tensor) -> Any:
-        return Value(type)
-
-    def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
-        return UNKNOWN if item.type is None else Value(item.type)
-
-    def input(self, name: str, type: Tensor, on_time: bool) -> Any:
-        return Value(type)
-
-    def input_rate(self, name: str, type: Tensor) -> Any:
-        return Value(type)
-
-    def noise(self, name: str, type: Tensor) -> Any:
-        return Value(type)
-
-    def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:
-        return found
-
-    def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any:
-        check_varied(owner.ev, owner.prefix + name, one, type)
-        return Value(type)
-
-    def time(self, unit: Units | None) -> Any:
-        return Value(Tensor(unit=unit))
 
 
 class Elaboration:
@@ -280,7 +232,7 @@ class Elaboration:
             if name in p.terms:
                 return self.ev.eval(p.terms[name].value, self.scope)
             if name in p.noises:
-                return self._noise(name)
+                return noise_value(self, name)
             if name in p.nets:
                 return self._net(name)
             if name in p.draws:
@@ -421,76 +373,6 @@ class Elaboration:
             return self.site.input(self.prefix + data.name, found, False)
         return UNKNOWN
 
-    def noise_type(self, name: str) -> Tensor | None:
-        """`wiener` is scalar, `wiener[m]` a vector; other laws check but are lowered later."""
-        law = self.parts.noises[name].law
-        if isinstance(law, tree.FieldType):
-            base = law.value.name if isinstance(law.value, tree.TypeName) else ""
-            if base != "white":
-                self.ev.error("NDL416", f"`{law.span.text}` is not a noise", law.span)
-            return Tensor(on=domain_name(self.ev, law.domain, self.scope))
-        if not isinstance(law, tree.TypeName) or law.name not in ("wiener", "ou", "poisson", "white"):
-            known = self.scope.find(law.name) if isinstance(law, tree.TypeName) else None
-            if isinstance(known, ModelV):
-                return None
-            name_ = law.name if isinstance(law, tree.TypeName) else law.span.text
-            self.ev.error(
-                "NDL416",
-                f"`{name_}` is not a noise",
-                law.span,
-                help=did_you_mean(name_, ["wiener", "ou", "poisson", "white"])
-                or "noises: wiener, ou, poisson, white",
-            )
-            return None
-        found = resolve_type(self.ev, tree.TypeName(law.span, "R", law.dims), self.scope, self.generic)
-        for a in law.args:
-            if law.name == "wiener" and a.name != "cov":
-                self.ev.error(
-                    "NDL416",
-                    f"`wiener` takes its covariance `cov=…`, not `{a.span.text}`",
-                    a.span,
-                    help="its number of components stands in brackets: `wiener[2]`",
-                )
-                return None
-            self.ev.eval(a.value, self.scope)
-        return found if isinstance(found, Tensor) else None
-
-    def _noise(self, name: str) -> Any:
-        type_ = self.noise_type(name)
-        if type_ is None:
-            return UNKNOWN
-        value = self.site.noise(self.prefix + self.standard(name), type_)
-        return value if self.covariance(name) is None else self.spread_noise(name, value, first=True)
-
-    def covariance(self, name: str) -> tree.Expr | None:
-        """`S` of `wiener[m](cov=S)`."""
-        law = self.parts.noises[name].law
-        args = law.args if isinstance(law, tree.TypeName) else ()
-        return next((a.value for a in args if a.name == "cov"), None)
-
-    def standard(self, name: str) -> str:
-        """The name of the process with independent components of variance t behind a noise."""
-        return name if self.covariance(name) is None else f"standard {name}"
-
-    def spread_noise(self, name: str, value: Any, first: bool) -> Any:
-        """L value, or value L, with L the Cholesky factor of a noise's covariance."""
-        written = self.covariance(name)
-        type_ = self.noise_type(name)
-        if written is None or type_ is None:
-            return value
-        S = self.ev.value(self.ev.eval(written, self.scope), written.span)
-        if isinstance(S, Unknown):
-            return UNKNOWN
-        wanted = (*type_.shape, *type_.shape)
-        if S.type.shape != wanted:
-            return self.ev.error(
-                "NDL305", f"the covariance of `{name}` is {S.type}, but the noise is {type_}", written.span
-            )
-        if not type_.rank:
-            return self.ev.binary("*", self.ev.elementwise("sqrt", [S], written.span), value, written.span)
-        L = self.ev.op("cholesky", [S], written.span)
-        return self.ev.matmul(L, value, written.span) if first else self.ev.matmul(value, L, written.span)
-
     def _net(self, name: str) -> Any:
         net = read_net(self.ev, self.parts.nets[name], self.scope, owner=self)
         return replace(net, name=self.prefix + name)
@@ -597,7 +479,7 @@ class Elaboration:
         key = (name, -1)
         if key not in self.cache:
             eq = self.parts.rates[name]
-            self.cache[key] = self._drift(eq) if eq.kind == "differential" else self._right(eq)
+            self.cache[key] = drift(self, eq) if eq.kind == "differential" else self._right(eq)
         return self.cache[key]
 
     def _right(self, eq: Equation) -> Any:
@@ -660,141 +542,11 @@ class Elaboration:
         found = self.state_type(name)
         return found.unit if found is not None else None
 
-    def differential_names(self) -> frozenset[str]:
-        names = {*self.parts.noises, *self.parts.inputs, "t"}
-        return frozenset(names)
-
-    def forms(self, eq: Equation) -> list[Summand]:
-        """The summands of a differential form, each differential known."""
-        names = self.differential_names()
-        try:
-            return summands(eq.value, names)
-        except NotLinear as problem:
-            inside = self._stranger(problem.expr, names)
-            if inside is not None:
-                name, span = inside
-                self.ev.error(
-                    "NDL417",
-                    f"`d{name}` is no differential: there is no noise or input `{name}`",
-                    span,
-                    help=did_you_mean(name, names) or f"declare `noise {name}: wiener`",
-                )
-            else:
-                self.ev.error(
-                    "NDL418",
-                    f"a summand of `d{eq.name}` has no single differential: {problem.why}",
-                    problem.expr.span,
-                    help="write it as an expression times `dt`, a noise's or an input's differential",
-                )
-            return []
-
-    def _stranger(self, e: tree.Expr, names: frozenset[str]) -> tuple[str, Span] | None:
-        """A `dB` of which nothing is declared."""
-        found = differential(e)
-        if found is not None and found[0] not in names and self.scope.find("d" + found[0]) is None:
-            return found[0], e.span
-        for inner in (getattr(e, "left", None), getattr(e, "right", None), getattr(e, "operand", None)):
-            if isinstance(inner, tree.Expr):
-                deeper = self._stranger(inner, names)
-                if deeper is not None:
-                    return deeper
-        return None
-
-    def _drift(self, eq: Equation) -> Any:
-        """The sum of the parts with `dt` and with inputs' differentials."""
-        wanted = self.state_type(eq.name, 1)
-        total: Any = None
-        for s in self.forms(eq):
-            if s.name in self.parts.noises:
-                continue
-            factor = 1 if s.factor is None else self.ev.eval(s.factor, self.scope)
-            if s.name != "t":
-                factor = self._driven(s, factor, eq)
-            total = factor if total is None else self.ev.binary("+", total, factor, eq.value.span)
-        return self.fit(0 if total is None else total, eq, wanted)
-
-    def _driven(self, s: Summand, factor: Any, eq: Equation) -> Any:
-        """`factor * dX` as `factor * X'`."""
-        type_, on_time = self.input_type(s.name)
-        if type_ is None:
-            return UNKNOWN
-        if not on_time:
-            return self.ev.error(
-                "NDL419",
-                f"`{s.name}` is constant in time, so `d{s.name}` is zero",
-                eq.value.span,
-                help=f"declare `input {s.name}: {type_} on time`",
-            )
-        given = self.replaced(s.name)
-        rate = self._given_rate(s.name) if given else self.site.input_rate(self.prefix + s.name, type_)
-        for at in s.at:
-            index = self.ev.known(self.ev.eval(at, self.scope))
-            if is_number(index) and isinstance(rate, Value):
-                extent = rate.type.shape[0].constant if rate.type.rank else 0
-                if extent is not None and not -extent <= index < extent:
-                    return self.ev.error("NDL332", f"the index {index} is outside {rate.type}", at.span)
-                rate = self.ev.op("index", [rate], at.span, axis=0, at=int(index) % (extent or 1))
-        if s.matrix:
-            return self.ev.matmul(factor, rate, eq.value.span)
-        return self.ev.binary("*", factor, rate, eq.value.span)
-
-    def diffusion(self, eq: Equation) -> list[tuple[str, Summand, Any]]:
-        """(noise, summand, coefficient) for each noise's part of a differential form."""
-        found = []
-        if eq.kind != "differential":
-            return []
-        for s in self.forms(eq):
-            if s.name in self.parts.noises:
-                factor = 1 if s.factor is None else self.ev.eval(s.factor, self.scope)
-                found.append((s.name, s, self._noise_factor(eq, s, factor)))
-        return found
-
-    def _noise_factor(self, eq: Equation, s: Summand, factor: Any) -> Any:
-        """Check a noise's coefficient against the state's and the noise's shapes."""
-        state, noise = self.state_type(eq.name), self.noise_type(s.name)
-        value = self.ev.value(factor, eq.value.span)
-        if state is None or noise is None or isinstance(value, Unknown):
-            return value
-        span = s.factor.span if s.factor is not None else eq.value.span
-        if s.matrix:
-            ok = value.type.rank == state.rank + noise.rank and value.type.shape == (
-                *state.shape,
-                *noise.shape,
-            )
-            if not ok and all(d.constant is not None for d in value.type.shape):
-                return self.ev.error(
-                    "NDL301",
-                    f"`{span.text} @ d{s.name}` is {value.type} times {noise}, but `{eq.name}` is {state}",
-                    span,
-                )
-            return value
-        for at in s.at:
-            index, extent = self.ev.known(self.ev.eval(at, self.scope)), noise.extents[0] if noise.rank else 0
-            if is_number(index) and not -extent <= index < extent:
-                return self.ev.error("NDL332", f"the index {index} is outside `{s.name}`: {noise}", at.span)
-        noise_shape = () if s.at else noise.shape
-        if noise_shape and noise_shape != state.shape:
-            return self.ev.error(
-                "NDL301",
-                f"`*` pairs components, but `{eq.name}` is {state} and `{s.name}` is {noise}",
-                span,
-                help=f"write `G @ d{s.name}`, or declare `noise {s.name}: wiener{_dims(state)}`",
-            )
-        if value.type.rank and value.type.shape != state.shape:
-            return self.ev.error(
-                "NDL301", f"the coefficient of `d{s.name}` is {value.type}, but `{eq.name}` is {state}", span
-            )
-        return value
-
 
 def _written_unit(t: tree.TypeExpr | None) -> bool:
     if isinstance(t, tree.FieldType):
         return _written_unit(t.value)
     return isinstance(t, tree.TypeName) and t.unit is not None
-
-
-def _dims(t: Tensor) -> str:
-    return f"[{', '.join(map(str, t.shape))}]" if t.shape else ""
 
 
 def condition_value(ev: Evaluator, value: Any, span: Span, what: str) -> None:

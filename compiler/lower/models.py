@@ -16,6 +16,7 @@ from ndl.compiler.check.check_model import check_model
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.model_parts import Parts
 from ndl.compiler.check.models import CheckSite, Elaboration
+from ndl.compiler.check.noises import covariance
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import arguments_of, inner_parts, written_parts
 from ndl.compiler.check.values import Axis, Closure, FnV, ModelV, NetV, Unknown, Value
@@ -277,7 +278,7 @@ class ModelLowering:
         known = {n.name: Tensor("R", _dims(n.shape)) for n in self.noises}
         for frame in self.frames:
             for name in frame.parts.noises:
-                if frame.covariance(name) is not None:
+                if covariance(frame, name) is not None:
                     found[frame.prefix + name] = self._quantity(frame, name, known)
             for name in frame.parts.derived:
                 value = frame.lookup(name, 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ndl.compiler.check.differentials import Summand
 from ndl.compiler.check.model_parts import Equation
 from ndl.compiler.check.models import Elaboration
+from ndl.compiler.check.noises import covariance, noise_parts, noise_type, spread_noise, standard
 from ndl.compiler.check.values import Unknown
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Function
@@ -31,7 +32,7 @@ def noises(lowering: ModelLowering) -> tuple[NoiseSpec, ...]:
             size = 1
             for n in type_.extents:
                 size *= n
-            found.append(NoiseSpec(frame.prefix + frame.standard(name), size, type_.extents))
+            found.append(NoiseSpec(frame.prefix + standard(frame, name), size, type_.extents))
     return tuple(found)
 
 
@@ -60,7 +61,7 @@ def diffusion(lowering: ModelLowering) -> tuple[Function | None, str]:
 
 def driver_type(lowering: ModelLowering, frame: Elaboration, name: str) -> Tensor:
     """The type of a noise as it is stored: of one on a domain, a number for each point of the grid."""
-    type_ = frame.noise_type(name) or Tensor()
+    type_ = noise_type(frame, name) or Tensor()
     return grid_type(type_, lowering.axes(frame, type_, frame.parts.noises[name].span))
 
 
@@ -68,16 +69,16 @@ def _coefficients(
     lowering: ModelLowering, el: Elaboration, total: dict[Key, Any], paired: dict[Key, bool]
 ) -> None:
     for eq in el.parts.rates.values():
-        for noise, summand, factor in el.diffusion(eq):
-            key = (el.prefix + eq.name, el.prefix + el.standard(noise))
+        for noise, summand, factor in noise_parts(el, eq):
+            key = (el.prefix + eq.name, el.prefix + standard(el, noise))
             driver = driver_type(lowering, el, noise)
             slot = next(s for s in lowering.slots if s.spec.name == key[0])
             if slot.axes:
                 value, fits = _of_field(el, eq, slot, noise, driver, factor), driver.rank > 0
             else:
                 value, fits = _coefficient(el, eq, driver, summand, factor)
-            if el.covariance(noise) is not None:
-                value = el.spread_noise(noise, _matrix(el, value, driver, fits), first=False)
+            if covariance(el, noise) is not None:
+                value = spread_noise(el, noise, _matrix(el, value, driver, fits), first=False)
                 fits = fits and not driver.rank
             if key in total:
                 before = _matrix(el, total[key][0], driver, paired[key])

@@ -1,0 +1,109 @@
+"""Derivatives of expressions; series, phi functions and linear parts of right-hand sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ndl.compiler.check import fields
+from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.values import (
+    UNKNOWN,
+    Unknown,
+    Value,
+    is_number,
+)
+from ndl.compiler.syntax import tree
+from ndl.compiler.types import Dim, Tensor, Type
+
+Handler = Callable[..., Any]
+
+
+def _diff(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
+    """`diff(e, x, y, …)`: partial derivatives, one after the other."""
+    return _derive(ev, e, scope, "diff")
+
+
+def _jac(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
+    """`jac(e, x)`: the axes of e, then those of x."""
+    return _derive(ev, e, scope, "jac")
+
+
+def _grad(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
+    """`grad(u)` of a field; `grad(e, x)` by a vector; `grad(e, model.params)`."""
+    if len(e.args) == 1:
+        return fields.gradient(ev, ev.eval(e.args[0].value, scope), e, scope)
+    return _derive(ev, e, scope, "grad")
+
+
+def _series(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`series(f, x, t, p)` in a step: coefficients 0, …, p of the solution of x' = f(x, t) through x at t."""
+    f, x, t, order = args
+    if not isinstance(order, int) or order < 1:
+        if isinstance(order, Unknown):
+            return UNKNOWN
+        return ev.error("NDL313", "the order of a series must be a whole number known when compiling", e.span)
+    make = getattr(f, "series", None)
+    if make is None:
+        what = "`series` is of the right-hand side that a step is given"
+        return ev.error("NDL351", what, e.args[0].span, help="write `series(f, x, t, order)`")
+    return make(ev, x, t, order, e.span)
+
+
+def _phi(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`phi(f, k, h, v)` in a step: phi_k(h L) v for the linear part L of f; phi_0 is the exponential."""
+    f, order, h, v = args
+    if isinstance(order, Unknown):
+        return UNKNOWN
+    if not isinstance(order, int) or order < 0:
+        what = "the number of a phi function must be a whole number known when compiling"
+        return ev.error("NDL313", what, e.args[1].span)
+    make = getattr(f, "phi", None)
+    return _no_linear_part(ev, e) if make is None else make(ev, order, h, v, e.span)
+
+
+def _linear_part(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
+    """`linear_part(f, v)` in a step: L v for the linear part L of f that is known as a formula."""
+    make = getattr(args[0], "linear_part", None)
+    return _no_linear_part(ev, e) if make is None else make(ev, args[1], e.span)
+
+
+def _no_linear_part(ev: Evaluator, e: tree.Call) -> Any:
+    what = f"`{e.func.span.text}` is of the right-hand side that a step is given"
+    return ev.error("NDL351", what, e.args[0].span, help="its first argument is the step's `f`")
+
+
+def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
+    by = [a.value for a in e.args[1:]]
+    if ev.checking:
+        v = ev.eval(e.args[0].value, scope)
+        found = [ev.eval(b, scope) for b in by]
+        if not isinstance(v, Value):
+            v = ev.value(v, e.span) if is_number(v) else UNKNOWN
+        shape: tuple[Dim, ...] = v.type.shape if isinstance(v, Value) else ()
+        for x in found:
+            if is_number(x):
+                continue
+            if not isinstance(x, Value) or not isinstance(v, Value):
+                return UNKNOWN
+            if kind == "grad" and v.type.rank:
+                return ev.error("NDL346", f"`grad` is of a scalar, not of {v.type}", e.span, help="use `jac`")
+            shape = (*shape, *x.type.shape) if kind != "diff" or not v.type.rank else shape
+        return Value(Tensor("R", shape)) if isinstance(v, Value) else UNKNOWN
+    return ev.builder.derive(ev, e.args[0].value, by, scope, kind, e.span)  # type: ignore[attr-defined]
+
+
+FUNCTIONS: dict[str, tuple[Handler, int, int | None, tuple[str, ...]]] = {
+    "series": (_series, 4, 4, ()),
+    "phi": (_phi, 4, 4, ()),
+    "linear_part": (_linear_part, 2, 2, ()),
+}
+"""By name: handler, least and most arguments, options."""
+
+RAW: dict[str, tuple[Handler, int, int | None]] = {
+    "diff": (_diff, 2, None),
+    "jac": (_jac, 2, 2),
+    "grad": (_grad, 1, 2),
+}
+"""Those that read their arguments' syntax."""
