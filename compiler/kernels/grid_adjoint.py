@@ -21,10 +21,10 @@ from ndl.compiler.ir.autodiff import pullback
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.forms import Coord, Form, Position
-from ndl.compiler.kernels.grid_steps import Forward, GridStep, Rates, body_of, rows_of, sweeps_of
+from ndl.compiler.kernels.grid_steps import Forward, GridStep, Rates, Weights, body_of, rows_of, sweeps_of
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.points import Edges, Points
-from ndl.compiler.kernels.sweeps import STEP, Body, Place
+from ndl.compiler.kernels.sweeps import STEP, Body, Place, Slot
 
 ADJOINT = "adjoint of "
 """Before the name of a state: its rates' cotangent."""
@@ -41,9 +41,7 @@ class Pulled:
     statics: list[tuple[Node, Position] | None]
 
 
-def grid_adjoint(
-    name: str, rates: Rates, c: Sequence[float], a: Sequence[Sequence[float]], b: Sequence[float]
-) -> GridStep:
+def grid_adjoint(name: str, rates: Rates, c: Sequence[float], a: Sequence[Weights], b: Weights) -> GridStep:
     """The reverse of the step that `grid_step` has made of the same rates. Raises `Unsupported`."""
     made = _Reverse(rates, rows_of(a, b), _pulled(rates))
     s = made.stages
@@ -127,10 +125,14 @@ class _Reverse:
         """That of a stage's rates, by the step size."""
         found = Form()
         for r, row in enumerate(self.rows, 1):
-            w = float(row[stage])
-            if w:
-                later = f"y0.{f}" if r == self.stages else f"y{2 * self.stages - 1 - r}.{f}"
-                found = found.plus(Form({p.read(later, offset): 1.0}), w)
+            w = row[stage]
+            if not w:
+                continue
+            value = p.read(f"y0.{f}" if r == self.stages else f"y{2 * self.stages - 1 - r}.{f}", offset)
+            if isinstance(w, Slot):
+                found = found.plus(Form({p.code.op("mul", value, p.slot(w)): 1.0}))
+            else:
+                found = found.plus(Form({value: 1.0}), float(w))
         return found
 
     def _back(self, points: Points, number: int, stage: int) -> tuple[Value, ...]:

@@ -13,10 +13,13 @@ from ndl.compiler.kernels.forms import Form
 from ndl.compiler.kernels.ir import Block, Value
 from ndl.compiler.kernels.points import Edges, Points, Statics
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.sweeps import FIRST, STEP, Body, Place, Stage, Sweeps
+from ndl.compiler.kernels.sweeps import FIRST, STEP, Body, Place, Slot, Stage, Sweeps
 
 MOST_BODIES = 81
 """Kinds of places beyond which compiling takes longer than it is worth."""
+
+Weights = Sequence[float | Slot]
+"""Of the rates of a step's stages: numbers, or slots that hold them."""
 
 LONGEST = 1500
 """Instructions of a body beyond which the same is true."""
@@ -65,25 +68,25 @@ class Rates:
 
 
 def grid_step(
-    name: str, rates: Rates, c: Sequence[float], a: Sequence[Sequence[float]], b: Sequence[float],
+    name: str, rates: Rates, c: Sequence[float], a: Sequence[Weights], b: Weights,
     padding: tuple[int, ...] = (),
 ) -> GridStep:  # fmt: skip
     """The sweeps of a step with the explicit tableau (c, a, b). Raises `Unsupported`."""
-    rows = rows_of(a, b)
-    made = Forward(rates, rows)
-    return sweeps_of(
-        name,
-        rates,
-        [(float(c[k]), made.writes(k)) for k in range(len(rows))],
-        made.body,
-        len(rates.rates),
-        padding,
-    )
+    return step_of(name, rates, c, Forward(rates, rows_of(a, b)), padding)
 
 
-def rows_of(a: Sequence[Sequence[float]], b: Sequence[float]) -> list[np.ndarray]:
-    """The weights of the rates in what each stage writes: the next stage's values, at last the step's end."""
-    stages = 1 + max(j for j, w in enumerate(b) if w != 0)
+def step_of(
+    name: str, rates: Rates, c: Sequence[float], made: Forward, padding: tuple[int, ...] = ()
+) -> GridStep:
+    """The sweeps of the stages of a step forwards."""
+    stages = [(float(c[k]), made.writes(k)) for k in range(len(made.rows))]
+    return sweeps_of(name, rates, stages, made.body, made.fields, padding)
+
+
+def rows_of(a: Sequence[Weights], b: Weights, least: int = 1) -> list[np.ndarray]:
+    """The weights of the rates in what each stage writes: the next stage's values, at last the step's end.
+    There are `least` stages and those whose rates the end weighs."""
+    stages = max(least, 1 + max(j for j, w in enumerate(b) if w != 0))
     return [_wide(row, stages) for row in [*a[1:stages], b]]
 
 
@@ -106,7 +109,7 @@ def sweeps_of(
             break
     found = tuple(Stage(node, writes, b) for (node, writes), b in zip(stages, bodies))
     widths = tuple((low, high) for low, high in edges.widths)
-    slots = FIRST + len(rates.statics.slots)
+    slots = FIRST + rates.statics.reserved + len(rates.statics.slots)
     sweeps = Sweeps(name, rates.precision, rates.shape, rates.periodic, widths, fields, found, slots, padding)
     return rates.outside(sweeps)
 
@@ -123,8 +126,8 @@ def _places(shape: Sequence[int], edges: Edges, most: int) -> list[Place]:
     return list(itertools.product(*kinds))
 
 
-def _wide(row: Sequence[float], stages: int) -> np.ndarray:
-    found = np.zeros(stages)
+def _wide(row: Weights, stages: int) -> np.ndarray:
+    found = np.zeros(stages, dtype=object)
     found[: min(len(row), stages)] = row[:stages]
     return found
 
@@ -135,6 +138,11 @@ class Forward:
 
     def __init__(self, rates: Rates, rows: Sequence[np.ndarray], start: str = "y0.") -> None:
         self.rates, self.rows, self.start = rates, rows, start
+
+    @property
+    def fields(self) -> int:
+        """How many fields the step's end has."""
+        return len(self.rates.rates)
 
     def kept(self, stage: int) -> bool:
         """Whether a later stage reads this one's rates."""
@@ -161,17 +169,33 @@ class Forward:
             here = points.here(len(r.shape))
             rates = [points.value(x.output, (*here, *x.component)) for x in r.rates]
             ends = [self._end(points, stage, f, rate) for f, rate in enumerate(rates)]
-            block.yields = (*ends, *(rates if self.kept(stage) else ()))
+            more = self.more(points, stage, rates, ends)
+            block.yields = (*ends, *more, *(rates if self.kept(stage) else ()))
         return body_of(points, block)
+
+    def more(
+        self, points: Points, stage: int, rates: Sequence[Value], ends: Sequence[Value]
+    ) -> Sequence[Value]:
+        """What a stage writes after its fields."""
+        return ()
+
+    def weighed(
+        self, points: Points, weights: Sequence[float | Slot], stage: int, field: int, rate: Value
+    ) -> Value | None:
+        """The sum of the rates up to a stage's by their weights."""
+        code, origin = points.code, (0,) * len(self.rates.shape)
+        total: Value | None = None
+        for j, w in enumerate(weights[: stage + 1]):
+            if w:
+                k = rate if j == stage else points.read(f"k{j}.{field}", origin)
+                factor = points.slot(w) if isinstance(w, Slot) else float(w)
+                total = code.op("mul", k, factor) if total is None else code.op("fma", k, factor, total)
+        return total
 
     def _end(self, points: Points, stage: int, field: int, rate: Value) -> Value:
         """The start plus h times the weighted rates."""
         code, origin = points.code, (0,) * len(self.rates.shape)
-        total: Value | None = None
-        for j, w in enumerate(self.rows[stage][: stage + 1]):
-            if w:
-                k = rate if j == stage else points.read(f"k{j}.{field}", origin)
-                total = code.op("mul", k, float(w)) if total is None else code.op("fma", k, float(w), total)
+        total = self.weighed(points, list(self.rows[stage]), stage, field, rate)
         start = points.read(self.state(0, field), origin)
         return start if total is None else code.op("fma", total, points.slot(STEP), start)
 

@@ -31,11 +31,13 @@ class Statics:
     """What is computed outside, by node: numbers in slots and arrays on the grid; shared by all bodies."""
 
     slots: dict[int, int] = field(default_factory=dict)
+    reserved: int = 0
+    """Slots after the driver's that a step has for numbers of its own."""
     tables: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     """The name of a table, and the grid axes that its axes are."""
 
     def slot(self, node: Node) -> Slot:
-        return Slot(self.slots.setdefault(node.id, FIRST + len(self.slots)))
+        return Slot(self.slots.setdefault(node.id, FIRST + self.reserved + len(self.slots)))
 
     def table(self, node: Node, axes: tuple[int, ...]) -> str:
         name, found = self.tables.setdefault(node.id, (f"c.{len(self.tables)}", axes))

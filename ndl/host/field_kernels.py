@@ -16,11 +16,13 @@ from ndl.compiler.ir.interpret import interpret
 from ndl.compiler.ir.model import ModelIR, StateSpec
 from ndl.compiler.ir.splice import splice
 from ndl.compiler.kernels.grid_adjoint import grid_adjoint
+from ndl.compiler.kernels.grid_pairs import grid_pair
 from ndl.compiler.kernels.grid_points import numbers_of, point_stages
-from ndl.compiler.kernels.grid_steps import GridStep, Rate, Rates, grid_step
+from ndl.compiler.kernels.grid_steps import GridStep, Rate, Rates, Weights, grid_step
 from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.sweeps import Sweeps
+from ndl.compiler.kernels.sweeps import FIRST, Slot, Sweeps
 from ndl.runtime.kernels.cpu_engine import Program
+from ndl.runtime.kernels.inside import Inside, error_of
 from ndl.runtime.kernels.pointwise import PointPlan, Sweep
 from ndl.runtime.kernels.sweeping import Back, FieldMade, Plan, Values
 from ndl.runtime.methods import Tableau
@@ -35,20 +37,22 @@ class FieldKernels:
         self.shape = ir.grids[0].shape
         self.periodic = tuple(a.periodic for a in ir.grids[0].axes)
         self.ranks = {p.name: p.type.rank for p in ir.params}
-        self._made: dict[tuple[str, str, str, bool], FieldMade | str] = {}
+        self._made: dict[tuple[str, str, str, bool, str], FieldMade | str] = {}
 
     def make(
-        self, tableau: Tableau, precision: str, target: str, gradient: bool = False
+        self, tableau: Tableau, precision: str, target: str, gradient: bool = False, kind: str = "step"
     ) -> FieldMade | str:  # fmt: skip
-        key = tableau.name, precision, target, gradient
+        key = tableau.name, precision, target, gradient, kind
         if key not in self._made:
             try:
-                self._made[key] = self._make(tableau, precision, target, gradient)
+                self._made[key] = self._make(tableau, precision, target, gradient, kind)
             except (Unsupported, NotDifferentiable) as reason:
                 self._made[key] = str(reason)
         return self._made[key]
 
-    def _make(self, tableau: Tableau, precision: str, target: str, gradient: bool) -> FieldMade:
+    def _make(
+        self, tableau: Tableau, precision: str, target: str, gradient: bool, kind: str
+    ) -> FieldMade:  # fmt: skip
         drift = self.ir.drift
         if drift is None:
             raise Unsupported("it has no rates")
@@ -57,17 +61,29 @@ class FieldKernels:
         if self.ir.grids[0].mesh is not None:
             raise Unsupported("its fields are on a mesh")
         rates = self._rates(drift, precision)
-        step = grid_step("sweep", rates, tableau.c, tableau.A, tableau.b)
+        if target != "cpu" and kind != "step":
+            raise Unsupported("steps of fields whose error decides are torch's on a GPU")
+        if kind == "pair":
+            step = grid_pair("pair", rates, tableau.c, tableau.A, tableau.b, error_of(tableau))
+            return FieldMade(
+                _plan(step.sweeps, precision, target),
+                _outside(rates.function, step),
+                reserved=rates.statics.reserved,
+            )
+        c, a, b = _weighed(tableau, rates, kind)
+        step = grid_step(kind, rates, c, a, b)
+        reserved = rates.statics.reserved
         if not gradient:
-            return FieldMade(_plan(step.sweeps, precision, target), _outside(rates.function, step))
+            plan = _plan(step.sweeps, precision, target)
+            return FieldMade(plan, _outside(rates.function, step), reserved=reserved)
         if target != "cpu":
             raise Unsupported("gradients of fields on a GPU are torch's")
         own = len(step.slots), tuple(step.tables)
-        back = grid_adjoint("sweep_back", rates, tableau.c, tableau.A, tableau.b)
+        back = grid_adjoint(f"{kind}_back", rates, c, a, b)
         pads = tuple(max(s.pad(k) for s in (step.sweeps, back.sweeps)) for k in range(len(self.shape)))
         plans = [_plan(replace(s.sweeps, padding=pads), precision, target) for s in (step, back)]
         assert isinstance(plans[1], Plan)
-        return FieldMade(plans[0], _outside(rates.function, back), Back(plans[1], *own))
+        return FieldMade(plans[0], _outside(rates.function, back), Back(plans[1], *own), reserved)
 
     def _rates(self, drift: Function, precision: str) -> Rates:
         """The rates of all components, in a graph of their own, which may grow."""
@@ -93,6 +109,20 @@ class FieldKernels:
         return list(product(*(range(n) for n in extents[rank:])))
 
 
+def _weighed(
+    tableau: Tableau, rates: Rates, kind: str
+) -> tuple[Sequence[float], Sequence[Sequence[float]], Weights]:
+    """The tableau of a step, or that of a value inside it, whose weights are read from slots."""
+    if kind == "step":
+        return tableau.c, tableau.A, tableau.b
+    inside = Inside.of(tableau)
+    rates.statics.reserved = len(inside.used)
+    weights: list[float | Slot] = [0.0] * len(inside.c)
+    for place, stage in enumerate(inside.used):
+        weights[stage] = Slot(FIRST + place)
+    return inside.c, inside.a, weights
+
+
 def field_choice(ir: ModelIR) -> str:
     """What runs a field model's solves, and why."""
     euler = Tableau("euler", 1.0, None, (0.0,), ((),), (1.0,))
@@ -103,8 +133,8 @@ def field_choice(ir: ModelIR) -> str:
     back = kernels.make(euler, "f64", "cpu", gradient=True)
     less = f"their gradients by torch: {back}" if isinstance(back, str) else "their gradients too"
     return (
-        f"sweeps over the grid for fixed steps of explicit tableaux where a run is long ({less}); "
-        "torch for the rest"
+        f"sweeps over the grid for explicit tableaux, with fixed steps or by their error, where a run is "
+        f"long ({less}); torch for the rest"
     )
 
 

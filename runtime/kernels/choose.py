@@ -6,9 +6,11 @@ from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
 from ndl.runtime.kernels.delayed import DelayedRun
+from ndl.runtime.kernels.field_paced import PacedFieldRun
 from ndl.runtime.kernels.field_run import FieldRun
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
+from ndl.runtime.kernels.sweeping import FieldSource
 from ndl.runtime.kernels.tied import TiedRun
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
@@ -40,7 +42,7 @@ def by_kernel(problem: Problem) -> Solution | None:
         return None
     try:
         if problem.model.FIELDS is not None:
-            return FieldRun(problem, problem.model.FIELDS, target_of(problem)).solve()
+            return _field_run(problem, problem.model.FIELDS, target_of(problem)).solve()
         if problem.backend == "auto" and problem.count * problem.repeats < MANY:
             raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
         return kernel_run(problem).solve()
@@ -50,6 +52,12 @@ def by_kernel(problem: Problem) -> Solution | None:
                 f"no kernel serves this run: {reason}", help="write `backend = auto` or `backend = torch`"
             ) from None
         return None
+
+
+def _field_run(problem: Problem, source: FieldSource, target: str) -> FieldRun | PacedFieldRun:
+    method = problem.method
+    fixed = fixed_step(method.options, problem.t0, problem.t1, method.name) is not None
+    return (FieldRun if fixed else PacedFieldRun)(problem, source, target)
 
 
 def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:

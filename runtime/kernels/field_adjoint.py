@@ -60,6 +60,7 @@ class _Run:
     def __init__(self, made: FieldMade, back: Back, steps: Steps, names: tuple[str, ...]) -> None:
         assert isinstance(made.plan, Plan)
         self.plan, self.back, self.steps, self.names = made.plan, back, steps, names
+        self.reserved = made.reserved
         self.kept: dict[int, Tensor] = {}
         self.ready = False
 
@@ -157,7 +158,7 @@ class _Adjoint(torch.autograd.Function):
             fields, slots.detach().clone(), dict(zip(run.names, tables)), grads
         )
         of_slots = torch.zeros_like(slots)
-        free = slice(2, 2 + run.back.numbers)
+        free = slice(2 + run.reserved, 2 + run.reserved + run.back.numbers)
         of_slots[:, free] = numbers if slots.shape[0] > 1 else numbers.sum(0, keepdim=True)
         of_tables = [
             None if k not in arrays else arrays[k] if t.shape[0] > 1 else arrays[k].sum(0, keepdim=True)

@@ -1,4 +1,4 @@
-"""A solve of fields by sweeps: fixed steps of an explicit tableau, forwards."""
+"""A solve of fields by sweeps: fixed steps of an explicit tableau."""
 
 from __future__ import annotations
 
@@ -47,10 +47,14 @@ class FieldRun:
         self.made = self._make()
 
     def _make(self) -> FieldMade:
+        return self.step_of("step", self.p.taped)
+
+    def step_of(self, kind: str, gradient: bool) -> FieldMade:
+        """The step of a kind. Raises `NoKernel`."""
         tableau = self.p.method.solver
         assert isinstance(tableau, Tableau)
         precision = "f64" if self.p.dtype == torch.float64 else "f32"
-        made = self.source.make(tableau, precision, self.target, self.p.taped)
+        made = self.source.make(tableau, precision, self.target, gradient, kind)
         if isinstance(made, str):
             raise NoKernel(made)
         return made
@@ -84,16 +88,16 @@ class FieldRun:
     # ------------------------------------------------------------ the run
 
     def solve(self) -> Solution | None:
-        """The solution; None where values are not finite, of which torch tells more."""
+        """The solution; None where torch is to tell what is wrong."""
         p = self.p
         with torch.set_grad_enabled(p.taped):
-            slots, tables = self._outside()
-            fields = _fields(p.x0, self.source.shape, p.model.STATES)
+            slots, tables = self.outside(self.made)
+            fields = fields_of(p.x0, self.source.shape, p.model.STATES)
             kept = self._taped(fields, slots, tables) if p.taped else self._forwards(fields, slots, tables)
-            saved = _flat(kept, self.source.shape, p.model.STATES)
+            saved = flat_of(kept, self.source.shape, p.model.STATES)
         wanted = self.stops
         last = saved[:, -1]
-        if not _finite(last.detach()):
+        if not (finite(last.detach()) and bounded(p, saved)):
             return None
         places = [wanted.index(k) for k in self.saves]
         return self._solution(saved if places == list(range(len(wanted))) else saved[:, places], last)
@@ -135,9 +139,9 @@ class FieldRun:
             slots[:, 0], slots[:, 1] = self.table.t[first], self.table.h[first]
             sweeper.advance(slots, many)
 
-    def _outside(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def outside(self, made: FieldMade) -> tuple[Tensor, dict[str, Tensor]]:
         """Slots `[members or 1, …]` and coefficients, each `[members or 1, points]`."""
-        names, compute = self.made.outside
+        names, compute = made.outside
         values = {n: value_of(self.p.model, n).cpu() for n in names}
         plain = dict(self.source.ranks)
         own = any(v.ndim > plain[n] for n, v in values.items())
@@ -146,7 +150,7 @@ class FieldRun:
             for m in range(self.p.count if own else 1)
         ]
         dtype, device = self.p.dtype, self.p.device
-        driver = [torch.full((), math.nan, dtype=dtype)] * 2
+        driver = [torch.full((), math.nan, dtype=dtype)] * (2 + made.reserved)
         slots = torch.stack([torch.stack([*driver, *(x.to(dtype) for x in f.numbers)]) for f in found])
         tables = {
             k: torch.stack([f.tables[k] for f in found]).flatten(1).to(device, dtype) for k in found[0].tables
@@ -167,7 +171,7 @@ class FieldRun:
         events = Record(torch.empty(b, 0, dtype=torch.float64), none, none, np.zeros(b, dtype=np.int64))
         return Solution(
             p, kept, {"x": last}, np.full(b, p.t1), stats_of(p, counts, counts * 0, counts * self._stages),
-            steps_of(p, lambda: fixed_table(p, abs(float(self.table.h[0]))), _unkept),
+            steps_of(p, lambda: fixed_table(p, abs(float(self.table.h[0]))), unkept),
             events.events(p), SavedInterpolant(p, kept) if p.save.kind != "end" else None,
         )  # fmt: skip
 
@@ -184,7 +188,8 @@ def refuse(problem: Problem) -> None:
         (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
         (not isinstance(solver, Tableau) or solver.implicit, f"`{problem.method.name}` is not yet a sweep"),
         (problem.method.options.get("cfl") is not None, "its steps follow the speed of waves"),
-        (not fixed, "sweeps over grids take fixed steps"),
+        (not fixed and bool(model.BREAKS), "a discontinuity is to be located"),
+        (bool(model.REQUIRES), "`require` is asked at every step"),
         (bool(model.NOISES), "noise on a grid is torch's"),
         (bool(model.EVENTS), "events of fields are torch's"),
         (bool(model.INPUTS), "inputs of fields are torch's"),
@@ -194,23 +199,34 @@ def refuse(problem: Problem) -> None:
             raise NoKernel(why)
 
 
-def _finite(x: Tensor) -> bool:
+def bounded(problem: Problem, saved: Tensor) -> bool:
+    """Whether the states `[B, S, n]` keep their bounds, as `ndl.runtime.requirements` takes them."""
+    for s in problem.model.STATES:
+        part = saved[..., s.places].detach()
+        slack = 1e-6 * (part.abs().amax(-1, keepdim=True) + 1e-6)
+        below = s.lower is not None and bool((part < s.lower - slack).any())
+        if below or (s.upper is not None and bool((part > s.upper + slack).any())):
+            return False
+    return True
+
+
+def finite(x: Tensor) -> bool:
     """Whether all values are finite; a finite sum says so at once."""
     return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
-def _unkept() -> Tensor:
+def unkept() -> Tensor:
     raise AttributeError("the stages of this run were not kept; use `backend = torch`")
 
 
-def _fields(x: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
+def fields_of(x: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
     """Fields `[B, fields, points]` from flat states `[B, n]`, the components of each apart."""
     points, b = math.prod(shape), x.shape[0]
     parts = [x[:, s.offset : s.offset + s.size].reshape(b, points, -1).mT for s in states]
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
-def _flat(fields: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
+def flat_of(fields: Tensor, shape: tuple[int, ...], states: Sequence[State]) -> Tensor:
     """The reverse, `[…, n]` of `[…, fields, points]`."""
     points, parts, at = math.prod(shape), [], 0
     for s in states:

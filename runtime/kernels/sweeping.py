@@ -85,6 +85,8 @@ class FieldMade:
     plan: Plan | PointPlan
     outside: tuple[tuple[str, ...], Callable[[Mapping[str, Tensor]], Values]]
     back: Back | None = None
+    reserved: int = 0
+    """Slots after the driver's for tolerances or weights."""
 
 
 class FieldSource(Protocol):
@@ -95,10 +97,11 @@ class FieldSource(Protocol):
     """How many axes a weight has in a model without members."""
 
     def make(
-        self, tableau: Tableau, precision: str, target: str, gradient: bool = False
+        self, tableau: Tableau, precision: str, target: str, gradient: bool = False, kind: str = "step"
     ) -> FieldMade | str:  # fmt: skip
         """The step by an explicit tableau for the `target` `cpu` or `triton`, with its reverse where a
-        gradient is wanted, or why there is none, as words that follow “because”."""
+        gradient is wanted, or why there is none, as words that follow “because”. Of the `kind` `pair` it
+        writes its error as one field more, of the kind `inside` it ends at a fraction of the step."""
         ...
 
 
@@ -190,10 +193,20 @@ class Sweeper:
             self.now, self.next = self.next, self.now
             steps -= count
 
-    def _pass(self, slots: Tensor, steps: int) -> None:
-        jobs = [
-            (member, first, last) for member in range(self.members) for first, last in self._portions(steps)
-        ]
+    def attempt(self, slots: Tensor, members: Sequence[int]) -> None:
+        """A step of some members, whose ends are in `next` until `accept` takes them."""
+        self._pass(slots, 1, members)
+
+    def accept(self, members: Sequence[int]) -> None:
+        if len(members) == self.members:
+            self.now, self.next = self.next, self.now
+            return
+        for m in members:
+            self.now[m].copy_(self.next[m])
+
+    def _pass(self, slots: Tensor, steps: int, members: Sequence[int] | None = None) -> None:
+        chosen = range(self.members) if members is None else members
+        jobs = [(member, first, last) for member in chosen for first, last in self._portions(steps)]
         count = min(self.threads, len(jobs))
         self._make_rings(count)
         if count == 1:

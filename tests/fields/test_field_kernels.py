@@ -83,7 +83,7 @@ test "family":
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("grid=uniform(16, 16), method=tsit5(rtol=1e-6)", "fixed steps"),
+        ("grid=uniform(16, 16), method=euler()", "estimate its error"),
         ("grid=fourier(16, 16), method=rk4(h=0.001)", "multiplier"),
         ("grid=uniform(16, 16), method=rk4(h=0.001), save=[0.0005]", "inside steps"),
         ("grid=uniform(16, 16), method=rodas5(rtol=1e-6)", "rodas5"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from ndl.compiler.backends.llvm.printer import Printer
 from ndl.compiler.backends.llvm.sweep_layout import lag_of, ring_rows, ring_slots
 from ndl.compiler.backends.llvm.sweep_stages import Sheet, label_of
@@ -135,7 +137,8 @@ class Driver:
         )
 
     def number(self, value: float) -> str:
-        return Printer.literal(self, value, "real")  # type: ignore[arg-type]
+        held = struct.unpack("f", struct.pack("f", value))[0] if self.real == "float" else value
+        return Printer.literal(self, held, "real")  # type: ignore[arg-type]
 
     def array(self, name: str, k: int, level: str) -> tuple[str, str]:
         """Where an array starts, and how many slabs it has before it starts anew."""
