@@ -52,6 +52,12 @@ class MissingInput(RunError, ValueError):
         )
 
 
+class ArgumentsError(RunError, TypeError):
+    """A model's class, or an instance, is called with what it does not take."""
+
+    default_code = "NDL576"
+
+
 class DataError(RunError):
     """A table cannot be read: NDL610 file, 611 column, 612 cell, 613 time axis, 614 missing extra."""
 

@@ -6,13 +6,13 @@ have their shape per sample, or leading member axes; every method broadcasts ove
 
 from __future__ import annotations
 
-import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from ndl.runtime.colouring import Colouring, colouring, components, is_sparse
-from ndl.runtime.errors import MissingInput, SettingError
+from ndl.runtime.errors import ArgumentsError, MissingInput, SettingError, did_you_mean
 from ndl.runtime.info import (
     DelayInfo,
     DerivedInfo,
@@ -97,11 +97,38 @@ class Model(Part):
     FIELDS: ClassVar[Any] = None
     """Who makes this model's kernels (`ndl.runtime.kernels.request.KernelSource`); None: nobody."""
 
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """Refuses arguments that the class does not take, with the names that it does."""
+        places = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        known = [p.name for p in places]
+        if any(p.kind is not p.KEYWORD_ONLY for p in places):  # written by hand
+            return super().__new__(cls)
+        if args:
+            raise ArgumentsError(
+                f"`{cls.NAME}` takes its values by name, and was given {args[0]!r} without one",
+                help=f"names: {', '.join(known)}",
+            )
+        for name in values:
+            if name not in known:
+                raise ArgumentsError(
+                    f"`{name}` is no parameter or initial value of `{cls.NAME}`",
+                    help=did_you_mean(name, known) or f"names: {', '.join(known)}",
+                )
+        return super().__new__(cls)
+
     def __init__(self, *, seed: int = 0) -> None:
         super().__init__(seed=seed)
         # knows the dtype and device of a model even when it has no weights
         self.register_buffer("_anchor", torch.zeros((), dtype=torch.float64), persistent=False)
         self._given: dict[str, Any] = {}
+
+    def forward(self, *args: Any, **values: Any) -> Tensor:
+        """A model is solved, not called."""
+        raise ArgumentsError(
+            f"an instance of `{self.NAME}` cannot be called",
+            help="`ndl.solve(model, …)` solves it, `model.vector_field(t, x)` is its rate of change, "
+            f"`{self.NAME}(…)` and `model.bind(…)` set values",
+        )
 
     # ------------------------------------------------------------ construction
 
@@ -195,24 +222,24 @@ class Model(Part):
         part: nn.Module = self
         for step in path:
             if not isinstance(part, Part) or step not in part.nets():
-                raise TypeError(self._unknown(name))
+                raise self._unknown(name)
             twin = view(part.nets()[step])
             part._put_net(step, twin)
             part = twin
         if not path or not isinstance(part, Part) or all(p.name != last for p in part.PARAMETERS):
-            raise TypeError(self._unknown(name))
+            raise self._unknown(name)
         part.replace(last, self._fitting(value, part.info(last)))
 
     def _fitting(self, value: Any, p: ParameterInfo) -> Tensor:
         tensor = self.tensor(value)
         return shaped(tensor, p.shape, tensor.dtype, p.name)
 
-    def _unknown(self, name: str) -> str:
+    def _unknown(self, name: str) -> ArgumentsError:
         known = [*self.values(), *(s.name for s in self.STATES), *(i.name for i in self.INPUTS)]
         known += [*(d.name for d in self.DRAWS), *self.nets()]
-        near = difflib.get_close_matches(name, known, 1)
-        return f"model `{self.NAME}` has nothing called `{name}`" + (
-            f"; did you mean `{near[0]}`?" if near else ""
+        return ArgumentsError(
+            f"model `{self.NAME}` has nothing called `{name}`",
+            help=did_you_mean(name, known) or f"names: {', '.join(known)}",
         )
 
     # ------------------------------------------------------------ values

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ndl.runtime.chance import at_step
+from ndl.runtime.devices import chosen_device
 from ndl.runtime.errors import SettingError
 from ndl.runtime.fourier import fourier_part
 from ndl.runtime.members import is_family, select_members
@@ -115,9 +116,7 @@ class Problem:
         t0, t1 = float(span[0]), float(span[1])
         if not (np.isfinite(t0) and np.isfinite(t1)):
             raise SettingError(f"the span {t0:g}..{t1:g} is not finite")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        device = torch.device(device)
+        device = chosen_device(device)
         if not fits(model, precision, device):
             model = moved(model, precision, device)
         # constraints are applied once, not at every evaluation

@@ -92,7 +92,7 @@ class ValidatePlan:
 @dataclass(frozen=True)
 class Phase:
     """A stretch of training with settings of its own; of these, `phases`, `checkpoint`, `seed`,
-    `precision`, `device` and `progress` are not read."""
+    `precision` and `progress` are not read."""
 
     name: str
     settings: TrainSettings
@@ -124,7 +124,6 @@ class TrainSettings:
     seed: int = 0
     diverged: float = 1e8
     precision: str = "float64"
-    device: str = "cpu"
     progress: str = "auto"  # auto, rich, plain, silent
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from ndl.runtime.draws import Chance
+from ndl.runtime.errors import ArgumentsError
 from ndl.runtime.info import DrawInfo, ParameterInfo
 from torch import Tensor, nn
 
@@ -397,7 +398,10 @@ class Extern(nn.Module):
 
 def shaped(value: Any, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> Tensor:
     """A number or tensor as a tensor [..., *shape]; a number fills the shape."""
-    tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype)
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentsError(f"`{name}` takes numbers, not {value!r}") from None
     if tensor.dtype != dtype and (dtype.is_complex or not tensor.is_complex()):
         tensor = tensor.to(dtype)
     if tensor.ndim < len(shape) and tensor.ndim == 0:

@@ -24,7 +24,8 @@ def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None
     host, seed = moment.host, moment.loss.seed
     step = 0 if moment.session.whole("samples") is not None else moment.step
     law = host.ev.eval(stmt.law, scope)
-    numbers = torch.arange(moment.count) if moment.batch.index is None else moment.batch.index
+    every = torch.arange(moment.count) if moment.batch.index is None else moment.batch.index
+    numbers = every.to(host.run_device)
     if isinstance(law, ModelV):
         if sample is not None and sample.shared():
             raise Unshared
@@ -66,7 +67,7 @@ def _numbers(
     numbers: Any,
 ) -> torch.Tensor:
     """The number of a sample; its arguments may be the sample's own."""
-    more: dict[str, Any] = {"seed": seed, "stream": stream, "step": step}
+    more: dict[str, Any] = {"seed": seed, "stream": stream, "step": step, "device": numbers.device}
     if sample is None or not sample.shared():
         number = 0 if sample is None else int(numbers[sample.k])
         return draw(law, shape, *arguments, sample=number, **more)

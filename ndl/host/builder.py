@@ -88,7 +88,7 @@ class EagerBuilder:
         return Value(type_of(result), result)
 
     def const(self, value: Any, type: Tensor, span: Span) -> Value:
-        x = torch.tensor(value, dtype=DTYPES[type.kind])
+        x = torch.tensor(value, dtype=DTYPES[type.kind], device=self.host.run_device)
         return Value(type_of(x), x)
 
     def known(self, v: Value) -> Any:

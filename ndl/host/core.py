@@ -61,6 +61,8 @@ class Core:
         """The sample of a batch that a loss speaks of, where all are computed at once."""
         self.run_precision = False
         """Whether runs have the precision of their model: in a training."""
+        self.run_device = torch.device("cpu")
+        """Where runs are that name no device, and what is made for them: in a training its own."""
         self.run_seed = 0
         """The seed of runs that name none: in a training another one for each step."""
         self.ev = self.evaluator()

@@ -34,7 +34,7 @@ class Loss:
     """Evaluates a loss: solves the model at the times of the data, then the formula."""
 
     def __init__(self, session: Any, precision: torch.dtype, seed: int) -> None:
-        self.session, self.precision, self.seed = session, precision, seed
+        self.session, self.precision, self.seed, self.device = session, precision, seed, session.device
         self.expr = session.settings["loss"][0] if "loss" in session.settings else None
         self.feeding = Feeding(session)
         self.solves = self._needs_solution()
@@ -119,9 +119,9 @@ class Loss:
     def compute(self, work: Callable[[Scope], Any], step: int, batch: Batch) -> Any:
         """What `work` makes of the names of one sample, for each sample of a batch, `[samples, ...]`."""
         host = self.session.host
-        kept = host.run_seed, host.run_precision
+        kept = host.run_seed, host.run_precision, host.run_device
         host.differentiating += 1
-        host.run_seed, host.run_precision = self._noise(step, batch), True
+        host.run_seed, host.run_precision, host.run_device = self._noise(step, batch), True, self.device
         self._prepare(batch.training, step)
         try:
             table = self._batch(batch)
@@ -131,7 +131,7 @@ class Loss:
             return self._each(lambda sample: work(moment.scope(sample)), moment)
         finally:
             host.differentiating -= 1
-            host.run_seed, host.run_precision = kept
+            host.run_seed, host.run_precision, host.run_device = kept
             self._prepare(False, 0)
 
     def _each(self, formula: Callable[[Sample], Any], moment: Moment) -> Any:

@@ -135,6 +135,7 @@ class Moment:
                 seed=host.run_seed,
                 gradient=host.gradient_mode(found.get("gradient")),
                 precision=self.loss.precision,
+                device=self.loss.device,
                 backend=host.word(found.get("backend"), "auto"),
                 repeats=self.loss.repeats,
                 data_times=None if self.table is None else self.table.time,

@@ -14,6 +14,7 @@ from ndl.compiler.check.applications import (
     SOLVE_SETTINGS,
     as_method,
     check_method,
+    parts_of,
 )
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.grids import domains_of, grid_choice
@@ -99,7 +100,7 @@ class Solving(Instances):
                     "NDL504",
                     f"`{name}` is no setting of `solve`",
                     where,
-                    help=did_you_mean(name, SOLVE_SETTINGS),
+                    help=self._value_instead(model_v, name) or did_you_mean(name, SOLVE_SETTINGS),
                 )
             if name in ("plot", "write", "grid", "portion"):
                 continue
@@ -132,12 +133,19 @@ class Solving(Instances):
                 seed=seed,
                 gradient=self.gradient_mode(found.get("gradient")),
                 precision=PRECISIONS[self.word(found.get("precision"), precision)],
-                device=self.word(found.get("device"), "cpu"),
+                device=self.word(found.get("device"), str(self.run_device)),
                 backend=self.word(found.get("backend"), "auto"),
                 first=first,
                 **limit,
             )
         return run, found, model_v
+
+    def _value_instead(self, model: ModelV, name: str) -> str | None:
+        """A help line for a setting that is a value of the model."""
+        parts = parts_of(self.ev, model.decl)
+        if name not in {*parts.params, *parts.states, *parts.inputs, *parts.nets}:
+            return None
+        return f"`{name}` is a value of the model: solve `{model.decl.name}({name}=…)`"
 
     def gridded(self, ev: Evaluator, target: Any, value: tree.Expr, span: Span, scope: Scope) -> Any:
         """The model with its fields on a grid, one and the same for equal grids."""

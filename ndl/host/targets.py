@@ -14,6 +14,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.host.objects import DataObject, ModelObject, SolutionObject
 from ndl.host.open_dims import closed_by_data, closed_net
 from ndl.runtime.data import Table
+from ndl.runtime.devices import chosen_device
 
 
 def precision_of(session: Any) -> torch.dtype:
@@ -32,6 +33,15 @@ def precision_of(session: Any) -> torch.dtype:
     return torch.float64
 
 
+def device_of(session: Any) -> torch.device:
+    """The setting `device`, which holds for the targets, the data and the runs of the loss."""
+    if "device" not in session.settings:
+        return torch.device("cpu")
+    word, where = session.host.word(session.value("device"), "cpu"), session.settings["device"][0].span
+    found: torch.device = session.host.guarded(lambda: chosen_device(word), where)
+    return found
+
+
 def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
     """The models and nets that are trained, as instances of their own."""
     host = session.host
@@ -44,14 +54,15 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
             values = {"seed": seed, **target.values}
             fresh = replace(target, values=values)
             instance = host.instance(fresh)
-            instance = instance.to(precision) if precision != torch.float64 else instance
+            instance = instance.to(session.device, precision if precision != torch.float64 else None)
             session.models[target.decl.name] = (fresh, instance)
         elif isinstance(target, ModelObject):
             made = copy.deepcopy(target.instance) if session.copies else target.instance
-            session.models[target.source.decl.name] = (target.source, made)
+            session.models[target.source.decl.name] = (target.source, made.to(session.device))
         elif isinstance(target, NetV):
             target = closed_net(session, target)
-            session.nets[target.name] = host.trained_net(target, seed, precision, written.span)
+            net = host.trained_net(target, seed, precision, written.span)
+            session.nets[target.name] = net.to(session.device)
         else:
             raise fail("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)
 
@@ -60,7 +71,7 @@ def read_data(session: Any, precision: torch.dtype) -> None:
     """The data, and other data to validate on, on the scales of the first."""
     found = session.value("data")
     if found is not None:
-        session.table = _as_table(found, precision)
+        session.table = _as_table(found, precision, session.device)
         if session.table is None:
             raise fail(
                 "NDL519",
@@ -70,17 +81,17 @@ def read_data(session: Any, precision: torch.dtype) -> None:
         session.data = DataObject(session.table)
     other = session.value("validate")
     for item in other.items if isinstance(other, (TupleV, ListV)) else (other,):
-        table = _as_table(item, precision)
+        table = _as_table(item, precision, session.device)
         if table is not None:
             session.validation = table.standard(session.table.scales if session.table is not None else {})
 
 
-def _as_table(found: Any, precision: torch.dtype) -> Table | None:
+def _as_table(found: Any, precision: torch.dtype, device: torch.device) -> Table | None:
     if isinstance(found, DataObject):
         own: Table = found.table
-        return own.to(dtype=precision)
+        return own.to(precision, device)
     if isinstance(found, SolutionObject):
-        return table_of(found.solution).to(dtype=precision)
+        return table_of(found.solution).to(precision, device)
     return None
 
 

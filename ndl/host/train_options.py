@@ -37,7 +37,6 @@ def trainer_settings(
         checkpoint=_checkpoint(session, folder),
         seed=seed,
         precision=str(loss.precision).removeprefix("torch."),
-        device=session.host.word(session.value("device"), "cpu"),
         progress=progress,
     )
 

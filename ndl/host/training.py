@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from ndl.compiler.check.applications import TRAIN_SETTINGS
 from ndl.compiler.check.check_program import read_settings
 from ndl.compiler.check.scope import Scope
@@ -20,7 +22,7 @@ from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
 from ndl.host.objects import ModelObject, NetObject
 from ndl.host.repeated import repeats, run_repeated
-from ndl.host.targets import make_targets, precision_of, read_data
+from ndl.host.targets import device_of, make_targets, precision_of, read_data
 from ndl.host.train_options import trainer_settings
 from ndl.host.trained import TrainingObject, VariedObject
 from ndl.host.varied import run_varied
@@ -45,6 +47,9 @@ def block_of(host: Any, target: Any, span: Span) -> tree.Train:
     raise fail("NDL517", f"there is no `train {name}:` in this file", span)
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass
 class Session:
     """One training run while it is set up and its loss evaluated."""
@@ -60,6 +65,8 @@ class Session:
     table: Table | None = None
     validation: Table | None = None
     """Other data to validate on."""
+    device: torch.device = CPU
+    """Where the targets, the data and the runs of the loss are."""
     fold: tuple[int, ...] | None = None
     """Samples that are held out of this run."""
     varied: Mapping[str, Any] = field(default_factory=dict)
@@ -160,7 +167,7 @@ def _run(session: Session, folder: Any, progress: str, resume: bool) -> Training
 def single(session: Session, folder: Any, progress: str, resume: bool) -> TrainingObject:
     """One run of a training."""
     seed = session.whole("seed") or 0
-    precision = precision_of(session)
+    precision, session.device = precision_of(session), device_of(session)
     read_data(session, precision)
     make_targets(session, seed, precision)
     loss = Loss(session, precision, seed)
