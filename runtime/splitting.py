@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,9 @@ class SplitProblem(Problem):
                 return FourierFlow(part_of_it)
             return ExactFlow(f, x.new_tensor(self.t0), x.detach(), self.taped)
         chosen = part or Method("rk4", "ode", RK4)
-        return SteppedFlow(f, stepper_of(self.on(method=chosen)), substeps(name, chosen), self.taped)
+        # nothing controls its error: its stages are solved to nearly full precision
+        alone = replace(chosen, options={"h": 1.0, **chosen.options})
+        return SteppedFlow(f, stepper_of(self.on(method=alone)), substeps(name, chosen), self.taped)
 
 
 def solve_split(problem: Problem) -> Solution:

@@ -85,7 +85,7 @@ def drift(lowering: ModelLowering) -> Function:
 
 def pace(lowering: ModelLowering) -> Function | None:
     """(t, states) -> the reciprocal of the step of Courant number 1, where fields have schemes."""
-    if lowering.schemes is None or not lowering.schemes.paces:
+    if lowering.schemes is None or not lowering.schemes.limited:
         return None
 
     def make(root: Elaboration, g: GraphBuilder) -> Named:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ndl.compiler.check.values import Axis
 from ndl.compiler.diagnostics import fail
@@ -19,12 +19,12 @@ from ndl.compiler.ir.autodiff import NotDifferentiable, pushforward
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.grid import LIMITED
 from ndl.compiler.ir.model import SchemeSpec
+from ndl.compiler.lower.diffusive import Diffusive, entries, unit
 from ndl.compiler.lower.faces import REACH, lower_face, reconstructed, upper_face
 from ndl.compiler.lower.neighbours import Neighbours
 from ndl.compiler.lower.pointwise import Pointwise
 from ndl.compiler.lower.speeds import HOW, blocks, radius
 from ndl.compiler.lower.transport import Carried, Transport
-from ndl.compiler.ops.adjoint import number
 from ndl.compiler.ops.adjoint import shape as shape_of
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Schemes:
         inputs = [n for n in self.p.graph if n.op == "input" and n.attr("name") in names]
         self.inputs = {n.attr("name"): n for n in inputs}
         self.slots = {n.id: names[n.attr("name")] for n in inputs}
+        self.rests: list[tuple[Slot, Node | None]] = []
+        """What of each rate no scheme carries."""
 
     # ------------------------------------------------------------ what is found
 
@@ -74,6 +76,7 @@ class Schemes:
             if self.transport.left:
                 self.findings.append(SchemeSpec("", "central", (slot.spec.name,), LEFT))
                 self.transport.left.clear()
+        self.rests = [(slot, c.rest if c.moves else rate) for slot, rate, c in taken]
         found = {slot.spec.name: rate for slot, rate, c in taken if not c.moves}
         moving = [(slot, c) for slot, _, c in taken if c.moves]
         totals = {slot.spec.name: c.rest for slot, c in moving}
@@ -86,8 +89,21 @@ class Schemes:
         self.builder.smooth_nodes |= set(range(before, len(self.p.graph)))
         return found
 
+    @property
+    def limited(self) -> bool:
+        """Whether something limits explicit steps."""
+        diffusive = Diffusive(self)
+        return bool(self.paces) or any(r is not None and diffusive.present(r) for _, r in self.rests)
+
     def pace(self) -> Node:
-        """The largest sum over coordinates of speeds over widths of cells."""
+        """The largest sum over coordinates of speeds over widths of cells, and of what derivatives of higher
+        order add."""
+        for slot, rest in self.rests:
+            if rest is not None:
+                found = Diffusive(self).paces(slot, rest)
+                self.paces += [(axis, (slot.spec.name,), node) for axis, node in found]
+        if not self.paces:
+            return self.builder.graph.add("const", value=0.0)
         domains: dict[str, list[Node]] = {}
         for axis in dict.fromkeys(a for a, _, _ in self.paces):
             here = [(names, n) for a, names, n in self.paces if a is axis]
@@ -243,9 +259,7 @@ class Axial:
 
     def _speed(self, slots: Sequence[Slot], fluxes: dict[str, Node]) -> Node | None:
         """The spectral radius of the derivative of the fluxes by their states."""
-        unknowns = [
-            (s, index) for s in slots for index in _entries(shape_of(fluxes[s.spec.name])[self.grids :])
-        ]
+        unknowns = [(s, index) for s in slots for index in entries(fluxes[s.spec.name], self.grids)]
         rows = [self.p.component(fluxes[s.spec.name], index, self.grids) for s, index in unknowns]
         matrix = [[self._slope(row, u) for u in unknowns] for row in rows]
         found = radius(self.p, matrix, rows[0])
@@ -275,22 +289,8 @@ class Axial:
         """Tangents: of the entries of a state where only they are read, so that 0 is known to be 0."""
         users = [n for n in self.p.graph.needed([flux]) if u.id in n.inputs]
         if len(index) != 1 or any(n.op != "index" or n.attr("axis") != self.grids for n in users):
-            return {u.id: self._unit(u, index)}
+            return {u.id: unit(self.p, u, index, self.grids)}
         return {n.id: self.p.number(1.0, n) for n in users if n.attr("at") == index[0]}
-
-    def _unit(self, u: Node, index: tuple[int, ...]) -> Node:
-        if not index:
-            return number(self.p.graph, 1.0, u)
-        shape = tuple(n.constant or 0 for n in shape_of(u))
-        inner = shape[self.grids :]
-        size, at = 1, 0
-        for n, i in zip(inner, index):
-            size, at = size * n, at * n + i
-        flat = self.p.graph.add("const", value=tuple(float(j == at) for j in range(size)))
-        if len(inner) > 1:
-            flat = self.p.graph.add("reshape", [flat], shape=inner)
-        axes = tuple(range(self.grids, len(shape)))
-        return self.p.graph.add("expand", [flat], shape=shape, axes=axes)
 
     # ------------------------------------------------------------ slopes that are carried
 
@@ -363,10 +363,3 @@ def _nothing(p: Pointwise, node: Node) -> bool:
     while node.op == "expand":
         (node,) = p.graph.operands(node)
     return node.op == "const" and node.attr("value") == 0
-
-
-def _entries(shape: Sequence[Any]) -> list[tuple[int, ...]]:
-    found: list[tuple[int, ...]] = [()]
-    for n in shape:
-        found = [(*i, j) for i in found for j in range(n.constant or 0)]
-    return found

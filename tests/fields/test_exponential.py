@@ -57,7 +57,7 @@ def test_symbols() -> None:
     assert symbol("sin(x) - u^3") is None
 
 
-@pytest.mark.parametrize(("method", "wanted"), [("etdrk2", 2), ("etdrk4", 4)])
+@pytest.mark.parametrize(("method", "wanted"), [("etdrk2", 2), ("etdrk4", 4), ("ifrk4", 4)])
 def test_orders(method: str, wanted: int) -> None:
     text = model("0.5*dxx(u) - u*dx(u) + cos(t)*sin(x)")
     exact = solved(text, "fourier(32)", span="0..1", method="tsit5(rtol=1e-12, atol=1e-13)").final.u

@@ -17,12 +17,12 @@ from ndl.runtime.solve import solve
 from problems import Small, scalars
 
 NAMES = (
-    "euler heun midpoint rk4 ssprk2 ssprk3 bosh3 dopri5 tsit5 dopri8 vern7",
+    "euler heun midpoint rk4 ssprk2 ssprk3 ssprk54 bosh3 dopri5 tsit5 dopri8 vern7",
     "implicit_euler trapezoidal sdirk kvaerno5 rosenbrock23 rodas5 bdf",
-    "leapfrog verlet yoshida4 lie strang imex picard nystrom newton anderson broyden",
+    "leapfrog verlet yoshida4 lie strang imex ars222 ars443 picard nystrom newton anderson broyden",
     "euler_maruyama milstein euler_heun sra1 sri sosri sosri2 reversible_heun",
 )
-APART = ("taylor", "etdrk2", "etdrk4")
+APART = ("taylor", "etdrk2", "etdrk4", "ifrk4")
 ODE = [n for n, s in lowered().items() if s.kind == "ode" and " " not in n and n not in APART]
 """All but those that want the equations and not only their values, which have tests of their own."""
 TABLEAUX = [n for n in ODE if lowered()[n].c]
@@ -54,6 +54,23 @@ def test_a_tableau_has_its_orders_and_no_more(name):
     if s.b_hat is not None:
         assert order_of(a, s.b_hat, 8).order >= s.embedded
         assert s.b_hat != s.b
+
+
+@pytest.mark.parametrize(("name", "times"), [("ssprk2", 1), ("ssprk3", 1), ("ssprk54", 1.50818), ("rk4", 0)])
+def test_strong_stability_is_kept_up_to_a_step(name, times):
+    """The largest r for which r K (1 + r K)^-1 >= 0 with rows of sum <= 1, K the tableau over its weights
+    (Gottlieb, Ketcheson and Shu 2011, section 3.2): how many steps of forward Euler one of these may be."""
+    s = lowered()[name]
+    n = len(s.c)
+    K = np.zeros((n + 1, n + 1))
+    for i, row in enumerate([*s.a, s.b]):
+        K[i, : len(row)] = [float(v) for v in row]
+
+    def monotone(r):
+        M = r * K @ np.linalg.inv(np.eye(n + 1) + r * K)
+        return bool((M > -1e-12).all() and (M.sum(1) < 1 + 1e-12).all())
+
+    assert monotone(times) and not monotone(times + 1e-4)
 
 
 @pytest.mark.parametrize("name", ["bosh3", "dopri5", "tsit5", "dopri8", "vern7", "sdirk", "kvaerno5"])

@@ -8,7 +8,7 @@ from helpers import final, model, numbers, slope, solve, turning
 
 EXPLICIT = {
     "euler": 1, "heun": 2, "midpoint": 2, "rk4": 4, "bosh3": 3, "dopri5": 5, "tsit5": 5, "dopri8": 8,
-    "vern7": 7, "reversible_heun": 2, "ssprk2": 2, "ssprk3": 3,
+    "vern7": 7, "reversible_heun": 2, "ssprk2": 2, "ssprk3": 3, "ssprk54": 4,
 }  # fmt: skip
 STIFF = {
     "implicit_euler": 1,
@@ -21,6 +21,7 @@ STIFF = {
 }
 SYMPLECTIC = {"leapfrog": 2, "verlet": 2, "yoshida4": 4}
 SPLIT = {"lie": 1, "strang": 2, "imex": 1}
+IMEX = {"imex": 1, "ars222": 2, "ars443": 3}
 EMBEDDED = {
     "heun": 1, "bosh3": 2, "dopri5": 4, "tsit5": 4, "dopri8": 5, "vern7": 6, "sdirk": 3, "kvaerno5": 4,
     "rosenbrock23": 2, "rodas5": 4, "bdf": 2,
@@ -62,6 +63,16 @@ def test_a_splitting_has_its_order(method: str, order: int) -> None:
     steps = (32, 48, 64)
     exact = final(solve(model("Parts"), "dopri8(rtol=1e-13, atol=1e-14)", "0..2", save="end"), "x", "y")
     form = f"{method}(first: dopri8, second: dopri8, steps={{}})"
+    runs = [solve(model("Parts"), form.format(n), "0..2", save="end") for n in steps]
+    errors = [np.abs(final(s, "x", "y") - exact).max() for s in runs]
+    assert -slope(steps, errors) == pytest.approx(order, abs=0.1)
+
+
+@pytest.mark.parametrize(("method", "order"), IMEX.items())
+def test_implicit_explicit_steps_have_their_order(method: str, order: int) -> None:
+    steps = (32, 48, 64) if order < 3 else (128, 192, 256)
+    exact = final(solve(model("Parts"), "dopri8(rtol=1e-13, atol=1e-14)", "0..2", save="end"), "x", "y")
+    form = f"{method}(first: implicit_euler, second: euler, steps={{}})"
     runs = [solve(model("Parts"), form.format(n), "0..2", save="end") for n in steps]
     errors = [np.abs(final(s, "x", "y") - exact).max() for s in runs]
     assert -slope(steps, errors) == pytest.approx(order, abs=0.1)
