@@ -28,7 +28,7 @@ train Circles as run:
     a: R[128] ~ uniform(0, 2*pi)
     X         = [[(label[i] + r[i])*cos(a[i]), (label[i] + r[i])*sin(a[i])] for i]
     span      = 0..1
-    method    = tsit5(rtol=1e-6, atol=1e-6)
+    method    = tsit5(rtol=1e-6, atol=1e-6, beta=0)
     DRAW
     loss      = cross_entropy(final.logits, label) + PENALTY
     optimizer = adam(lr=0.01)
@@ -41,7 +41,7 @@ const P = [[(kind[i] + radius[i])*cos(angle[i]), (kind[i] + radius[i])*sin(angle
 
 solve run.model(X=P) as seen:
     span    = 0..1
-    method  = tsit5(rtol=1e-6, atol=1e-6)
+    method  = tsit5(rtol=1e-6, atol=1e-6, beta=0)
     backend = torch
 """
 

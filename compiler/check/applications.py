@@ -100,7 +100,7 @@ METHOD_OPTIONS: dict[str, tuple[str, ...]] = {
 AROUND = "method"
 """What a solver for constraints calls the method that it is around."""
 
-ADAPTIVE = ("rtol", "atol", "h0", "hmax")
+ADAPTIVE = ("rtol", "atol", "h0", "hmax", "beta")
 
 
 def parts_of(ev: Evaluator, decl: tree.Model) -> Parts:

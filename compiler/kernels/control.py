@@ -28,7 +28,8 @@ with an iteration that did not converge; out of steps, the last one rejected."""
 
 @dataclass
 class Control:
-    """The settings of one kernel, and its rules. `k` is 1 + the lower order of the pair."""
+    """The settings of one kernel, and its rules. `k` is 1 + the lower order of the pair, `beta` the power of
+    the error before (None: 0.2/k)."""
 
     code: Code
     n: int
@@ -38,6 +39,7 @@ class Control:
     vector: bool
     """Whether there is a tolerance for each state."""
     dyadic: bool = False
+    beta: float | None = None
     safety: float = 0.9
     shrink: float = 0.2
     smaller_step: float = 0.1
@@ -122,7 +124,7 @@ class Control:
     def factor(self, log_error: Value, log_old: Value, accept: Value, again: Value, fine: Value) -> Value:
         """What the next step is, over this one: the PI rule when accepted, the I rule when rejected. The
         logarithms are those of squares."""
-        code, beta = self.code, 0.2 / self.k
+        code, beta = self.code, 0.2 / self.k if self.beta is None else self.beta
         remembered = code.op("mul", log_old, 0.5 * beta)
         good = code.op("fma", log_error, -0.5 * (1 / self.k - 0.75 * beta), remembered)
         bad = code.op("mul", log_error, -0.5 / self.k)

@@ -61,7 +61,7 @@ class _Forward:
         order = stepper.error_order
         code = self.code
         self.control = Control(
-            code, self.n, order + 1, variant.grow, variant.sign, variant.vector, stepper.dyadic
+            code, self.n, order + 1, variant.grow, variant.sign, variant.vector, stepper.dyadic, variant.beta
         )
         paces = ProposedPace if stepper.proposes else ErrorPace
         pace = paces if variant.adaptive else GridPace

@@ -40,6 +40,8 @@ class Variant:
     drivers: bool = False
     undone: bool = False
     trail: bool = False
+    beta: float | None = None
+    """The power of the error before in the rule for steps; None is the method's own."""
 
 
 @dataclass

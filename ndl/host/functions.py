@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from ndl.compiler.check.axes import aligned, split
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -85,12 +90,19 @@ class Functions(Solving):
         if any(isinstance(v, Unknown) for v in values):
             return UNKNOWN
         known = [v for v in values if isinstance(v, Value)]
+        axes = tuple(dict.fromkeys(a for v in known for a in v.axes))
+        known = [aligned(ev, v, axes, e.span) for v in known] if axes else known
         refs, masks = [v.ref for v in known], [mask_of(v) for v in known]
-        if all(m is None for m in masks):
-            return lift(PLAIN[name](*refs))
-        if name not in GAPPY:
+        plain = all(m is None for m in masks)
+        if not plain and name not in GAPPY:
             raise refused(f"`{name}`", e.span)
-        return lift(GAPPY[name](masks, *refs))
+        function: Callable[..., Any] = PLAIN[name] if plain else GAPPY[name]
+        given = (*refs,) if plain else (masks, *refs)
+        for _ in axes:  # of each entry by itself: a bound index is no axis to take a mean over
+            where = None if plain else ([None if m is None else 0 for m in masks], *(0 for _ in refs))
+            function = torch.vmap(function, in_dims=0 if where is None else where)
+        found = lift(function(*given))
+        return split(found, axes) if axes else found
 
     def _sort(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         return self._tensor_function("sort", ev, args, e)
@@ -112,7 +124,7 @@ class Functions(Solving):
         if nodes is not None:  # of a formula
             return nodes
         v = ev.value(args[0], e.span)
-        return UNKNOWN if isinstance(v, Unknown) else int(v.ref.numel())
+        return UNKNOWN if isinstance(v, Unknown) else math.prod(d.constant or 0 for d in v.type.shape)
 
     def _isnan(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         """True where a value is missing, or is no number."""

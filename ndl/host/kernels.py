@@ -111,7 +111,7 @@ class Kernels:
         """The kernel IR of a request, its weights, and the steps. Raises `Unsupported`."""
         variant = Variant(
             request.precision, request.adaptive, request.own, request.save, request.tape, request.sign,
-            request.vector, request.grow, kept, request.drivers, request.undone, request.trail,
+            request.vector, request.grow, kept, request.drivers, request.undone, request.trail, request.beta,
         )  # fmt: skip
         code = Code(request.precision)
         watches = not (request.stretch or request.parts)

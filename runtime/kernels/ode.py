@@ -24,7 +24,7 @@ from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import checkpoints_of
 from ndl.runtime.solution import Solution
-from ndl.runtime.stepping.control import Tolerances, proportional
+from ndl.runtime.stepping.control import Controller, Tolerances, proportional
 from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import fixed_table
@@ -77,6 +77,7 @@ class KernelRun:
             sign=problem.sign,
             vector=isinstance(self.tol.rtol, Tensor) or self.tol.atol.ndim > 0,
             grow=stepper.grow,
+            beta=Controller.of(problem, stepper.error_order, stepper.grow).beta,
             target=target,
             options=options_of(problem),
             keep=whole and self.known and target == "cpu",

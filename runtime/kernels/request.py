@@ -31,9 +31,9 @@ class Request:
 
     `solver` is a tableau, or the class of a step solver with the values of its `options`. `own` names the
     weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
-    state, `grow` how fast a step may grow; `backward` asks for the derivative; `keep` says that a run with a
-    tape may leave arrays to it. `inside`: some saved times lie inside steps, which only noise asks for.
-    `watch` says that each trajectory goes at its own time even with fixed steps: for events, and to see where
+    state, `grow` how fast a step may grow, `beta` how it heeds the error before; `backward` asks for the
+    derivative; `keep` says that a run with a tape may leave arrays to it. `inside`: some saved times lie
+    inside steps, which only noise asks for. `watch` says that each trajectory goes at its own time even with fixed steps: for events, and to see where
     one fails. `parts` are those of a splitting, `uneven` says that its last step is shorter.
     """
 
@@ -47,6 +47,7 @@ class Request:
     sign: float = 1.0
     vector: bool = False
     grow: float = 10.0
+    beta: float | None = None
     target: str = "cpu"
     options: tuple[tuple[str, float], ...] = ()
     noise: bool = False

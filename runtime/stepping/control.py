@@ -93,18 +93,31 @@ def _spread(problem: Problem, name: str, value: Any) -> Any:
 @dataclass(frozen=True)
 class Controller:
     """The PI rule h_new = h * clip(0.9 err^-(1/k - 0.75 beta) err_old^beta), with k = 1 + the lower order
-    of the pair and beta = 0.2/k: for a 5(4) pair the exponents 0.17 and 0.04 of DOPRI5. Powers are taken to
-    three digits. After a rejection the next step does not grow."""
+    of the pair and beta = 0.2/k: for a 5(4) pair the exponents 0.17 and 0.04 of DOPRI5; with beta = 0 it is
+    the I rule. Powers are taken to three digits. After a rejection the next step does not grow."""
 
     k: float
+    beta: float
     grow: float = 10.0
     shrink: float = 0.2
     safety: float = 0.9
 
+    @staticmethod
+    def of(problem: Problem, error_order: float, grow: float) -> Controller:
+        """From the method's option `beta`, in Hairer's sense."""
+        k = error_order + 1
+        beta = problem.method.options.get("beta")
+        if beta is not None and not 0 <= float(beta) <= 1 / k:
+            raise SettingError(
+                f"`beta` is {float(beta):g}, not between 0 and {1 / k:g}",
+                help="0 forgets the error of the step before; without `beta` it is "
+                f"{0.2 / k:g} for `{problem.method.name}`",
+            )
+        return Controller(k, 0.2 / k if beta is None else float(beta), grow)
+
     def accepted(self, error: Floats, old: Floats, after_rejection: np.ndarray) -> Floats:
         """The factor after an accepted step; errors below 1e-10 count as that."""
-        beta = 0.2 / self.k
-        power = beta * _log2(old) - (1 / self.k - 0.75 * beta) * _log2(error)
+        power = self.beta * _log2(old) - (1 / self.k - 0.75 * self.beta) * _log2(error)
         factor = self.safety * exp2_coarse(power)
         factor = np.minimum(np.maximum(factor, self.shrink), self.grow)
         return np.where(after_rejection, np.minimum(factor, 1.0), factor)

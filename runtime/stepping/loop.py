@@ -65,7 +65,7 @@ class Loop:
         self.pace = Pace.of(problem, stepper)
         if not (stepper.extrapolates or self.pace.fixed):
             self.tol = proportional(self.tol, stepper.order)
-        self.control = Controller(k=stepper.error_order + 1, grow=stepper.grow)
+        self.control = Controller.of(problem, stepper.error_order, stepper.grow)
         b = problem.count
         self.trail = Trail(b, problem.sign, keep=keep)
         self.recorder = Recorder(problem.save, b, problem.sign)

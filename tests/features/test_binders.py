@@ -126,6 +126,28 @@ def test_means_over_laws() -> None:
     check(LAWS)
 
 
+TENSORS = """
+const L = [[1.0, -2.0], [0.3, 0.1], [2.0, 5.0]]
+const k = [0, 1, 0]
+
+fn surprise(x, j) = log(sum(exp(x))) - x[j]
+
+test "functions of tensors look at each entry of a comprehension by itself":
+    assert max(abs([cross_entropy(L[i], k[i]) - surprise(L[i], k[i]) for i])) < 1e-14
+    assert abs(mean(cross_entropy(L[i], k[i]), i) - cross_entropy(L, k)) < 1e-14
+    assert [accuracy(L[i], k[i]) for i] == [1, 0, 0] and [size(L[i]) for i] == [2, 2, 2]
+    assert max(abs([rms(L[i]) - sqrt(mean(L[i]^2)) for i])) < 1e-14
+    assert [sort(L[i])[0] for i] == [min(L[i]) for i] and [median(L[i]) for i] == [mean(L[i]) for i]
+    assert [smooth_l1(L[i], L[j]) for i, j][0, 2] == smooth_l1(L[0], L[2])
+    a = [rel_l2(L[i], L[j]) for j, i]
+    assert max(abs(a - [[norm(L[i] - L[j])/norm(L[j]) for i] for j])) < 1e-14
+"""
+
+
+def test_functions_of_tensors() -> None:
+    check(TENSORS)
+
+
 def test_mistakes_are_named() -> None:
     rule = refused('test "t":\n    assert expect(z, z ~ student(3)) < 1\n')
     assert (rule.code, rule.span.text) == ("NDL365", "student(3)")

@@ -71,6 +71,7 @@ ADAPTIVE = [
     "dopri8(rtol=1e-9)",
     "vern7(rtol=1e-8)",
     "tsit5(rtol=1e-3, h0=0.004, hmax=0.02)",
+    "tsit5(rtol=1e-6, beta=0)",
     "heun(rtol=1e-4)",
 ]
 SAVES = ["end", "every 0.1", "every 0.0137", "steps"]

@@ -82,6 +82,20 @@ def test_dopri5_takes_the_steps_of_scipy(name: str, tol: float) -> None:
     theirs = solve_ivp(p.rhs, (0, p.end), p.start, "RK45", rtol=tol, atol=tol)
     s = solve(model(p.model, TEXT), f"dopri5(rtol={tol}, atol={tol})", p.span, save="end")
     assert s.stats.steps == pytest.approx(len(theirs.t) - 1, rel=0.2, abs=1)
+    forgetful = f"dopri5(rtol={tol}, atol={tol}, beta=0)"
+    s = solve(model(p.model, TEXT), forgetful, p.span, save="end")
+    assert s.stats.steps == pytest.approx(len(theirs.t) - 1, abs=2)
+
+
+def test_the_error_before_counts_as_much_as_beta_says() -> None:
+    p = PROBLEMS["rigid"]
+    for beta in (0.0, 0.04, 0.1):
+        s = solve(model(p.model, TEXT), f"dopri5(rtol=1e-8, atol=1e-8, beta={beta})", p.span, save="steps")
+        h, q = numbers(s.steps.h), numbers(s.steps.error)
+        factor = 0.9 * q[1:-1] ** -(0.2 - 0.75 * beta) * np.maximum(q[:-2], 1e-4) ** beta
+        differ = ~np.isclose(h[2:] / h[1:-1], np.clip(factor, 0.2, 10), rtol=2e-3)
+        # after a rejection, and at the end, a step is shorter
+        assert differ.sum() <= 2 * int(s.stats.rejected) + 2 < len(h) / 4
 
 
 DIFFRAX = {
