@@ -1,4 +1,5 @@
-"""Nets with a set of weights for each step of a run (`per step`) or visit of a splitting (`per use`).
+"""Nets and numbers with a set of weights for each step of a run (`per step`) or visit of a splitting (`per
+use`).
 
 A `Bank` holds the sets in order; the first run whose steps are counted decides how many there are. A run sees
 a view of its model in which the set of the step (and visit) stands in the net's place; members that are in
@@ -31,6 +32,7 @@ class Bank(nn.Module):
         super().__init__()
         self.make, self.seed, self.path, self.per, self.terms = make, seed, path, per, terms
         self.visits = 1
+        self.first: Any = None
         self.training = False
 
     @property
@@ -61,7 +63,16 @@ class Bank(nn.Module):
         self.visits = visits
         for k in range(count):
             part = self.make(seed=self.seed, path=f"{self.path}[{k}]")
+            if self.first is not None:
+                part.define("value", self.first)
             self.add_module(str(k), part if like is None else part.to(like.device, like.dtype))
+
+    def starting(self, value: Any) -> Bank:
+        """A view of a `param … per step` whose sets are all to start at `value`."""
+        twin = view(self)
+        twin._modules = {}
+        twin.first = value
+        return twin
 
     def chosen(self, numbers: Any) -> Part:
         """The set number `numbers`, or for an array the sets side by side, weights `[*numbers.shape, …]`."""

@@ -213,6 +213,8 @@ class Model(Part):
                 put(self, f"raw_{attribute}", torch.zeros_like(tensor))
         elif name in self.nets() and isinstance(value, nn.Module):
             self._put_net(name, value)
+        elif hasattr(self._modules.get(name), "starting"):
+            self._modules[name] = self._modules[name].starting(value)  # type: ignore[operator,union-attr]
         else:
             self._bind_below(name, value)
 

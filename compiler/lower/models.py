@@ -157,6 +157,20 @@ class ModelLowering:
             self.weights.params[name] = make_spec(el.ev, name, decl, plain, el.scope, trainable, start)
         return self.weights.params[name]
 
+    def bank(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> tuple[str, Function]:
+        """`param g: T = v per step`: a part that gives its one weight, with a set of it for each step."""
+        name = owner.prefix + decl.name
+        if name not in self.weights.parts:
+            el = self.scratch().descend(owner.path)
+            plain = grid_type(item.type or Tensor(), self.axes(owner, item.type or Tensor(), decl.name_span))
+            start = el.starts_at(decl.name)
+            spec = make_spec(el.ev, "value", decl, plain, el.scope, trainable, start)
+            graph = Graph()
+            node = graph.add("param", type=plain, span=decl.name_span, name="value")
+            self.weights.parts[name] = Function("Numbers", graph, (), (("value", node),), (spec,))
+            self.weights.banks[name] = decl.per or "step"
+        return name, self.weights.parts[name]
+
     def scratch(self) -> Elaboration:
         """The model's formulas with a graph that is thrown away."""
         return self._elaborate(GraphBuilder(Graph(), self.weights))[0]
@@ -267,7 +281,8 @@ class ModelLowering:
             if frame.replaced(name):
                 continue
             if name in parts.params or decl.type is not None or decl.law is not None:
-                self.spec(frame, frame.item(name, decl), name in parts.params, decl)
+                made = self.spec if decl.per is None else self.bank
+                made(frame, frame.item(name, decl), name in parts.params, decl)
         inner = self.scratch().descend(frame.path)
         for name in (*parts.draws, *(n for n in frame.varied if frame.replaced(n))):
             inner.lookup(name, 0)

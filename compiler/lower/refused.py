@@ -7,25 +7,18 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
-AS_A_NET = (
-    "a net may have weights for each step: `operator Value(x: R[2]) -> R[2]:` with the `param` in it, and "
-    "`net g: R[2] -> R[2] = Value() per step`"
-)
-
-
 def refuse(frame: Elaboration) -> None:
     """Raise for the first construct of a model that this version cannot run."""
     waiting = sorted(_waiting(frame), key=lambda w: w[1].start)
     if not waiting:
         return
     what, span = waiting[0]
-    numbers = {i.span for i in frame.parts.params.values() if i.per is not None}
     raise fail(
         "NDL490",
         f"{what} is not yet lowered",
         span,
         notes=("the language has it and the checker knows it, but this version cannot run it",),
-        help=AS_A_NET if span in numbers else "see the language reference for what runs today",
+        help="see the language reference for what runs today",
     )
 
 
@@ -38,8 +31,9 @@ def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
     found += [
         (f"the net `{n.name}` per {n.per}", n.span) for n in p.nets.values() if n.per not in (None, *words)
     ]
-    items = [*p.params.values(), *p.consts.values(), *(i for o in p.states.values() for i in o.values())]
+    items = [*p.consts.values(), *(i for o in p.states.values() for i in o.values())]
     found += [(f"`{i.name}` per {i.per}", i.span) for i in items if i.per is not None]
+    found += [(f"`{i.name}` per {i.per}", i.span) for i in p.params.values() if i.per not in (None, *words)]
     for name in p.states:
         type_ = frame.state_type(name)
         if type_ is not None and type_.kind == "C":

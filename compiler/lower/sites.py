@@ -56,6 +56,9 @@ class GraphSite:
         return v if self.fields is None else self.fields.leaf(v, state)
 
     def weight(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> Any:
+        if decl.per is not None:
+            name, part = self.lowering.bank(owner, item, trainable, decl)
+            return self.builder.call(owner.ev, name, part, [], decl.name_span)
         spec = self.lowering.spec(owner, item, trainable, decl)
         node = self.builder.add("param", [], decl.name_span, type=spec.type, name=spec.name)
         axes = self.lowering.axes(owner, item.type or Tensor(), decl.name_span)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from programs import load, refused
+from programs import check, load, refused
 from torch import Tensor, nn
 
 import ndl
@@ -222,23 +222,79 @@ def test_a_smaller_model_of_one_is_refused() -> None:
     assert found.code == "NDL672" and "nets with weights for each step" in found.message
 
 
-def test_numbers_for_each_step_are_a_net() -> None:
-    """A `param` per step is refused with the net that says the same, Euler's product of its sets."""
-    model = "model M:\n    param g: R[2] = 1 per step\n    state x: R[2] = 1\n    x' = g*x\n"
-    found = refused(model + '\ntest "run":\n    s = solve(M, span=0..1, method=euler(steps=2))\n')
-    assert found.code == "NDL490" and "Value() per step" in str(found.help)
-    program = ndl.loads("""
-operator Value(x: R[2]) -> R[2]:
-    param v: R[2] ~ normal(0, 1)
-    return v
-
+NUMBERS = """
 model M:
-    net g: R[2] -> R[2] = Value() per step
+    param g: R[2] ~ normal(0, 1) per step
+    param s > 0 = 0.5 per step
     state x: R[2] = [1.0, 2.0]
-    x' = g(x)*x
-""")
-    made = program.M(seed=1)
-    end = ndl.solve(made, span=(0, 1), method="euler(steps=4)", save="end").final.x
-    product = torch.stack([1 + 0.25 * part.v.detach() for part in made.g]).prod(0)
-    assert len(made.g) == 4
-    torch.testing.assert_close(end.detach(), product * torch.tensor([1.0, 2.0]).double())
+    x' = s*g*x
+    rate = g + s
+"""
+
+
+@pytest.mark.parametrize("gradient", ["discrete", "checkpoint(2)"])
+def test_numbers_for_each_step(gradient: str) -> None:
+    """Euler's product, with the gradient of each of its numbers."""
+    made = load(NUMBERS).models["M"](seed=1)
+    found = ndl.solve(made, span=(0, 1), method="euler(steps=4)", save="end", gradient=gradient).final["x"]
+    assert (len(made.g), len(made.s)) == (4, 4) and not torch.equal(made.g[0].value, made.g[1].value)
+    product = torch.stack([1 + 0.25 * s.value * g.value for g, s in zip(made.g, made.s)]).prod(0)
+    own = product * torch.tensor([1.0, 2.0], dtype=torch.float64)
+    weights = list(made.weights().values())
+    assert len(weights) == 8
+    for a, b in zip(gradients(found, weights), gradients(own, weights)):
+        assert b.abs().max() > 1e-6
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_numbers_for_each_step_of_stages_visits_and_parts() -> None:
+    made = load(NUMBERS).models["M"](seed=1)
+    found = ndl.solve(made, span=(0, 1), method="midpoint(steps=3)", save="steps")
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    for g, s in zip(made.g, made.s):
+        a = s.value * g.value
+        x = x * (1 + a / 3 + a * a / 18)
+    assert torch.allclose(found.final["x"], x, atol=1e-13)
+    assert torch.allclose(found.rate.values[-1], made.g[2].value + made.s[2].value)
+
+    text = """
+model Layer:
+    param a: R = 0.5 per step
+    param b: R ~ normal(0, 1) per use
+    state x = 1.0
+    term grow = a*x
+    term kick = b
+    x' = grow + kick
+
+model Two:
+    l = Layer()
+    state y = 0.0
+    y' = l.x + l.a
+"""
+    program = load(text)
+    layer = program.models["Layer"](seed=3)
+    s = ndl.solve(layer, span=(0, 1), method="strang(kick: euler, grow: euler, steps=2)")
+    y, b = torch.tensor(1.0, dtype=torch.float64), [part.value for part in layer.b]
+    for k, part in enumerate(layer.a):
+        y = y + 0.25 * b[2 * k]
+        y = y * (1 + 0.5 * part.value) + 0.25 * b[2 * k + 1]
+    assert len(b) == 4 and torch.allclose(s.final["x"], y, atol=1e-13)
+
+
+def test_numbers_for_each_step_that_cannot_be_counted() -> None:
+    found = refused(NUMBERS + '\ntest "t":\n    s = solve(M, span=0..1, method=tsit5())\n')
+    assert found.code == "NDL528" and "is not known before the run" in found.message
+    found = refused(NUMBERS + '\ntest "t":\n    s = solve(M, span=0..1, method=euler(h=0.5), backend=cpu)\n')
+    assert "weights for each step" in found.message
+    wanted = "operator F(x: R[2]) -> R[2]:\n    param g: R[2] = 1 per step\n    return g*x\n"
+    found = refused(wanted + "net f: R[2] -> R[2] = F()\ntest \"t\":\n    assert f([1, 2])[0] == 1\n")
+    assert "per step" in found.message
+
+
+def test_a_value_that_is_given_starts_every_step() -> None:
+    given = NUMBERS + """
+test "given":
+    s = solve(M(g=[0.5, -0.25], s=2.0), span=0..1, method=euler(steps=4))
+    assert max(abs(s.final.x - [1.25^4, 2*0.875^4])) < 1e-12
+"""
+    check(given)
