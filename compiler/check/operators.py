@@ -87,7 +87,7 @@ def call_operator(
         built = construct(ev, op, options, span, place)
         if built is None:
             return UNKNOWN
-        if not args and op.decl.data:
+        if not args and (op.decl.data or isinstance(expect, Map)):
             return built
         return apply_operator(ev, built, args, span, expect)
     if options:
@@ -313,7 +313,8 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
     signature = resolve_type(ev, stmt.signature, scope) if stmt.signature else None
     inner: Map | None = None
     if target is None and stmt.value is not None:
-        target = ev.eval(stmt.value, scope)
+        # a map is wanted, so that an operator without data is constructed here and not applied
+        target = ev.eval(stmt.value, scope, signature if isinstance(signature, Map) else Map((), Tensor()))
     if isinstance(target, OperatorV):
         if not target.built:
             target = construct(ev, target, {}, stmt.span, stmt)

@@ -70,7 +70,9 @@ class Instances(Paths):
 
             types = [v.type for v in args]
             function = lower_operator(op, types, self.ev, name, named)
-            self.nets[key] = self.compilation.operator(function)(seed=0)
+            # equal nets start at different weights, which belong to their names
+            path = name if named is not None else f"{name} {len(self.nets)}"
+            self.nets[key] = self.compilation.operator(function)(seed=0, path=path)
         return NetObject(self.nets[key])
 
     def trained_net(self, net: NetV, seed: int, precision: torch.dtype, span: Span) -> Any:
@@ -97,7 +99,7 @@ class Instances(Paths):
             refuse_open(net, span)
             types = [p for p in net.signature.params if isinstance(p, Tensor)]
             function = lower_operator(net.target, types, self.ev, net.name, net)
-            self.nets[key] = self.compilation.operator(function)(seed=seed)
+            self.nets[key] = self.compilation.operator(function)(seed=seed, path=net.name)
         return self.nets[key]
 
     def attribute(self, ev: Evaluator, value: Any, name: str, span: Span) -> Any:

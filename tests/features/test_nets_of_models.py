@@ -113,3 +113,51 @@ test "of an application":
 
 def test_nets_are_functions_of_their_model() -> None:
     check(PROGRAM)
+
+
+EMPTY = """
+operator Value() -> R[2]:
+    param v: R[2] ~ normal(0, 1)
+    return v
+
+net shared: () -> R[2] = Value()
+net bare = Value()
+
+model M:
+    net g: () -> R[2] = Value()
+    state x: R[2] = [1.0, 2.0]
+    x' = g()*x
+
+model N:
+    net g: () -> R[2] = Value() per step
+    state x: R[2] = [1.0, 2.0]
+    x' = g()*x
+
+operator Twice(x: R[2]) -> R[2]:
+    net g: () -> R[2] = Value()
+    return x*g() + Value()
+
+net twice: R[2] -> R[2] = Twice()
+
+test "nets without arguments":
+    m = M(seed=1)
+    s = solve(m, span=0..1, method=euler(steps=1))
+    assert norm(s.final.x - [1.0, 2.0]*(1 + m.g())) < 1e-14
+    assert norm(shared()) > 0 and norm(bare()) > 0 and norm(bare() - shared()) > 0
+    n = N(seed=1)
+    s = solve(n, span=0..1, method=euler(steps=2))
+    assert norm(s.x[1]/s.x[0] - s.x[2]/s.x[1]) > 1e-3
+    assert norm(twice([1.0, 1.0]) - twice([0.0, 0.0])) > 0 and norm(twice([0.0, 0.0])) > 0
+
+test "a kernel has them":
+    a = solve(M(seed=1), span=0..1, method=rk4(steps=4), backend=cpu)
+    b = solve(M(seed=1), span=0..1, method=rk4(steps=4), backend=torch)
+    assert norm(a.final.x - b.final.x) < 1e-14
+    g = grad(solve(M, span=0..1, method=euler(steps=1)).final.x[0], M.params)
+    assert max(abs(g - [1, 0])) < 1e-14
+"""
+
+
+def test_nets_without_arguments() -> None:
+    """They are made where they are named, and nets of the same kind start at different weights."""
+    check(EMPTY)

@@ -9,12 +9,6 @@ RUN = '\n    state x: R[2] = 1\n    x\' = f(x)\n\ntest "t":\n    s = solve(M, sp
 OWN = "operator A(x: R[c]) -> R[c]:\n    {0}\n    return x\n\n"
 
 
-def test_a_parameter_for_each_step() -> None:
-    found = refused(f"model M:\n    param a = 1.0 per step\n    net f: R[2] -> R[2] = MLP(width=4){RUN}")
-    assert (found.code, found.span.text) == ("NDL490", "a = 1.0 per step")
-    assert found.message == "`a` per step is not yet lowered"
-
-
 @pytest.mark.parametrize(
     "line", ["param w: R[c] = 1 per step", "state m: R[c] = 0 per sample", "z ~ normal(0, 1) per step"]
 )
