@@ -157,7 +157,9 @@ class ModelLowering:
             self.weights.params[name] = make_spec(el.ev, name, decl, plain, el.scope, trainable, start)
         return self.weights.params[name]
 
-    def bank(self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem) -> tuple[str, Function]:
+    def bank(
+        self, owner: Elaboration, item: Item, trainable: bool, decl: tree.DeclItem
+    ) -> tuple[str, Function]:
         """`param g: T = v per step`: a part that gives its one weight, with a set of it for each step."""
         name = owner.prefix + decl.name
         if name not in self.weights.parts:

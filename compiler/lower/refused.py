@@ -7,6 +7,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
+
 def refuse(frame: Elaboration) -> None:
     """Raise for the first construct of a model that this version cannot run."""
     waiting = sorted(_waiting(frame), key=lambda w: w[1].start)

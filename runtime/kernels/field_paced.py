@@ -200,7 +200,7 @@ class Advance:
         self.run_, self.p = run, run.p
         p, b = run.p, run.p.count
         self.pace = Pace.of(p, run.stepper)
-        self.control = Controller(k=run.stepper.error_order + 1, grow=run.stepper.grow)
+        self.control = Controller.of(p, run.stepper.error_order, run.stepper.grow)
         self.trail, self.recorder = Trail(b, p.sign, keep=False), Recorder(p.save, b, p.sign)
         self.steps, self.rejected = np.zeros(b, dtype=np.int64), np.zeros(b, dtype=np.int64)
         self.last = torch.empty_like(p.x0)

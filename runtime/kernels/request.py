@@ -33,8 +33,9 @@ class Request:
     weights and inputs of which each trajectory has its own; `vector` says that there is a tolerance for each
     state, `grow` how fast a step may grow, `beta` how it heeds the error before; `backward` asks for the
     derivative; `keep` says that a run with a tape may leave arrays to it. `inside`: some saved times lie
-    inside steps, which only noise asks for. `watch` says that each trajectory goes at its own time even with fixed steps: for events, and to see where
-    one fails. `parts` are those of a splitting, `uneven` says that its last step is shorter.
+    inside steps, which only noise asks for. `watch` says that each trajectory goes at its own time even with
+    fixed steps: for events, and to see where one fails. `parts` are those of a splitting, `uneven` says
+    that its last step is shorter.
     """
 
     solver: Tableau | type[StepSolver]

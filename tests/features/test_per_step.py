@@ -287,14 +287,17 @@ def test_numbers_for_each_step_that_cannot_be_counted() -> None:
     found = refused(NUMBERS + '\ntest "t":\n    s = solve(M, span=0..1, method=euler(h=0.5), backend=cpu)\n')
     assert "weights for each step" in found.message
     wanted = "operator F(x: R[2]) -> R[2]:\n    param g: R[2] = 1 per step\n    return g*x\n"
-    found = refused(wanted + "net f: R[2] -> R[2] = F()\ntest \"t\":\n    assert f([1, 2])[0] == 1\n")
+    found = refused(wanted + 'net f: R[2] -> R[2] = F()\ntest "t":\n    assert f([1, 2])[0] == 1\n')
     assert "per step" in found.message
 
 
 def test_a_value_that_is_given_starts_every_step() -> None:
-    given = NUMBERS + """
+    given = (
+        NUMBERS
+        + """
 test "given":
     s = solve(M(g=[0.5, -0.25], s=2.0), span=0..1, method=euler(steps=4))
     assert max(abs(s.final.x - [1.25^4, 2*0.875^4])) < 1e-12
 """
+    )
     check(given)
