@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 from ndl.runtime.info import DrawInfo
-from ndl.runtime.laws import LAWS, Law, Numbers
+from ndl.runtime.laws import LAWS, Law, Numbers, numbers
 from ndl.runtime.philox import MASK, normal_pair, philox, subkey, uniform53
+from ndl.runtime.random_fields import places
 from torch import Tensor
 
 DOMAIN = 2
 """The draws' part of the generator; see `philox.subkey`."""
+WAVES = "waves"
+"""The law of a draw that is the normals behind a random field; its argument is how many axes count waves."""
 
 
 def draw(
@@ -34,17 +37,20 @@ def draw(
     turn: Any = 0,
     dtype: torch.dtype = torch.float64,
     device: Any = None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """A value of `law(*arguments)`, `[..., *shape]`, leading axes those of `sample`, `step`, `turn` together.
 
-    `stream` is the draw's place in the program. Arguments broadcast against the value from the right. Raises
-    `SettingError` for an unknown law or wrong arguments.
+    `stream` is the draw's place in the program. Arguments broadcast against the value from the right. `places`
+    numbers the entries of the value, in order if it is not given. Raises `SettingError` for an unknown law or
+    wrong arguments.
     """
     checked = Law(law, tuple(arguments))
     where = torch.device(device) if device is not None else torch.device("cpu")
     lead = [torch.as_tensor(v, dtype=torch.int64, device=where) & MASK for v in (sample, step, turn)]
     lead = [v.reshape((*v.shape, *[1] * len(shape))) for v in lead]
-    place = torch.arange(prod(shape), dtype=torch.int64, device=where).reshape(tuple(shape))
+    place = torch.arange(prod(shape), dtype=torch.int64) if places is None else places
+    place = place.to(where).reshape(tuple(shape))
     words = philox((lead[0], lead[1], lead[2], place), subkey(seed, stream, DOMAIN, where))
     u, v = uniform53(words[0], words[1]), uniform53(words[2], words[3])
     given = [a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64) for a in checked.arguments]
@@ -70,6 +76,8 @@ class Chance:
         """The draw of the members `sample` in their turns, `[..., *shape]`; what a member of a family has
         is that of the family alone, by the law's own streams."""
         member = torch.as_tensor(sample, dtype=torch.int64) + self.first
+        if info.law == WAVES:
+            return self._waves(info, member, turn)
         if info.per == "member" and info.law != "members":
             law = Law(info.law, info.arguments)
             return law.at(member, info.shape, seed=self.seed, stream=info.name, step=self.step)
@@ -87,3 +95,19 @@ class Chance:
                 member = torch.floor(draw("uniform", **where) * len(values)).to(torch.int64)
             return values[member % len(values)]
         return draw(info.law, info.shape, *info.arguments, **where)
+
+    def _waves(self, info: DrawInfo, member: torch.Tensor, turn: Any) -> torch.Tensor:
+        """Standard normals for the waves of a random field, numbered alike on every grid."""
+        place = places(info.shape, info.arguments[0])
+        if info.per == "member":
+            return numbers(member, info.shape, self.seed, info.name, self.step, place).z
+        return draw(
+            "normal",
+            info.shape,
+            seed=self.seed,
+            stream=stream_of(info),
+            sample=member,
+            step=self.step,
+            turn=turn,
+            places=place,
+        )

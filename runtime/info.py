@@ -45,7 +45,7 @@ class ParameterInfo:
     upper: float | None = None
     trainable: bool = True
     kind: str = "R"
-    law: tuple[str, tuple[float, ...]] | None = None
+    law: tuple[str, tuple[Any, ...]] | None = None
     attribute: str = ""
 
     @property

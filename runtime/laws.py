@@ -91,13 +91,22 @@ class Numbers:
     z: Tensor
 
 
-def numbers(member: Tensor, shape: Sequence[int], seed: int, stream: int | str, step: int = 0) -> Numbers:
-    """Independent numbers for each of the members `member [...]` and component."""
+def numbers(
+    member: Tensor,
+    shape: Sequence[int],
+    seed: int,
+    stream: int | str,
+    step: int = 0,
+    places: Tensor | None = None,
+) -> Numbers:
+    """Independent numbers for each of the members `member [...]` and component; `places` numbers the
+    components, in order if it is not given."""
     if isinstance(stream, str):
         stream = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
     device = member.device
     one = member.reshape(-1, 1)
-    component = torch.arange(prod(shape), dtype=torch.int64, device=device)[None, :]
+    in_order = torch.arange(prod(shape), dtype=torch.int64) if places is None else places.reshape(-1)
+    component = in_order[None, :].to(device)
     turn = torch.tensor(step, dtype=torch.int64, device=device)
     words = philox((one & MASK, (one >> 32) & MASK, component, turn), subkey(seed, stream, DOMAIN, device))
     full = (*member.shape, *shape)

@@ -32,6 +32,7 @@ from ndl.runtime.linear_maps import LinearMap, jacobian_map
 from ndl.runtime.linear_maps import diagonal as diagonal_map
 from ndl.runtime.meshes import mesh_apply, mesh_data, mesh_solve
 from ndl.runtime.modes import modal, modal_dot
+from ndl.runtime.waves import eigenbasis, eigenvalues
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
 from torch import Tensor
@@ -48,7 +49,7 @@ __all__ = [
 ]
 __all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve"]
 __all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
-__all__ += ["modal", "modal_dot"]
+__all__ += ["eigenbasis", "eigenvalues", "modal", "modal_dot"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

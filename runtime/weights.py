@@ -184,8 +184,20 @@ LAWS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def draw(law: str, arguments: tuple[float, ...], shape: tuple[int, ...], seed: int, name: str) -> Tensor:
+RANDOM_FIELD = "random_field"
+"""The law of a weight that is a field drawn by its covariance: lines, covariance, mean, log, and the number of
+axes of its components."""
+
+
+def draw(law: str, arguments: tuple[Any, ...], shape: tuple[int, ...], seed: int, name: str) -> Tensor:
     """A tensor of a law in float64 (complex128), the same whenever seed and name are."""
+    if law == RANDOM_FIELD:
+        from ndl.runtime.random_fields import Line, RandomField
+
+        lines, covariance, mean, log, rank = arguments
+        field = RandomField(tuple(Line(*line) for line in lines), covariance, mean, bool(log))
+        components = shape[len(shape) - int(rank) :]
+        return field.at(torch.tensor(0), components, seed=seed, stream=name)
     if law not in LAWS:
         raise ValueError(f"no law is called `{law}`; there are {', '.join(sorted(LAWS))}")
     return LAWS[law](generator(seed, name), shape, *arguments)

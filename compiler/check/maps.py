@@ -34,8 +34,8 @@ class Map(Object):
 
     kind = "linear map"
 
-    def __init__(self, op: str, *of: Any) -> None:
-        self.op, self.of = op, of
+    def __init__(self, op: str, *of: Any, name: str = "") -> None:
+        self.op, self.of, self.name = op, of, name
 
     # ------------------------------------------------------------ arithmetic
 
@@ -179,7 +179,7 @@ def as_map(value: Any) -> Map | None:
     if isinstance(value, Map):
         return value
     if isinstance(value, Builtin) and value.name in MAPS:
-        return Map("base", lambda ev, v, span: getattr(ev.fields, value.name)(v, span))
+        return Map("base", lambda ev, v, span: getattr(ev.fields, value.name)(v, span), name=value.name)
     if isinstance(value, Closure):
         return Map("base", lambda ev, v, span: ev.apply(value, [v], span))
     if isinstance(value, Diagonal) and not (isinstance(value.entries, Value) and value.entries.type.rank):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.calls import apply, header_names
+from ndl.compiler.check.covariances import check_covariance
 from ndl.compiler.check.evaluator import MAX_DEPTH, Evaluator, merge_axes
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.signatures import inner_signature
@@ -354,6 +355,7 @@ def draw_value(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:
     """`z: T ~ law` as the checker sees it."""
     law = ev.eval(stmt.law, scope)
     declared = resolve_type(ev, stmt.type, scope) if stmt.type is not None else None
+    check_covariance(ev, stmt.name, law, declared if isinstance(declared, Tensor) else Tensor(), stmt.span)
     if isinstance(declared, Tensor):
         return Value(declared)
     if isinstance(law, DistV):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ndl.compiler.check.covariances import check_covariance
 from ndl.compiler.check.scope import Deferred
 from ndl.compiler.check.values import DistV, HostV, ListV, ModelV, RangeV, Unknown, Value, describe
 from ndl.compiler.source import Span
@@ -57,6 +58,7 @@ def check_varied(ev: Evaluator, name: str, one: Varied, wanted: Tensor) -> None:
     if not one.listed:
         if not isinstance(value, DistV):
             ev.error("NDL328", f"`{name}` is drawn from a distribution, not from {describe(value)}", one.span)
+        check_covariance(ev, name, value, wanted, one.span)
         return
     if not isinstance(value, (ListV, RangeV, Value)):
         ev.error("NDL512", f"the members of `{name}` are a list, not {describe(value)}", one.span)

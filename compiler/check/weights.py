@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ndl.compiler.check.covariances import check_covariance
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import convert, resolve_type
@@ -68,6 +69,7 @@ def read_item(ev: Evaluator, item: tree.DeclItem, scope: Scope, with_value: bool
             law = UNKNOWN
         if type_ is None:
             type_ = SCALAR
+        check_covariance(ev, item.name, law, type_, item.law.span)
     if type_ is None and item.value is None and item.law is None and item.type is None:
         type_ = SCALAR
     lower, upper, is_open = _bounds(ev, item, scope)

@@ -107,7 +107,7 @@ class ParamSpec:
     name: str
     type: Tensor
     init: Any = None
-    law: tuple[str, tuple[float, ...]] | None = None
+    law: tuple[str, tuple[Any, ...]] | None = None
     lower: float | None = None
     upper: float | None = None
     trainable: bool = True

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from math import pi
 
 Row = tuple[Fraction, ...]
 FREE, VALUE, SLOPE = "free", "value", "slope"
@@ -55,6 +56,15 @@ class GridAxis:
         """What tells the points: `nodes`, `ring`, `cells` or `chebyshev`, how many, and the ends."""
         kind = "ring" if self.periodic else "cells" if self.cells else "nodes"
         return ("chebyshev" if self.kind == "chebyshev" else kind, self.n, self.lower, self.upper)
+
+
+def wave_count(layout: tuple[str, int, float, float], ends: tuple[str, str]) -> int:
+    """How many of the waves of `ndl.runtime.waves` the points of an axis tell apart; Chebyshev points those
+    with pi or more points to a period."""
+    kind, n = layout[:2]
+    if kind == "chebyshev":
+        return max(1, int(2 * (n - 1) / pi))
+    return n - ends.count(VALUE) if kind == "nodes" else n
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,21 @@ reach the arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ndl.compiler.check.axes import split
+from ndl.compiler.check.covariances import covariance_of
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.operators import draw_value
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import DistV, ListV, RangeV, Unknown, Value
+from ndl.compiler.check.values import Axis, DistV, ListV, RangeV, Unknown, Value
 from ndl.compiler.check.varied import Varied
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import DrawSpec
 from ndl.compiler.lower.builder import GraphBuilder, constant_of
+from ndl.compiler.lower.random_fields import Place, random_field
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
@@ -75,7 +78,30 @@ def drawn(site: GraphSite, owner: Elaboration, stmt: tree.Draw, found: Any) -> A
         raise fail("NDL490", f"the draw `{stmt.name}` is not yet lowered", stmt.span)
     law = owner.ev.eval(stmt.law, owner.scope)
     name, per = owner.prefix + stmt.name, stmt.per or "sample"
-    return draw_of(site.builder, owner.ev, name, law, found.type, stmt.span, per)
+    axes = site.lowering.axes(owner, found.type, stmt.span)
+    return on_grid(site.builder, owner, stmt.name, name, law, found.type, axes, stmt.span, per)
+
+
+def on_grid(
+    builder: GraphBuilder,
+    owner: Elaboration,
+    name: str,
+    shown: str,
+    law: Any,
+    type_: Tensor,
+    axes: Sequence[Axis],
+    span: Span,
+    per: str = "sample",
+) -> Any:
+    """A draw in the shape of a field where it has `axes`; a law without a covariance map gives the point of a
+    grid numbers of their own."""
+    if not axes:
+        return draw_of(builder, owner.ev, shown, law, type_, span, per)
+    if covariance_of(law) is not None:
+        place = Place(tuple(axes), owner.prefix, name, Tensor(type_.kind, type_.shape))
+        return random_field(builder, owner.ev, shown, law, place, span, per)
+    plain = Tensor(type_.kind, (*(a.extent for a in axes), *type_.shape))
+    return split(draw_of(builder, owner.ev, shown, law, plain, span, per), tuple(axes))
 
 
 def fresh_draw(owner: Elaboration, stmt: tree.Draw, scope: Scope, event: int) -> Any:
@@ -103,13 +129,15 @@ def operator_draw(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:
     return draw_of(builder, ev, name, ev.eval(stmt.law, scope), found.type, stmt.span)
 
 
-def member_of(builder: GraphBuilder, owner: Elaboration, name: str, one: Varied, type_: Tensor) -> Any:
+def member_of(site: GraphSite, owner: Elaboration, name: str, one: Varied, type_: Tensor) -> Any:
     """What a name of a part is in one instance of its family. The names of a drawn instance share the
     stream of their part, so that they are those of one member of a listed family."""
+    builder = site.builder
     shown, value = owner.prefix + name, one.get()
+    axes = site.lowering.axes(owner, type_, one.span)
     plain, per = Tensor(type_.kind, type_.shape), "sample" if one.drawn else "member"
     if not one.listed:
-        return draw_of(builder, owner.ev, shown, value, plain, one.span, per)
+        return on_grid(builder, owner, name, shown, value, plain, axes, one.span, per)
     listed = constant_of(
         ListV(tuple(owner.ev.integers(value, one.span) or ())) if isinstance(value, RangeV) else value
     )
@@ -120,8 +148,9 @@ def member_of(builder: GraphBuilder, owner: Elaboration, name: str, one: Varied,
             one.span,
             help=f"draw from a law, `{name} ~ …`, or write the members as numbers",
         )
+    plain = Tensor(type_.kind, (*(a.extent for a in axes), *type_.shape))
     builder.weights.draws[shown] = DrawSpec(shown, plain, "members", (listed,), per, stream=owner.prefix)
-    return builder.drawn(shown, plain, one.span)
+    return split(builder.drawn(shown, plain, one.span), axes)
 
 
 def draw_of(
@@ -137,6 +166,8 @@ def draw_of(
     """A draw's value in the graph; what the run is to draw is noted among the weights."""
     if not isinstance(law, DistV):
         raise fail("NDL328", f"`{name}` is not drawn from a distribution", span)
+    if covariance_of(law) is not None:
+        raise fail("NDL586", f"`{name}` is no field of the model, and its law has a covariance map", span)
     known = tuple(constant_of(a) for a in law.args)
     if all(a is not None for a in known):
         builder.weights.draws[name] = DrawSpec(name, type_, law.law, known, per, event)

@@ -14,7 +14,7 @@ from ndl.compiler.check.values import Axis, Value
 from ndl.compiler.check.weights import read_item
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.lower.builder import GraphBuilder
-from ndl.compiler.lower.draws import draw_of
+from ndl.compiler.lower.draws import on_grid
 from ndl.compiler.lower.energies import stationary
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
@@ -70,7 +70,8 @@ def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
     given = slot.name + "'" * slot.order in {*el.given, *el.varied}
     if decl is not None and decl.law is not None and not given:
         law = read_item(el.ev, decl, el.scope).law
-        value = draw_of(g, el.ev, f"initial {s.name}", law, s.type, span)
+        type_ = Tensor(s.type.kind, s.type.shape[len(slot.axes) :])
+        value = on_grid(g, el, slot.name, f"initial {s.name}", law, type_, slot.axes, span)
     else:
         value = el.start(slot.name, slot.order, s.type)
     # what a condition gives at the start of a run is not known yet where it changes in time

@@ -30,6 +30,7 @@ from ndl.compiler.lower.fields import Fields, grid_type
 from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
+from ndl.compiler.lower.random_fields import Place
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.schemes import Schemes
 from ndl.compiler.lower.sites import GraphSite
@@ -152,9 +153,10 @@ class ModelLowering:
         if name not in self.weights.params:
             el = self.scratch().descend(owner.path)
             type_ = item.type or Tensor()
-            plain = grid_type(type_, self.axes(owner, type_, decl.name_span))
-            start = el.starts_at(decl.name)
-            self.weights.params[name] = make_spec(el.ev, name, decl, plain, el.scope, trainable, start)
+            axes = self.axes(owner, type_, decl.name_span)
+            plain, start = grid_type(type_, axes), el.starts_at(decl.name)
+            place = Place(axes, owner.prefix, decl.name, Tensor(type_.kind, type_.shape)) if axes else None
+            self.weights.params[name] = make_spec(el.ev, name, decl, plain, el.scope, trainable, start, place)
         return self.weights.params[name]
 
     def bank(

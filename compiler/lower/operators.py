@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ndl.compiler.check.covariances import covariance_of
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import header_dims, option_scope, read_net
 from ndl.compiler.check.scope import Scope
@@ -16,6 +17,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import MEMORY, Function, Graph, Node, ParamSpec
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import operator_draw
+from ndl.compiler.lower.random_fields import Place, starting_field
 from ndl.compiler.lower.weights import Weights, law_of, start_of
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -93,8 +95,10 @@ def make_spec(
     scope: Scope,
     trainable: bool,
     start: Any = None,
+    field: Place | None = None,
 ) -> ParamSpec:
-    """The description of a weight: how it starts (at `start`, if that is given), its bounds."""
+    """The description of a weight: how it starts (at `start`, if that is given), its bounds; `field` says
+    where it is stored if it is a field."""
     found = (
         read_item(ev, item, scope, with_value=False) if item.type is not None else read_item(ev, item, scope)
     )
@@ -103,7 +107,11 @@ def make_spec(
     if start is not None:
         init = start
     elif item.law is not None:
-        law = law_of(ev, found.law, type_, item.law.span)
+        covariance = covariance_of(found.law)
+        if covariance is None or field is None:
+            law = law_of(ev, found.law, type_, item.law.span)
+        else:
+            law = starting_field(ev, found.law, field, item.law.span)
     elif item.value is not None:
         init = start_of(ev, item, type_, scope)
     else:

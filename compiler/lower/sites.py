@@ -87,7 +87,7 @@ class GraphSite:
     def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any:
         from ndl.compiler.lower.draws import member_of
 
-        return member_of(self.builder, owner, name, one, type)
+        return member_of(self, owner, name, one, type)
 
     def past(self, ev: Any, state: Value, at: Value, span: Span) -> Any:
         from ndl.compiler.lower.delays import read_past

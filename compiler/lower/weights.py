@@ -75,21 +75,25 @@ def _nested(x: Any) -> Any:
 def start_of(ev: Evaluator, item: tree.DeclItem, type: Tensor, scope: Scope) -> Any:
     """The starting value of a weight as a number or nested tuples."""
     assert item.value is not None
-    found = ev.eval(item.value, scope, type)
+    return worked_out(ev, ev.eval(item.value, scope, type), item.name, item.value.span)
+
+
+def worked_out(ev: Evaluator, found: Any, name: str, span: Span) -> Any:
+    """The number or array, as nested tuples, at which the weight `name` starts."""
     known = constant_of(found)
     if known is not None:
         return known
-    v = ev.value(found, item.value.span)
+    v = ev.value(found, span)
     if isinstance(v, Unknown):
         return 0.0
     if ev.fields is not None:
-        v = ev.fields.whole(v, None, item.value.span)
+        v = ev.fields.whole(v, None, span)
     builder = ev.builder
     assert isinstance(builder, GraphBuilder)
     node = builder.node(v)
     nodes = builder.graph.needed([node])
     if any(n.op in ("input", "path", "apply") for n in nodes):
-        ev.error("NDL350", f"the start of `{item.name}` must not depend on data or states", item.value.span)
+        ev.error("NDL350", f"the start of `{name}` must not depend on data or states", span)
         return 0.0
     from ndl.compiler.ir.interpret import interpret
 
@@ -98,15 +102,11 @@ def start_of(ev: Evaluator, item: tree.DeclItem, type: Tensor, scope: Scope) -> 
     if params:
         import torch
 
-        for name in params:
-            spec = builder.weights.params[name]
+        for other in params:
+            spec = builder.weights.params[other]
             if spec.init is None:
-                ev.error(
-                    "NDL350",
-                    f"the start of `{item.name}` depends on `{name}`, which is drawn",
-                    item.value.span,
-                )
+                ev.error("NDL350", f"the start of `{name}` depends on `{other}`, which is drawn", span)
                 return 0.0
-            weights[name] = torch.as_tensor(spec.init, dtype=torch.float64).expand(spec.type.extents)
+            weights[other] = torch.as_tensor(spec.init, dtype=torch.float64).expand(spec.type.extents)
     fn = Function("start", builder.graph, (), (("value", node),), tuple(builder.weights.params.values()))
     return _nested(interpret(fn, {}, weights)["value"].tolist())

@@ -15,6 +15,7 @@ from ndl.compiler.ops.families import (
     shape,
     sources,
     unary,
+    waves,
     windows,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "shape",
     "sources",
     "unary",
+    "waves",
     "windows",
 ]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ndl.compiler.ir.graph import Graph, Node
 
 Cotangents = list["Node | None"]
-SOURCES = ("grid_points", "grid_weights", "chebyshev", "mesh_data")
+SOURCES = ("grid_points", "grid_weights", "chebyshev", "mesh_data", "eigenbasis", "eigenvalues")
 """Arrays that a generated class makes once."""
 
 

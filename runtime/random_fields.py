@@ -1,0 +1,131 @@
+"""Random fields: u = m + K^(1/2) xi for a covariance map K that is a function of the Laplacian.
+
+In the waves e_j of a box (`ndl.runtime.waves`), in which K multiplies by numbers lambda_j, that is
+u = m + sum_j sqrt(lambda_j) xi_j e_j with independent standard normals xi_j: the Karhunen-Loeve expansion.
+Each xi_j is a function of (seed, stream, sample, step, turn) and of the numbers of its wave along each axis,
+so that a finer grid adds waves and leaves those that were there alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from ndl.runtime.errors import SettingError
+from ndl.runtime.grids import Layout
+from ndl.runtime.laws import numbers
+from ndl.runtime.waves import Ends, eigenbasis, eigenvalues
+from torch import Tensor
+
+BITS = 24
+"""Of a counter's word for the number of a wave, shared by the axes; the rest is for the component."""
+
+Formula = tuple[Any, ...]
+"""A covariance map: (`lap`,), (`identity`,), (`*`, number, map), (`+` | `-` | `@`, map, map),
+(`^`, map, number), (`exp`, map)."""
+
+
+def places(shape: Sequence[int], axes: int) -> Tensor:
+    """The counters of the numbers behind a field, `[*shape]`: the first `axes` of the shape count waves, the
+    rest components. Raises `SettingError` beyond 2^24 waves along a line, 2^12 a side in the plane, 2^8 in
+    space."""
+    waves, components = tuple(shape[:axes]), tuple(shape[axes:])
+    bits = BITS // max(axes, 1)
+    if any(n > 2**bits for n in waves) or prod(components) > 2 ** (32 - BITS):
+        most = f"{2**bits} waves along each of {axes} coordinates and {2 ** (32 - BITS)} components"
+        raise SettingError(f"a random field has at most {most}", help="take a coarser grid")
+    code = torch.zeros((), dtype=torch.int64)
+    for n in waves:
+        code = (code[..., None] << bits) | torch.arange(n)
+    component = torch.arange(prod(components)).reshape(components) << BITS
+    return code.reshape(*waves, *(1,) * len(components)) | component
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis of a grid and the waves along it."""
+
+    layout: Layout
+    ends: Ends
+    count: int
+
+
+@dataclass(frozen=True)
+class RandomField:
+    """`normal(mean, covariance)` on a grid, or with `log` the exponential of that."""
+
+    lines: tuple[Line, ...]
+    covariance: Formula
+    mean: Any = 0.0
+    log: bool = False
+
+    @property
+    def waves(self) -> tuple[int, ...]:
+        return tuple(line.count for line in self.lines)
+
+    def at(
+        self,
+        member: Tensor,
+        components: Sequence[int] = (),
+        *,
+        seed: int = 0,
+        stream: int | str = 0,
+        step: int = 0,
+    ) -> Tensor:
+        """`[..., *grid, *components]`: the fields of the members numbered `member [...]`."""
+        shape = (*self.waves, *components)
+        where = places(shape, len(self.lines))
+        return self.made(numbers(member, shape, seed, stream, step, where).z, len(components))
+
+    def made(self, normals: Tensor, rank: int = 0) -> Tensor:
+        """The field of standard normals `[..., *waves, *components]`, `rank` the number of axes of
+        components."""
+        axes = len(self.lines)
+        first = normals.ndim - rank - axes
+        spread = self.spread().reshape(*self.waves, *(1,) * rank).to(normals.dtype)
+        found = normals * spread
+        for k, line in enumerate(self.lines):
+            basis = eigenbasis(line.layout, line.ends, line.count).to(found)
+            moved = found.movedim(first + k, -1) @ basis.mT
+            found = moved.movedim(-1, first + k)
+        found = found + torch.as_tensor(self.mean, dtype=found.dtype)
+        return found.exp() if self.log else found
+
+    def spread(self) -> Tensor:
+        """The standard deviations of the coefficients of the waves, `[*waves]`. Raises `SettingError` where a
+        variance is negative."""
+        lap = torch.zeros((), dtype=torch.float64)
+        for line in self.lines:
+            lap = lap[..., None] + eigenvalues(line.layout, line.ends, line.count)
+        found = spectrum(self.covariance, lap).expand(lap.shape)
+        if bool((found < 0).any()):
+            raise SettingError(
+                f"a covariance takes each wave to a multiple that is not negative, and this one multiplies "
+                f"by {float(found.min()):.3g}",
+                help="write it as a positive function of `-lap`, such as `(identity - lap)^-2`",
+            )
+        return spectrum(("^", self.covariance, 0.5), lap).expand(lap.shape)
+
+
+def spectrum(map_: Any, lap: Tensor) -> Tensor:
+    """What a map multiplies waves by, that the Laplacian multiplies by `lap`. What is 0 stays 0 under
+    powers."""
+    op, *of = map_
+    if op == "lap":
+        return lap
+    if op == "identity":
+        return torch.ones_like(lap)
+    if op == "*":
+        return torch.as_tensor(of[0], dtype=lap.dtype) * spectrum(of[1], lap)
+    if op == "exp":
+        return spectrum(of[0], lap).exp()
+    if op == "^":
+        base = spectrum(of[0], lap)
+        gone = base == 0
+        power = torch.where(gone, 1.0, base) ** torch.as_tensor(of[1], dtype=lap.dtype)
+        return torch.where(gone, 0.0, power)
+    a, b = (spectrum(m, lap) for m in of)
+    return a * b if op == "@" else a + b if op == "+" else a - b
