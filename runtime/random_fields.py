@@ -85,13 +85,13 @@ class RandomField:
         components."""
         axes = len(self.lines)
         first = normals.ndim - rank - axes
-        spread = self.spread().reshape(*self.waves, *(1,) * rank).to(normals.dtype)
+        spread = self.spread().reshape(*self.waves, *(1,) * rank).to(normals)
         found = normals * spread
         for k, line in enumerate(self.lines):
             basis = eigenbasis(line.layout, line.ends, line.count).to(found)
             moved = found.movedim(first + k, -1) @ basis.mT
             found = moved.movedim(-1, first + k)
-        found = found + torch.as_tensor(self.mean, dtype=found.dtype)
+        found = found + torch.as_tensor(self.mean, dtype=found.dtype, device=found.device)
         return found.exp() if self.log else found
 
     def spread(self) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.maps import Map, as_map
-from ndl.compiler.check.values import DistV
+from ndl.compiler.check.values import Closure, DistV, FnV
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
@@ -19,16 +19,15 @@ LAWS = ("normal", "lognormal")
 
 def covariance_of(law: Any) -> Map | None:
     """The covariance map of a law that has one."""
-    if not isinstance(law, DistV):
-        return None
-    return next((m for a in law.args if (m := as_map(a)) is not None), None)
+    return as_map(law.args[1]) if isinstance(law, DistV) and len(law.args) > 1 else None
 
 
 def check_covariance(ev: Evaluator, name: str, law: Any, type_: Tensor | None, span: Span) -> None:
     """A covariance map belongs to `normal` or `lognormal` of a field, as the second argument."""
-    if covariance_of(law) is None:
+    maps = [isinstance(as_map(a), Map) for a in law.args] if isinstance(law, DistV) else []
+    if not any(maps) or (maps[0] and isinstance(law.args[0], (Closure, FnV)) and not any(maps[1:])):
         return
-    if law.law not in LAWS or len(law.args) != 2 or as_map(law.args[0]) is not None:
+    if law.law not in LAWS or len(maps) != 2 or not maps[1]:
         what = f"`{law.law}` has no such form with a linear map"
         ev.error("NDL585", what, law.span or span, help="a random field is `normal(m, K)` or `lognormal(m, K)`")
     elif type_ is not None and type_.on in (None, "time"):

@@ -136,7 +136,7 @@ class Elaboration:
 
     def _member(self, name: str, wanted: Tensor | None) -> Any:
         """What a name is in one instance of the family that is joined."""
-        type_ = Tensor() if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit)
+        type_ = Tensor() if wanted is None else wanted
         return self.site.member(self, name, self.varied[name], type_)
 
     def check_argument(self, name: str) -> None:

@@ -16,6 +16,7 @@ from ndl.compiler.check.typing import resolve_type, unify_type
 from ndl.compiler.check.values import (
     UNKNOWN,
     DistV,
+    HostV,
     ListV,
     NetV,
     OperatorV,
@@ -357,7 +358,8 @@ def draw_value(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:
     declared = resolve_type(ev, stmt.type, scope) if stmt.type is not None else None
     check_covariance(ev, stmt.name, law, declared if isinstance(declared, Tensor) else Tensor(), stmt.span)
     if isinstance(declared, Tensor):
-        return Value(declared)
+        host = getattr(ev.context, "kind", "") == "train" and declared.on is not None
+        return HostV("a drawn field") if host else Value(declared)
     if isinstance(law, DistV):
         return law_type(ev, law)
     return UNKNOWN

@@ -222,6 +222,8 @@ class ModelIR:
     fourier: tuple[FourierSpec, ...] = ()
     schemes: tuple[SchemeSpec, ...] = ()
     pace: Function | None = None
+    waves: Mapping[str, tuple[tuple[Any, ...], ...]] = field(default_factory=dict)
+    """Of states and weights that are fields on grids, for each axis (layout, ends, count) of their waves."""
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ class Fields:
                     return self.ev.not_lowered(what, span)
                 terms = tuple((c, tuple(dict(zip(made[0], d)).get(p, 0) for p in places)) for c, d in made[2])
             found = self.source("symbol", span, shape=shape, lengths=lengths, terms=terms)
-            odd = any(d % 2 for _, degrees in terms for d in degrees)
+            odd = any(sum(degrees) % 2 for _, degrees in terms)
             return found if odd else self.op("real", found, span)
 
         s = self.ev.value(map_.symbol(self.ev, base, span), span)

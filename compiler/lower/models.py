@@ -30,7 +30,7 @@ from ndl.compiler.lower.fields import Fields, grid_type
 from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec
-from ndl.compiler.lower.random_fields import Place
+from ndl.compiler.lower.random_fields import Place, waves_of
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.schemes import Schemes
 from ndl.compiler.lower.sites import GraphSite
@@ -144,6 +144,11 @@ class ModelLowering:
         if domain is None:
             raise fail("NDL490", f"a field on `{type_.on}` is not yet lowered", span)
         return self.space.add(frame.ev, domain, span)
+
+    def input_axes(self, name: str, type_: Tensor) -> tuple[Axis, ...]:
+        """The axes of an input, by its name with the prefix of its part."""
+        frame = next(f for f in self.frames if f.prefix == name[: name.rfind(".") + 1])
+        return self.axes(frame, type_, frame.parts.spans.get(name[len(frame.prefix) :], Span()))
 
     # ------------------------------------------------------------ functions
 
@@ -276,7 +281,22 @@ class ModelLowering:
             grids=tuple(self.space.grids.values()),
             schemes=schemes,
             pace=pace,
+            waves=self._waves(),
         )
+
+    def _waves(self) -> dict[str, Any]:
+        """The waves of which random states and weights are made, where they have any."""
+        fields = self.scratch().ev.fields
+        places = {s.spec.name: Place(s.axes, s.frame.prefix, s.name, Tensor()) for s in self.slots}
+        for frame in self.frames:
+            weights = {**frame.parts.params, **frame.parts.consts}
+            types = {n: (frame.item(n, d).type, d.name_span) for n, d in weights.items()}
+            types |= {n: (frame.input_type(n)[0], d.name_span) for n, d in frame.parts.inputs.items()}
+            for name, (type_, span) in types.items():
+                axes = self.axes(frame, type_ or Tensor(), span)
+                places[frame.prefix + name] = Place(axes, frame.prefix, name, Tensor())
+        found = {name: waves_of(fields, place) for name, place in places.items()}
+        return {name: lines for name, lines in found.items() if lines}
 
     def _touch(self, frame: Elaboration) -> None:
         """Every parameter and draw belongs to the model, read by an equation or not."""
@@ -323,11 +343,14 @@ class ModelLowering:
             for data in self.decl.data if frame is self.types else frame.parts.decl.data:
                 value = frame.lookup(data.name, 0)
                 if isinstance(value, Value) and not frame.replaced(data.name):
-                    found.append(InputSpec(frame.prefix + data.name, value.type, False))
+                    name = frame.prefix + data.name
+                    axes = self.input_axes(name, value.type)
+                    found.append(InputSpec(name, grid_type(value.type, axes), False))
             for name in frame.parts.inputs:
                 if name != "t" and not frame.replaced(name):
                     type_, on_time = frame.input_type(name)
-                    found.append(InputSpec(frame.prefix + name, type_ or Tensor(), on_time))
+                    axes = () if on_time or type_ is None else self.input_axes(frame.prefix + name, type_)
+                    found.append(InputSpec(frame.prefix + name, grid_type(type_ or Tensor(), axes), on_time))
         return tuple(found)
 
     def _equations(self) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import full, split
 from ndl.compiler.check.boundaries import SLOPE, Condition
+from ndl.compiler.check.calls import apply
 from ndl.compiler.check.covariances import LAWS, covariance_of, formula, negative, no_function_of_lap
 from ndl.compiler.check.maps import Map
-from ndl.compiler.check.values import Axis, DistV, Unknown, Value
-from ndl.compiler.diagnostics import fail
+from ndl.compiler.check.values import Axis, Closure, DistV, FnV, Unknown, Value
+from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.grid import wave_count
 from ndl.compiler.ir.model import DrawSpec
@@ -75,12 +76,21 @@ def random_field(
     builder.weights.draws[shown] = DrawSpec(shown, type_, WAVES, (len(waves),), per, event)
     normals = split(builder.drawn(shown, type_, span), waves)
     centred = coloured(ev, covariance, normals, lines, law.span or span)
-    found = ev.value(ev.binary("+", law.args[0], centred, span), span)
+    found = ev.value(ev.binary("+", mean_of(ev, law, place, span), centred, span), span)
     if law.law == "lognormal":
         found = ev.value(ev.elementwise("exp", [found], span), span)
     if isinstance(found, Unknown):
         raise fail("NDL490", f"the draw `{shown}` is not yet lowered", span)
     return found
+
+
+def mean_of(ev: Evaluator, law: DistV, place: Place, span: Span) -> Any:
+    """The mean of a law; a formula at the points of the grid."""
+    if not isinstance(law.args[0], (Closure, FnV)):
+        return law.args[0]
+    domain = ev.fields.space.owner[place.axes[0]][0]
+    points = [ev.fields.coordinate(domain, axis.name, span) for axis in place.axes]
+    return apply(ev, law.args[0], points, {}, span, None)
 
 
 def coloured(ev: Evaluator, covariance: Map, normals: Value, lines: Sequence[Line], span: Span) -> Value:
@@ -109,6 +119,16 @@ def lines_of(fields: Fields, place: Place, span: Span) -> list[Line]:
         attrs = {"layout": grid.layout, "ends": ends, "count": count}
         found.append(Line(axis, Axis(f"wave of {axis.name}", Dim.of(count)), attrs))
     return found
+
+
+def waves_of(fields: Fields, place: Place) -> tuple[tuple[Any, ...], ...]:
+    """For each axis what `ndl.runtime.random_fields.Line` takes; nothing where a field has no waves."""
+    if fields.on_mesh(place.axes) is not None:
+        return ()
+    try:
+        return tuple(tuple(line.attrs.values()) for line in lines_of(fields, place, Span()))
+    except NDLError:
+        return ()
 
 
 def _ends(fields: Fields, place: Place, axis: Axis) -> tuple[str, str]:
@@ -180,7 +200,8 @@ def starting_field(ev: Evaluator, law: DistV, place: Place, span: Span) -> tuple
     the number of axes of the components. Raises `NDLError`."""
     covariance = covariance_of(law)
     assert covariance is not None
-    lines = tuple(tuple(line.attrs.values()) for line in lines_of(ev.fields, place, span))
+    lines_of(ev.fields, place, span)  # says why there are none
+    lines = waves_of(ev.fields, place)
 
     def number(value: Any) -> float:
         found = constant_of(value)
@@ -188,6 +209,6 @@ def starting_field(ev: Evaluator, law: DistV, place: Place, span: Span) -> tuple
             raise fail("NDL349", f"the arguments of `{law.law}` must be known when compiling", span)
         return float(found)
 
-    mean = worked_out(ev, law.args[0], place.name, span)
+    mean = worked_out(ev, mean_of(ev, law, place, span), place.name, span)
     known = (lines, formula(covariance, number, span), mean, law.law == "lognormal")
     return RANDOM_FIELD, (*known, place.components.rank)

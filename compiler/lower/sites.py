@@ -65,7 +65,10 @@ class GraphSite:
         return self._leaf(split(Value(spec.type, node), axes))
 
     def input(self, name: str, type: Tensor, on_time: bool) -> Any:
-        return Value(type, self._path(name, type, 0)) if on_time else self.outside(name, type)
+        if on_time:
+            return Value(type, self._path(name, type, 0))
+        axes = self.lowering.input_axes(name, type)
+        return self._leaf(split(self.outside(name, grid_type(type, axes)), axes))
 
     def input_rate(self, name: str, type: Tensor) -> Any:
         plain = Tensor(type.kind, type.shape)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ndl.compiler.check.covariances import check_covariance, covariance_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import resolve_type
 from ndl.compiler.check.values import DistV, ModelV, describe
@@ -15,8 +16,11 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
 from ndl.host.builder import lift
 from ndl.host.families import drawn_instance
+from ndl.host.random_fields import block_field
 from ndl.host.sample import One, Sample, Unshared, batched
 from ndl.runtime.draws import draw
+from ndl.runtime.random_fields import RandomField
+from ndl.runtime.random_fields import places as places_of
 
 
 def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None) -> Any:
@@ -40,6 +44,12 @@ def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None
     type_ = resolve_type(host.ev, stmt.type, moment.session.scope) if stmt.type is not None else None
     shape = type_.extents if isinstance(type_, Tensor) else ()
     stream = int.from_bytes(hashlib.sha256(stmt.name.encode()).digest()[:4], "big")
+    if covariance_of(law) is not None:
+        check_covariance(host.ev, stmt.name, law, type_ if isinstance(type_, Tensor) else Tensor(), stmt.span)
+        assert isinstance(type_, Tensor)
+        field = block_field(moment.session, law, type_, stmt.name, law.span or stmt.span)
+        normals = _numbers(field, (*field.waves, *shape), (), seed, stream, sample, step, numbers)
+        return lift(field.made(normals, len(shape)).to(moment.loss.precision))
     arguments = tuple(
         torch.where(a.mask, a.ref, torch.nan) if getattr(a, "mask", None) is not None else host.number(a)
         for a in law.args
@@ -57,7 +67,7 @@ def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None
 
 
 def _numbers(
-    law: str,
+    law: str | RandomField,
     shape: Any,
     arguments: Any,
     seed: int,
@@ -66,8 +76,12 @@ def _numbers(
     step: int,
     numbers: Any,
 ) -> torch.Tensor:
-    """The number of a sample; its arguments may be the sample's own."""
+    """The number of a sample; its arguments may be the sample's own. Of a random field the numbers behind its
+    waves."""
     more: dict[str, Any] = {"seed": seed, "stream": stream, "step": step, "device": numbers.device}
+    if isinstance(law, RandomField):
+        more["places"] = places_of(shape, len(law.lines))
+        law = "normal"
     if sample is None or not sample.shared():
         number = 0 if sample is None else int(numbers[sample.k])
         return draw(law, shape, *arguments, sample=number, **more)

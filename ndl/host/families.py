@@ -10,6 +10,7 @@ from ndl.compiler.check.values import DistV, ModelV, Value, describe
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.host.objects import ModelObject
+from ndl.host.random_fields import member_field
 
 
 def uncounted(name: str, law: str, span: Span) -> NDLError:
@@ -39,7 +40,7 @@ def check_family(instance: Any, ensemble: int | None, span: Span) -> None:
 def drawn_instance(host: Any, model: ModelV, name: str, seed: int, sample: int, step: int) -> ModelObject:
     """`p ~ M(k ~ law)`: one instance of a family, of listed members each with the same chance; the model's
     own draws are those of the sample too."""
-    from ndl.runtime.draws import Chance
+    from ndl.runtime.draws import Chance, stream_of
     from ndl.runtime.info import DrawInfo
 
     made = host.instance(ModelV(model.decl, model.module, model.values, data=model.data))
@@ -49,6 +50,12 @@ def drawn_instance(host: Any, model: ModelV, name: str, seed: int, sample: int, 
     for key, law in model.laws.items():
         if not isinstance(law, DistV):
             raise fail("NDL328", f"`{key}` is drawn from a distribution, not from {describe(law)}", Span())
+        field = member_field(host, model, key, law)
+        if field is not None:
+            components = shapes[key][len(field.lines) :]
+            stream = stream_of(DrawInfo(f"{name}.{key}"))
+            values[key] = field.at(number, components, seed=seed, stream=stream, step=step)
+            continue
         arguments = tuple(host.number(a) for a in law.args)
         values[key] = chance.value(DrawInfo(f"{name}.{key}", shapes[key], law.law, arguments), number)
     for key, listed in model.members.items():

@@ -30,6 +30,7 @@ from ndl.host.builder import lift
 from ndl.host.families import uncounted
 from ndl.host.objects import ModelObject, NetObject, PathObject
 from ndl.host.paths import Paths
+from ndl.host.random_fields import member_field
 from ndl.host.sample import batched
 from ndl.runtime.weights import Extern
 
@@ -212,10 +213,14 @@ class Instances(Paths):
                 )
             if ensemble is None:
                 raise uncounted(name, law.law, law.span or model.decl.name_span)
+            shape = next((s.shape for s in (*made.PARAMETERS, *made.STATES) if s.name == name), ())
+            field = member_field(self, model, name, law)
+            if field is not None:
+                numbers = torch.arange(first or 0, (first or 0) + ensemble)
+                components = shape[len(field.lines) :]
+                found[name] = field.at(numbers, components, seed=seed, stream=name)
+                continue
             arguments = tuple(self.number(a) for a in law.args)
-            shape = next((p.shape for p in made.PARAMETERS if p.name == name), None)
-            if shape is None:
-                shape = next((s.shape for s in made.STATES if s.name == name), ())
             found[name] = Law(law.law, arguments).sample(
                 ensemble, shape, seed=seed, stream=name, first=first or 0
             )

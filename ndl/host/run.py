@@ -36,6 +36,7 @@ class TestContext:
             scope.names[stmt.name] = read_net(ev, stmt, scope, owner=stmt)
             return
         if isinstance(stmt, tree.Draw):
+            from ndl.compiler.check.covariances import covariance_of
             from ndl.compiler.check.typing import resolve_type
             from ndl.compiler.check.values import DistV
             from ndl.host.builder import lift
@@ -47,6 +48,10 @@ class TestContext:
             if isinstance(law, ModelV):
                 scope.names[stmt.name] = drawn_instance(self.host, law, stmt.name, 0, 0, 0)
                 return
+            if covariance_of(law) is not None:
+                what = f"the draw `{stmt.name}` has no grid in a test"
+                hint = "draw it in a model, `M(f ~ normal(0, K))`, and solve that"
+                raise fail("NDL585", what, stmt.law.span, help=hint)
             if isinstance(law, DistV):
                 arguments = tuple(self.host.number(a) for a in law.args)
                 shape = getattr(type_, "extents", ())

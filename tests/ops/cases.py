@@ -135,6 +135,20 @@ CASES: list[Case] = [
     case("mesh_apply", complexes(9), mesh=DISC, place="cell", slope=1, axis=0, size=12, transposed=False),
     case("mesh_solve", reals(-2, 2, 9, 2), mesh=DISC, free=FREE, axis=0),
     *(case("grid_points", layout=g) for g in (NODES, RING, CELLS, CHEBYSHEV)),
+    *(
+        case(name, layout=layout, ends=ends, count=count)
+        for name in ("eigenbasis", "eigenvalues")
+        for layout, ends, count in (
+            (RING, ("", ""), 6),
+            (("ring", 5, 0.0, 1.0), ("", ""), 5),
+            (NODES, ("slope", "slope"), 7),
+            (NODES, ("value", "value"), 5),
+            (NODES, ("value", "slope"), 6),
+            (CELLS, ("slope", "value"), 5),
+            (CELLS, ("value", "value"), 5),
+            (CHEBYSHEV, ("slope", "slope"), 3),
+        )
+    ),
     *(case("grid_weights", layout=g, ends=(-0.5, 0.1)) for g in (NODES, CELLS)),
     *(case("grid_weights", layout=g, ends=()) for g in (RING, CHEBYSHEV, ("chebyshev", 7, 0.0, 1.0))),
     *(case("chebyshev", layout=CHEBYSHEV, degree=k, slopes=s) for k in (1, 2) for s in ((), ("low", "high"))),
