@@ -41,9 +41,9 @@ def draw(
 ) -> Tensor:
     """A value of `law(*arguments)`, `[..., *shape]`, leading axes those of `sample`, `step`, `turn` together.
 
-    `stream` is the draw's place in the program. Arguments broadcast against the value from the right. `places`
-    numbers the entries of the value, in order if it is not given. Raises `SettingError` for an unknown law or
-    wrong arguments.
+    `stream` is the draw's place in the program. Arguments broadcast against the value from the right.
+    `places` numbers the entries of the value, in order if it is not given. Raises `SettingError` for an
+    unknown law or wrong arguments.
     """
     checked = Law(law, tuple(arguments))
     where = torch.device(device) if device is not None else torch.device("cpu")

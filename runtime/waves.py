@@ -2,9 +2,9 @@
 
 A wave is told by its number, whatever the grid: around a ring 0 is the constant, 2k - 1 the cosine and 2k the
 sine of k periods; between ends wave j is a cosine or sine, according to what vanishes there, the `value` or
-the `slope`. Each has norm 1 in L2. The last wave that points tell apart may be a cosine that is 1 or -1 at each
-of them, whose square has the mean 1 there instead of 1/2: it is scaled for that, so that on evenly spaced
-points the waves are orthonormal in the quadrature of the grid.
+the `slope`. Each has norm 1 in L2. The last wave that points tell apart may be a cosine that is 1 or -1 at
+each of them, whose square has the mean 1 there instead of 1/2: it is scaled for that, so that on evenly
+spaced points the waves are orthonormal in the quadrature of the grid.
 """
 
 from __future__ import annotations

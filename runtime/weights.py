@@ -185,8 +185,8 @@ LAWS: dict[str, Callable[..., Tensor]] = {
 
 
 RANDOM_FIELD = "random_field"
-"""The law of a weight that is a field drawn by its covariance: lines, covariance, mean, log, and the number of
-axes of its components."""
+"""The law of a weight that is a field drawn by its covariance: lines, covariance, mean, log, and the number
+of axes of its components."""
 
 
 def draw(law: str, arguments: tuple[Any, ...], shape: tuple[int, ...], seed: int, name: str) -> Tensor:

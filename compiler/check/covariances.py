@@ -29,7 +29,9 @@ def check_covariance(ev: Evaluator, name: str, law: Any, type_: Tensor | None, s
         return
     if law.law not in LAWS or len(maps) != 2 or not maps[1]:
         what = f"`{law.law}` has no such form with a linear map"
-        ev.error("NDL585", what, law.span or span, help="a random field is `normal(m, K)` or `lognormal(m, K)`")
+        ev.error(
+            "NDL585", what, law.span or span, help="a random field is `normal(m, K)` or `lognormal(m, K)`"
+        )
     elif type_ is not None and type_.on in (None, "time"):
         what = f"a covariance map is that of a random field, and `{name}` is {type_}"
         hint = f"write `{name}: R on Omega ~ …`, or a number as the second argument"
@@ -37,8 +39,8 @@ def check_covariance(ev: Evaluator, name: str, law: Any, type_: Tensor | None, s
 
 
 def formula(map_: Map, number: Callable[[Any], Any], span: Span) -> tuple[Any, ...]:
-    """A covariance as `ndl.runtime.random_fields` takes it. Raises `NDLError` for a map that is no function of
-    `lap`."""
+    """A covariance as `ndl.runtime.random_fields` takes it. Raises `NDLError` for a map that is no function
+    of `lap`."""
     if map_.op == "base":
         if map_.name != "lap":
             raise no_function_of_lap(span)
@@ -52,7 +54,7 @@ def no_function_of_lap(span: Span) -> NDLError:
         "NDL586",
         "the covariance of a random field is here a function of `lap` and `identity`",
         span,
-        help="write it like `(identity - 0.01*lap)^-2`; other derivatives have their waves on `fourier` grids, "
+        help="write it like `(identity - 0.01*lap)^-2`; other derivatives serve on `fourier` grids, "
         "in the draws and initial values of a model",
     )
 

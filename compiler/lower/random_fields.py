@@ -1,5 +1,5 @@
-"""Random fields in a model's graph: the run draws a standard normal for each wave, the graph makes of them the
-field m + K^(1/2) xi, so that gradients reach what m and K are made of."""
+"""Random fields in a model's graph: the run draws a standard normal for each wave, the graph makes of them
+the field m + K^(1/2) xi, so that gradients reach what m and K are made of."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def coloured(ev: Evaluator, covariance: Map, normals: Value, lines: Sequence[Lin
     try:
         spread = spectrum(ev, Map("^", covariance, 0.5), lines, span)
         _check_sign(ev, spectrum(ev, covariance, lines, span), span)
-        return at_points(ev, ev.value(ev.binary("*", spread, normals, span), span), lines, span)
+        coefficients = ev.value(ev.binary("*", spread, normals, span), span)
+        assert isinstance(coefficients, Value)
+        return at_points(ev, coefficients, lines, span)
     except _Other:
         if any(ev.fields.space.grid_axis(line.grid).kind != "fourier" for line in lines):
             raise no_function_of_lap(span) from None

@@ -7,7 +7,7 @@ from typing import Any
 
 from ndl.compiler.check.covariances import covariance_of, formula
 from ndl.compiler.check.grids import grid_choice, grid_of
-from ndl.compiler.check.values import Closure, DistV, DomainV, FileV, FnV, ModelV
+from ndl.compiler.check.values import Closure, DistV, DomainV, FileV, FnV, ModelV, Unknown
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import SLOPE, wave_count
 from ndl.compiler.source import Span
@@ -39,11 +39,14 @@ def block_field(session: Any, law: DistV, type_: Tensor, name: str, span: Span) 
     domain = host.module.scope.find(type_.on)
     domain = host.ev.file_value(domain) if isinstance(domain, FileV) else domain
     if not isinstance(domain, DomainV):
-        raise fail("NDL585", f"the domain `{type_.on}` of the draw `{name}` is not declared in the file", span)
+        raise fail(
+            "NDL585", f"the domain `{type_.on}` of the draw `{name}` is not declared in the file", span
+        )
     choice = None
     if "grid" in session.settings:
         setting, where = session.settings["grid"]
-        choice = grid_choice(host.ev, host.ev.eval(setting, session.scope), where)
+        made_of = grid_choice(host.ev, host.ev.eval(setting, session.scope), where)
+        choice = None if isinstance(made_of, Unknown) else made_of
     found = []
     for axis in grid_of(host.ev, domain, choice, span).axes:
         ends = ("", "") if axis.periodic else (SLOPE, SLOPE)

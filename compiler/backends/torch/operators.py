@@ -75,7 +75,9 @@ def parameter_fields(params: Sequence[ParamSpec], found: Members) -> list[str]:
             upper=None if p.upper is None else float(p.upper),
             trainable=None if p.trainable else False,
             kind=None if p.type.kind == "R" else p.type.kind,
-            law=None if p.law is None else (p.law[0], tuple(float(a) if isinstance(a, int) else a for a in p.law[1])),
+            law=None
+            if p.law is None
+            else (p.law[0], tuple(float(a) if isinstance(a, int) else a for a in p.law[1])),
             attribute=None if found.params[p.name] == p.name else found.params[p.name],
         )
         for p in params
