@@ -41,6 +41,12 @@ class Part:
     axes: tuple[int, ...]
     symbol: Callable[[], Tensor]
 
+    def multiplied(self, field: Tensor, factor: Tensor) -> Tensor:
+        """A stored field `[..., *shape]` with its modes times a factor."""
+        s = self.state
+        found = by_modes(s.value(field), [a - len(s.seen) for a in self.axes], factor)
+        return s.parts(found)
+
 
 class FourierPart:
     """L of a model, or of one of its terms."""
@@ -86,8 +92,7 @@ class FourierPart:
             s = part.state
             pieces.append(rest[..., at : s.offset])
             field = v[..., s.places].reshape(*v.shape[:-1], *s.shape)
-            axes = [a - len(s.shape) for a in part.axes]
-            pieces.append(by_modes(field, axes, factor(k)).flatten(-len(s.shape)))
+            pieces.append(part.multiplied(field, factor(k)).flatten(-len(s.shape)))
             at = s.offset + s.size
         return torch.cat([*pieces, rest[..., at:]], -1)
 

@@ -322,16 +322,20 @@ def _mask(shape: tuple[int, ...], kept: tuple[int, ...], half: bool, device: tor
 
 
 def by_modes(x: Tensor, axes: Sequence[int], factor: Tensor) -> Tensor:
-    """A real field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end)
-    multiplied by `factor` `[..., modes]`."""
+    """A field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end) multiplied
+    by `factor` `[..., modes]`: of a real field half of them on the last axis."""
     last = tuple(range(-len(axes), 0))
     moved = x.movedim(tuple(axes), last)
     shape = tuple(moved.shape[-len(axes) :])
     inner = moved.ndim - len(axes) - (factor.ndim - len(axes))  # axes of the grid that stay, and components
     batch = factor.ndim - len(axes)
     wide = factor.reshape(*factor.shape[:batch], *(1,) * inner, *factor.shape[batch:])
-    modes = torch.fft.rfftn(moved, dim=last)
-    found: Tensor = torch.fft.irfftn(modes * wide.to(modes.dtype), s=shape, dim=last)
+    found: Tensor
+    if x.is_complex():
+        found = torch.fft.ifftn(torch.fft.fftn(moved, dim=last) * wide.to(x.dtype), dim=last)
+    else:
+        modes = torch.fft.rfftn(moved, dim=last)
+        found = torch.fft.irfftn(modes * wide.to(modes.dtype), s=shape, dim=last)
     return found.movedim(last, tuple(axes))
 
 

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class State:
     """A state of first order; it takes `size` places of the flat state from `offset` on. One that holds
-    an earlier value takes that of `source` next, after a step (`by_step`) or a firing."""
+    an earlier value takes that of `source` next, after a step (`by_step`) or a firing. The last axis of one that is
+    `complex` has the real and the imaginary part."""
 
     name: str
     shape: tuple[int, ...] = ()
@@ -25,10 +29,27 @@ class State:
     line: int = 0
     source: str = ""
     by_step: bool = False
+    complex: bool = False
 
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape of its values as the language sees them."""
+        return self.shape[:-1] if self.complex else self.shape
+
+    def value(self, stored: Tensor) -> Tensor:
+        """What is stored, `[..., *shape]`, as the language sees it, `[..., *seen]`."""
+        return torch.complex(stored[..., 0], stored[..., 1]) if self.complex else stored
+
+    def parts(self, value: Tensor) -> Tensor:
+        """The inverse of `value`; real numbers have the imaginary part 0."""
+        if not self.complex:
+            return value
+        im = value.imag if value.is_complex() else torch.zeros_like(value)
+        return torch.stack([value.real if value.is_complex() else value, im], -1)
 
     @property
     def places(self) -> slice:
@@ -137,12 +158,13 @@ class GridInfo:
 @dataclass(frozen=True)
 class FourierInfo:
     """A part of a state's rate, or of a term, that is diagonal in Fourier space along `axes` of the state:
-    its `method` gives the symbol."""
+    its `method` gives the symbol, for half of the modes on the last axis unless `whole`."""
 
     term: str
     state: str
     axes: tuple[int, ...] = ()
     method: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)

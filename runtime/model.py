@@ -147,9 +147,17 @@ class Model(Part):
             s = self.state(name)
             attribute = f"initial_{s.attribute or s.name}"
             if value is not None:
-                tensor = shaped(self.tensor(value), s.shape, self.dtype, name).detach().clone()
+                tensor = self._start(s, value).detach().clone()
                 self.store(attribute, tensor, s.lower, s.upper, True, name)
                 self.initial_parameters()[name].requires_grad_(False)
+
+    def _start(self, s: State, value: Any) -> Tensor:
+        """An initial value as it is stored."""
+        if not s.complex:
+            return shaped(self.tensor(value), s.shape, self.dtype, s.name)
+        wide = torch.complex128 if self.dtype == torch.float64 else torch.complex64
+        given = torch.as_tensor(value, device=self.device).to(wide)
+        return s.parts(shaped(given, s.seen, wide, s.name))
 
     @classmethod
     def state(cls, name: str) -> State:
@@ -204,7 +212,7 @@ class Model(Part):
             self.replace(name, self._fitting(value, self.info(name)))
         elif any(s.name == name for s in self.STATES):
             s = self.state(name)
-            tensor = shaped(self.tensor(value), s.shape, self.dtype, name)
+            tensor = self._start(s, value)
             attribute = f"initial_{s.attribute or s.name}"
             if s.lower is None and s.upper is None:
                 put(self, attribute, tensor)
@@ -291,7 +299,7 @@ class Model(Part):
         stored = self.initial_parameters()
         for name in chosen:
             if name not in stored:
-                self.start({name: self.initial_values()[name]})
+                self.start({name: self.state(name).value(self.initial_values()[name])})
         free = {n: p for n, p in self.initial_parameters().items() if n in chosen}
         for parameter in free.values():
             parameter.requires_grad_(True)

@@ -266,6 +266,13 @@ def imag(x: Tensor) -> Tensor:
     return x.imag if x.is_complex() else torch.zeros_like(x)
 
 
+def joined(re: Tensor, im: Tensor) -> Tensor:
+    """The complex numbers of these parts, which broadcast."""
+    re, im = torch.broadcast_tensors(re, im)
+    found: Tensor = torch.complex(re, im)
+    return found
+
+
 def apply_jac(function: Callable[..., Tensor], wrt: int, *arguments: Tensor) -> Tensor | LinearMap:
     """The derivative of a solver's callable by one argument, [..., *out, *in] for vectors and scalars; one
     that is sparse as a map."""

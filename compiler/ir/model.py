@@ -23,7 +23,7 @@ class StateSpec:
     """A state after reduction to first order: `theta'` of a second-order equation is a state of its
     own, named `theta'`. `algebraic` states have no rate. `source`, in a state that holds an earlier value,
     names the state whose value it takes next, after a step of the solver (`by_step`) or when an event fires;
-    it starts where that one does."""
+    it starts where that one does. `complex`: the last axis, of 2, has the real and the imaginary part."""
 
     name: str
     type: Tensor
@@ -33,6 +33,7 @@ class StateSpec:
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
     source: str | None = None
     by_step: bool = False
+    complex: bool = False
 
     @property
     def size(self) -> int:
@@ -138,12 +139,14 @@ class ObserveSpec:
 @dataclass(frozen=True)
 class FourierSpec:
     """The part of a state's rate (or of what a `term` says of it) that multiplies the state's Fourier modes
-    along `axes` of its array by the output `symbol`, half of them on the last axis."""
+    along `axes` of its array by the output `symbol`, half of them on the last axis; `whole`, of a complex
+    state, all of them."""
 
     term: str
     state: str
     axes: tuple[int, ...]
     symbol: Function
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from ndl.compiler.lower.space import Space
 from ndl.compiler.lower.unread_nets import keep_nets
 from ndl.compiler.lower.weights import Weights
 from ndl.compiler.passes.breaks import breaks_of
+from ndl.compiler.passes.real_parts import with_real_parts
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
@@ -378,9 +379,9 @@ def _dims(shape: Sequence[int]) -> tuple[Any, ...]:
 
 
 def lower_model(model: ModelV, sink: Sink, read: Reading | None = None) -> ModelIR:
-    """Lower a model with the options that its application sets; `read` says where a file lies that it
-    names."""
+    """Lower a model with the options that its application sets, complex states by their real and imaginary
+    parts; `read` says where a file lies that it names."""
     check_sink = Sink()
     check_model(Evaluator(TypeBuilder(), check_sink), model)
     check_sink.check()
-    return ModelLowering(model, sink, read).lower()
+    return with_real_parts(ModelLowering(model, sink, read).lower())

@@ -52,7 +52,8 @@ def break_value(graph: Graph, op: str, operands: list[Node]) -> Node | None:
     if op in DIFFERENCES:
         return graph.add("sub", operands)
     if op in ZEROS:
-        return operands[0]
+        x = operands[0]
+        return None if isinstance(x.type, Tensor) and x.type.kind == "C" else x
     if op in STEPS:
         x = graph.add("div", operands) if op in ("floordiv", "mod") else operands[0]
         if op == "round":

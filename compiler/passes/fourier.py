@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from typing import Any
+
 from ndl.compiler.ir.graph import Function, Graph, Node
 from ndl.compiler.ir.model import FourierSpec, ModelIR
 from ndl.compiler.passes.rewrite import Rewriter
@@ -36,6 +38,8 @@ def with_fourier(model: ModelIR) -> ModelIR:
     """The model with `fourier`: the part of its whole drift, and of each term that is nothing else."""
     if model.drift is None or not any(a.kind == "fourier" for g in model.grids for a in g.axes):
         return model
+    if any(s.complex for s in model.states):
+        return model  # found while they were complex
     specs = list(_specs(model, "", model.drift, False))
     for name, function in model.terms.items():
         made = _specs(model, name, function, True)
@@ -122,11 +126,11 @@ def diagonal(graph: Graph, node: Node, of: Node) -> tuple[Degrees, tuple[float, 
     for times, over, sign, polynomial in found.parts:
         if any(n.op != "const" for n in (*times, *over)):
             return None
-        factor = sign
+        factor: Any = sign
         for n in times:
-            factor *= float(n.attr("value"))
+            factor *= n.attr("value")
         for n in over:
-            factor /= float(n.attr("value"))
+            factor /= n.attr("value")
         for degrees, c in polynomial.items():
             total[degrees] = total.get(degrees, 0.0) + factor * c
     count = len(found.axes)
@@ -158,7 +162,7 @@ def _number(graph: Graph, node: Node) -> Node | None:
     source = node
     while source.op == "expand":
         source = graph.operands(source)[0]
-    if not isinstance(source.type, Tensor) or source.type.rank or source.type.kind == "C":
+    if not isinstance(source.type, Tensor) or source.type.rank:
         return None
     return source if all(n.op in UNIFORM for n in graph.needed([source])) else None
 
@@ -200,6 +204,7 @@ def _spec(term: str, state: str, type_: Tensor, function: Function, found: Found
     shape = tuple(type_.extents[a] for a in axes)
     target = Rewriter(function.graph)
     inputs = tuple(target.copy(n) for n in function.inputs)
+    whole = {"whole": True} if type_.kind == "C" else {}
     total: Node | None = None
     for times, over, sign, polynomial in found.parts:
         terms = tuple(
@@ -207,7 +212,7 @@ def _spec(term: str, state: str, type_: Tensor, function: Function, found: Found
             for degrees, c in polynomial.items()
         )
         lengths = tuple(found.lengths[k] for k in order)
-        part = target.add("symbol", shape=shape, lengths=lengths, terms=terms)
+        part = target.add("symbol", shape=shape, lengths=lengths, terms=terms, **whole)
         for op, numbers in (("mul", times), ("div", over)):
             for number in numbers:
                 assert isinstance(part.type, Tensor)
@@ -217,7 +222,7 @@ def _spec(term: str, state: str, type_: Tensor, function: Function, found: Found
         total = part if total is None else target.add("add", [total, part])
     assert total is not None
     made = Function("symbol", target.graph, inputs, (("symbol", total),), function.params, function.parts)
-    return FourierSpec(term, state, axes, made)
+    return FourierSpec(term, state, axes, made, bool(whole))
 
 
 def described(model: ModelIR) -> str | None:

@@ -154,7 +154,13 @@ class ModelPrinter:
             "GRIDS": [grid_entry(g) for g in model.grids],
             "FOURIER": [
                 fields_text(
-                    "FourierInfo", f.term, (), state=f.state, axes=f.axes, method=self._symbol_name(f)
+                    "FourierInfo",
+                    f.term,
+                    (),
+                    state=f.state,
+                    axes=f.axes,
+                    method=self._symbol_name(f),
+                    whole=f.whole or None,
                 )
                 for f in model.fourier
             ],
@@ -192,6 +198,7 @@ class ModelPrinter:
                     line=line_of(s.span),
                     source=s.source,
                     by_step=s.by_step or None,
+                    complex=s.complex or None,
                 )
             )
             offset += s.size
@@ -224,7 +231,7 @@ class ModelPrinter:
         starts = []
         for s in (s for s in model.states if s.source is None):
             node = self.initial.get(s.name)
-            fixed = node is not None and constant_text_of(self.initial_graph.graph, node)
+            fixed = node is not None and self._fixed(s, node)
             arguments.append(f"{self.states[s.name]}: Value = {fixed or 'None'}")
             starts.append(f"{literal(s.name)}: {self.states[s.name]}")
         arguments.append("seed: int = 0")
@@ -357,8 +364,7 @@ class ModelPrinter:
 
     def _initial_values(self) -> list[list[str]]:
         """Initial values that are formulas of the parameters."""
-        graph = self.initial_graph.graph
-        computed = {n: v for n, v in self.initial.items() if not constant_text_of(graph, v)}
+        computed = {n: v for n, v in self.initial.items() if not self._fixed(self._state(n), v)}
         if not computed:
             return []
         function = replace(self.initial_graph, outputs=tuple(computed.items()))
@@ -371,6 +377,16 @@ class ModelPrinter:
                 f"    return {{{', '.join(entries)}}}",
             ]
         ]
+
+    def _state(self, name: str) -> StateSpec:
+        return next(s for s in self.model.states if s.name == name)
+
+    def _fixed(self, s: StateSpec, node: Node) -> str | None:
+        """A state's initial value where it is a number, else None."""
+        if not s.complex:
+            return constant_text_of(self.initial_graph.graph, node)
+        number = node.op == "const" and s.type.rank == 1
+        return literal(complex(*node.attr("value"))) if number else None
 
     def _noise_kind(self) -> str:
         """Diagonal noise pairs the i-th place of the state with the i-th noise; other pairings are

@@ -3,6 +3,7 @@
 from ndl.compiler.ops.families import (
     batch,
     calls,
+    complexes,
     contraction,
     elementwise,
     fields,
@@ -22,6 +23,7 @@ from ndl.compiler.ops.families import (
 __all__ = [
     "batch",
     "calls",
+    "complexes",
     "contraction",
     "elementwise",
     "fields",

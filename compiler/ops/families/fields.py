@@ -469,17 +469,18 @@ register(Op("truncate", _multiplier_rule, _truncate_reference, _truncate_text, _
 
 def _symbol_rule(types: Sequence[Type], a: Attributes) -> Type:
     shape = a["shape"]
-    return Tensor("C", dims((*shape[:-1], shape[-1] // 2 + 1)))
+    return Tensor("C", dims(shape if a.get("whole") else (*shape[:-1], shape[-1] // 2 + 1)))
 
 
-def _symbol_reference(shape: Any, lengths: Any, terms: Any) -> Any:
-    """The eigenvalues of the operator: what it makes of each wave, read at the first point."""
+def _symbol_reference(shape: Any, lengths: Any, terms: Any, whole: bool = False) -> Any:
+    """The eigenvalues of the operator: what it makes of each wave, read at the first point; `whole`: of
+    complex fields."""
     import itertools
     import math
 
     import torch
 
-    kept = [range(n) for n in shape[:-1]] + [range(shape[-1] // 2 + 1)]
+    kept = [range(n) for n in shape[:-1]] + [range(shape[-1] if whole else shape[-1] // 2 + 1)]
     found = torch.zeros([len(k) for k in kept], dtype=torch.complex128)
     for index in itertools.product(*kept):
         for factor, degrees in terms:
@@ -497,7 +498,11 @@ register(
         "symbol",
         _symbol_rule,
         _symbol_reference,
-        lambda texts, types, a: call("ops.symbol", *(_plain(a[n]) for n in ("shape", "lengths", "terms"))),
+        lambda texts, types, a: call(
+            "ops.symbol",
+            *(_plain(a[n]) for n in ("shape", "lengths", "terms")),
+            *(["False"] if a.get("whole") else []),
+        ),
     )
 )
 

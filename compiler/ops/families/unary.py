@@ -235,14 +235,6 @@ unary(
     torch="torch.nn.functional.elu",
     sympy=_sympy_elu,
 )
-unary(
-    "abs",
-    lambda G, y, x: op(G, "sign", x),
-    sympy=sympy_function("Abs"),
-    keep_kind=True,
-    keep_unit=True,
-    breaks=True,
-)
 unary("sign", None, sympy=sympy_function("sign"), keep_kind=True, power=Fraction(0), breaks=True)
 unary("floor", None, sympy=sympy_function("floor"), keep_kind=True, keep_unit=True, breaks=True)
 unary("ceil", None, sympy=sympy_function("ceiling"), keep_kind=True, keep_unit=True, breaks=True)
@@ -319,66 +311,5 @@ register(
         lambda texts, types, a: dot(texts[0], ".detach()"),
         vjp=flat,
         scalar="identity",
-    )
-)
-
-
-def _part_rule(name: str) -> Rule:
-    def rule(types: Sequence[Type], attributes: Attributes) -> Type:
-        (x,) = tensors(types, f"`{name}`")
-        numeric([x], f"`{name}`")
-        return Tensor("R" if x.kind == "C" else x.kind, x.shape, x.on, x.unit)
-
-    return rule
-
-
-def _conj_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> list[Node | None]:
-    return [fit(graph, conj(graph, g), operands[0])]
-
-
-def _real_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> list[Node | None]:
-    return [fit(graph, g, operands[0])]
-
-
-def _imag_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> list[Node | None]:
-    if kind(operands[0]) != "C":
-        return [None]
-    from ndl.compiler.ops.adjoint import shape, spread
-
-    unit = spread(graph, graph.add("const", value=1j), shape(operands[0]))
-    return [mul(graph, unit, g)]
-
-
-register(
-    Op(
-        "conj",
-        unary_rule("`conj`", keep_kind=True, keep_unit=True, complex_ok=True),
-        torch_function("conj_physical"),
-        lambda texts, types, a: call("torch.conj_physical", texts[0]),
-        vjp=_conj_vjp,
-        sympy=sympy_function("conjugate"),
-        scalar="conj",
-    )
-)
-register(
-    Op(
-        "real",
-        _part_rule("real"),
-        lambda x: x.real.clone(),
-        lambda texts, types, a: dot(texts[0], ".real"),
-        vjp=_real_vjp,
-        sympy=sympy_function("re"),
-        scalar="real",
-    )
-)
-register(
-    Op(
-        "imag",
-        _part_rule("imag"),
-        lambda x: x.imag.clone() if x.is_complex() else x * 0,
-        lambda texts, types, a: call("ops.imag", texts[0]),
-        vjp=_imag_vjp,
-        sympy=sympy_function("im"),
-        scalar="imag",
     )
 )
