@@ -113,8 +113,12 @@ def _number(value: Any) -> Any:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, complex):
+        return f"{value.real:.6g}{value.imag:+.6g}i"
     if isinstance(value, list):
         flat = _flat(value)
+        if len(flat) > FEW and isinstance(flat[0], complex):
+            return f"of size {min(map(abs, flat)):.4g} to {max(map(abs, flat)):.4g} ({len(flat)} values)"
         if len(flat) > FEW:
             return f"{min(flat):.4g} to {max(flat):.4g} ({len(flat)} values)"
         return "[" + ", ".join(_short(v) for v in value) + "]"

@@ -48,6 +48,17 @@ def to_pandas(s: Solution) -> Any:
     return pandas.DataFrame(columns(s))
 
 
+def real_columns(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns, of complex numbers two: `z.real` and `z.imag`."""
+    found = {}
+    for name, values in table.items():
+        if np.iscomplexobj(values):
+            found |= {f"{name}.real": values.real, f"{name}.imag": values.imag}
+        else:
+            found[name] = values
+    return found
+
+
 def to_xarray(s: Solution) -> Any:
     try:
         import xarray
@@ -107,7 +118,7 @@ def save(s: Solution, path: str | os.PathLike[str]) -> None:
     one."""
     suffix = Path(path).suffix.lower()
     if suffix == ".csv":
-        write_text(path, _csv(columns(s)))
+        write_text(path, _csv(real_columns(columns(s))))
     elif suffix == ".npz":
         arrays = {name: s.get(name).values.detach().cpu().numpy() for name in s.names()}
         arrays["t"] = s.t.detach().cpu().numpy()
@@ -126,12 +137,14 @@ def save(s: Solution, path: str | os.PathLike[str]) -> None:
         except ImportError:
             raise _missing("pyarrow", "parquet") from None
         with replacing(path) as temporary:
-            pyarrow.parquet.write_table(pyarrow.table(columns(s)), temporary)
+            pyarrow.parquet.write_table(pyarrow.table(real_columns(columns(s))), temporary)
     elif suffix in (".nc", ".h5"):
         data = to_xarray(s)
         wanted("h5netcdf")
         with replacing(path) as temporary:
-            data.to_netcdf(temporary, engine="h5netcdf")
+            # complex numbers are pairs `r`, `i` of HDF5, which NetCDF has no name for
+            whole = not any(np.iscomplexobj(v) for v in data.variables.values())
+            data.to_netcdf(temporary, engine="h5netcdf", invalid_netcdf=not whole)
     elif suffix == ".zarr":
         data = to_xarray(s)
         wanted("zarr")

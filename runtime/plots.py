@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,10 +262,15 @@ def _fields(s: Solution, names: Sequence[str], kind: str, title: str) -> Figure 
         v = array(s.get(base).values) if kept else array(s.final[base])
         v = v[0] if s.problem.ensemble else v
         values[base] = v if kept else v[None]
-    found = [f for f in fields.fields_of(values, s.model.GRIDS) if f.name in names or _base(f.name) in names]
-    if kind == "animation":
-        return fields.Animation(found[0], t, title)
-    return fields.spectrum(found, t, title) if kind == "spectrum" else fields.shown(found, t, title)
+    whole = [f for f in fields.fields_of(values, s.model.GRIDS) if f.name in names or _base(f.name) in names]
+    if kind == "spectrum":
+        return fields.spectrum(whole, t, title)
+    found = [
+        replace(f, name=n, values=v)
+        for f in whole
+        for n, v in _seen(f.name, f.values, field=True).items()
+    ]
+    return fields.Animation(found[0], t, title) if kind == "animation" else fields.shown(found, t, title)
 
 
 def save(
@@ -286,10 +291,20 @@ def save(
 
 
 def array(value: Any) -> np.ndarray[Any, Any]:
-    """A tensor or list as a float array."""
+    """A tensor or list as an array of floats, or of complex numbers."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-    return np.asarray(value, dtype=float)
+    found = np.asarray(value)
+    return found if np.iscomplexobj(found) else found.astype(float)
+
+
+def _seen(name: str, values: np.ndarray[Any, Any], field: bool = False) -> dict[str, np.ndarray[Any, Any]]:
+    """What is drawn of a quantity: of complex numbers the parts, of a complex field its size and real part."""
+    if not np.iscomplexobj(values):
+        return {name: values}
+    if field:
+        return {f"abs({name})": np.abs(values), f"real({name})": values.real}
+    return {f"real({name})": values.real, f"imag({name})": values.imag}
 
 
 def _components(values: Values, rank: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -298,10 +313,10 @@ def _components(values: Values, rank: int) -> dict[str, np.ndarray[Any, Any]]:
     for name, value in values.items():
         v = array(value)
         if v.ndim <= rank:
-            found[name] = v
+            found |= _seen(name, v)
             continue
         for index in np.ndindex(v.shape[rank:]):
-            found[f"{name}[{', '.join(map(str, index))}]"] = v[(..., *index)]
+            found |= _seen(f"{name}[{', '.join(map(str, index))}]", v[(..., *index)])
     return found
 
 
@@ -318,10 +333,11 @@ def _picked(names: Sequence[str], get: Callable[[str], Any], rank: int) -> dict[
         if base == name:
             found[name] = get(name)
             continue
-        parts = _components({base: get(base)}, rank)
-        if name not in parts:
-            raise SettingError(f"`{base}` has no component `{name}`", help=did_you_mean(name, list(parts)))
-        found[name] = parts[name]
+        whole = array(get(base))
+        indices = {f"{base}[{', '.join(map(str, i))}]": i for i in np.ndindex(whole.shape[rank:])}
+        if name not in indices:
+            raise SettingError(f"`{base}` has no component `{name}`", help=did_you_mean(name, list(indices)))
+        found[name] = whole[(..., *indices[name])]
     return found
 
 

@@ -231,7 +231,7 @@ class ModelObject(Object):
         for s in self.instance.STATES:
             if s.name == name + "'" * primes:
                 start = self.instance.initial(s.name)
-                return lift(start if start is not None else self.instance.initial_values()[s.name])
+                return lift(s.value(start if start is not None else self.instance.initial_values()[s.name]))
         nets = net_objects(self.instance)
         if name in nets:
             return nets[name]

@@ -187,8 +187,8 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
         x = solution.problem.x0.detach()
         for s in (s for s in model.STATES if not s.source):
             label = f"initial_{s.name}"
-            arrays[label] = x[:, s.places].reshape(count, *s.shape).cpu().numpy()
-            dims[label] = (MEMBER, *named_axes(label, s.shape, model.GRIDS))
+            arrays[label] = s.value(x[:, s.places].reshape(count, *s.shape)).cpu().numpy()
+            dims[label] = (MEMBER, *named_axes(label, s.seen, model.GRIDS))
     for grid in model.GRIDS:
         if grid.mesh:
             node, nodes = f"{grid.domain}_node", tables(grid.mesh).nodes.T
