@@ -12,7 +12,7 @@ from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.model import ModelIR, NoiseSpec, StateSpec
 from ndl.compiler.passes.facts.noise import noise_kind
 from ndl.compiler.passes.rewrite import Rewriter
-from ndl.compiler.types import Tensor, tensor
+from ndl.compiler.types import Tensor
 
 
 def with_noise_kind(model: ModelIR) -> ModelIR:
@@ -49,5 +49,5 @@ def matrix(target: Rewriter, node: Node, state: StateSpec, noise: NoiseSpec) -> 
         return node
     n = state.size
     if node.type.rank > 1:
-        node = target.add("reshape", [node], type=tensor(n), shape=(n,))
-    return target.add("diag", [node], type=tensor(n, n))
+        node = target.add("reshape", [node], shape=(n,))
+    return target.add("diag", [node])

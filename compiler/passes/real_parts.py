@@ -14,6 +14,7 @@ from ndl.compiler.ir.model import EventSpec, IntegralSpec, ModelIR, ObserveSpec,
 from ndl.compiler.ops.families.elementwise import constant_of
 from ndl.compiler.passes.complex_rules import RULES, Arithmetic, Parts, by_linearity, even_power
 from ndl.compiler.passes.fourier import with_fourier
+from ndl.compiler.passes.noise_kind import matrices
 from ndl.compiler.passes.rewrite import Rewriter
 from ndl.compiler.types import Dim, Tensor
 
@@ -26,6 +27,8 @@ def with_real_parts(model: ModelIR) -> ModelIR:
     if not names:
         return model
     model = with_fourier(model)
+    if model.diffusion is not None:
+        model = _with_noise(model, names)
 
     def run(function: Function) -> Function:
         return Split(function, names).function()
@@ -63,6 +66,17 @@ def with_real_parts(model: ModelIR) -> ModelIR:
     )
 
 
+def _with_noise(model: ModelIR, names: frozenset[str]) -> ModelIR:
+    """The diffusion with rows for both parts: a noise that meets a complex number moves two reals."""
+    assert model.diffusion is not None
+    function = model.diffusion
+    kind = model.noise_kind
+    if kind == "diagonal":
+        function, kind = matrices(model, function), "general"
+    made = Split(function, names, diffusion=True).function()
+    return replace(model, diffusion=made, noise_kind=kind)
+
+
 def in_two(state: StateSpec) -> StateSpec:
     """A complex state as a real one, its last axis for the real and the imaginary part."""
     if state.type.kind != "C":
@@ -77,8 +91,9 @@ def doubled(type_: Tensor) -> Tensor:
 class Split:
     """One function, node by node."""
 
-    def __init__(self, function: Function, names: frozenset[str]) -> None:
-        self.old, self.names = function, names
+    def __init__(self, function: Function, names: frozenset[str], diffusion: bool = False) -> None:
+        """`diffusion`: outputs are pairs `state,noise`, the noise along the last axis."""
+        self.old, self.names, self.diffusion = function, names, diffusion
         self.target = Rewriter(function.graph)
         self.reals = Arithmetic(self.target)
         self.parts: dict[int, Parts] = {}
@@ -94,13 +109,15 @@ class Split:
 
     def _output(self, name: str, node: Node) -> Node:
         """A state's value in two, any other one as a complex number where it is one."""
-        if node.id not in self.parts and name not in self.names:
+        state = name.rpartition(",")[0] if self.diffusion else name
+        if node.id not in self.parts and state not in self.names:
             return self.target.image[node.id]
         parts = self.parts.get(node.id) or (self.target.image[node.id], None)
-        if name not in self.names:
+        if state not in self.names:
             return self.reals.joined(parts)
         assert isinstance(node.type, Tensor)
-        return self.target.add("stack", self.reals.both(parts, node.type), axis=node.type.rank)
+        rank = node.type.rank
+        return self.target.add("stack", self.reals.both(parts, node.type), axis=rank - 1 if self.diffusion and rank else rank)
 
     def _input(self, node: Node) -> Node:
         if node.id not in self.target.image:
