@@ -322,8 +322,8 @@ def _mask(shape: tuple[int, ...], kept: tuple[int, ...], half: bool, device: tor
 
 
 def by_modes(x: Tensor, axes: Sequence[int], factor: Tensor) -> Tensor:
-    """A field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end) multiplied
-    by `factor` `[..., modes]`: of a real field half of them on the last axis."""
+    """A field with its Fourier modes along axes (of the last `x.ndim` or fewer, counted from the end)
+    multiplied by `factor` `[..., modes]`: of a real field half of them on the last axis."""
     last = tuple(range(-len(axes), 0))
     moved = x.movedim(tuple(axes), last)
     shape = tuple(moved.shape[-len(axes) :])

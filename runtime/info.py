@@ -16,8 +16,8 @@ from torch import Tensor
 @dataclass(frozen=True)
 class State:
     """A state of first order; it takes `size` places of the flat state from `offset` on. One that holds
-    an earlier value takes that of `source` next, after a step (`by_step`) or a firing. The last axis of one that is
-    `complex` has the real and the imaginary part."""
+    an earlier value takes that of `source` next, after a step (`by_step`) or a firing. The last axis of one
+    that is `complex` has the real and the imaginary part."""
 
     name: str
     shape: tuple[int, ...] = ()

@@ -266,9 +266,7 @@ def _fields(s: Solution, names: Sequence[str], kind: str, title: str) -> Figure 
     if kind == "spectrum":
         return fields.spectrum(whole, t, title)
     found = [
-        replace(f, name=n, values=v)
-        for f in whole
-        for n, v in _seen(f.name, f.values, field=True).items()
+        replace(f, name=n, values=v) for f in whole for n, v in _seen(f.name, f.values, field=True).items()
     ]
     return fields.Animation(found[0], t, title) if kind == "animation" else fields.shown(found, t, title)
 
@@ -299,7 +297,7 @@ def array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def _seen(name: str, values: np.ndarray[Any, Any], field: bool = False) -> dict[str, np.ndarray[Any, Any]]:
-    """What is drawn of a quantity: of complex numbers the parts, of a complex field its size and real part."""
+    """What is drawn of a quantity: of complex numbers the parts, of a field its size and real part."""
     if not np.iscomplexobj(values):
         return {name: values}
     if field:

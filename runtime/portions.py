@@ -304,7 +304,10 @@ class FileWriter(Writer):
             about[RECORD] = json.dumps(self.record())
             first = _load_arrays(self._file(0)) | common
             pairs = any(np.iscomplexobj(v) for v in first.values())  # which NetCDF has no name for
-            with replacing(self.path) as temporary, h5netcdf.File(temporary, "w", invalid_netcdf=pairs) as file:
+            with (
+                replacing(self.path) as temporary,
+                h5netcdf.File(temporary, "w", invalid_netcdf=pairs) as file,
+            ):
                 file.attrs.update(about)
                 for name, values in {**common, MEMBER: np.arange(self.members)}.items():
                     _variable(file, name, dims.get(name, (name,)), values.shape, values.dtype)[...] = values

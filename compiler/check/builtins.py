@@ -9,7 +9,7 @@ from typing import Any
 from ndl.compiler.check import binders, convolving, derivatives, fields, quadrature, tensors
 from ndl.compiler.check.builtin_names import HOSTED, INITIALISERS, LATER, LAWS, WORDS
 from ndl.compiler.check.divergence import divergence
-from ndl.compiler.check.elementwise import UNARY, composite, scaled_log, unary, unary_value
+from ndl.compiler.check.elementwise import UNARY, angle, composite, scaled_log, unary, unary_value
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
 from ndl.compiler.check.scope import Scope
@@ -127,6 +127,7 @@ def make_builtins() -> Scope:
     for n in UNARY:
         add(n, unary(n), 1, 1)
     add("ln", composite(lambda ev, x, span: unary_value(ev, "log", x, span)), 1, 1)
+    add("arg", composite(angle), 1, 1)
     add("log2", composite(scaled_log(2)), 1, 1)
     add("log10", composite(scaled_log(10)), 1, 1)
     for n in ("sum", "mean", "prod", "max", "min", "var", "std", "softmax", "argmax", "argmin", "all", "any"):

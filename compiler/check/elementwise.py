@@ -107,3 +107,11 @@ def scaled_log(base: float) -> Callable[[Evaluator, Any, Span], Any]:
         return ev.binary("/", unary_value(ev, "log", x, span), math.log(base), span)
 
     return make
+
+
+def angle(ev: Evaluator, x: Any, span: Span) -> Any:
+    """`arg(z)`, in (-pi, pi]."""
+    if is_number(x):
+        return cmath.phase(x)
+    parts = [unary_value(ev, name, x, span) for name in ("imag", "real")]
+    return ev.elementwise("atan2", parts, span)

@@ -151,11 +151,13 @@ def power(ev: Any, v: Any, exponent: Any, e: tree.Binary) -> Any:
 
 
 def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:
-    """`norm(v, A)`: the root of v . A v, of a field integrated over its domain."""
+    """`norm(v, A)`: the root of v . A v (of conj(v) . A v), of a field integrated over its domain."""
     image = ev.value(ev.matmul(map_, v, span), span)
     if isinstance(image, Unknown):
         return UNKNOWN
-    product = ev.binary("*", v, image, span)
+    whole = v.type.kind == "C"
+    product = ev.binary("*", ev.elementwise("conj", [v], span) if whole else v, image, span)
+    product = ev.elementwise("real", [product], span) if whole else product
     axes = tuple(range(v.type.rank))
     total = ev.op("sum", [product], span, axes=axes) if axes else product
     if ev.checking:

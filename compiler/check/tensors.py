@@ -41,7 +41,12 @@ def _norm(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call,
     v = ev.value(args[0], e.args[0].value.span)
     if isinstance(v, Unknown):
         return UNKNOWN
-    square = ev.op("mul", [v, v], e.span)
+    square: Value | Unknown
+    if v.type.kind == "C":
+        size = ev.op("abs", [v], e.span)
+        square = size if isinstance(size, Unknown) else ev.value(ev.binary("^", size, 2, e.span), e.span)
+    else:
+        square = ev.op("mul", [v, v], e.span)
     if isinstance(square, Unknown):
         return UNKNOWN
     total = binders.reduce_components(ev, "sum", square, e.span)

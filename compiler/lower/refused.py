@@ -35,6 +35,10 @@ def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
     items = [*p.consts.values(), *(i for o in p.states.values() for i in o.values())]
     found += [(f"`{i.name}` per {i.per}", i.span) for i in items if i.per is not None]
     found += [(f"`{i.name}` per {i.per}", i.span) for i in p.params.values() if i.per not in (None, *words)]
+    for name in p.states:
+        type_ = frame.state_type(name)
+        if p.energies and type_ is not None and type_.kind == "C":
+            found.append((f"an energy of the complex state `{name}`", p.energies[0].span))
     for name, noise in p.noises.items():
         white = isinstance(noise.law, tree.FieldType) and noise.law.value.span.text == "white"
         if not white and (not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener"):

@@ -32,7 +32,11 @@ class Arithmetic:
         """A number in the shape of another value."""
         assert isinstance(like.type, Tensor)
         number = self.target.add("const", value=value)
-        return self.target.add("expand", [number], shape=like.type.extents, axes=()) if like.type.rank else number
+        return (
+            self.target.add("expand", [number], shape=like.type.extents, axes=())
+            if like.type.rank
+            else number
+        )
 
     def zero(self, shape: Sequence[int]) -> Node:
         number = self.target.add("const", value=0.0)
@@ -151,7 +155,9 @@ def _products(a: Arithmetic, node: Node, parts: Sequence[Parts]) -> Parts:
         factors = [p[c] for p, c in zip(parts, choice)]
         if any(f is None for f in factors):
             continue
-        made = a.target.add(node.op, [f for f in factors if f is not None], span=node.span, **dict(node.attrs))
+        made = a.target.add(
+            node.op, [f for f in factors if f is not None], span=node.span, **dict(node.attrs)
+        )
         turns = sum(choice) % 4
         at = turns % 2
         total[at] = a.sum(total[at], made) if turns < 2 else a.difference(total[at], made)

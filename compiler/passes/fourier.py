@@ -9,7 +9,6 @@ need.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-
 from typing import Any
 
 from ndl.compiler.ir.graph import Function, Graph, Node

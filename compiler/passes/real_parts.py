@@ -1,8 +1,8 @@
 """Complex states by their real and imaginary parts.
 
-A state `psi: C[n]` becomes the real state `psi: R[n, 2]`, and every function of the model arithmetic of reals, so that
-solvers, kernels and derivatives see nothing new. What has no rule in `complex_rules` is computed from complex numbers
-that the op `complex` joins.
+A state `psi: C[n]` becomes the real state `psi: R[n, 2]`, and every function of the model arithmetic of
+reals, so that solvers, kernels and derivatives see nothing new. What has no rule in `complex_rules` is
+computed from complex numbers that the op `complex` joins.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class Split:
             return self.reals.joined(parts)
         assert isinstance(node.type, Tensor)
         rank = node.type.rank
-        return self.target.add("stack", self.reals.both(parts, node.type), axis=rank - 1 if self.diffusion and rank else rank)
+        return self.target.add(
+            "stack", self.reals.both(parts, node.type), axis=rank - 1 if self.diffusion and rank else rank
+        )
 
     def _input(self, node: Node) -> Node:
         if node.id not in self.target.image:
@@ -182,9 +184,7 @@ class Split:
 
     def _combined(self, node: Node, kind: str) -> None:
         """An op with complex operands."""
-        operands: list[Parts] = [
-            self.parts.get(i) or (self.target.image[i], None) for i in node.inputs
-        ]
+        operands: list[Parts] = [self.parts.get(i) or (self.target.image[i], None) for i in node.inputs]
         rule = RULES.get(node.op, by_linearity)
         found = rule(self.reals, node, operands, self.old.graph.operands(node))
         if found is None:

@@ -1,4 +1,4 @@
-"""Complex states: against SciPy's complex integrator, closed forms and finite differences; kernels and torch."""
+"""Complex states: against SciPy, closed forms and finite differences; kernels and torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ PROGRAM = """
 model Functions:
     param c = 0.5
     state z: C[2] = [1, 1i]
-    z' = exp(1i*z) - c*sqrt(z) + sin(z)*[1i, 2] + z^3/(2 + z) - conj(z)*cosh(z)/4 + log(3 + z)^0.5/(1 + tan(z)^2)
+    root = log(3 + z)^0.5/(1 + tan(z)^2)
+    z' = exp(1i*z) - c*sqrt(z) + sin(z)*[1i, 2] + z^3/(2 + z) - conj(z)*cosh(z)/4 + root
 
 model Turning:
     param w = 2.0, a = 0.1
@@ -75,7 +76,9 @@ def test_functions_are_those_of_numpy(models: Any, backend: str) -> None:
     assert s.final.z.dtype == torch.complex128
 
 
-@pytest.mark.parametrize("method", ["rodas5(rtol=1e-9, atol=1e-11)", "kvaerno5(rtol=1e-9, atol=1e-11)", "taylor()"])
+@pytest.mark.parametrize(
+    "method", ["rodas5(rtol=1e-9, atol=1e-11)", "kvaerno5(rtol=1e-9, atol=1e-11)", "taylor()"]
+)
 def test_methods_for_stiff_systems_and_series(models: Any, method: str) -> None:
     s = ndl.solve(models["Turning"](), span=(0, 1), method=method, save="end")
     size = 1 / np.sqrt(1 / 1.25 + 0.2)
@@ -104,7 +107,10 @@ def test_gradients_are_those_of_differences(models: Any, settings: dict[str, Any
     apart = 1e-5 if settings["gradient"] == "adjoint" else 1e-8  # that of the equation, not of its steps
 
     def slope(dw: float, dz: complex) -> float:
-        up, down = (loss(model, 2.0 + s * dw, torch.tensor(1 + 0.5j + s * dz, dtype=torch.complex128)) for s in (1, -1))
+        up, down = (
+            loss(model, 2.0 + s * dw, torch.tensor(1 + 0.5j + s * dz, dtype=torch.complex128))
+            for s in (1, -1)
+        )
         return float(up - down) / (2 * eps)
 
     assert float(dw) == pytest.approx(slope(eps, 0), abs=apart)
@@ -112,9 +118,14 @@ def test_gradients_are_those_of_differences(models: Any, settings: dict[str, Any
 
 
 def test_the_size_has_slope_0_at_0() -> None:
-    text = "model M:\n    param a = 0.0\n    state z: C = a + 0i\n    z' = 1i*z*abs(z)^2 + 0*abs(z)\n    s = abs(z)^2 + abs(z)\n"
+    text = (
+        "model M:\n    param a = 0.0\n    state z: C = a + 0i\n"
+        "    z' = 1i*z*abs(z)^2 + 0*abs(z)\n    s = abs(z)^2 + abs(z)\n"
+    )
     a = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
-    s = ndl.solve(ndl.loads(text).models["M"]().bind(a=a), span=(0, 1), method="rk4(h=0.1)", gradient="discrete")
+    s = ndl.solve(
+        ndl.loads(text).models["M"]().bind(a=a), span=(0, 1), method="rk4(h=0.1)", gradient="discrete"
+    )
     (g,) = torch.autograd.grad(s.final.s, [a])
     assert float(g) == 0.0
 

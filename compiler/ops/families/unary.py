@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ndl.compiler.ops.adjoint import conj, fit, kind, mul, number, op, scale
+from ndl.compiler.ops.adjoint import fit, mul, number, op, scale
 from ndl.compiler.ops.families.pointwise import (
     Printer,
     chain,
