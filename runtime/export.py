@@ -50,7 +50,7 @@ def to_pandas(s: Solution) -> Any:
 
 def real_columns(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The columns, of complex numbers two: `z.real` and `z.imag`."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name, values in table.items():
         if np.iscomplexobj(values):
             found |= {f"{name}.real": values.real, f"{name}.imag": values.imag}

@@ -268,8 +268,8 @@ def imag(x: Tensor) -> Tensor:
 
 def joined(re: Tensor, im: Tensor) -> Tensor:
     """The complex numbers of these parts, which broadcast."""
-    re, im = torch.broadcast_tensors(re, im)
-    found: Tensor = torch.complex(re, im)
+    shape = broadcast_shapes(tuple(re.shape), tuple(im.shape))
+    found: Tensor = torch.complex(re.expand(shape), im.expand(shape))
     return found
 
 

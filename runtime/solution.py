@@ -274,7 +274,8 @@ class Solution:
         for s in self.model.STATES:
             if s.name == name:
                 part = values["x"][..., s.places]
-                return s.value(part.reshape(*part.shape[:-1], *s.shape))
+                stored: Tensor = s.value(part.reshape(*part.shape[:-1], *s.shape))
+                return stored
         for noise in self.model.NOISES:
             if noise.name == name and name in values:
                 return values[name].reshape(*values[name].shape[:2], *noise.shape)

@@ -203,7 +203,7 @@ def _spec(term: str, state: str, type_: Tensor, function: Function, found: Found
     shape = tuple(type_.extents[a] for a in axes)
     target = Rewriter(function.graph)
     inputs = tuple(target.copy(n) for n in function.inputs)
-    whole = {"whole": True} if type_.kind == "C" else {}
+    whole: dict[str, Any] = {"whole": True} if type_.kind == "C" else {}
     total: Node | None = None
     for times, over, sign, polynomial in found.parts:
         terms = tuple(

@@ -64,13 +64,6 @@ def test_other_grids_are_refused() -> None:
         solved("lap", domain="Rod", field="x", grid="uniform(17)")
 
 
-def test_a_complex_state_is_refused_by_name() -> None:
-    words = "domain Ring = periodic(x in 0..1)\nmodel M:\n    state z: C on Ring = 1\n    z' = 1i*lap(z)\n"
-    run = "solve M as run:\n    span = 0..1\n    grid = fourier(8)\n    method = rk4(h=0.1)\n"
-    with pytest.raises(NDLError, match="the complex state `z`"):
-        ndl.loads(words + run).run("run")
-
-
 def test_gradients_are_those_of_finite_differences() -> None:
     def size(a: float, gradient: str) -> tuple[torch.Tensor, Any]:
         words = f"""

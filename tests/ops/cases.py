@@ -188,6 +188,7 @@ CASES: list[Case] = [
     ),
     *(case("modal_dot", reals(-2, 2, 4, 6, 2), reals(-2, 2, 4, 6, 2), axes=axes) for axes in ((0, 1), (1,))),
     *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
+    case("symbol", shape=(4, 5), lengths=(2.0, 3.0), terms=WAVES, whole=True),
     *(case("truncate", reals(-2, 2, n, 5, 2), axes=(0, 1), kept=(1, 2)) for n in (4, 5)),
     case("truncate", complexes(5, 2), axes=(0,), kept=(1,)),
     *(
@@ -228,8 +229,9 @@ CASES: list[Case] = [
     ),
     *(
         case(op, complexes(3))
-        for op in ["exp", "log", "sqrt", "sin", "cos", "tanh", "neg", "conj", "real", "imag"]
+        for op in ["exp", "log", "sqrt", "sin", "cos", "tanh", "neg", "conj", "real", "imag", "abs"]
     ),
+    *(case("complex", x, x) for x in (R, M)),
     *(
         case(op, x)
         for op in [
