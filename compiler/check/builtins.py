@@ -161,7 +161,7 @@ def make_builtins() -> Scope:
     add("uniform", _uniform, 1, None, "*")
     for n in WORDS:
         names[n] = WordV(n)
-    for n in ("nodes", "cells", *SCHEMES):
+    for n in ("nodes", "cells", "components", "characteristic", *SCHEMES):
         names[n] = WordV(n)
     for n in ("rising", "falling", "crossing"):
         add(n, _word(n), 1, 1)

@@ -28,7 +28,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 
 KINDS = ("uniform", "fourier", "chebyshev", "fem")
-OPTIONS = {"uniform": ("order", "at", "scheme"), "fourier": ("dealias",), "chebyshev": ()}
+OPTIONS = {"uniform": ("order", "at", "scheme", "fluxes"), "fourier": ("dealias",), "chebyshev": ()}
 FEM_OPTIONS = ("order", "size", "mass")
 ORDERS = (2, 4, 6, 8)
 
@@ -42,6 +42,7 @@ class Axes:
     order: int = 2
     cells: bool = False
     scheme: str = "central"
+    characteristic: bool = False
     dealias: float | None = None
 
 
@@ -173,10 +174,16 @@ def _one(
     if scheme not in SCHEMES:
         known = f"`scheme` is {', '.join(f'`{s}`' for s in SCHEMES)}"
         return wrong(known, did_you_mean(scheme, SCHEMES))
+    fluxes = "components" if "fluxes" not in options else getattr(options["fluxes"], "name", "")
+    if fluxes not in ("components", "characteristic"):
+        return wrong("`fluxes` is `components` or `characteristic`", None)
+    waves = fluxes == "characteristic"
+    if waves and scheme not in ("upwind", "weno5"):
+        return wrong("`fluxes=characteristic` goes with `scheme=weno5` or `scheme=upwind`", None)
     part = ev.known(options.get("dealias")) if "dealias" in options else None
     if part is not None and not (isinstance(part, (int, float)) and 0 < part <= 1):
         return wrong("`dealias` is the part of the modes that is kept, such as 2/3", None)
-    return (Axes(kind, tuple(args), int(order), place == "cells", scheme, part),)
+    return (Axes(kind, tuple(args), int(order), place == "cells", scheme, waves, part),)
 
 
 # ---------------------------------------------------------------- the grid of a domain
@@ -246,7 +253,9 @@ def _axis(
     ends = float(lower), float(upper)
     # waves k with 2 k < dealias n
     kept = None if axes.dealias is None else math.ceil(axes.dealias * n / 2 - 1e-9) - 1
-    return GridAxis(coordinate, axes.kind, n, *ends, periodic, axes.order, cells, axes.scheme, kept)
+    return GridAxis(
+        coordinate, axes.kind, n, *ends, periodic, axes.order, cells, axes.scheme, axes.characteristic, kept
+    )
 
 
 def domains_of(model: ModelV) -> dict[str, Any]:

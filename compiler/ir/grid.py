@@ -38,6 +38,8 @@ class GridAxis:
     cells: bool = False
     scheme: str = "central"
     """How what carries fields along it is discretised."""
+    characteristic: bool = False
+    """Whether fluxes of systems are reconstructed wave by wave."""
     kept: int | None = None
     """The highest Fourier mode of fields and their rates; None for all that the points have."""
 

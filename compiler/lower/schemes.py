@@ -25,6 +25,7 @@ from ndl.compiler.lower.neighbours import Neighbours
 from ndl.compiler.lower.pointwise import Pointwise
 from ndl.compiler.lower.speeds import HOW, blocks, radius
 from ndl.compiler.lower.transport import Carried, Transport
+from ndl.compiler.lower.waves import Waves
 from ndl.compiler.ops.adjoint import shape as shape_of
 
 if TYPE_CHECKING:
@@ -184,14 +185,15 @@ class Axial:
 
     def conserved(self, slots: Sequence[Slot], fluxes: dict[str, Node]) -> dict[str, Node]:
         """-d(flux)/dx of each state, by the fluxes at faces."""
-        speed = self._speed(slots, fluxes)
+        speed, waves = self._speed(slots, fluxes)
         states = {s.spec.name: self.schemes.inputs[s.spec.name] for s in slots}
         faces: dict[tuple[str, int], Node] = {}
 
         def face(name: str, k: int) -> Node:
             if (name, k) not in faces:
                 make = self._limited if self.scheme in LIMITED else self._split
-                faces.update({(n, k): f for n, f in make(states, fluxes, speed, k).items()})
+                found = make(states, fluxes, speed, k) if waves is None else waves.faces(k)
+                faces.update({(n, k): f for n, f in found.items()})
             return faces[name, k]
 
         found = {}
@@ -257,8 +259,11 @@ class Axial:
 
     # ------------------------------------------------------------ speeds
 
-    def _speed(self, slots: Sequence[Slot], fluxes: dict[str, Node]) -> Node | None:
-        """The spectral radius of the derivative of the fluxes by their states."""
+    def _speed(
+        self, slots: Sequence[Slot], fluxes: dict[str, Node]
+    ) -> tuple[Node | None, Waves | None]:  # fmt: skip
+        """The spectral radius of the derivative of the fluxes by their states, and where fluxes are taken
+        wave by wave what does that."""
         unknowns = [(s, index) for s in slots for index in entries(fluxes[s.spec.name], self.grids)]
         rows = [self.p.component(fluxes[s.spec.name], index, self.grids) for s, index in unknowns]
         matrix = [[self._slope(row, u) for u in unknowns] for row in rows]
@@ -273,7 +278,7 @@ class Axial:
                 how = "0"
             states = tuple(names[i] for i in block)
             self.schemes.findings.append(SchemeSpec(self.axis.name, self.scheme, states, how))
-        return found
+        return found, Waves(self, slots, fluxes, matrix) if self.near.grid.characteristic else None
 
     def _slope(self, flux: Node, unknown: Unknown) -> Node | None:
         """The derivative of a flux at each point by an entry of a state there."""

@@ -42,12 +42,31 @@ def radius(p: Pointwise, matrix: Matrix, like: Node) -> Node | None:
     return p.most(*found) if found else None
 
 
+def eigenvalues(p: Pointwise, a: list[list[Node]]) -> list[Node]:
+    """The eigenvalues of a matrix of up to three rows in increasing order, where they are real."""
+    if len(a) == 1:
+        return [a[0][0]]
+    mean, b = _centred(p, a)
+    if len(a) == 2:
+        spread = _root(p, p.add(p.square(b[0][0]), p.mul(b[0][1], b[1][0])))
+        return [p.sub(mean, spread), p.add(mean, spread)]
+    root, phi = _angle(p, b)
+    turns = (2 * math.pi / 3, 4 * math.pi / 3, 0.0)
+    return [p.add(mean, p.mul(root, p.op("cos", p.add(phi, p.number(t, phi))))) for t in turns]
+
+
+def _centred(p: Pointwise, a: list[list[Node]]) -> tuple[Node, list[list[Node]]]:
+    """The mean eigenvalue, and the matrix less it."""
+    m = len(a)
+    mean = p.times(1 / m, p.add(*(a[i][i] for i in range(m))))
+    return mean, [[p.sub(x, mean) if i == j else x for j, x in enumerate(row)] for i, row in enumerate(a)]
+
+
 def _of_block(p: Pointwise, a: list[list[Node]]) -> Node:
     if len(a) == 1:
         return p.op("abs", a[0][0])
     m = len(a)
-    mean = p.times(1 / m, p.add(*(a[i][i] for i in range(m))))
-    b = [[p.sub(x, mean) if i == j else x for j, x in enumerate(row)] for i, row in enumerate(a)]
+    mean, b = _centred(p, a)
     if m == 2:
         spread = _root(p, p.add(p.square(b[0][0]), p.mul(b[0][1], b[1][0])))
         return p.add(p.op("abs", mean), spread)
@@ -62,16 +81,21 @@ def _root(p: Pointwise, a: Node) -> Node:
 
 
 def _of_three(p: Pointwise, mean: Node, b: list[list[Node]]) -> Node:
-    """The roots mean + 2 sqrt(q) cos(phi + 2 pi k/3) of the cubic polynomial of a matrix, b of trace 0."""
+    """The largest size of the roots of the cubic polynomial of a matrix, b of trace 0."""
+    root, phi = _angle(p, b)
+    ends = [p.op("cos", phi), p.op("cos", p.add(phi, p.number(2 * math.pi / 3, phi)))]
+    return p.most(*(p.op("abs", p.add(mean, p.mul(root, e))) for e in ends))
+
+
+def _angle(p: Pointwise, b: list[list[Node]]) -> tuple[Node, Node]:
+    """2 sqrt(q) and phi of the eigenvalues 2 sqrt(q) cos(phi + 2 pi k/3) of b, of trace 0."""
     trace = _trace(p, b, b)
     q = p.most(p.times(1 / 6, trace), p.number(TINY, trace))
     root = p.op("sqrt", q)
     cosine = p.div(p.times(0.5, _determinant(p, b)), p.mul(q, root))
     edge = 1 - 1e-12
     inside = p.least(p.most(cosine, p.number(-edge, cosine)), p.number(edge, cosine))
-    phi = p.times(1 / 3, p.op("acos", inside))
-    ends = [p.op("cos", phi), p.op("cos", p.add(phi, p.number(2 * math.pi / 3, phi)))]
-    return p.most(*(p.op("abs", p.add(mean, p.mul(p.times(2.0, root), e))) for e in ends))
+    return p.times(2.0, root), p.times(1 / 3, p.op("acos", inside))
 
 
 def _determinant(p: Pointwise, b: list[list[Node]]) -> Node:

@@ -1,0 +1,104 @@
+"""Fluxes of systems wave by wave: the projectors, Sod's tube, smooth waves, what is not served."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from field_problems import solved
+from ndl.compiler.diagnostics import NDLError
+from ndl.compiler.ir.graph import Function, Graph
+from ndl.compiler.ir.interpret import interpret
+from ndl.compiler.lower.pointwise import Pointwise
+from ndl.compiler.lower.waves import projectors
+from ndl.compiler.types import Dim
+from ndl.compiler.types import Tensor as Type
+from test_shocks import PLANE, TUBE, riemann
+
+RING = """
+domain Ring = periodic(x in 0..1)
+
+model M:
+    state h: R on Ring = 1 + 0.2*sin(2*pi*x)
+    state q: R on Ring = 0.3*cos(2*pi*x)
+    h' = -dx(q)
+    q' = -dx(q^2/h + 0.5*h^2)
+"""
+HOW = "weno5, fluxes=characteristic"
+UPWIND = "scheme=upwind, fluxes=characteristic"
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_projectors_are_those_of_numpy(n: int) -> None:
+    """Of random matrices with real eigenvalues, some of which nearly meet; their sum is always 1."""
+    random = np.random.default_rng(3)
+    graph = Graph()
+    kind = Type("R", (Dim.of(20),))
+    a = [[graph.add("input", type=kind, name=f"a{i}{j}") for j in range(n)] for i in range(n)]
+    made = projectors(Pointwise(graph), a)
+    outputs = tuple((f"p{k}{i}{j}", made[k][i][j]) for k in range(n) for i in range(n) for j in range(n))
+    function = Function("f", graph, tuple(x for row in a for x in row), outputs)
+    vectors, values = random.normal(size=(20, n, n)), np.sort(random.normal(size=(20, n)), -1)
+    values[0, 1] = values[0, 0] + 1e-5
+    values[1] = 0.3
+    matrices = vectors @ (values[:, :, None] * np.linalg.inv(vectors))
+    inputs = {f"a{i}{j}": torch.tensor(matrices[:, i, j]) for i in range(n) for j in range(n)}
+    got = interpret(function, inputs, {})
+    found = np.array([[[got[f"p{k}{i}{j}"].numpy() for j in range(n)] for i in range(n)] for k in range(n)])
+    found = np.moveaxis(found, -1, 0)
+    for m in range(2, 20):
+        gap = np.diff(values[m]).min()
+        for k in range(n):
+            wanted = np.outer(vectors[m, :, k], np.linalg.inv(vectors[m])[k])
+            assert np.abs(found[m, k] - wanted).max() < 1e-9 / gap * np.abs(wanted).max()
+    assert np.abs(found.sum(1) - np.eye(n)).max() < 1e-9
+
+
+def test_the_shock_tube_is_sharper_and_has_no_overshoots() -> None:
+    errors, over = [], []
+    for scheme in ("weno5", HOW):
+        s = solved(TUBE, f"uniform(80, scheme={scheme}, at=cells)", "0..0.2", "ssprk3(cfl=0.5)")
+        errors.append(float((s.final.rho - riemann((s.grid.x - 0.5) / 0.2)).abs().mean()))
+        over.append(float(s.final.rho.diff().clamp(min=0).sum()))
+    assert errors[1] < 0.93 * errors[0]
+    assert over[0] > 5e-3 and over[1] < 1e-3
+
+
+def test_smooth_waves_converge_with_order_five() -> None:
+    """Shallow water before its waves break, against a Fourier grid; sums stay as they are."""
+    exact = solved(RING, "fourier(96)", "0..0.1", "rk4(h=0.001)").final.h
+    errors = []
+    for n in (24, 48):
+        s = solved(RING, f"uniform({n}, scheme={HOW})", "0..0.1", "ssprk54(h=0.001)", save="[0, 0.1]")
+        errors.append(float((s.final.h - exact[:: 96 // n]).abs().mean()))
+        assert float((s.h[-1].sum() - s.h[0].sum()).abs()) < 1e-11 * n
+    assert math.log2(errors[0] / errors[1]) > 4.3, errors
+
+
+def test_sweeps_agree_with_torch() -> None:
+    runs = [
+        solved(RING, f"uniform(32, {UPWIND})", "0..0.02", "ssprk2(h=0.002)", backend=b).final.h
+        for b in ("torch", "cpu")
+    ]
+    assert float((runs[0] - runs[1]).abs().max()) < 1e-12
+
+
+def test_a_scalar_is_the_same_either_way() -> None:
+    line = "domain Line = interval(x in 0..1)\n\nmodel M:\n"
+    text = line + "    state u: R on Line = exp(-50*(x - 0.3)^2)\n    u' = -dx(u^2/2)\n"
+    a, b = (
+        solved(text, f"uniform(40, scheme={s})", "0..0.1", "ssprk2(cfl=0.4)").final.u for s in ("weno5", HOW)
+    )
+    assert float((a - b).abs().max()) < 1e-13
+
+
+def test_what_is_not_served() -> None:
+    with pytest.raises(NDLError, match="NDL454") as found:
+        solved(PLANE, f"uniform(8, 8, scheme={HOW})", "0..0.1", "ssprk2(cfl=0.4)")
+    assert "4 unknowns" in str(found.value)
+    with pytest.raises(NDLError, match="goes with"):
+        solved(RING, "uniform(8, scheme=mc, fluxes=characteristic)")
+    with pytest.raises(NDLError, match="`components` or `characteristic`"):
+        solved(RING, "uniform(8, scheme=weno5, fluxes=upwind)")
