@@ -200,6 +200,12 @@ def _event_statement(ev: Evaluator, el: Elaboration, stmt: tree.Stmt, scope: Sco
     elif isinstance(stmt, tree.Assign):
         from ndl.compiler.check.statements import run
 
+        for target in stmt.targets:
+            if isinstance(target, tree.Name) and target.id in el.parts.states:
+                ev.error(
+                    "NDL423", f"in an event `{target.id}` is set by `<-`, not by `=`", target.span,
+                    help=f"write `{target.id} <- {stmt.value.span.text}`",
+                )  # fmt: skip
         run(ev, stmt, scope)
     elif isinstance(stmt, tree.Draw):
         scope.names[stmt.name] = draw_value(ev, stmt, scope)

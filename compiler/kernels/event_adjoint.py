@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ndl.compiler.ir.model import ModelIR
+from ndl.compiler.kernels.consistent import tied_again
 from ndl.compiler.kernels.endings import GIVEN, MOST_BREAKS, has_bit
 from ndl.compiler.kernels.events import ROOTS
 from ndl.compiler.kernels.ir import Kernel, Value
@@ -171,6 +172,11 @@ class EventBackward(Backward):
                     found = list(code.when(here, reset, old))
             return [*found, r]
 
+        if self.field.algebraic:
+            some = more((fired,))
+            keep = [*gx, gs, *gw]
+            keep = list(code.when(some, lambda: self._tied(end, keep, fired, weights), keep))
+            gx, gs, gw = keep[:n], keep[n], keep[n + 1 :]
         *found, fired = code.loop([*gx, gs, *gw, fired], more, turn)
         return found[:n], found[n], found[n + 1 :], fired
 
@@ -179,6 +185,22 @@ class EventBackward(Backward):
         code = self.code
         some = code.op("gt", fired, self.whole(0))
         return some, code.op("select", some, code.op("sub", fired, self.whole(1)), fired)
+
+    def _tied(self, end: Value, carried: list[Value], fired: Value, weights: list[Value]) -> list[Value]:
+        """The cotangents before algebraic states followed the last firing of a step."""
+        code, n = self.code, self.n
+        r = code.op("sub", fired, self.whole(1))
+        kind, x = code.load("event_kind", r), load_rows(code, "event_x", r, n)
+        turn = code.load("event_turn", r) if self.drawn else None
+        for k, event in enumerate(self.events):
+            if event.resets:
+                here, old = code.op("eq", kind, self.whole(k)), x
+                reset = lambda k=k, old=old: self.field.reset(k, end, old, turn)  # noqa: E731
+                x = list(code.when(here, reset, old))
+        after = tied_again(self.field, end, x)
+        seeds = seeded(code, zip(after, carried[:n], strict=True))
+        found = pullback(code, code.visible(), seeds, [*x, end, *weights], self.field.sums())
+        return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
 
     def _reset(
         self, k: int, end: Value, before: list[Value], carried: list[Value], weights: list[Value],

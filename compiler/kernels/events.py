@@ -19,6 +19,7 @@ from functools import partial
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.consistent import consistent
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -62,12 +63,15 @@ class Sides:
 
 @dataclass(frozen=True)
 class Fired:
-    """What firing leaves: the state, and whether the run stops or goes round in circles."""
+    """What firing leaves: the state, whether the run stops, goes round in circles, or has lost its algebraic
+    equations, and evaluations."""
 
     x: list[Value]
     sides: Sides
     stopped: Value
     endless: Value
+    untied: Value
+    cost: Value
 
 
 def unwatched(model: ModelIR) -> str:
@@ -159,8 +163,8 @@ class Watch:
         """Events at data."""
         return [k for k, e in enumerate(self.events) if e.kind == "sample"]
 
-    def sample_start(self, t: Value, x: list[Value], sides: Sides) -> tuple[list[Value], Sides]:
-        """Fires the events of data at the start."""
+    def sample_start(self, t: Value, x: list[Value], sides: Sides) -> tuple[list[Value], Sides, Value, Value]:
+        """Fires the events of data at the start; also whether algebraic equations are lost, and evaluations."""
         code, no = self.code, self.code.const(False, "bool")
         timed = dict(zip(self.timed, self.timed_due(t, sides)))
         due = [timed[k] if k in self.sampled else no for k in range(len(self.events))]
@@ -170,10 +174,10 @@ class Watch:
 
         def fires() -> list[Value]:
             fired = self.fire(t, x, due, sides, self._whole(0))
-            return [*fired.x, *fired.sides.flat()]
+            return [*fired.x, *fired.sides.flat(), fired.untied, fired.cost]
 
-        found = list(code.when(some, fires, [*x, *sides.flat()]))
-        return found[: len(x)], self.sides(found[len(x) :])
+        *found, untied, cost = code.when(some, fires, [*x, *sides.flat(), no, self._whole(0)])
+        return found[: len(x)], self.sides(found[len(x) :]), untied, cost
 
     def sign(self, u: Value) -> Value:
         """The sign of a number, 0 for 0."""
@@ -342,7 +346,11 @@ class Watch:
         found = code.loop([*x, *g, *due, yes, no, *sides.flat()], more, turn)
         sides = self.sides(found[n + roots + many + 2 :])
         endless = code.op("gt", sides.run, self._whole(MANY))
-        return Fired(list(found[:n]), sides, found[n + roots + many + 1], endless)
+        x, stopped = list(found[:n]), found[n + roots + many + 1]
+        if not self.field.algebraic:
+            return Fired(x, sides, stopped, endless, no, self._whole(0))
+        tied = consistent(self.field, t, x)
+        return Fired(tied.x, sides, stopped, endless, code.op("not", tied.ok), tied.count)
 
     def _fire_one(
         self, k: int, now: Value, t: Value, x: list[Value], g: list[Value], pending: list[Value],

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, Control
+from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, UNTIED, Control
 from ndl.compiler.kernels.echoes import SMALLEST, Echoes
 from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
@@ -127,10 +127,11 @@ class _Forward:
         self.field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
         zero, sides = self.whole(0), list[Value]()
+        untied, cost = code.const(False, "bool"), zero
         if self.watch:
             begun = self.watch.start(t0, x)
             if self.watch.sampled:
-                x, begun = self.watch.sample_start(t0, x, begun)
+                x, begun, untied, cost = self.watch.sample_start(t0, x, begun)
             sides = begun.flat()
         echo = self.echoes.start(x)
         pace, f0 = self.pace.begin(t0, x)
@@ -139,7 +140,8 @@ class _Forward:
         slot = self.save_now(self.whole(0), t0, [*x, *noted]) if self.v.save else self.whole(0)
         edge = self.breaks.start(t0, x).flat() if self.locates else []
         status = self.checked(t0, x, code.const(True, "bool"), zero)
-        first = self.whole(0 if f0 is None else 2)
+        status = code.op("select", untied, self.whole(UNTIED), status)
+        first = code.op("add", cost, self.whole(0 if f0 is None else 2))
         return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *echo, *mine]
 
     def finish(self, carried: list[Value]) -> None:
@@ -168,6 +170,8 @@ class _Forward:
         if self.field.checked:
             # what does not hold at the start ends the run there
             still = code.op("or", still, code.op("eq", before, self.whole(UNMET)))
+        if self.field.algebraic and self.watch.sampled:
+            still = code.op("or", still, code.op("eq", before, self.whole(UNTIED)))
         h = code.op("sub", end, t)
         aim = self.pace.aim(t, h, end, pace)
         if aim is not None:
@@ -189,7 +193,7 @@ class _Forward:
         row, roots, timed = steps, list[tuple[int, Value]](), list[Value]()
         yes, no = code.op("from_bool", accept), code.op("from_bool", code.op("not", accept))
         steps, rejected = code.op("add", steps, yes), code.op("add", rejected, no)
-        stopped = endless = code.const(False, "bool")
+        stopped = endless = untied = code.const(False, "bool")
         if place.sides is None:
             slot = self.save_inside(accept, end, made, place.slot) if self.v.save else place.slot
             place = self.moved(place, made, judged, made.x1, end, slot)
@@ -199,7 +203,7 @@ class _Forward:
                 place = self.onward(place, made, accept)
         else:
             fired = self.watched(place, made, judged, end, steps, crossing)
-            place, stopped, endless, cost, roots, timed = fired
+            place, stopped, endless, untied, cost, roots, timed = fired
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
             here = self.breaks.field.breaks(place.t, place.x)
@@ -216,6 +220,10 @@ class _Forward:
             done = code.op("or", done, code.op("gt", steps, self.room))
         if self.field.checked:
             status = self.checked(place.t, place.x, accept, status, before)
+        if self.field.algebraic and self.watch.sampled:
+            lost = code.op("eq", before, self.whole(UNTIED))
+            status = code.op("select", lost, before, status)
+        status = code.op("select", untied, self.whole(UNTIED), status)
         status = code.op("select", endless, self.whole(ENDLESS), status)
         failed = code.op("ne", status, self.whole(OK))
         size, *rest = place.pace
@@ -307,10 +315,10 @@ class _Forward:
 
     def watched(
         self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None
-    ) -> tuple[Place, Value, Value, Value, list[tuple[int, Value]], list[Value]]:
-        """After an attempt, with the events of the step fired: the place, whether the run stops, or goes
-        round in circles, what evaluations that took, the root events at which the step ended with their
-        flags, and the flags of timed ones."""
+    ) -> tuple[Place, Value, Value, Value, Value, list[tuple[int, Value]], list[Value]]:
+        """After an attempt, with the events of the step fired: the place, whether the run stops, goes round
+        in circles, or has lost its algebraic equations, what evaluations that took, the root events at which
+        the step ended with their flags, and the flags of timed ones."""
         code, watch, accept = self.code, self.watch, judged.accept
         assert old.sides is not None
         before: Sides = old.sides
@@ -348,21 +356,23 @@ class _Forward:
             fired = watch.fire(place.t, place.x, due, sides, steps)
             pace, f0 = self.pace.jumped(place.t, fired.x, place.pace)
             carry = self.stepper.restart(place.t, fired.x, f0, made, hit)
-            cost = self.whole(0 if f0 is None else 2)
-            return [*fired.x, *carry, *pace, *fired.sides.flat(), fired.stopped, fired.endless, cost]
+            # a run that stops has no first step to choose
+            cost = code.op("select", fired.stopped, self.whole(0), self.whole(0 if f0 is None else 2))
+            cost = code.op("add", cost, fired.cost)
+            ends = [fired.stopped, fired.endless, fired.untied, cost]
+            return [*fired.x, *carry, *pace, *fired.sides.flat(), *ends]
 
-        kept = [*place.x, *place.carry, *place.pace, *sides.flat(), no, no, self.whole(0)]
+        kept = [*place.x, *place.carry, *place.pace, *sides.flat(), no, no, no, self.whole(0)]
         found = list(code.when(touched, fires, kept))
-        *found, stopped, endless, cost = found
+        *found, stopped, endless, untied, cost = found
         a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
         after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
             values = [*after.x, *self.stepper.noted(after.carry)]
             after.slot = code.when(due_now, lambda: [self.save_now(slot, place.t, values)], [slot])[0]
-        cost = code.op("select", stopped, self.whole(0), cost)
         roots = [(k, due[k]) for k in watch.roots]
-        return after, stopped, endless, cost, roots, [due[k] for k in watch.timed]
+        return after, stopped, endless, untied, cost, roots, [due[k] for k in watch.timed]
 
     def verdict(self, judged: Judged, ended: Value, steps: Value, rejected: Value) -> tuple[Value, Value]:
         """How it stands after an attempt, and whether that is the end."""

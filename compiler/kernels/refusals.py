@@ -13,11 +13,9 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
     """Raise `Unsupported` for what kernels do not have, or, without `checks` and `watches`, do not look
     at."""
     bounded = any(s.lower is not None or s.upper is not None for s in model.states)
-    algebraic = any(s.algebraic for s in model.states)
     if model.drift is None and model.diffusion is None:
         raise Unsupported("the model has no rates")
     for found, why in (
-        (algebraic and model.events, "it has events that move a state with algebraic equations"),
         (model.integrals, "it has integral equations"),
         (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),

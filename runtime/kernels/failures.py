@@ -13,14 +13,15 @@ from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.consistent import consistent
 from ndl.runtime.stepping.control import Tolerances
 from ndl.runtime.stepping.postmortem import failure
 from ndl.runtime.stepping.stepper import Attempt, Stepper
 from torch import Tensor
 
-STATUSES = ("", "step", "max_steps", "require", "events", "finite", "newton", "max_steps")
+STATUSES = ("", "step", "max_steps", "require", "events", "finite", "newton", "max_steps", "initial")
 """By the numbers of `ndl.compiler.kernels.control`."""
-RANK = (0, 0, 5, 4, 3, 1, 1, 2)
+RANK = (0, 0, 6, 5, 3, 1, 1, 2, 4)
 """In which order the loop of torch looks for them after an attempt."""
 TIMED = ("step", "max_steps", "finite", "newton")
 """Those of which the size of the last step is told."""
@@ -96,6 +97,11 @@ def _one(there: Standing, stepper: Stepper, status: str, h: Floats) -> SolveFail
         except SolveFailure as found:
             return found
         return failure(there, status, 0)
+    if status == "initial":
+        try:
+            consistent(there.p, there.f, there.x, there.t, there.ids)
+        except SolveFailure as found:
+            return found
     step: Attempt | None = None
     if status in ("finite", "newton"):
         carry = stepper.begin(there.f, there.x, there.t)

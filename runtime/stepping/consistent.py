@@ -13,20 +13,30 @@ from ndl.runtime.stepping.control import clock, host
 from ndl.runtime.stepping.systems import Solve
 from torch import Tensor
 
+AFTER = "the algebraic equations have no solution near the values after an event"
+
 
 def algebraic_places(problem: Problem) -> Tensor:
     """The flat places `[m]` of algebraic states."""
     return torch.nonzero(problem.mass() == 0).reshape(-1)
 
 
-def consistent(problem: Problem, f: VectorField, x: Tensor, t: Floats) -> tuple[Tensor, Ints]:
+def consistent(
+    problem: Problem,
+    f: VectorField,
+    x: Tensor,
+    t: Floats,
+    ids: Ints | None = None,
+    rows: np.ndarray | None = None,
+) -> tuple[Tensor, Ints]:
     """x `[b, n]` with its algebraic entries moved so that their equations hold, and evaluations `[b]`.
 
-    Each member stops at its own convergence. Raises `SolveFailure` where there is none.
+    Each member stops at its own convergence; those that are not among `rows` stay what they are. `ids` names
+    the members. Raises `SolveFailure` where there is no convergence.
     """
     places = algebraic_places(problem)
     at = clock(t, x)
-    going = np.ones(x.shape[0], dtype=bool)
+    going = np.ones(x.shape[0], dtype=bool) if rows is None else rows.copy()
     count = np.zeros(x.shape[0], dtype=np.int64)
     eps = torch.finfo(x.dtype).eps
     for _ in range(30):
@@ -51,8 +61,9 @@ def consistent(problem: Problem, f: VectorField, x: Tensor, t: Floats) -> tuple[
         "initial",
         model=problem.model.NAME,
         time=float(t[i]),
-        member=i if problem.ensemble else None,
+        member=(i if ids is None else int(ids[i])) if problem.ensemble else None,
         state=problem.state_name(int(places[0])),
+        detail=None if t[i] == problem.t0 else AFTER,
         advice="give a first guess nearer to a solution: `state z = …`; an algebraic state must be fixed by "
         "its equation when the others are known (index 1)",
     )

@@ -106,7 +106,9 @@ class Loop:
             self.x, count = consistent(p, self.f, self.x, self.t)
             self.evaluations += count
         start = self.x
-        self.x, _ = self.watch.start(self.model, self.ids, self.t, self.x)
+        self.x, touched = self.watch.start(self.model, self.ids, self.t, self.x)
+        if p.algebraic and touched.any():
+            self._tie(touched)
         self.carry = self.stepper.begin(self.f, self.x, self.t)
         self.breaks.start(self.model, self.ids, self.t, self.x)
         self.requirements.check(self, np.ones(len(self.ids), dtype=bool))
@@ -280,12 +282,15 @@ class Loop:
         touched |= hit
         if touched.any():
             if self.p.algebraic:
-                x, count = consistent(self.p, self.f, self.x, self.t)
-                self.x = torch.where(torch.from_numpy(touched).to(x.device)[:, None], x, self.x)
-                self.evaluations[self.ids] += np.where(touched, count, 0)
+                self._tie(touched)
             if self.delays:
                 self.delays.jumped(self.ids[touched], self.t[touched])
             self.restart(touched & (self.watch.stopped[self.ids] < 0))
+
+    def _tie(self, rows: np.ndarray) -> None:
+        """Moves the algebraic states of some rows to where their equations hold."""
+        self.x, count = consistent(self.p, self.f, self.x, self.t, self.ids, rows)
+        self.evaluations[self.ids] += count
 
     def _next_size(self, accept: np.ndarray, error: Floats, h: Floats, ended: np.ndarray) -> None:
         if self.pace.fixed:

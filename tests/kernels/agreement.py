@@ -43,9 +43,9 @@ model Struck:
     x' = v
     v' = -k
     when falling(x - 0.6):
-        v = -0.7*v
+        v <- -0.7*v
     when every 0.45:
-        x = x + 0.1*k
+        x <- x + 0.1*k
 
 model Shaken:
     param k = 0.9
@@ -108,9 +108,9 @@ model Passing:
     noise W: wiener
     dx = -x*dt + k*dW
     when falling(x - 0.8):
-        x = x + 0.3
+        x <- x + 0.3
     when every 0.45:
-        x = x + 0.1*k
+        x <- x + 0.1*k
 
 model Drifting:
     net f: R[2] -> R[2] = MLP(width=5, depth=1)

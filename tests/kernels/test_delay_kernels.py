@@ -40,7 +40,7 @@ model Struck:
     state x = 1.0
     x' = -x(t - 0.5)
     when falling(x - 0.5):
-        x = 1.0
+        x <- 1.0
 
 model Watched:
     state x = 1.0

@@ -40,10 +40,10 @@ model Jumping:
     when every 0.37:
         a: R ~ uniform(0.5, k)
         b: R ~ bernoulli(0.4)
-        x = x + a*b
+        x <- x + a*b
     when falling(x - 0.3):
         c: R ~ exponential(2)
-        x = x + c*k
+        x <- x + c*k
 
 model Merton:
     param k = 0.2

@@ -45,12 +45,27 @@ model Lost:
     0 = z^2 + x
 
 model Struck:
+    param g = 1.0
     state x = 1.0
+    state v = 0.0
     state z = 1.0
-    x' = -z
-    0 = z - x
+    x' = v
+    v' = -g*z
+    0 = z + 0.3*z^3 - x - 0.1*t - 0.2*v
+    when falling(x - 0.6):
+        v <- -0.7*v
+        x <- 0.65
+    when every 0.45:
+        x <- x + 0.1*g
+
+model Astray:
+    param g = 1.0
+    state x = 1.0
+    state z = 0.5
+    x' = -g*z
+    0 = z^2 - x
     when falling(x - 0.5):
-        x = 1.0
+        x <- -1
 """
 
 COUNT = 4
@@ -142,6 +157,53 @@ def test_a_start_without_solution_is_named(program: Any) -> None:
         ndl.solve(program.Lost(), method="rodas5(rtol=1e-6)", backend="cpu", span=(0, 1), ensemble=2)
 
 
-def test_what_goes_by_torch(program: Any) -> None:
-    with pytest.raises(NDLError, match="events that move a state with algebraic equations"):
-        ndl.solve(program.Struck(), method="rodas5(rtol=1e-6)", backend="cpu", span=(0, 1), ensemble=2)
+EVENTS = ["rodas5(rtol=1e-6)", "rodas5(h=0.07)"]
+
+
+@pytest.mark.parametrize("method", EVENTS)
+def test_events_beside_algebraic_equations(program: Any, method: str) -> None:
+    """After an event the algebraic states follow, and gradients with them."""
+    (a, u, g), (b, v, h) = (run(program, "Struck", method, be, span=(0, 1.3)) for be in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    times = [s.events.t.detach().nan_to_num() for s in (a, b)]
+    assert times[0].shape[1] > 2 and off(*times) < 1e-12
+    assert off(u, v) < 1e-12 and off(g, h) < 1e-9
+    x, w, z = (b[name].values.detach() for name in "xvz")
+    t = torch.as_tensor(b.t, dtype=torch.float64)
+    assert float((z + 0.3 * z**3 - x - 0.1 * t - 0.2 * w).abs().max()) < 1e-5
+
+
+def test_events_beside_algebraic_equations_of_backward_differentiation(program: Any) -> None:
+    a, b = (
+        ndl.solve(program.Struck(), method="bdf(rtol=1e-4)", backend=backend, span=(0, 1.3), ensemble=COUNT)
+        for backend in ("torch", "cpu")
+    )
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(a.final.z, b.final.z) < 1e-12
+
+
+def test_gradients_past_events_against_finite_differences(program: Any) -> None:
+    def loss(g: torch.Tensor) -> torch.Tensor:
+        s = ndl.solve(program.Struck().bind(g=g), method="rodas5(rtol=1e-10)", backend="cpu", span=(0, 1.2),
+                      save="every 0.31", gradient="discrete")  # fmt: skip
+        return s.z.values.square().sum()
+
+    g = torch.linspace(0.9, 1.3, COUNT, dtype=torch.float64).requires_grad_(True)
+    (exact,) = torch.autograd.grad(loss(g), g)
+    moved = torch.zeros_like(g)
+    moved[1] = 1e-4
+    with torch.no_grad():
+        rate = (loss(g + moved) - loss(g - moved)) / 2e-4
+    assert float(rate) == pytest.approx(float(exact[1]), rel=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_equations_that_an_event_leaves_without_solution_are_named(program: Any, backend: str) -> None:
+    g = torch.tensor([0.1, 1.0], dtype=torch.float64)
+    with pytest.raises(NDLError, match="member 1.*near the values after an event") as found:
+        ndl.solve(program.Astray().bind(g=g), method="rodas5(rtol=1e-6)", backend=backend, span=(0, 1))
+    if backend == "cpu":
+        cause = found.value.__cause__
+        assert isinstance(cause, SolveFailure)
+        assert [(f.member, f.status) for f in cause.failed] == [(1, "initial")]
+        assert cause.failed[0].time == pytest.approx(2 - 2**0.5, rel=1e-6)
