@@ -2,7 +2,8 @@
 derivative at its start comes back.
 
 The counterpart of `ndl.runtime.stepping.delays`. The buffer `echoes` has those times of a trajectory in their
-order, then one that never comes.
+order, then one that never comes. Events start echoes anew: `echo_lags` has in their order the times after
+which one comes back, and then one that is never over.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Echoes:
         self.code, self.field, self.control = field.code, field, control
         if self:
             self.code.buffer("echoes", "member", "in")
+            if field.model.events:
+                self.code.buffer("echo_lags", "member", "in")
             self.code.buffer("history", "member", "inout")
 
     def __bool__(self) -> bool:
@@ -47,8 +50,12 @@ class Echoes:
         far = control.larger(code.op("abs", code.op("sub", control.t1, control.t0)), far)
         return code.op("mul", far, SAME[code.precision])
 
-    def limit(self, t: Value, target: Value, echo: Value) -> tuple[Value, Value]:
-        """The next echo after t, and how far a step from there may go, at most to `target`."""
+    def limit(
+        self, t: Value, target: Value, echo: Value, fired: Value | None = None
+    ) -> tuple[Value, Value, Value]:
+        """The number of the next echo of the start after t, when the next one of all comes, and how far a
+        step from t may go, at most to `target`. `fired` is how many events there were of which the time is
+        known."""
         code, control = self.code, self.control
         here = code.op("add", t, self._slack())
 
@@ -56,14 +63,42 @@ class Echoes:
             return code.op("le", code.load("echoes", carried[0]), here)
 
         (echo,) = code.loop([echo], gone, lambda c: [code.op("add", c[0], code.const(1, "i32"))])
-        target = control.smaller(code.load("echoes", echo), target)
-        return echo, control.smaller(code.op("add", t, self.field.past.shortest()), target)
+        coming = code.load("echoes", echo)
+        if fired is not None:
+            coming = self._of_events(here, coming, fired)
+        target = control.smaller(coming, target)
+        return echo, coming, control.smaller(code.op("add", t, self.field.past.shortest()), target)
 
-    def reached(self, t: Value, echo: Value) -> Value:
+    def _of_events(self, here: Value, coming: Value, fired: Value) -> Value:
+        """The next echo after a time `here`, those of events included, from the last of them to the first of
+        which none is left to come."""
+        code, zero, one = self.code, self.code.const(0, "i32"), self.code.const(1, "i32")
+        last = code.op("sub", self.control.t1, self._slack())
+
+        def more(carried: tuple[Value, ...]) -> Value:
+            return code.op("gt", carried[0], zero)
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            row, coming = code.op("sub", carried[0], one), carried[1]
+            since = code.load("event_t", row)
+
+            def when(k: Value) -> Value:
+                return code.op("add", since, code.load("echo_lags", k))
+
+            (k,) = code.loop([zero], lambda c: code.op("le", when(c[0]), here), lambda c: [code.op("add", c[0], one)])
+            time = when(k)
+            some = code.op("isfinite", time)
+            # those at the end of the run are none
+            inside = code.op("and", some, code.op("lt", time, last))
+            nearer = code.op("select", inside, self.control.smaller(time, coming), coming)
+            return [code.op("select", some, row, zero), nearer]
+
+        return code.loop([fired, coming], more, turn)[1]
+
+    def reached(self, t: Value, coming: Value) -> Value:
         """Whether a trajectory has come to its next echo."""
         code = self.code
-        apart = code.op("abs", code.op("sub", t, code.load("echoes", echo)))
-        return code.op("le", apart, self._slack())
+        return code.op("le", code.op("abs", code.op("sub", t, coming)), self._slack())
 
     def keep(self, rows: Value, number: Value, made: Attempt, stepper: Stepper) -> None:
         """Write a step to the history."""

@@ -103,7 +103,8 @@ class Watch:
             if kind in GIVEN:
                 self.code.buffer(f"moments_{k}", "member", "in")
         if self.events:
-            self.code.buffer("event_t", "member", "out")
+            # the times of events come back after the delays
+            self.code.buffer("event_t", "member", "inout" if field.past else "out")
             for name in ("event_step", "event_kind", *(["event_turn"] if taped and self.drawn else [])):
                 self.code.buffer(name, "member", "out", "i32")
             if taped:
@@ -126,6 +127,11 @@ class Watch:
         a, b, c = len(self.roots), len(self.crossings), len(self.counted)
         rest = values[a + b + c :]
         return Sides(list(values[:a]), list(values[a : a + b]), list(values[a + b : a + b + c]), *rest)
+
+    def known(self, sides: Sides) -> Value:
+        """How many firings have a row."""
+        code = self.code
+        return code.op("select", code.op("lt", sides.fired, self.room), sides.fired, self.room)
 
     def prepare(self, room: Value) -> None:
         """In the entry block: how many firings of a trajectory are kept."""

@@ -256,12 +256,13 @@ class Field:
     def _delayed(self, k: int, shape: tuple[int, ...], t: Value) -> Values:
         return self.past.read(k, shape, t)
 
-    def lag(self, k: int) -> Value:
-        """How far back read number k goes, in a run in which that does not change."""
+    def lag(self, k: int) -> Value | None:
+        """How far back read number k goes, in a run in which that does not change; None for what only an
+        event reads when it sets a state."""
         assert self.model.lags is not None
         zero = self.code.const(0.0)
-        found = self.evaluate(self.model.lags, zero, [zero] * self.size)
-        value: Value = np.asarray(found[f"lag{k}"], object).item()
+        found = self.evaluate(self.model.lags, zero, [zero] * self.size).get(f"lag{k}")
+        value: Value | None = None if found is None else np.asarray(found, object).item()
         return value
 
     # ------------------------------------------------------------ draws

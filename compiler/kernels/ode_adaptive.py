@@ -40,7 +40,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
     the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time,
-    `echo` the next one at which the past has an edge."""
+    `echo` the number of the next one at which the past has an edge, `coming` when that is."""
 
     x: list[Value]
     carry: list[Value]
@@ -50,6 +50,7 @@ class Place:
     sides: Sides | None
     edge: Edge | None = None
     echo: Value | None = None
+    coming: Value | None = None
 
 
 class _Forward:
@@ -163,7 +164,8 @@ class _Forward:
         x, t, pace = place.x, place.t, place.pace
         target = self.watch.target(place.sides) if place.sides is not None else control.t1
         if place.echo is not None:
-            place.echo, target = self.echoes.limit(t, target, place.echo)
+            fired = None if place.sides is None else self.watch.known(place.sides)
+            place.echo, place.coming, target = self.echoes.limit(t, target, place.echo, fired)
         if self.v.adaptive and self.stepper.proposes:
             pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
         end, still = self.pace.end(t, pace, target)
@@ -202,8 +204,9 @@ class _Forward:
             if place.echo is not None:
                 place = self.onward(place, made, accept)
         else:
-            fired = self.watched(place, made, judged, end, steps, crossing)
-            place, stopped, endless, untied, cost, roots, timed = fired
+            with self.stepper.seen(row, t, h):
+                fires = self.watched(place, made, judged, end, steps, crossing)
+            place, stopped, endless, untied, cost, roots, timed = fires
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
             here = self.breaks.field.breaks(place.t, place.x)
@@ -219,7 +222,8 @@ class _Forward:
         if self.echoes:
             done = code.op("or", done, code.op("gt", steps, self.room))
         if self.field.checked:
-            status = self.checked(place.t, place.x, accept, status, before)
+            with self.stepper.seen(row, t, h):
+                status = self.checked(place.t, place.x, accept, status, before)
         if self.field.algebraic and self.watch.sampled:
             lost = code.op("eq", before, self.whole(UNTIED))
             status = code.op("select", lost, before, status)
@@ -301,8 +305,8 @@ class _Forward:
     def onward(self, place: Place, made: Attempt, accept: Value) -> Place:
         """After a step to a time at which the past has an edge: a fresh start, with the size at hand."""
         code, control = self.code, self.control
-        assert place.echo is not None
-        rows = code.op("and", accept, self.echoes.reached(place.t, place.echo))
+        assert place.coming is not None
+        rows = code.op("and", accept, self.echoes.reached(place.t, place.coming))
         again = lambda: self.stepper.restart(place.t, place.x, None, made, self.stepper.flag(False))  # noqa: E731
         carry = list(code.when(rows, again, place.carry))
         pace = place.pace
@@ -343,6 +347,8 @@ class _Forward:
         place = self.moved(old, made, judged, x1, stop, slot)
         if crossing is not None:
             place = self.crossed(place, crossing, code.op("and", accept, code.op("not", hit)))
+        if place.echo is not None:
+            place = self.onward(place, made, accept)
         sides = watch.settle(place.t, place.x, before, code.op("and", accept, code.op("not", hit)))
         timed = dict(zip(watch.timed, watch.timed_due(place.t, sides)))
         due = [
@@ -366,7 +372,8 @@ class _Forward:
         found = list(code.when(touched, fires, kept))
         *found, stopped, endless, untied, cost = found
         a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
-        after = Place(found[:n], found[n:a], place.t, found[a:b], slot, watch.sides(found[b:]), place.edge)
+        sides = watch.sides(found[b:])
+        after = Place(found[:n], found[n:a], place.t, found[a:b], slot, sides, place.edge, place.echo)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
             values = [*after.x, *self.stepper.noted(after.carry)]

@@ -37,7 +37,7 @@ class Past:
     """The past of a trajectory. `lag(k)` gives how far back read number k goes. Raises `Unsupported` for lags
     that change."""
 
-    def __init__(self, code: Code, model: ModelIR, lag: Callable[[int], Value]) -> None:
+    def __init__(self, code: Code, model: ModelIR, lag: Callable[[int], Value | None]) -> None:
         self.code, self.delays, self.lag = code, model.delays, lag
         if any(not d.constant for d in model.delays):
             raise Unsupported("it has delays that change in a run")
@@ -67,10 +67,11 @@ class Past:
 
     def shortest(self) -> Value:
         """The shortest lag."""
-        found = self.lag(0)
-        for k in range(1, len(self.delays)):
-            found = self.code.op("minimum", found, self.lag(k))
-        return found
+        found = [lag for k in range(len(self.delays)) if (lag := self.lag(k)) is not None]
+        least = found[0] if found else self.code.const(float("inf"))
+        for lag in found[1:]:
+            least = self.code.op("minimum", least, lag)
+        return least
 
     @contextmanager
     def step(self, number: Value, t: Value, h: Value) -> Iterator[None]:
@@ -157,7 +158,7 @@ class Past:
         if self.under is None:
             return zero, code.const(True, "bool")
         under = self.under
-        asked = code.op("add", at, self._nudge(k, at, under))
+        asked = self._nudged(k, at, under)
         key, args = f"past {k}", (asked, under.number)
         step, before = code.recall(f"{key} step", args), code.recall(f"{key} before", args)
         if step is None or before is None:
@@ -168,15 +169,17 @@ class Past:
             code.know(f"{key} before", args, before)
         return step, before
 
-    def _nudge(self, k: int, at: Value, under: Under) -> Value:
-        """A shift into the piece that the step under way reads, for its two ends."""
-        code = self.code
-        share = code.op("div", code.op("sub", code.op("add", at, self.lag(k)), under.t), under.h)
+    def _nudged(self, k: int, at: Value, under: Under) -> Value:
+        """A time, shifted into the piece that the step under way reads, for its two ends."""
+        code, lag = self.code, self.lag(k)
+        if lag is None:
+            return at
+        share = code.op("div", code.op("sub", code.op("add", at, lag), under.t), under.h)
         first = code.op("lt", code.op("abs", share), NEAR)
         last = code.op("lt", code.op("abs", code.op("sub", share, 1.0)), NEAR)
         little = code.op("mul", under.h, NEAR)
         back = code.op("select", last, code.op("neg", little), 0.0)
-        return code.op("select", first, little, back)
+        return code.op("add", at, code.op("select", first, little, back))
 
     def _searched(self, at: Value, number: Value) -> Value:
         """The last of the first `number` steps that starts at a time or before it; -1 where none does."""

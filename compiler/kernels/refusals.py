@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.scalars import Unsupported
 
@@ -19,8 +22,7 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
         (model.integrals, "it has integral equations"),
         (model.events and not watches, "it has events"),
         (model.requires and not checks, "it has requirements to check"),
-        (model.delays and model.events, "it has delays and events"),
-        (model.delays and model.requires, "it has delays and requirements to check"),
+        (_required_back(model), "a requirement reads the past"),
         (_looks_back(model), "a derived value of it reads the past"),
         (any(s.source is not None for s in model.states), "it remembers earlier values"),
         (bounded and not checks, "its states are bounded"),
@@ -34,6 +36,14 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
 
 def _looks_back(model: ModelIR) -> bool:
     """Whether something that a solution evaluates by itself reads delayed states."""
-    functions = [*model.derived.values(), *(a for o in model.observes for a in o.arguments)]
+    return _reads_back([*model.derived.values(), *(a for o in model.observes for a in o.arguments)])
+
+
+def _required_back(model: ModelIR) -> bool:
+    """Whether something that must hold is of the past: a failure is told from the last state alone."""
+    return _reads_back([r.condition for r in model.requires])
+
+
+def _reads_back(functions: Sequence[Function]) -> bool:
     nodes = (n for f in functions for n in f.graph if n.op == "path")
     return any(str(n.attr("name")).startswith("past ") for n in nodes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +126,10 @@ class Stepper(ABC):
     @abstractmethod
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         """Try a step."""
+
+    def seen(self, number: Value, t: Value, h: Value) -> AbstractContextManager[None]:
+        """With the model's functions as step number `number`, from t by h, sees them."""
+        return nullcontext()
 
     def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
         """dx/dt as the method reads it, for the choice of the first step."""

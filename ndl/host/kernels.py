@@ -151,6 +151,7 @@ class Kernels:
             (request.noise or bool(request.parts), "it has delays"),
             (self._located(request), "a discontinuity of an equation with delays is to be located"),
             (request.stretch or request.trail, "checkpoints of equations with delays are torch's"),
+            (request.backward and bool(self.ir.events), "gradients of delays past events are torch's"),
             (request.drivers, "gradients of paths beside delays are torch's"),
             (request.backward and stepper.memory > 0, f"`{stepper.name}` remembers more than the state"),
         ):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.request import KernelSource
 from ndl.runtime.kernels.tables import reals
-from ndl.runtime.problem import Problem
+from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.stepping.delays import Delays, delaying
 from ndl.runtime.stepping.stepper import Stepper
 
@@ -20,9 +22,16 @@ class DelayedRun(KernelRun):
     ) -> None:
         bound = delaying(problem, stepper)
         super().__init__(bound, stepper, source, target, True)
-        times = Delays(bound, stepper).times
-        longest = max(map(len, times))
-        rows = np.full((longest + 1, problem.count), np.inf)
-        for member, found in enumerate(times):
-            rows[: len(found), member] = found
-        self.tables["echoes"] = reals(rows, self.like)
+        delays = Delays(bound, stepper)
+        self.tables["echoes"] = reals(_columns(delays.times), self.like)
+        if problem.model.EVENTS:
+            lags = [delays.spans(member) for member in range(problem.count)]
+            self.tables["echo_lags"] = reals(_columns(lags), self.like)
+
+
+def _columns(times: Sequence[Floats]) -> Floats:
+    """Times of each member, one that never comes after them."""
+    rows = np.full((max(map(len, times)) + 1, len(times)), np.inf)
+    for member, found in enumerate(times):
+        rows[: len(found), member] = found
+    return rows

@@ -101,15 +101,20 @@ class Delays:
     def __bool__(self) -> bool:
         return self.past is not None
 
-    def _echoes(self, member: int, origin: Floats) -> Floats:
+    def spans(self, member: int) -> Floats:
+        """How long after a jump of a member it is felt by a derivative that the method sees."""
+        return self._echoes(member, np.array([0.0]), self.problem.t1 - self.problem.t0)
+
+    def _echoes(self, member: int, origin: Floats, end: float | None = None) -> Floats:
         """The times after `origin` at which a jump there is felt by a derivative that the method sees."""
+        end = self.problem.t1 if end is None else end
         assert self.past is not None
         lags = self.past.lag[:, member]
         lags = np.unique(lags[np.isfinite(lags)])
         found, level = [], origin
         for _ in range(self.depth):
             level = (level[:, None] + lags[None, :]).reshape(-1)
-            level = self._distinct(level[level < self.problem.t1 - self.slack])
+            level = self._distinct(level[level < end - self.slack])
             found.append(level)
         return self._distinct(np.concatenate(found))
 

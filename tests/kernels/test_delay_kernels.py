@@ -37,10 +37,23 @@ model Moving:
     x' = -x(t - 0.5 - 0.1*sin(t))
 
 model Struck:
+    param k = 0.5
     state x = 1.0
-    x' = -x(t - 0.5)
+    state y = 0.0
+    x' = -x(t - k) + 0.2*y(t - 2*k)
+    y' = x - y
+    require x < 3
     when falling(x - 0.5):
         x <- 1.0
+    when every 0.7:
+        y <- y + 0.3
+    when falling(y(t - 0.3) - 0.6):
+        y <- 0.1*x(t - k)
+
+model Mindful:
+    state x = 1.0
+    x' = -x(t - 0.5)
+    require x(t - 0.5) < 3
 
 model Watched:
     state x = 1.0
@@ -132,6 +145,19 @@ def test_a_history_that_was_guessed_too_short_is_made_again(
     assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
+@pytest.mark.parametrize("method", ["rk4(h=0.07)", "tsit5(rtol=1e-5)", "bdf(rtol=1e-3)"])
+def test_events_beside_delays(program: Any, method: str) -> None:
+    """A jump comes back after each lag, and steps end there; guards and resets read the past, too."""
+    (a, u, _), (b, v, _) = (
+        run(program, "Struck", method, backend, gradient="none", span=(0, 2.5))
+        for backend in ("torch", "cpu")
+    )
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-12 and a.events.t.shape[1] > 4
+    assert torch.equal(a.events.index, b.events.index)
+    assert off(a.events.t.nan_to_num(), b.events.t.nan_to_num()) < 1e-12
+
+
 def test_values_at_other_times(program: Any) -> None:
     found = []
     for backend in ("torch", "cpu"):
@@ -152,7 +178,7 @@ def test_the_interpreter_agrees(program: Any, monkeypatch: pytest.MonkeyPatch) -
     ("name", "method", "why"),
     [
         ("Moving", "rk4(h=0.1)", "delays that change in a run"),
-        ("Struck", "rk4(h=0.1)", "delays and events"),
+        ("Mindful", "rk4(h=0.1)", "a requirement reads the past"),
         ("Watched", "rk4(h=0.1)", "a derived value of it reads the past"),
         ("Steady", "checkpoint", "checkpoints of equations with delays are torch's"),
     ],

@@ -200,7 +200,7 @@ def test_gradients_past_events_against_finite_differences(program: Any) -> None:
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 def test_equations_that_an_event_leaves_without_solution_are_named(program: Any, backend: str) -> None:
     g = torch.tensor([0.1, 1.0], dtype=torch.float64)
-    with pytest.raises(NDLError, match="member 1.*near the values after an event") as found:
+    with pytest.raises(NDLError, match=r"member 1.*near the values after an event") as found:
         ndl.solve(program.Astray().bind(g=g), method="rodas5(rtol=1e-6)", backend=backend, span=(0, 1))
     if backend == "cpu":
         cause = found.value.__cause__
