@@ -209,7 +209,8 @@ class EventWatch:
                     fresh = (self.turn[k, ids] == 0) & (g[place] != 0)
                     self.turn[k, ids] = np.where(rows & fresh, np.sign(g[place]), self.turn[k, ids])
                 u = g[place] * self.turn[k, ids]
-                self.armed[k, ids] = np.where(rows, u > 0, self.armed[k, ids])
+                # a root at the very end of a step, which rounding hid, is met by the next one
+                self.armed[k, ids] |= rows & (u > 0)
 
     def leapt(
         self, model: Model, ids: Ints, t: Floats, x: Tensor, rows: np.ndarray, due: np.ndarray | None
@@ -250,7 +251,7 @@ class EventWatch:
         for place, k in enumerate(self.roots):
             self._pass(k, ids, due[k])
             quiet = touched & ~due[k]
-            self.armed[k, ids] = np.where(quiet, g[place] * self.turn[k, ids] > 0, self.armed[k, ids])
+            self.armed[k, ids] |= quiet & (g[place] * self.turn[k, ids] > 0)
         pending = due.copy()
         going = touched & (self.stopped[ids] < 0)
         while (pending & going).any():

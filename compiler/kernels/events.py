@@ -306,8 +306,9 @@ class Watch:
             fresh = code.op("and", rows, code.op("eq", old, 0.0))
             turn.append(code.op("select", fresh, self.sign(g[self.roots.index(k)]), old))
         sides = replace(sides, early=early, turn=turn)
+        # a root at the very end of a step, which rounding hid, is met by the next one
         armed = [
-            code.op("select", rows, code.op("gt", u, 0.0), a)
+            code.op("or", a, code.op("and", rows, code.op("gt", u, 0.0)))
             for u, a in zip(self.turned(g, sides), sides.armed)
         ]
         return replace(sides, armed=armed)
@@ -321,7 +322,7 @@ class Watch:
         for place, k in enumerate(self.roots):
             sides = self._passed(place, due[k], sides)
         armed = [
-            code.op("select", due[k], a, code.op("gt", u, 0.0))
+            code.op("or", a, code.op("and", code.op("not", due[k]), code.op("gt", u, 0.0)))
             for k, a, u in zip(self.roots, sides.armed, self.turned(g, sides))
         ]
         sides = replace(sides, armed=armed, early=code.const(True, "bool"))

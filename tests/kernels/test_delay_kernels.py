@@ -37,7 +37,7 @@ model Moving:
     x' = -x(t - 0.5 - 0.1*sin(t))
 
 model Struck:
-    param k = 0.5
+    param k = 0.52
     state x = 1.0
     state y = 0.0
     x' = -x(t - k) + 0.2*y(t - 2*k)
@@ -156,6 +156,14 @@ def test_events_beside_delays(program: Any, method: str) -> None:
     assert off(u, v) < 1e-12 and a.events.t.shape[1] > 4
     assert torch.equal(a.events.index, b.events.index)
     assert off(a.events.t.nan_to_num(), b.events.t.nan_to_num()) < 1e-12
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_a_root_that_rounding_hides_at_the_end_of_a_step_is_met(program: Any, backend: str) -> None:
+    """With a lag of 0.5, x = 1 - t comes to 0.5 where the start comes back and a step ends."""
+    s = ndl.solve(program.Struck().bind(k=torch.full((2,), 0.5, dtype=torch.float64)), span=(0, 0.65),
+                  method="tsit5(rtol=1e-5)", backend=backend)  # fmt: skip
+    assert s.events.t.shape == (2, 1) and float((s.events.t - 0.5).abs().max()) < 1e-12
 
 
 def test_values_at_other_times(program: Any) -> None:
