@@ -94,6 +94,3 @@ def _with(x: Sequence[Value], places: Sequence[int], values: Sequence[Value]) ->
     for i, v in zip(places, values):
         found[i] = v
     return found
-
-
-

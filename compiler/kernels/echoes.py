@@ -85,7 +85,9 @@ class Echoes:
             def when(k: Value) -> Value:
                 return code.op("add", since, code.load("echo_lags", k))
 
-            (k,) = code.loop([zero], lambda c: code.op("le", when(c[0]), here), lambda c: [code.op("add", c[0], one)])
+            (k,) = code.loop(
+                [zero], lambda c: code.op("le", when(c[0]), here), lambda c: [code.op("add", c[0], one)]
+            )
             time = when(k)
             some = code.op("isfinite", time)
             # those at the end of the run are none

@@ -170,7 +170,7 @@ class Watch:
         return [k for k, e in enumerate(self.events) if e.kind == "sample"]
 
     def sample_start(self, t: Value, x: list[Value], sides: Sides) -> tuple[list[Value], Sides, Value, Value]:
-        """Fires the events of data at the start; also whether algebraic equations are lost, and evaluations."""
+        """Fires the events of data at the start; whether algebraic equations are lost, and evaluations."""
         code, no = self.code, self.code.const(False, "bool")
         timed = dict(zip(self.timed, self.timed_due(t, sides)))
         due = [timed[k] if k in self.sampled else no for k in range(len(self.events))]
