@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from ndl.runtime.colouring import LEAST
+from ndl.runtime.duals import from_waves, pair, to_waves
 from ndl.runtime.grids import (
     chebyshev,
     grid_points,
@@ -49,7 +50,7 @@ __all__ = [
 ]
 __all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve"]
 __all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
-__all__ += ["eigenbasis", "eigenvalues", "modal", "modal_dot"]
+__all__ += ["eigenbasis", "eigenvalues", "from_waves", "modal", "modal_dot", "pair", "to_waves"]
 
 
 def training(module: torch.nn.Module) -> Tensor:

@@ -134,8 +134,8 @@ def apply(
 
         turns = scope.turns if scope is not None else ()
         if isinstance(func, OperatorV):
-            return call_operator(ev, func, args, options, span, expect, (place, turns))
-        return call_net(ev, func, args, span)
+            return call_operator(ev, func, args, options, span, expect, (place, turns), scope)
+        return call_net(ev, func, args, span, scope)
     if isinstance(func, Builtin):
         from ndl.compiler.check.builtins import call_with_values
 

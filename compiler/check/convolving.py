@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ndl.compiler.check import duals
 from ndl.compiler.check.axes import plain
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
@@ -234,5 +235,6 @@ FUNCTIONS: dict[str, tuple[Handler, int, tuple[str, ...]]] = {
     "max_pool": (handled(_pool("amax")), 2, ("stride", "pad", "dilation")),
     "mean_pool": (handled(_pool("mean")), 2, ("stride", "pad")),
     "upsample": (handled(_upsample), 2, ()),
+    **duals.FUNCTIONS,
 }
 """By name: handler, number of arguments, options."""

@@ -249,7 +249,7 @@ def _coordinates(v: Value, scope: Scope) -> int | None:
     while found is not None:
         for d in found.names.values():
             if isinstance(d, DomainV) and d.name == v.type.on:
-                return len(d.coordinates)
+                return len(d.coordinates) or None
             if getattr(d, "kind", "") == "domain" and getattr(d.stmt, "name", "") == v.type.on:
                 return _written_coordinates(d.stmt.value)
         found = found.parent

@@ -10,6 +10,7 @@ from ndl.compiler.check.calls import apply, header_names
 from ndl.compiler.check.covariances import check_covariance
 from ndl.compiler.check.evaluator import MAX_DEPTH, Evaluator, merge_axes
 from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.sets import bind_sets, declared, domain_of, header_sets, of_fields
 from ndl.compiler.check.signatures import inner_signature
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.typing import resolve_type, unify_type
@@ -83,6 +84,7 @@ def call_operator(
     span: Span,
     expect: Type | None,
     place: Any,
+    scope: Scope | None = None,
 ) -> Any:
     """`MLP(width=32)` constructs; `MLP(width=32)(x)` and `f(x)` apply."""
     if not op.built:
@@ -91,14 +93,14 @@ def call_operator(
             return UNKNOWN
         if not args and (op.decl.data or isinstance(expect, Map)):
             return built
-        return apply_operator(ev, built, args, span, expect)
+        return apply_operator(ev, built, args, span, expect, scope)
     if options:
         for name in options:
             ev.error(
                 "NDL323", f"options such as `{name}` are set where `{op.decl.name}` is constructed", span
             )
         return UNKNOWN
-    return apply_operator(ev, op, args, span, expect)
+    return apply_operator(ev, op, args, span, expect, scope)
 
 
 def construct(
@@ -136,7 +138,7 @@ def construct(
 def option_scope(ev: Evaluator, op: OperatorV) -> Scope:
     """What an operator's header sees: its options as chosen, or at their defaults, each of which may read
     those before it."""
-    scope = op.module.scope.child()
+    scope = bind_sets(ev, op, op.module.scope.child())
     for option in op.decl.options:
         if option.name in op.options:
             scope.names[option.name] = op.options[option.name]
@@ -146,21 +148,29 @@ def option_scope(ev: Evaluator, op: OperatorV) -> Scope:
 
 
 def solve_dims(
-    ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span, expect: Type | None
-) -> tuple[dict[str, Dim], Type | None] | None:
-    """Dimensions of an application and its result type; None after an error."""
+    ev: Evaluator,
+    op: OperatorV,
+    args: Sequence[Any],
+    span: Span,
+    expect: Type | None,
+    where: Scope | None = None,
+) -> tuple[OperatorV, Type | None] | None:
+    """The operator with the dimensions and sets of an application, and its result type; None after an error.
+    `where` is the scope that knows the domains of the arguments."""
     decl, scope = op.decl, op.module.scope
     generic = header_dims(decl, scope)
     dims = dict(op.dims)
     if len(args) != len(decl.data):
         ev.error("NDL322", f"`{decl.name}` takes {len(decl.data)} arguments, {len(args)} are given", span)
         return None
+    op = solve_sets(ev, op, args, expect, where)
     inner = option_scope(ev, op)
     for parameter, value in zip(decl.data, args):
         wanted = resolve_type(ev, parameter.type, inner, dims) if parameter.type else None
         if not isinstance(value, Value) or not isinstance(wanted, Tensor):
             continue
-        if not unify_type(wanted, value.type, dims, generic):
+        apart = wanted.on is not None and value.type.on is not None and wanted.on != value.type.on
+        if apart or not unify_type(wanted, value.type, dims, generic):
             shown = wanted.substitute(dims)
             ev.error(
                 "NDL307",
@@ -172,24 +182,56 @@ def solve_dims(
     if result is not None and expect is not None and not isinstance(result, Map):
         unify_type(result, expect, dims, generic)
         result = resolve_type(ev, decl.result, inner, dims) if decl.result else None
-    return dims, result
+    return replace(op, dims=dims), result
 
 
-def apply_operator(ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span, expect: Type | None) -> Any:
+def solve_sets(
+    ev: Evaluator, op: OperatorV, args: Sequence[Any], expect: Type | None, where: Scope | None
+) -> OperatorV:
+    """The operator with the domains that its sets stand for, from the fields that it is given and the type of
+    field that is wanted."""
+    decl = op.decl
+    names = header_sets(decl)
+    if not names:
+        return op
+    given = [(p.type, domain_of(ev, a, where)) for p, a in zip(decl.data, args)]
+    if isinstance(expect, Tensor):
+        given.append((decl.result, domain_of(ev, Value(expect), where)))
+    sets = dict(op.sets)
+    for written, domain in given:
+        plain = isinstance(written, tree.FieldType) and isinstance(written.domain, tree.Name)
+        if domain is None or not plain or not isinstance(written, tree.FieldType):
+            continue
+        name = written.domain.id if isinstance(written.domain, tree.Name) else ""
+        free = declared(ev, name, op.module.scope) is None
+        if (free and name not in sets) or not ev.checking:
+            sets[name] = domain
+    return replace(op, sets=sets)
+
+
+def apply_operator(
+    ev: Evaluator,
+    op: OperatorV,
+    args: Sequence[Any],
+    span: Span,
+    expect: Type | None,
+    scope: Scope | None = None,
+) -> Any:
     """The result of an operator on data."""
     values = [ev.value(a, span) if not callable_value(a) else a for a in args]
     if any(isinstance(v, Unknown) for v in values):
         return UNKNOWN
-    solved = solve_dims(ev, op, values, span, expect)
+    if ev.builder.mode == "eager" and of_fields(op.decl):
+        return ev.builder.apply_operator(ev, op, values, span)  # type: ignore[attr-defined]
+    solved = solve_dims(ev, op, values, span, expect, scope)
     if solved is None:
         return UNKNOWN
-    dims, result = solved
+    op, result = solved
     if ev.checking:
         if decl_is_open(op.decl):
-            return checked_body(ev, replace(op, dims=dims), values, span)
-        return result_value(result, values)
-    op = replace(op, dims=dims)
-    free = [n for n in header_dims(op.decl, op.module.scope) if n not in dims]
+            return checked_body(ev, op, values, span)
+        return pointwise(result_value(result, values), op.decl, values)
+    free = [n for n in header_dims(op.decl, op.module.scope) if n not in op.dims]
     if free:
         return ev.error(
             "NDL308",
@@ -198,6 +240,21 @@ def apply_operator(ev: Evaluator, op: OperatorV, args: Sequence[Any], span: Span
             help=f"write `{op.decl.name}({free[0]}=…)`",
         )
     return ev.builder.apply_operator(ev, op, values, span)  # type: ignore[attr-defined]
+
+
+def pointwise(found: Any, decl: tree.Operator, values: Sequence[Any]) -> Any:
+    """What an operator of tensors gives of fields is a field: it acts at each point."""
+    on = next((v.type.on for v in values if isinstance(v, Value) and v.type.on is not None), None)
+    if on is None or of_fields(decl):
+        return found
+    return on_domain(found, on)
+
+
+def on_domain(found: Any, on: str) -> Any:
+    """A value as a field on a domain."""
+    if isinstance(found, TupleV):
+        return TupleV(tuple(on_domain(i, on) for i in found.items))
+    return replace(found, type=replace(found.type, on=on)) if isinstance(found, Value) else found
 
 
 def decl_is_open(decl: tree.Operator) -> bool:
@@ -251,7 +308,7 @@ def result_value(result: Type | None, args: Sequence[Any] = ()) -> Any:
     return UNKNOWN
 
 
-def call_net(ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
+def call_net(ev: Evaluator, net: NetV, args: list[Any], span: Span, scope: Scope | None = None) -> Any:
     """Apply a named net: its signature says what it wants."""
     values = [ev.value(a, span) if not callable_value(a) else a for a in args]
     if any(isinstance(v, Unknown) for v in values):
@@ -268,15 +325,26 @@ def call_net(ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
             if isinstance(wanted, Tensor) and isinstance(value, Value) and wanted.shape != value.type.shape:
                 if any(d.constant is None for d in (*wanted.shape, *value.type.shape)):
                     continue
+                if wanted.on is not None and ev.builder.mode == "eager":
+                    continue  # of a field there is an array of its values
                 return ev.error("NDL307", f"`{net.name}` wants {wanted}, but is given {value.type}", span)
     if ev.checking:
         if isinstance(signature, Map):
-            return result_value(signature.result, values)
+            return _at_points(signature, values)
         if isinstance(net.target, OperatorV):
-            solved = solve_dims(ev, net.target, values, span, None)
+            solved = solve_dims(ev, net.target, values, span, None, scope)
             return UNKNOWN if solved is None else result_value(solved[1], values)
         return UNKNOWN if net.target is None else apply(ev, net.target, values, {}, span, None)
     return ev.builder.apply_net(ev, net, values, span)  # type: ignore[attr-defined]
+
+
+def _at_points(signature: Map, values: Sequence[Any]) -> Any:
+    """What a net gives: of fields that its signature does not speak of a field."""
+    found = result_value(signature.result, values)
+    pairs = [(w, v) for w, v in zip(signature.params, values) if isinstance(v, Value)]
+    on = next((v.type.on for w, v in pairs if v.type.on and not getattr(w, "on", None)), None)
+    told = isinstance(signature.result, Tensor) and signature.result.on is not None
+    return found if on is None or told else on_domain(found, on)
 
 
 class CheckContext:
@@ -329,10 +397,11 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
                 [Value(p) for p in seen.params if isinstance(p, Tensor)],
                 stmt.span,
                 seen.result,
+                scope,
             )
             if solved is not None:
-                dims, result = solved
-                target = replace(target, dims=dims)
+                target, result = solved
+                dims = target.dims
                 generic = header_dims(target.decl, target.module.scope)
                 if (
                     isinstance(result, Tensor)
@@ -384,7 +453,8 @@ def check_operator(ev: Evaluator, op: OperatorV) -> None:
     for p in decl.options:
         options[p.name] = ev.eval(p.default, outer.child(options)) if p.default is not None else UNKNOWN
     generic = header_dims(decl, outer)
-    scope = outer.child({**options, **{g: Value(Tensor("Z"), Dim.of(g)) for g in generic}})
+    scope = bind_sets(ev, op, outer.child())
+    scope.names |= {**options, **{g: Value(Tensor("Z"), Dim.of(g)) for g in generic}}
     for p in decl.data:
         wanted = resolve_type(ev, p.type, scope, {g: Dim.of(g) for g in generic}) if p.type else None
         names[p.name] = result_value(wanted) if not isinstance(wanted, Map) else NetV(p.name, wanted, None)
@@ -409,6 +479,9 @@ def check_operator(ev: Evaluator, op: OperatorV) -> None:
                 f"`{decl.name}` is declared to give {result}, but returns {found.type}",
                 decl.name_span,
             )
+    elif isinstance(found, Value) and isinstance(result, Tensor) and found.type.on not in (None, result.on):
+        what = f"`{decl.name}` is declared to give {result}, but returns {found.type}"
+        ev.error("NDL309", what, decl.name_span)
 
 
 __all__ = [

@@ -3,6 +3,7 @@ gives is cut into the declared shape, both in the order of the components, rows 
 
 `net F: (R, R) -> R[2] = MLP()` gives its two numbers to `MLP` as one vector; `net H: R[4] -> R = MLP()` takes
 the only component of what `MLP` gives; `net g: R[d] -> R[d, m] = MLP()` makes a matrix of its d*m components.
+Fields are joined and cut at each point.
 """
 
 from __future__ import annotations
@@ -67,11 +68,12 @@ def _flat(types: Sequence[Type]) -> Tensor:
     for t in types:
         assert isinstance(t, Tensor)
         total = total + reduce(mul, t.shape, Dim.of(1))
-    return Tensor("R", (total,))
+    on = next((t.on for t in types if isinstance(t, Tensor) and t.on is not None), None)
+    return Tensor("R", (total,), on)
 
 
 def _real(type_: Type | None) -> bool:
-    return isinstance(type_, Tensor) and type_.kind == "R" and type_.on is None
+    return isinstance(type_, Tensor) and type_.kind == "R" and type_.on != "time"
 
 
 def _vector(type_: Type | None) -> bool:

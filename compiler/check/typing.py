@@ -8,7 +8,7 @@ from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import UNKNOWN, DomainV, Unknown, Value, is_number
+from ndl.compiler.check.values import UNKNOWN, DomainV, DualV, Unknown, Value, is_number
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
@@ -59,6 +59,10 @@ def domain_name(ev: Evaluator, written: tree.Expr, scope: Scope) -> str:
         if isinstance(found, DomainV):
             return found.name
         return written.id
+    if isinstance(written, tree.Call) and written.func.span.text == "dual":
+        made = ev.eval(written, scope)
+        if isinstance(made, DualV):
+            return made.name
     return written.span.text.replace(" ", "")
 
 

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 class Axis:
     """A bound index: `i` of `sum(e, i)`; `extent` is the number of its values. The axis of a grid, along
     which fields are stored, is one too; its `place` among all of them keeps them in order, before other
-    indices."""
+    indices. `sampled`: the domain and the number of the coordinate along whose points fields stand; two axes
+    of one coordinate are two samplings."""
 
     name: str
     extent: Dim
     place: int | None = None
+    sampled: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +130,8 @@ class OperatorV:
     dims: Mapping[str, Dim] = field(default_factory=dict)
     built: bool = False
     place: Any = None
+    sets: Mapping[str, DomainV] = field(default_factory=dict)
+    """The domains that the sets of its header stand for, as far as they are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +251,23 @@ class BoundaryV:
 
 
 @dataclass(frozen=True, eq=False)
+class DualV:
+    """`dual(S, m)`: the wavenumbers of a domain with |k_j| <= m_j; None where the checker does not know m."""
+
+    domain: DomainV
+    modes: tuple[int, ...] | None
+
+    @property
+    def name(self) -> str:
+        """Under which two fields are on the same set."""
+        if self.modes is None:
+            return f"dual({self.domain.name}, ?)"
+        equal = len(set(self.modes)) == 1
+        shown = str(self.modes[0]) if equal else str(list(self.modes))
+        return f"dual({self.domain.name}, {shown})"
+
+
+@dataclass(frozen=True, eq=False)
 class BallV:
     """The points at most a radius from a centre, whose coordinates these are."""
 
@@ -302,6 +323,7 @@ def describe(value: Any) -> str:
         MethodV: "a method",
         DomainV: "a domain",
         BoundaryV: "a part of a boundary",
+        DualV: "a set of wavenumbers",
         ModuleV: "a module",
         RangeV: "a range",
         DictV: "a table of settings",

@@ -19,6 +19,11 @@ from ndl.compiler.types import Dim, Tensor
 
 Dots = Sequence["Node | None"]
 Vjp = Callable[[Graph, Node, Sequence[Node], Node], Sequence["Node | None"]]
+LINEAR_IN_FRONT = frozenset(
+    {"stencil", "mask", "lift", "lower", "multiplier", "inverse_multiplier", "truncate", "to_waves"}
+    | {"from_waves"}
+)
+"""Linear ops of leading axes, after which any more may follow."""
 ROWS = 256
 """Entries of a result beyond which its local Jacobian is not unrolled."""
 
@@ -32,7 +37,7 @@ def tangent(
         return None
     if node.op in ("expand", "reshape", "permute", "slice", "index", "sum", "mean", "cumsum", "gather"):
         return _structural(graph, node, operands, dots[0], extra)
-    if node.op in ("stencil", "mask", "lift", "lower", "multiplier", "inverse_multiplier", "truncate"):
+    if node.op in LINEAR_IN_FRONT:
         (dot,) = dots
         return None if dot is None else graph.add(node.op, [dot], **dict(node.attrs))
     if node.op in ("stack", "concat"):

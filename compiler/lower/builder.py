@@ -9,6 +9,7 @@ from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator, constant_of
 from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.sets import of_fields
 from ndl.compiler.check.values import (
     UNKNOWN,
     Closure,
@@ -101,11 +102,14 @@ class GraphBuilder:
     def apply_operator(self, ev: Evaluator, op: OperatorV, args: list[Any], span: Span) -> Any:
         """An operator on data: a call of a part, which is lowered where it is first applied."""
         from ndl.compiler.lower.operators import lower_operator
+        from ndl.compiler.lower.placed import apply_placed
 
+        name = self.weights.part_name(op.place, op.decl.name)
+        if of_fields(op.decl):
+            return apply_placed(ev, self, name, op, args, span)
         for a in args:
             if not isinstance(a, Value):
                 return ev.not_lowered("a function as the datum of an operator", span)
-        name = self.weights.part_name(op.place, op.decl.name)
         if name not in self.weights.parts:
             types = [a.type for a in args]
             self.weights.parts[name] = lower_operator(op, types, ev, name)
@@ -120,6 +124,8 @@ class GraphBuilder:
             return ev.not_lowered(f"a model with the formula `{net.name}` that is still to be found", span)
         if net.target is not None and not isinstance(net.target, OperatorV):
             return ev.apply(net.target, args, span)
+        if net.target is not None and of_fields(net.target.decl):
+            return self._apply_placed_net(ev, net, args, span)
         if net.name not in self.weights.parts:
             if net.target is None:
                 self.weights.parts[net.name] = extern_function(ev, net, span)
@@ -132,13 +138,28 @@ class GraphBuilder:
 
                     solved = solve_dims(ev, target, args, span, wanted)
                     if solved is not None:
-                        target = replace(target, dims=solved[0])
+                        target = solved[0]
                 self.weights.parts[net.name] = lower_operator(target, types, ev, net.name, net)
                 if net.per is not None and not self.weights.of_model:
                     return ev.not_lowered(f"the net `{net.name}` per {net.per}, outside of a model", span)
                 if net.per is not None:
                     self.weights.banks[net.name] = net.per
         return self.call(ev, net.name, self.weights.parts[net.name], args, span)
+
+    def _apply_placed_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
+        """A named net of fields."""
+        from ndl.compiler.check.operators import solve_dims
+        from ndl.compiler.lower.placed import apply_placed
+        from ndl.compiler.types import Map
+
+        if net.per is not None:
+            return ev.not_lowered(f"the net `{net.name}` of fields per {net.per}", span)
+        target = net.target
+        if net.inner is None:
+            result = net.signature.result if isinstance(net.signature, Map) else None
+            solved = solve_dims(ev, target, args, span, result)
+            target = target if solved is None else solved[0]
+        return apply_placed(ev, self, net.name, target, args, span, net)
 
     def call(self, ev: Evaluator, name: str, part: Function, args: list[Value], span: Span) -> Any:
         if any(a.axes for a in args):

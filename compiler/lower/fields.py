@@ -50,6 +50,8 @@ class Fields:
         self.slopes: dict[int, tuple[Value, Axis]] = {}
         """First derivatives by the node that they are: of what, along which axis."""
         self.coordinates: dict[int, Axis] = {}
+        self.waves: dict[int, Value] = {}
+        """The coefficients of the fields that are known by them, by the node that the field is."""
         self.places = Places(self)
         self.weak = Weak(self)
         self.multipliers: frozenset[tuple[str, str]] = frozenset()
@@ -110,7 +112,7 @@ class Fields:
         name = domain or self.space.domain_of(v.axes)
         if name is None:
             return v
-        axes = self.space.axes[name]
+        axes = self.space.axes_of(name, v.axes)
         rest = tuple(a for a in v.axes if a not in axes)
         return split(aligned(self.ev, v, (*axes, *rest), span), ()) if not rest else v
 
@@ -128,7 +130,7 @@ class Fields:
             if len(names) != 1:
                 self.ev.error("NDL342", "this is the same number everywhere, on no domain", span)
             domain = names.pop()
-        return self.space.axes[domain]
+        return self.space.axes_of(domain, v.axes)
 
     def partial(self, v: Any, letters: str, span: Span) -> Any:
         """`dx`, `dxy`, …"""

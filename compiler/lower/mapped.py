@@ -44,7 +44,7 @@ def mapped_call(
     draws = builder.applied_draws(name, _drawn_for_each(part, axes), span)
     given = [*args, *(Value(d.type, v.ref, axes) for d, v in zip(part.draws, draws))]
     inputs = dict(zip((n.attr("name") for n in part.inputs), given))
-    found = _body(ev, builder, part, inputs, name, span)
+    found = body_of(ev, builder, part, inputs, name, span)
     return found[0] if len(found) == 1 else TupleV(tuple(found))
 
 
@@ -57,7 +57,7 @@ def _drawn_for_each(part: Function, axes: tuple[Axis, ...]) -> Function:
     )
 
 
-def _body(
+def body_of(
     ev: Evaluator, builder: GraphBuilder, part: Function, inputs: Mapping[str, Value], prefix: str, span: Span
 ) -> list[Value]:
     """The results of a function on values with bound indices, as nodes of the builder's graph."""
@@ -78,7 +78,7 @@ def _body(
             if key not in calls:
                 inner = part_of(part, attrs["instance"])
                 given = dict(zip((n.attr("name") for n in inner.inputs), operands))
-                calls[key] = _body(ev, builder, inner, given, dotted(prefix, attrs["instance"]), span)
+                calls[key] = body_of(ev, builder, inner, given, dotted(prefix, attrs["instance"]), span)
             image[node.id] = calls[key][attrs.get("index", 0)]
         else:
             value = ev.op(node.op, operands, node.span, **attrs)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from ndl.compiler.check.axes import full, split
 from ndl.compiler.check.covariances import covariance_of
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.operators import header_dims, option_scope, read_net
+from ndl.compiler.check.operators import callable_value, header_dims, option_scope, read_net
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.signatures import joined, shaped
 from ndl.compiler.check.statements import run_block
@@ -17,7 +19,9 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import MEMORY, Function, Graph, Node, ParamSpec
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import operator_draw
+from ndl.compiler.lower.placed import Placed, fields_of
 from ndl.compiler.lower.random_fields import Place, starting_field
+from ndl.compiler.lower.stored import everywhere, field_axes, formula, stored_spec
 from ndl.compiler.lower.weights import Weights, law_of, start_of
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -80,11 +84,31 @@ class OperatorContext:
         name = item.name
         while name in self.weights.params:
             name += "_"
-        self.weights.params[name] = make_spec(ev, name, item, type_, scope, trainable)
         builder = ev.builder
         assert isinstance(builder, GraphBuilder)
+        if type_.on is not None or type_.kind == "C":
+            scope.names[item.name] = self.stored(ev, item, name, type_, scope, trainable)
+            return
+        self.weights.params[name] = make_spec(ev, name, item, type_, scope, trainable)
         node = builder.add("param", [], item.name_span, type=type_, name=name)
         scope.names[item.name] = Value(type_, node)
+
+    def stored(
+        self, ev: Evaluator, item: tree.DeclItem, name: str, type_: Tensor, scope: Scope, trainable: bool
+    ) -> Any:
+        """A weight that is a field, along the axes of points or wavenumbers, or complex, as pairs of real
+        numbers on a last axis."""
+        builder = ev.builder
+        assert isinstance(builder, GraphBuilder)
+        axes = field_axes(ev, item, scope)
+        plain = Tensor(type_.kind, (*(a.extent for a in axes), *type_.shape))
+        spec = make_spec(ev, name, item, replace(type_, on=None), scope, trainable)
+        self.weights.params[name] = spec = stored_spec(spec, plain, item)
+        node = builder.add("param", [], item.name_span, type=spec.type, name=name)
+        v = Value(spec.type, node)
+        if type_.kind == "C":
+            v = builder.op("pair", [v], item.name_span, {})
+        return split(v, axes)
 
 
 def make_spec(
@@ -120,10 +144,15 @@ def make_spec(
 
 
 def lower_operator(
-    op: OperatorV, types: list[Tensor], outer: Evaluator, name: str, net: NetV | None = None
+    op: OperatorV,
+    types: list[Tensor],
+    outer: Evaluator,
+    name: str,
+    net: NetV | None = None,
+    placed: Placed | None = None,
 ) -> Function:
     """The function of one construction, specialised to its dimensions and options; for a net, with the
-    arguments and the result of its signature."""
+    arguments and the result of its signature. Of an operator of fields `placed` says where they stand."""
     inner = net.inner if net is not None else None
     if outer.depth > 400:
         raise RecursionError(name)
@@ -132,20 +161,24 @@ def lower_operator(
     ev = Evaluator(builder, outer.sink, strict=True)
     ev.depth = outer.depth
     context = ev.context = OperatorContext(weights)
+    if placed is not None:
+        ev.fields = fields_of(ev, placed)
     decl, module = op.decl, op.module
     scope = option_scope(ev, op)
     for dim in header_dims(decl, module.scope):
         if dim in op.dims:
             constant = op.dims[dim].constant
             scope.names[dim] = constant if constant is not None else 0
-    inputs, given = [], []
+    inputs: list[Node] = []
+    given: list[Any] = []
     names = [p.name for p in decl.data]
     if len(types) != len(names):
         names = [f"{names[0]}{k}" for k in range(len(types))]
     for argument, type_ in zip(names, types):
         inputs.append(builder.add("input", [], decl.name_span, type=type_, name=argument))
-        given.append(Value(type_, inputs[-1]))
-    if inner is not None and inner.params != tuple(types):
+        own = placed.arguments[len(given)] if placed is not None else ()
+        given.append(split(Value(type_, inputs[-1]), own))
+    if inner is not None and inner.params != _sample_types(net):
         given = [joined(ev, given, decl.name_span)]
     scope.names.update(zip((p.name for p in decl.data), given))
     wanted = resolve_type(ev, decl.result, scope, op.dims) if decl.result is not None else None
@@ -153,16 +186,23 @@ def lower_operator(
     values = list(found.items) if isinstance(found, TupleV) else [found]
     outputs = []
     for k, v in enumerate(values):
+        if placed is not None and callable_value(v) and isinstance(decl.result, tree.FieldType):
+            v = formula(ev, v, decl.result, scope, decl.name_span)
         result = ev.value(v, decl.name_span)
         if isinstance(result, Unknown):
             ev.not_lowered(f"what `{decl.name}` returns", decl.name_span)
             continue
         if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
             result = ev.spread(result, wanted.shape, decl.name_span)
+        if placed is not None and len(values) == 1 and isinstance(decl.result, tree.FieldType):
+            result = everywhere(ev, result, decl.result, scope)
         declared = _declared_result(net)
         if inner is not None and declared is not None and inner.result != declared:
             result = ev.value(shaped(ev, result, declared, decl.name_span), decl.name_span)
             assert isinstance(result, Value)
+        if placed is not None:
+            placed.results.append(result.axes)
+            result = full(result)
         outputs.append(("result" if len(values) == 1 else f"result{k}", builder.node(result)))
     outputs += [(MEMORY + name, node) for name, node in context.updates.items()]
     return Function(
@@ -175,6 +215,11 @@ def lower_operator(
         decl.doc or "",
         tuple(weights.draws.values()),
     )
+
+
+def _sample_types(net: NetV | None) -> tuple[Any, ...]:
+    """The arguments of a net's signature."""
+    return net.signature.params if net is not None and isinstance(net.signature, Map) else ()
 
 
 def _declared_result(net: NetV | None) -> Tensor | None:

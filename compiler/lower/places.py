@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import reduce_axes, to_tensor
 from ndl.compiler.check.values import UNKNOWN, Axis, BallV, BoundaryV, DomainV, ListV, Unknown, Value
+from ndl.compiler.lower.duals import waves_at
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim, Tensor
 
@@ -46,10 +47,12 @@ class Places:
         assert domain is not None
         if domain in self.space.meshes:
             return self.ev.not_lowered("a field on a mesh at a point", span)
-        axes = self.space.axes[domain]
+        axes = self.space.axes_of(domain, v.axes)
         given = self._apart(args, len(axes), span)
         if given is None or any(isinstance(p, Unknown) for p in given):
             return UNKNOWN
+        if v.ref.id in self.fields.waves and any(self._own(p, a) is None for p, a in zip(given, axes)):
+            return waves_at(self.fields, self.fields.waves[v.ref.id], given, span)
         moved: list[tuple[Axis, Value]] = []
         names: dict[Axis, Axis] = {}
         for axis, p in zip(axes, given):

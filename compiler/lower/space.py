@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
@@ -11,6 +12,7 @@ from ndl.compiler.check.values import Axis, DomainV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import Grid, GridAxis, MeshGrid
 from ndl.compiler.lower.mesh_space import MeshSpace, Reading, cuts_of, mesh_space, same_shape
+from ndl.compiler.ops.families.duals import count
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim
 
@@ -30,6 +32,12 @@ class Space:
         self.domains: dict[str, DomainV] = {}
         self.copies: dict[Axis, Axis] = {}
         """Axes along which the points of a domain are taken once more, by those of its grid."""
+        self.samplings: dict[tuple[str, tuple[int, ...]], tuple[Axis, ...]] = {}
+        """The axes of other numbers of points, and what they are the axes of."""
+        self.sampled: dict[Axis, GridAxis] = {}
+        self.duals: dict[tuple[str, tuple[int, ...]], Axis] = {}
+        self.modes: dict[Axis, tuple[str, tuple[int, ...]]] = {}
+        """Axes of wavenumbers: the domain, and up to where they go."""
 
     def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
         """The axes of a domain's grid, made once. Raises `NDLError`."""
@@ -42,7 +50,9 @@ class Space:
             raise fail("NDL341", what, span, help="declare one of them under another name")
         if domain.name not in self.axes:
             start = len(self.owner)
-            made = tuple(Axis(a.coordinate, Dim.of(a.n), start + k) for k, a in enumerate(grid.axes))
+            made = tuple(
+                Axis(a.coordinate, Dim.of(a.n), start + k, (domain.name, k)) for k, a in enumerate(grid.axes)
+            )
             self.grids[domain.name], self.axes[domain.name] = grid, made
             self.domains[domain.name] = domain
             self.owner |= {axis: (domain.name, k) for k, axis in enumerate(made)}
@@ -72,6 +82,40 @@ class Space:
             self.owner |= {axis: (name, 0) for axis in made.axes.values()}
         return self.axes[name]
 
+    def axes_of(self, domain: str, axes: Sequence[Axis]) -> tuple[Axis, ...]:
+        """The axes along which a value with these axes stands on a domain: those of its sampling."""
+        own = {self.owner[a][1]: a for a in axes if a in self.owner and self.owner[a][0] == domain}
+        return tuple(own.get(k, a) for k, a in enumerate(self.axes[domain]))
+
+    def at(self, domain: str, points: Sequence[int]) -> tuple[Axis, ...]:
+        """The axes of a domain with other numbers of points on grids of the same kinds."""
+        base = self.axes[domain]
+        if tuple(points) == tuple(a.extent.constant for a in base):
+            return base
+        key = (domain, tuple(points))
+        if key not in self.samplings:
+            made = tuple(
+                Axis(a.name, Dim.of(n), a.place, (domain, k)) for k, (a, n) in enumerate(zip(base, points))
+            )
+            self.samplings[key] = made
+            self.owner |= {axis: (domain, k) for k, axis in enumerate(made)}
+            grids = self.grids[domain].axes
+            self.sampled |= {axis: replace(g, n=n) for axis, g, n in zip(made, grids, points)}
+        return self.samplings[key]
+
+    def dual(self, domain: str, modes: tuple[int, ...]) -> Axis:
+        """The axis of the wavenumbers of a domain, in the place of those of its points."""
+        key = (domain, modes)
+        if key not in self.duals:
+            axis = Axis("k", Dim.of(count(modes)), self.axes[domain][0].place)
+            self.duals[key] = axis
+            self.modes[axis] = key
+        return self.duals[key]
+
+    def stands(self, axis: Axis) -> bool:
+        """Whether an axis is one of points or of wavenumbers."""
+        return axis in self.owner or axis in self.modes
+
     def mesh_of(self, axis: Axis) -> MeshSpace | None:
         """The mesh to which an axis belongs."""
         return self.meshes.get(self.owner[axis][0]) if axis in self.owner else None
@@ -83,7 +127,10 @@ class Space:
     def grid_axis(self, axis: Axis) -> GridAxis:
         if self.mesh_of(axis) is not None:
             raise fail("NDL490", "this use of a field on a mesh is not yet lowered", Span())
-        domain, k = self.owner[self.copies.get(axis, axis)]
+        axis = self.copies.get(axis, axis)
+        if axis in self.sampled:
+            return self.sampled[axis]
+        domain, k = self.owner[axis]
         return self.grids[domain].axes[k]
 
     def domain_of(self, axes: Sequence[Axis]) -> str | None:

@@ -25,6 +25,8 @@ class Weights:
         self.draws: dict[str, DrawSpec] = {}
         self.banks: dict[str, str] = {}
         """Of nets with several sets of weights, `step` or `use`."""
+        self.placed: dict[str, list[tuple[Function, Any]]] = {}
+        """Of operators of fields, each form by the axes along which they stand (`lower/placed.py`)."""
         self.of_model = False
         self._uses: dict[Any, int] = {}
 

@@ -10,6 +10,7 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import written_parts
 from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.sets import of_fields
 from ndl.compiler.check.values import (
     UNKNOWN,
     Closure,
@@ -41,6 +42,8 @@ class Instances(Paths):
     # ------------------------------------------------------------ weights outside models
 
     def apply_operator(self, ev: Evaluator, op: OperatorV, args: list[Any], span: Span) -> Any:
+        if of_fields(op.decl):
+            return self.field_net(op.place or id(op), op, args, op.decl.name, span).call(ev, args, {}, span)
         return self.net(op.place or id(op), op, args, op.decl.name).call(ev, args, {}, span)
 
     def apply_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
@@ -59,7 +62,23 @@ class Instances(Paths):
             return NetObject(formula_net(self, net, span)).call(ev, args, {}, span)
         if not isinstance(net.target, OperatorV):
             return ev.apply(net.target, args, span)
+        if of_fields(net.target.decl):
+            made = self.field_net((id(net.owner), net.name), net.target, args, net.name, span, net)
+            return made.call(ev, args, {}, span)
         return self.net((id(net.owner), net.name), net.target, args, net.name, net).call(ev, args, {}, span)
+
+    def field_net(
+        self, key: Any, op: OperatorV, args: list[Any], name: str, span: Span, named: NetV | None = None
+    ) -> NetObject:
+        """The module of a net of fields outside any model."""
+        from ndl.host.field_nets import FieldNet
+
+        key = tuple(id(k) if isinstance(k, tree.Node) else k for k in key) if isinstance(key, tuple) else key
+        if key not in self.nets:
+            values = [self.ev.value(a, span) for a in args]
+            shapes = [v.type.extents for v in values if isinstance(v, Value)]
+            self.nets[key] = FieldNet(self, op, name, named, None).module(shapes, 0)
+        return NetObject(self.nets[key])
 
     def net(
         self, key: Any, op: OperatorV, args: list[Any], name: str, named: NetV | None = None
@@ -76,12 +95,14 @@ class Instances(Paths):
             self.nets[key] = self.compilation.operator(function)(seed=0, path=path)
         return NetObject(self.nets[key])
 
-    def trained_net(self, net: NetV, seed: int, precision: torch.dtype, span: Span) -> Any:
-        """The module of a file-level net, in a precision."""
-        module = self.module_of(net, span, seed)
+    def trained_net(
+        self, net: NetV, seed: int, precision: torch.dtype, span: Span, choice: Any = None
+    ) -> Any:
+        """The module of a file-level net, in a precision; `choice` says where fields stand."""
+        module = self.module_of(net, span, seed, choice)
         return module if net.target is None else module.to(precision)
 
-    def module_of(self, net: NetV, span: Span, seed: int = 0) -> Any:
+    def module_of(self, net: NetV, span: Span, seed: int = 0, choice: Any = None) -> Any:
         """The module of a file-level net with a signature, made before it is applied."""
         from ndl.compiler.lower.operators import lower_operator
         from ndl.host.open_dims import refuse_open
@@ -98,6 +119,11 @@ class Instances(Paths):
                     help=f"write `net {net.name}: R[2] -> R[1] = …`",
                 )
             refuse_open(net, span)
+            if of_fields(net.target.decl):
+                from ndl.host.field_nets import FieldNet
+
+                self.nets[key] = FieldNet(self, net.target, net.name, net, choice).module(None, seed)
+                return self.nets[key]
             types = [p for p in net.signature.params if isinstance(p, Tensor)]
             function = lower_operator(net.target, types, self.ev, net.name, net)
             self.nets[key] = self.compilation.operator(function)(seed=seed, path=net.name)

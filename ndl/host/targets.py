@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ndl.compiler.check.grids import grid_choice
 from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.values import ListV, ModelV, NetV, OperatorV, TupleV, describe
 from ndl.compiler.diagnostics import fail
@@ -61,7 +62,10 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
             session.models[target.source.decl.name] = (target.source, made.to(session.device))
         elif isinstance(target, NetV):
             target = closed_net(session, target)
-            net = host.trained_net(target, seed, precision, written.span)
+            choice = None
+            if "grid" in session.settings:
+                choice = grid_choice(host.ev, session.value("grid"), session.settings["grid"][0].span)
+            net = host.trained_net(target, seed, precision, written.span, choice)
             session.nets[target.name] = net.to(session.device)
         else:
             raise fail("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)

@@ -187,6 +187,26 @@ CASES: list[Case] = [
         )
     ),
     *(case("modal_dot", reals(-2, 2, 4, 6, 2), reals(-2, 2, 4, 6, 2), axes=axes) for axes in ((0, 1), (1,))),
+    *(
+        case("to_waves", reals(-2, 2, *shape), axis=axis, modes=modes, start=start, adjoint=adjoint)
+        for shape, axis, modes, start in (
+            ((8, 2), 0, (3,), (0.3,)),
+            ((2, 7), 1, (2,), (0.0,)),
+            ((4, 6, 2), 0, (2, 3), (0.0, -0.5)),  # the longest waves that the points tell apart
+            ((5, 4), 0, (3, 3), (0.1, 0.2)),  # more than they tell apart
+        )
+        for adjoint in (False, True)
+    ),
+    *(
+        case("from_waves", complexes(*c), axis=axis, modes=modes, shape=shape, start=start, adjoint=adjoint)
+        for c, axis, modes, shape, start in (
+            ((4, 2), 0, (3,), (8,), (0.3,)),
+            ((3, 13), 1, (2, 2), (4, 6), (0.0, -0.5)),
+            ((25,), 0, (3, 3), (5, 4), (0.1, 0.2)),
+        )
+        for adjoint in (False, True)
+    ),
+    case("pair", reals(-2, 2, 3, 2)),
     *(case("symbol", shape=n, lengths=(2.0, 3.0), terms=WAVES) for n in ((4, 6), (5, 3))),
     case("symbol", shape=(4, 5), lengths=(2.0, 3.0), terms=WAVES, whole=True),
     *(case("truncate", reals(-2, 2, n, 5, 2), axes=(0, 1), kept=(1, 2)) for n in (4, 5)),
