@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from ndl.runtime.info import DrawInfo
-from ndl.runtime.laws import LAWS, Law, Numbers, numbers
-from ndl.runtime.philox import MASK, normal_pair, philox, subkey, uniform53
+from ndl.runtime.laws import LAWS, Law, Numbers, another, numbers, uniforms
+from ndl.runtime.philox import MASK, normal_pair, philox, subkey
 from ndl.runtime.random_fields import places
 from torch import Tensor
 
@@ -51,12 +51,23 @@ def draw(
     lead = [v.reshape((*v.shape, *[1] * len(shape))) for v in lead]
     place = torch.arange(prod(shape), dtype=torch.int64) if places is None else places
     place = place.to(where).reshape(tuple(shape))
-    words = philox((lead[0], lead[1], lead[2], place), subkey(seed, stream, DOMAIN, where))
-    u, v = uniform53(words[0], words[1]), uniform53(words[2], words[3])
-    given = [a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64) for a in checked.arguments]
-    given = [a.to(where) if a.is_floating_point() else a.to(where, torch.float64) for a in given]
-    value: Tensor = LAWS[law][0](Numbers(u, v, normal_pair(words)[0]), *given)
+    counter = (lead[0], lead[1], lead[2], place)
+    words = philox(counter, subkey(seed, stream, DOMAIN, where))
+
+    def again(k: int) -> tuple[Tensor, Tensor]:
+        return uniforms(philox(counter, subkey(seed, another(stream, k), DOMAIN, where)))
+
+    given = [_argument(a, where) for a in checked.arguments]
+    value: Tensor = LAWS[law][0](Numbers(*uniforms(words), normal_pair(words)[0], again), *given)
     return value.to(dtype)
+
+
+def _argument(a: Any, device: torch.device) -> Any:
+    """An argument of a law in full precision; the name of a set stays."""
+    if isinstance(a, str):
+        return a
+    found = a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64)
+    return found.to(device) if found.is_floating_point() else found.to(device, torch.float64)
 
 
 def stream_of(info: DrawInfo) -> int:

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 from ndl.runtime.errors import SettingError, did_you_mean
-from ndl.runtime.philox import MASK, normal_pair, philox, subkey, uniform53
+from ndl.runtime.philox import MASK, Words, normal_pair, philox, subkey, uniform53
+from ndl.runtime.sets import Again, drawn_points
 from torch import Tensor
 
 DOMAIN = 3  # keeps these numbers apart from the Brownian paths of the same seed
@@ -79,16 +80,19 @@ class Law:
     def log_density(self, x: Tensor) -> Tensor:
         """The logarithm of the density (of the probability, for discrete laws) at x, elementwise."""
         density: Callable[..., Tensor] = LAWS[self.name][1]
-        return density(x, *(_tensor(a, x.device).to(x.dtype) for a in self.arguments))
+        given = (_tensor(a, x.device) for a in self.arguments)
+        return density(x, *(a if isinstance(a, str) else a.to(x.dtype) for a in given))
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The random words behind a sample, [..., *shape]: uniforms u, v in (0, 1) and a standard normal z."""
+    """The random words behind a sample, [..., *shape]: uniforms u, v in (0, 1) and a standard normal z, which
+    is a function of both; `again(k)` gives other u and v for the try number k."""
 
     u: Tensor
     v: Tensor
     z: Tensor
+    again: Again | None = None
 
 
 def numbers(
@@ -108,10 +112,26 @@ def numbers(
     in_order = torch.arange(prod(shape), dtype=torch.int64) if places is None else places.reshape(-1)
     component = in_order[None, :].to(device)
     turn = torch.tensor(step, dtype=torch.int64, device=device)
-    words = philox((one & MASK, (one >> 32) & MASK, component, turn), subkey(seed, stream, DOMAIN, device))
+    counter = (one & MASK, (one >> 32) & MASK, component, turn)
+    words = philox(counter, subkey(seed, stream, DOMAIN, device))
     full = (*member.shape, *shape)
-    u, v = uniform53(words[0], words[1]), uniform53(words[2], words[3])
-    return Numbers(u.reshape(full), v.reshape(full), normal_pair(words)[0].reshape(full))
+
+    def again(k: int) -> tuple[Tensor, Tensor]:
+        u, v = uniforms(philox(counter, subkey(seed, another(stream, k), DOMAIN, device)))
+        return u.reshape(full), v.reshape(full)
+
+    u, v = uniforms(words)
+    return Numbers(u.reshape(full), v.reshape(full), normal_pair(words)[0].reshape(full), again)
+
+
+def uniforms(words: Words) -> tuple[Tensor, Tensor]:
+    """Two uniforms of the words of one counter."""
+    return uniform53(words[0], words[1]), uniform53(words[2], words[3])
+
+
+def another(stream: int, k: int) -> int:
+    """The stream of the k-th further try of what a stream gives."""
+    return int.from_bytes(hashlib.sha256(f"{stream} again {k}".encode()).digest()[:8], "little")
 
 
 # ---------------------------------------------------------------- the laws: sample, log density, check
@@ -297,6 +317,54 @@ def _choice_log(x: Tensor, values: Tensor) -> Tensor:
     return torch.log(share)
 
 
+def _sphere(n: Numbers, dimension: Tensor) -> Tensor:
+    """Points of the unit sphere, by normals (Muller 1959)."""
+    return n.z / n.z.square().sum(-1, keepdim=True).sqrt()
+
+
+def _sphere_log(x: Tensor, dimension: Tensor) -> Tensor:
+    half = dimension / 2
+    return (torch.lgamma(half) - math.log(2) - half * math.log(math.pi)).expand(x.shape[:-1])
+
+
+def _green(n: Numbers, dimension: Tensor) -> Tensor:
+    """Points y of the unit ball with a density like the Green's function G(0, y) of the Laplacian there: the
+    radius is sqrt(u1 u2) in the plane, with density 4 r log(1/r), and the middle one of three uniforms in
+    space, with density 6 r (1 - r)."""
+    u, v = n.u, n.v
+    if u.shape[-1] == 2:
+        angle, r = 2 * math.pi * u[..., 0], torch.sqrt(v[..., 0] * u[..., 1])
+        return r[..., None] * torch.stack([torch.cos(angle), torch.sin(angle)], -1)
+    up, angle = 2 * u[..., 0] - 1, 2 * math.pi * v[..., 0]
+    flat = torch.sqrt(1 - up * up)
+    r = torch.stack([u[..., 1], v[..., 1], u[..., 2]]).median(0).values
+    return r[..., None] * torch.stack([flat * torch.cos(angle), flat * torch.sin(angle), up], -1)
+
+
+def _green_log(x: Tensor, dimension: Tensor) -> Tensor:
+    r = x.square().sum(-1).sqrt()
+    if x.shape[-1] == 2:
+        return torch.log(-torch.log(r) * 2 / math.pi)
+    return torch.log((1 / r - 1) * 1.5 / math.pi)
+
+
+def _green_check(dimension: float) -> str | None:
+    return (
+        None
+        if dimension in (2, 3)
+        else f"Green's function is known in 2 and 3 dimensions, not in {dimension:g}"
+    )
+
+
+def _inside(n: Numbers, key: str) -> Tensor:
+    assert n.again is not None
+    return drawn_points(n.u, n.v, n.again, key)
+
+
+def _inside_log(x: Tensor, key: str) -> Tensor:
+    raise SettingError("the density of points drawn from a set is not known")
+
+
 def _ordered(low: float, high: float) -> str | None:
     return None if low < high else f"{low:g} is not below {high:g}"
 
@@ -336,10 +404,16 @@ LAWS: dict[str, tuple[Sampler, Callable[..., Tensor], Callable[..., str | None] 
     "poisson_law": (_poisson, _poisson_log, _rate),
     "categorical": (_categorical, _categorical_log, None),
     "choice": (_choice, _choice_log, None),
+    "sphere": (_sphere, _sphere_log, None),
+    "green": (_green, _green_log, _green_check),
+    "inside": (_inside, _inside_log, None),
 }
 
 
-def _tensor(value: Any, device: torch.device | None) -> Tensor:
+def _tensor(value: Any, device: torch.device | None) -> Any:
+    """An argument as a tensor; the name of a set stays."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.to(device)
     return torch.as_tensor(value, dtype=torch.float64, device=device)

@@ -33,6 +33,7 @@ from ndl.runtime.linear_maps import LinearMap, jacobian_map
 from ndl.runtime.linear_maps import diagonal as diagonal_map
 from ndl.runtime.meshes import mesh_apply, mesh_data, mesh_solve
 from ndl.runtime.modes import modal, modal_dot
+from ndl.runtime.sets import nearest
 from ndl.runtime.waves import eigenbasis, eigenvalues
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
@@ -48,7 +49,7 @@ __all__ = [
     "grid_weights",
     "lift",
 ]
-__all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve"]
+__all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve", "nearest"]
 __all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
 __all__ += ["eigenbasis", "eigenvalues", "from_waves", "modal", "modal_dot", "pair", "to_waves"]
 

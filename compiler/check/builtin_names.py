@@ -175,8 +175,6 @@ LATER = [
     "values",
     "field",
     "points",
-    "distance",
-    "closest",
     "tensor_product",
     "harmonics",
     "mnist",

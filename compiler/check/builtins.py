@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ndl.compiler.check import binders, convolving, derivatives, fields, quadrature, tensors
+from ndl.compiler.check import binders, convolving, derivatives, fields, nearness, quadrature, tensors
 from ndl.compiler.check.builtin_names import HOSTED, INITIALISERS, LATER, LAWS, WORDS
 from ndl.compiler.check.divergence import divergence
 from ndl.compiler.check.elementwise import UNARY, angle, composite, scaled_log, unary, unary_value
@@ -152,6 +152,8 @@ def make_builtins() -> Scope:
     add("mesh", fields.make_mesh, 1, 4, raw=True)
     add("part", fields.named_part, 2, 2)
     add("ball", fields.ball, 2, 2)
+    for n, handler in nearness.FUNCTIONS.items():
+        add(n, handler, 2, 2)
     for n in ("interval", "periodic"):
         add(n, fields.make_domain, 1, 3, raw=True)
     for n in LAWS:

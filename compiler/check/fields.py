@@ -115,7 +115,8 @@ def part_of_set(ev: Evaluator, e: tree.Restrict, scope: Scope) -> Any:
     if not isinstance(found, BoundaryV):
         return NotLowered("a part of a set (`S if c`)", e.span)
     if ev.checking:
-        _truth(ev, e.cond, scope)
+        own = {c: Value(SCALAR) for c in found.domain.coordinates if scope.find(c) is None}
+        _truth(ev, e.cond, scope.child(own))
     return replace(found, where=(*found.where, e.cond), text=e.span.text)
 
 

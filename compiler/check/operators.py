@@ -9,6 +9,7 @@ from typing import Any
 from ndl.compiler.check.calls import apply, header_names
 from ndl.compiler.check.covariances import check_covariance
 from ndl.compiler.check.evaluator import MAX_DEPTH, Evaluator, merge_axes
+from ndl.compiler.check.nearness import law_on_points
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.sets import bind_sets, declared, domain_of, header_sets, of_fields
 from ndl.compiler.check.signatures import inner_signature
@@ -435,7 +436,10 @@ def draw_value(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:
 
 
 def law_type(ev: Evaluator, law: DistV) -> Any:
-    """The type of one draw: that of the law's arguments."""
+    """The type of one draw: that of the law's arguments, or of the points of a set."""
+    point = law_on_points(ev, law)
+    if point is not None:
+        return point
     for a in law.args:
         if isinstance(a, Value):
             return Value(Tensor("R", a.type.shape))

@@ -1,4 +1,4 @@
-"""The meshes and constant arrays that lowered models name, by keys that tell their contents.
+"""The meshes, boundaries, sets and constant arrays that lowered models name, by keys that tell their contents.
 
 A graph has numbers and names as attributes, no arrays. What a key means never changes, so the tables are kept
 for the process."""
@@ -9,9 +9,12 @@ import hashlib
 
 import numpy as np
 from ndl.compiler.geometry.elements import Elements
+from ndl.compiler.geometry.surfaces import Region, Surface
 
 MESHES: dict[str, Elements] = {}
 ARRAYS: dict[str, np.ndarray] = {}
+SURFACES: dict[str, Surface] = {}
+REGIONS: dict[str, Region] = {}
 
 
 def keep(elements: Elements) -> str:

@@ -22,6 +22,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import DrawSpec
 from ndl.compiler.lower.builder import GraphBuilder, constant_of
 from ndl.compiler.lower.random_fields import Place, random_field
+from ndl.compiler.lower.regions import known_law
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
@@ -168,7 +169,8 @@ def draw_of(
         raise fail("NDL328", f"`{name}` is not drawn from a distribution", span)
     if covariance_of(law) is not None:
         raise fail("NDL586", f"`{name}` is no field of the model, and its law has a covariance map", span)
-    known = tuple(constant_of(a) for a in law.args)
+    law = known_law(ev, law, span)
+    known = tuple(a if isinstance(a, str) else constant_of(a) for a in law.args)
     if all(a is not None for a in known):
         builder.weights.draws[name] = DrawSpec(name, type_, law.law, known, per, event)
         return builder.drawn(name, type_, span)

@@ -229,11 +229,16 @@ def _mesh(
 
 
 def _read(domain: DomainV, shape: MeshFileV, fem: Fem, read: Reading | None) -> Mesh:
-    from ndl.compiler.geometry import files
-
     if fem.size is not None:
         what = f"`{domain.name}` is a mesh that is read, so `size` says nothing"
         raise fail("NDL441", what, shape.span, help="write `fem()` or `fem(order=2)`")
+    return read_mesh(domain, shape, read)
+
+
+def read_mesh(domain: DomainV, shape: MeshFileV, read: Reading | None) -> Mesh:
+    """The mesh of a file. Raises `NDLError`, `MissingPackage`."""
+    from ndl.compiler.geometry import files
+
     if read is None:
         raise fail("NDL448", f"the mesh of `{domain.name}` is read by a run", shape.span)
     try:
@@ -273,4 +278,4 @@ def same_shape(a: DomainV, b: DomainV) -> bool:
     return a.shape is b.shape is None and a.coordinates == b.coordinates
 
 
-__all__ = ["SLOPE", "VALUE", "Implicit", "MeshSpace", "cuts_of", "mesh_space"]
+__all__ = ["SLOPE", "VALUE", "Implicit", "MeshSpace", "cuts_of", "mesh_space", "read_mesh"]

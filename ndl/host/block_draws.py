@@ -8,13 +8,16 @@ from typing import Any
 import torch
 
 from ndl.compiler.check.covariances import check_covariance, covariance_of
+from ndl.compiler.check.nearness import law_components
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import resolve_type
 from ndl.compiler.check.values import DistV, ModelV, describe
 from ndl.compiler.diagnostics import fail
+from ndl.compiler.lower.regions import known_law
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
 from ndl.host.builder import lift
+from ndl.host.compiled import register_sets
 from ndl.host.families import drawn_instance
 from ndl.host.random_fields import block_field
 from ndl.host.sample import One, Sample, Unshared, batched
@@ -42,7 +45,8 @@ def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None
             stmt.law.span,
         )
     type_ = resolve_type(host.ev, stmt.type, moment.session.scope) if stmt.type is not None else None
-    shape = type_.extents if isinstance(type_, Tensor) else ()
+    law, own = points_law(host.ev, law, stmt.law.span)
+    shape = type_.extents if isinstance(type_, Tensor) else own
     stream = int.from_bytes(hashlib.sha256(stmt.name.encode()).digest()[:4], "big")
     if covariance_of(law) is not None:
         check_covariance(host.ev, stmt.name, law, type_ if isinstance(type_, Tensor) else Tensor(), stmt.span)
@@ -64,6 +68,15 @@ def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None
         return lift(values.gather(-1, place[None])[0].to(moment.loss.precision))
     value = _numbers(name, shape, arguments, seed, stream, sample, step, numbers)
     return lift(value.to(moment.loss.precision))
+
+
+def points_law(ev: Any, law: DistV, span: Any) -> tuple[DistV, tuple[int, ...]]:
+    """A law as the run knows it, and the shape of a draw that the law itself tells."""
+    count = law_components(ev, law)
+    found = known_law(ev, law, span)
+    if found.law == "inside":
+        register_sets()
+    return found, (count,) if count else ()
 
 
 def _numbers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -51,12 +51,38 @@ def register_meshes(ir: ModelIR) -> None:
     from ndl.compiler.geometry import store
     from ndl.runtime import meshes
 
+    register_sets()
     for grid in ir.grids:
         if grid.mesh is not None:
             meshes.register(store.MESHES[grid.mesh.key])
     if any(grid.mesh is not None for grid in ir.grids):
         for key, values in store.ARRAYS.items():
             meshes.register_array(key, values)
+
+
+def printed_function(function: Function) -> Callable[..., Any]:
+    """A function without weights, of values with any leading axes."""
+    from ndl.runtime.weights import Part
+
+    text = print_module([], operators=[function])
+    module = compile_source(text, f"ndl_generated_{function.name}_{id(function)}")
+    classes = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Part)]
+    made: Callable[..., Any] = next(c for c in classes if c.__module__ == module.__name__)()
+    return made
+
+
+def register_sets() -> None:
+    """Hand the boundaries and sets that a program names to the runtime."""
+    from ndl.compiler.geometry import store
+    from ndl.compiler.geometry.surfaces import volumes
+    from ndl.runtime import sets
+
+    for key, surface in store.SURFACES.items():
+        if key not in sets.SURFACES:
+            own = None if surface.curves is None else printed_function(surface.curves)
+            sets.register_surface(key, surface, own)
+    for key, region in store.REGIONS.items():
+        sets.register_region(key, region, None if region.corners is None else volumes(region.corners))
 
 
 class Compilation:

@@ -26,7 +26,7 @@ from ndl.runtime.data import Table
 from ndl.runtime.draws import Chance
 from ndl.runtime.weights import Part
 
-ALONE = frozenset({"diff", "jac", "grad", "root"})
+ALONE = frozenset({"diff", "jac", "grad", "root", "distance", "closest"})
 """Functions whose derivatives are taken sample by sample."""
 
 

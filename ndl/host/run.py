@@ -53,8 +53,11 @@ class TestContext:
                 hint = "draw it in a model, `M(f ~ normal(0, K))`, and solve that"
                 raise fail("NDL585", what, stmt.law.span, help=hint)
             if isinstance(law, DistV):
+                from ndl.host.block_draws import points_law
+
+                law, own = points_law(ev, law, stmt.law.span)
                 arguments = tuple(self.host.number(a) for a in law.args)
-                shape = getattr(type_, "extents", ())
+                shape = getattr(type_, "extents", own)
                 scope.names[stmt.name] = lift(Law(law.law, arguments).sample(1, shape, stream=stmt.name)[0])
                 return
         raise fail("NDL490", "this statement in a test is not yet lowered", stmt.span)
