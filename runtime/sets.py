@@ -33,9 +33,10 @@ TRIES = 10_000
 @dataclass(frozen=True, eq=False)
 class SurfaceTable:
     """Facets: `corners` `[F, d, d]`, `normals` `[F, d]`, `leaf` `[F]`, `sharp` `[F, d]`, `edges` `[F, 3]`,
-    `middles` `[F, d]`, `radius` `[F]` of the ball about the middle that holds a facet. `most`: how many facets
-    are looked at for a point, all that can be the nearest or, where they only tell where Newton's method begins,
-    some of the first."""
+    `middles` `[F, d]`, `radius` `[F]` of the ball about the middle that holds a facet.
+
+    `most`: how many facets are looked at for a point, all that can be the nearest or, where they only tell
+    where Newton's method begins, some of the first."""
 
     corners: Tensor
     normals: Tensor
@@ -112,7 +113,7 @@ def _known(table: dict[str, Any], key: str) -> Any:
 
 def nearest(p: Tensor, *, surface: str) -> Tensor:
     """Of points `[…, d]` the nearest of a boundary and its derivatives by the point, `[…, d + d^2]`; see
-    `ndl.compiler.ops.families.sets`. Its own derivatives are 0."""
+    `ndl.compiler.ops.families.sets`."""
     p = p if p.is_floating_point() else p.double()
     found: Tensor = _Nearest.apply(p, surface)  # type: ignore[no-untyped-call]
     return found
@@ -125,20 +126,31 @@ class _Nearest(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.like = inputs[0]
-        ctx.width = output.shape[-1]
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return torch.zeros_like(ctx.like), None
+        (row,) = ctx.saved_tensors
+        slopes, d = _slopes(row)
+        return (g[..., None, :d] @ slopes)[..., 0, :], None
 
     @staticmethod
     def jvp(ctx: Any, dp: Tensor, _: Any) -> Tensor:  # type: ignore[override]
-        return torch.zeros_like(dp[..., :1]).expand(*dp.shape[:-1], ctx.width).clone()
+        (row,) = ctx.saved_tensors
+        slopes, d = _slopes(row)
+        moved = (slopes @ dp[..., None])[..., 0]
+        return torch.cat([moved, torch.zeros_like(row[..., d:])], -1)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], p: Tensor, surface: str) -> tuple[Tensor, int]:
         return _Nearest.apply(p.movedim(in_dims[0], 0), surface), 0  # type: ignore[no-untyped-call]
+
+
+def _slopes(row: Tensor) -> tuple[Tensor, int]:
+    """The derivatives in a row of `nearest`, as constants, and the number of coordinates."""
+    d = round((row.shape[-1] + 0.25) ** 0.5 - 0.5)
+    return row[..., d:].detach().reshape(*row.shape[:-1], d, d), d
 
 
 def nearest_points(p: Tensor, table: SurfaceTable) -> Tensor:
@@ -148,7 +160,7 @@ def nearest_points(p: Tensor, table: SurfaceTable) -> Tensor:
         return p.new_zeros(*p.shape[:-1], d * (d + 1))
     rows = max(1, CHUNK // len(table.leaf))
     t = table.on(p.device)
-    found = torch.cat([_nearest(part, t) for part in flat.split(rows)])
+    found = torch.cat([_nearest(part, t) for part in torch.split(flat, rows)])
     return found.reshape(*p.shape[:-1], d * (d + 1)).to(p)
 
 

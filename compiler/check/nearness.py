@@ -17,7 +17,6 @@ from ndl.compiler.check.values import (
     Unknown,
     Value,
     describe,
-    is_number,
 )
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import SCALAR, Dim, Tensor
@@ -78,25 +77,11 @@ def nearest_point(ev: Evaluator, p: Any, target: BoundaryV, e: tree.Call, scope:
 
     key = surface_of(ev, target, scope, e.span)
     flat = v if rank else ev.value(ListV((v,)), e.span)
-    row = ev.op("nearest", [flat], e.span, surface=key)
+    row: Any = ev.op("nearest", [flat], e.span, surface=key) if isinstance(flat, Value) else UNKNOWN
+    if not exact:
+        row = ev.elementwise("stop_gradient", [row], e.span)
     place = [ev.op("index", [row], e.span, axis=0, at=k) for k in range(count)]
-    if exact and count > 1:
-        place = _moving(ev, flat, row, place, e)
     return ev.value(ListV(tuple(place)), e.span) if rank else place[0]
-
-
-def _moving(ev: Evaluator, p: Any, row: Any, place: list[Any], e: tree.Call) -> list[Any]:
-    """The nearest point with its derivative by p: q + J (p - p), where the last p does not move."""
-    count = len(place)
-    gap = ev.binary("-", p, ev.elementwise("stop_gradient", [p], e.span), e.span)
-    moves = [ev.op("index", [gap], e.span, axis=0, at=k) for k in range(count)]
-    found = []
-    for i, q in enumerate(place):
-        for j, move in enumerate(moves):
-            slope = ev.op("index", [row], e.span, axis=0, at=count + count * i + j)
-            q = ev.binary("+", q, ev.binary("*", slope, move, e.span), e.span)
-        found.append(q)
-    return found
 
 
 # ---------------------------------------------------------------- laws
@@ -112,7 +97,7 @@ def law_components(ev: Evaluator, law: DistV) -> int | None:
         return law_components(ev, first)
     if law.law in ("sphere", "green"):
         known = ev.known(first) if first is not None else None
-        return int(known) if is_number(known) else None
+        return int(known) if isinstance(known, (int, float)) else None
     return None
 
 

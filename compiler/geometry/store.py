@@ -1,4 +1,4 @@
-"""The meshes, boundaries, sets and constant arrays that lowered models name, by keys that tell their contents.
+"""The meshes, boundaries, sets and arrays that lowered models name, by keys that tell their contents.
 
 A graph has numbers and names as attributes, no arrays. What a key means never changes, so the tables are kept
 for the process."""

@@ -158,4 +158,5 @@ def region_of_mesh(mesh: Mesh) -> Region:
 def volumes(corners: np.ndarray) -> np.ndarray:
     """The sizes of simplices `[m, d + 1, d]`."""
     m, k, d = corners.shape
-    return np.abs(sizes(Mesh(corners.reshape(m * k, d), np.arange(m * k).reshape(m, k))))
+    found: np.ndarray = np.abs(sizes(Mesh(corners.reshape(m * k, d), np.arange(m * k).reshape(m, k))))
+    return found

@@ -132,7 +132,7 @@ def _region(shape: Implicit) -> Region:
 
 
 def known_law(ev: Evaluator, law: DistV, span: Span) -> DistV:
-    """A law on points as the run knows it: `uniform(S)` is `inside` of a key, `uniform(sphere(n))` `sphere`."""
+    """A law on points as the run knows it: `inside` of a key for `uniform(S)`, or `sphere`."""
     first = law.args[0] if law.args else None
     if law.law == "uniform" and isinstance(first, DomainV):
         return replace(law, law="inside", args=(region_of(ev, first, span),))

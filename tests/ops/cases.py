@@ -11,7 +11,8 @@ import torch
 from ndl.compiler.geometry import store
 from ndl.compiler.geometry.elements import elements
 from ndl.compiler.geometry.mesh import Mesh
-from ndl.runtime import meshes
+from ndl.compiler.geometry.surfaces import of_box
+from ndl.runtime import meshes, sets
 from torch import Tensor
 
 KINDS = {torch.float64: "R", torch.complex128: "C", torch.int64: "Z", torch.bool: "Bool"}
@@ -111,11 +112,21 @@ def two_triangles() -> str:
     return found.key
 
 
+def unit_square() -> str:
+    """The key of the sides of a square."""
+    found = of_box(np.zeros(2), np.ones(2))
+    store.SURFACES[found.key] = found
+    sets.register_surface(found.key, found)
+    return found.key
+
+
 ENDS = {"low": ((1.0, -2.0, 0.5),), "high": ((0.0, 1.0, -1.0), (0.3, 0.2, 0.1))}
 
 DISC = two_triangles()
+SQUARE = unit_square()
 
 CASES: list[Case] = [
+    *(case("nearest", reals(-0.7, 1.8, *shape), surface=SQUARE) for shape in ((2,), (3, 2))),
     case("mesh_data", key=FREE, size=9),
     *(
         case(

@@ -1,10 +1,10 @@
 """Nearest points of boundaries (`compiler/geometry/surfaces.py`).
 
 nearest    (p; surface) -> of a point p `[d]` the nearest point q of a boundary and the derivatives of q by p,
-           row by row: `[d + d^2]`. Its own derivative is 0: `closest` takes it from the rows.
+           row by row: `[d + d^2]`. These count as constant where the op itself is differentiated.
 
-The nearest facet gives a first guess q and the smooth piece f(q) = 0 on which it lies. Newton's method then solves
-q - p + m grad f(q) = 0, f(q) = 0; the step is
+The nearest facet gives a first guess q and the smooth piece f(q) = 0 on which it lies. Newton's method then
+solves q - p + m grad f(q) = 0, f(q) = 0; the step is
 
     A dq + g dm = -(q - p + m g),  g dq = -f,  A = 1 + m H,  g = grad f,  H its derivative,
 
@@ -16,20 +16,24 @@ that are the boundary itself, need no step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ndl.compiler.ops.adjoint import fit, op
 from ndl.compiler.ops.families.fields import _floating
 from ndl.compiler.ops.rules import numeric, tensors
 from ndl.compiler.ops.table import Attributes, Op, TypeRuleError, register
 from ndl.compiler.ops.text import call
 from ndl.compiler.types import Dim, Tensor, Type
 
+if TYPE_CHECKING:
+    from ndl.compiler.ir.graph import Graph, Node
+
 
 def _rule(types: Sequence[Type], a: Attributes) -> Type:
     (p,) = tensors(types, "a point")
     numeric([p], "a point")
     if not p.rank or p.shape[-1].constant is None:
-        raise TypeRuleError("NDL307", f"a point is a vector, and this is {p}")
+        raise TypeRuleError(f"a point is a vector, and this is {p}", code="NDL307")
     return Tensor("R", (*p.shape[:-1], Dim.of(p.shape[-1].constant * (p.shape[-1].constant + 1))))
 
 
@@ -140,8 +144,17 @@ def _text(texts: Sequence[str], types: Sequence[Type], a: Attributes) -> str:
     return call("ops.nearest", texts[0], f"surface={a['surface']!r}")
 
 
-def _vjp(graph: Any, node: Any, operands: Sequence[Any], g: Any) -> list[Any]:
-    return [None]
+def _vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> list[Node | None]:
+    (p,) = operands
+    assert isinstance(p.type, Tensor)
+    last, d = p.type.rank - 1, p.type.shape[-1].constant or 1
+    lead = tuple(n.constant if n.constant is not None else n for n in p.type.shape[:-1])
+    slopes = op(graph, "slice", node, axis=last, start=d, stop=d + d * d)
+    slopes = op(graph, "reshape", slopes, shape=(*lead, d, d))
+    own = op(graph, "slice", g, axis=last, start=0, stop=d)
+    names = "abcdefgh"[:last]
+    found = op(graph, "einsum", own, slopes, equation=f"{names}i,{names}ij->{names}j")
+    return [fit(graph, found, p)]
 
 
 register(Op("nearest", _rule, _reference, _text, _vjp))
