@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.differentials import NotLinear, Summand, differential, summands
+from ndl.compiler.check.maps import Map, as_map
 from ndl.compiler.check.model_parts import Equation
 from ndl.compiler.check.typing import domain_name, resolve_type
 from ndl.compiler.check.values import (
@@ -12,6 +13,7 @@ from ndl.compiler.check.values import (
     ModelV,
     Unknown,
     Value,
+    describe,
     is_number,
 )
 from ndl.compiler.diagnostics import did_you_mean
@@ -27,10 +29,7 @@ def noise_type(model: Elaboration, name: str) -> Tensor | None:
     """`wiener` is scalar, `wiener[m]` a vector; other laws check but are lowered later."""
     law = model.parts.noises[name].law
     if isinstance(law, tree.FieldType):
-        base = law.value.name if isinstance(law.value, tree.TypeName) else ""
-        if base != "white":
-            model.ev.error("NDL416", f"`{law.span.text}` is not a noise", law.span)
-        return Tensor(on=domain_name(model.ev, law.domain, model.scope))
+        return _field_noise(model, law)
     if not isinstance(law, tree.TypeName) or law.name not in ("wiener", "ou", "poisson", "white"):
         known = model.scope.find(law.name) if isinstance(law, tree.TypeName) else None
         if isinstance(known, ModelV):
@@ -54,21 +53,45 @@ def noise_type(model: Elaboration, name: str) -> Tensor | None:
                 help="its number of components stands in brackets: `wiener[2]`",
             )
             return None
-        model.ev.eval(a.value, model.scope)
+        value = model.ev.eval(a.value, model.scope)
+        if isinstance(value, Map):
+            hint = f"write `{law.span.text} on Omega`"
+            model.ev.error("NDL588", "a covariance map is that of a noise on a domain", a.span, help=hint)
+            return None
     return found if isinstance(found, Tensor) else None
+
+
+def _field_noise(model: Elaboration, law: tree.FieldType) -> Tensor | None:
+    """`white on Omega`, `wiener(cov=K) on Omega`."""
+    base = law.value
+    name = base.name if isinstance(base, tree.TypeName) else ""
+    args = base.args if isinstance(base, tree.TypeName) else ()
+    where = law.domain.span.text
+    if name == "wiener" and [a.name for a in args] == ["cov"] and not base.dims:  # type: ignore[attr-defined]
+        value = model.ev.eval(args[0].value, model.scope)
+        if as_map(value) is None and not isinstance(value, Unknown):
+            what = f"the covariance of a noise on `{where}` is a linear map, not {describe(value)}"
+            model.ev.error("NDL588", what, args[0].span, help="write it like `cov = 0.1*(identity - lap)^-2`")
+    elif name != "white" or args:
+        hint = f"write `white on {where}`, or `wiener(cov=(identity - lap)^-2) on {where}`"
+        model.ev.error("NDL416", f"`{law.span.text}` is not a noise", law.span, help=hint)
+    return Tensor(on=domain_name(model.ev, law.domain, model.scope))
 
 
 def noise_value(model: Elaboration, name: str) -> Any:
     type_ = noise_type(model, name)
     if type_ is None:
         return UNKNOWN
+    if type_.on is not None and covariance(model, name) is not None:
+        return model.site.coloured(model, name, type_)
     value = model.site.noise(model.prefix + standard(model, name), type_)
     return value if covariance(model, name) is None else spread_noise(model, name, value, first=True)
 
 
 def covariance(model: Elaboration, name: str) -> tree.Expr | None:
-    """`S` of `wiener[m](cov=S)`."""
+    """`S` of `wiener[m](cov=S)`, K of `wiener(cov=K) on Omega`."""
     law = model.parts.noises[name].law
+    law = law.value if isinstance(law, tree.FieldType) else law
     args = law.args if isinstance(law, tree.TypeName) else ()
     return next((a.value for a in args if a.name == "cov"), None)
 

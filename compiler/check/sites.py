@@ -30,6 +30,8 @@ class Site(Protocol):
 
     def noise(self, name: str, type: Tensor) -> Any: ...
 
+    def coloured(self, owner: Elaboration, name: str, type: Tensor) -> Any: ...
+
     def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any: ...
 
     def member(self, owner: Elaboration, name: str, one: Varied, type: Tensor) -> Any: ...
@@ -53,6 +55,9 @@ class CheckSite:
         return Value(type)
 
     def noise(self, name: str, type: Tensor) -> Any:
+        return Value(type)
+
+    def coloured(self, owner: Elaboration, name: str, type: Tensor) -> Any:
         return Value(type)
 
     def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:

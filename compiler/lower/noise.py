@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.differentials import Summand
@@ -13,6 +14,7 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import NoiseSpec
 from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.coloured_noise import driven_by_waves, lines_of_noise, of_waves, waves_type
 from ndl.compiler.lower.equations import stored
 from ndl.compiler.lower.fields import grid_type
 from ndl.compiler.types import Tensor
@@ -62,6 +64,9 @@ def diffusion(lowering: ModelLowering) -> tuple[Function | None, str]:
 def driver_type(lowering: ModelLowering, frame: Elaboration, name: str) -> Tensor:
     """The type of a noise as it is stored: of one on a domain, a number for each point of the grid."""
     type_ = noise_type(frame, name) or Tensor()
+    if type_.on is not None and covariance(frame, name) is not None:
+        fields = lowering.scratch().ev.fields
+        return waves_type(lines_of_noise(fields, frame, name))
     return grid_type(type_, lowering.axes(frame, type_, frame.parts.noises[name].span))
 
 
@@ -73,11 +78,13 @@ def _coefficients(
             key = (el.prefix + eq.name, el.prefix + standard(el, noise))
             driver = driver_type(lowering, el, noise)
             slot = next(s for s in lowering.slots if s.spec.name == key[0])
-            if slot.axes:
+            if driven_by_waves(el, noise):
+                value, fits = of_waves(el, eq, slot, noise, factor), False
+            elif slot.axes:
                 value, fits = _of_field(el, eq, slot, noise, driver, factor), driver.rank > 0
             else:
                 value, fits = _coefficient(el, eq, driver, summand, factor)
-            if covariance(el, noise) is not None:
+            if covariance(el, noise) is not None and not driven_by_waves(el, noise):
                 value = spread_noise(el, noise, _matrix(el, value, driver, fits), first=False)
                 fits = fits and not driver.rank
             if key in total:
@@ -141,6 +148,9 @@ def _coefficient(el: Elaboration, eq: Equation, driver: Tensor, s: Summand, fact
 
 def _matrix(el: Elaboration, value: Any, driver: Tensor, paired: bool) -> Any:
     """A coefficient of shape state × noise."""
-    if paired and driver.rank == 1 and value.type.rank == 1:
-        return el.ev.op("diag", [value], el.parts.decl.name_span)
-    return value
+    if not paired or not driver.rank or value.type.shape != driver.shape:
+        return value
+    span = el.parts.decl.name_span
+    if driver.rank > 1:
+        value = el.ev.op("reshape", [value], span, shape=(prod(driver.extents),))
+    return el.ev.op("diag", [value], span)

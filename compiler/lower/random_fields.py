@@ -53,7 +53,7 @@ class Line:
     attrs: dict[str, Any]
 
 
-class _Other(Exception):
+class NotOfWaves(Exception):
     """A map with a leaf that is not `lap`."""
 
 
@@ -97,11 +97,11 @@ def coloured(ev: Evaluator, covariance: Map, normals: Value, lines: Sequence[Lin
     """K^(1/2) of white noise, whose coefficients by the waves of `lines` are given."""
     try:
         spread = spectrum(ev, Map("^", covariance, 0.5), lines, span)
-        _check_sign(ev, spectrum(ev, covariance, lines, span), span)
+        check_sign(ev, spectrum(ev, covariance, lines, span), span)
         coefficients = ev.value(ev.binary("*", spread, normals, span), span)
         assert isinstance(coefficients, Value)
         return at_points(ev, coefficients, lines, span)
-    except _Other:
+    except NotOfWaves:
         if any(ev.fields.space.grid_axis(line.grid).kind != "fourier" for line in lines):
             raise no_function_of_lap(span) from None
         white = at_points(ev, normals, lines, span)
@@ -162,7 +162,7 @@ def spectrum(ev: Evaluator, covariance: Map, lines: Sequence[Line], span: Span) 
         if map_.op == "identity":
             return ev.binary("+", ev.binary("*", 0.0, total, span), 1.0, span)
         if map_.name != "lap":
-            raise _Other
+            raise NotOfWaves
         return total
 
     found = ev.value(covariance.symbol(ev, leaf, span), span)
@@ -171,7 +171,7 @@ def spectrum(ev: Evaluator, covariance: Map, lines: Sequence[Line], span: Span) 
     return found
 
 
-def _check_sign(ev: Evaluator, v: Value, span: Span) -> None:
+def check_sign(ev: Evaluator, v: Value, span: Span) -> None:
     """A spectrum without parameters is looked at now."""
     graph = ev.builder.graph  # type: ignore[attr-defined]
     if any(n.op in ("input", "path", "param", "call") for n in graph.needed([v.ref])):

@@ -82,6 +82,12 @@ class GraphSite:
         axes = self.lowering.space.axes.get(type.on or "", ())
         return split(self.read(name, grid_type(type, axes)), axes)
 
+    def coloured(self, owner: Elaboration, name: str, type: Tensor) -> Any:
+        """A noise on a domain with a covariance map, from the Brownian motions of its waves."""
+        from ndl.compiler.lower.coloured_noise import field_of
+
+        return field_of(self, owner, name)
+
     def draw(self, owner: Elaboration, stmt: tree.Draw, found: Any) -> Any:
         from ndl.compiler.lower.draws import drawn
 
