@@ -28,6 +28,8 @@ from ndl.runtime.lattice import HALVINGS, LEAVES, Places, Unit, Ways, shapes
 from ndl.runtime.philox import MASK, normal_pair, philox, subkey
 from torch import Tensor
 
+CHANNEL_BITS = 20
+"""Of a counter's word for the number of a component."""
 DOMAIN = 1
 """The paths' part of the generator; see `philox.subkey`."""
 
@@ -63,15 +65,16 @@ class _Cells:
 class BrownianPath:
     """Independent Brownian motions, started at 0 at `t0`, for each of `members` and channels.
 
-    `members` is a count or a tensor of member numbers; `channels` the sizes of the noises (an int for one):
-    the noise number k takes the stream `stream + k`, so that another noise's size does not change it.
+    `members` is a count or a tensor of member numbers; `channels` the sizes of the noises (an int for one),
+    or the numbers of their components: the noise number k takes the stream `stream + k`, so that another
+    noise's size does not change it.
     """
 
     def __init__(
         self,
         seed: int,
         members: int | Tensor,
-        channels: int | Sequence[int],
+        channels: int | Sequence[int | Sequence[int]],
         t0: float,
         t1: float,
         *,
@@ -84,13 +87,14 @@ class BrownianPath:
         numbers = torch.arange(members) if isinstance(members, int) else torch.as_tensor(members)
         self.members = numbers.to(self.device, torch.int64).reshape(-1, 1) & MASK
         sizes = (channels,) if isinstance(channels, int) else tuple(channels)
-        self.channels = sum(sizes)
+        numbered = [range(size) if isinstance(size, int) else size for size in sizes]
+        self.channels = sum(map(len, numbered))
         self.t0 = float(t0)
         self.unit = Unit.of(abs(float(t1) - float(t0)))
         places, keys = [], []
-        for k, size in enumerate(sizes):
-            places += list(range(size))
-            keys += [subkey(seed, (stream + k) ^ (self.unit.power << 32), DOMAIN)] * size
+        for k, own in enumerate(numbered):
+            places += list(own)
+            keys += [subkey(seed, (stream + k) ^ (self.unit.power << 32), DOMAIN)] * len(own)
         self.place = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.key = tuple(
             torch.stack([key[i] for key in keys]).to(self.device)

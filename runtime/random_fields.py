@@ -28,18 +28,27 @@ Formula = tuple[Any, ...]
 (`^`, map, number), (`exp`, map)."""
 
 
-def places(shape: Sequence[int], axes: int) -> Tensor:
-    """The counters of the numbers behind a field, `[*shape]`: the first `axes` of the shape count waves, the
-    rest components. Raises `SettingError` beyond 2^24 waves along a line, 2^12 a side in the plane, 2^8 in
-    space."""
-    waves, components = tuple(shape[:axes]), tuple(shape[axes:])
-    bits = BITS // max(axes, 1)
-    if any(n > 2**bits for n in waves) or prod(components) > 2 ** (32 - BITS):
-        most = f"{2**bits} waves along each of {axes} coordinates and {2 ** (32 - BITS)} components"
-        raise SettingError(f"a random field has at most {most}", help="take a coarser grid")
+def wave_numbers(waves: Sequence[int], total: int) -> Tensor:
+    """A number for each wave, `[*waves]`, the same on every grid, of `total` bits. Raises `SettingError`
+    where they are not enough."""
+    bits = total // max(len(waves), 1)
+    if any(n > 2**bits for n in waves):
+        most = f"{2**bits} waves along each of {len(waves)} coordinates"
+        raise SettingError(f"a random field here has at most {most}", help="take a coarser grid")
     code = torch.zeros((), dtype=torch.int64)
     for n in waves:
         code = (code[..., None] << bits) | torch.arange(n)
+    return code
+
+
+def places(shape: Sequence[int], axes: int) -> Tensor:
+    """The counters of the numbers behind a field, `[*shape]`: the first `axes` of the shape count waves, the
+    rest components. Raises `SettingError` beyond 2^24 waves along a line, 2^12 a side in the plane, 2^8 in
+    space, and beyond 2^8 components."""
+    waves, components = tuple(shape[:axes]), tuple(shape[axes:])
+    if prod(components) > 2 ** (32 - BITS):
+        raise SettingError(f"a random field has at most {2 ** (32 - BITS)} components")
+    code = wave_numbers(waves, BITS)
     component = torch.arange(prod(components)).reshape(components) << BITS
     return code.reshape(*waves, *(1,) * len(components)) | component
 

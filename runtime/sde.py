@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from ndl.runtime.brownian import BrownianPath
+from ndl.runtime.brownian import CHANNEL_BITS, BrownianPath
 from ndl.runtime.diffusion import NoisyField, check_method
 from ndl.runtime.errors import SettingError
+from ndl.runtime.info import NoiseInfo
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.random_fields import wave_numbers
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.delays import refuse_delays
@@ -62,12 +64,19 @@ def noisy_problem(problem: Problem, stepper: NoiseStepper) -> NoisyProblem:
 
 def path_of(problem: Problem) -> BrownianPath:
     """The Brownian path of a run: member number, noise number and seed are all that it depends on."""
-    sizes = [noise.size for noise in problem.model.NOISES]
+    noises = problem.model.NOISES
+    sizes = [_waves(n) if n.law == "waves" else n.size for n in noises]
     members = torch.arange(problem.first, problem.first + problem.count)
     return BrownianPath(
         problem.seed, members, sizes, problem.t0, problem.t1,
         device=problem.device, dtype=problem.dtype,
     )  # fmt: skip
+
+
+def _waves(noise: NoiseInfo) -> list[int]:
+    """The numbers of the components of noise on a domain, the same on every grid."""
+    found: list[int] = wave_numbers(noise.shape, CHANNEL_BITS).flatten().tolist()
+    return found
 
 
 def stepper_of(problem: Problem, path: BrownianPath) -> NoiseStepper:

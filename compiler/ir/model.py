@@ -55,8 +55,8 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class NoiseSpec:
-    """A driving noise with `size` independent components; `law` is `wiener`, with the Cholesky
-    factor of its covariance already multiplied into the diffusion."""
+    """A driving noise with `size` independent components; `law` is `wiener`, with the Cholesky factor of its
+    covariance already multiplied into the diffusion, or `waves`, a component for each wave of a grid."""
 
     name: str
     size: int

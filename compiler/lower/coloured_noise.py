@@ -1,6 +1,8 @@
-"""Noise on a domain with a covariance map, `wiener(cov=K) on Omega`: W = sum_j sqrt(lambda_j) e_j(x) beta_j(t),
-with the waves e_j of `ndl.runtime.waves`, in which K multiplies by lambda_j, and independent Brownian motions
-beta_j (Da Prato and Zabczyk 1992, section 4.1). The run drives the model by the beta_j."""
+"""Noise on a domain with a covariance map, `wiener(cov=K) on Omega`.
+
+W = sum_j sqrt(lambda_j) e_j(x) beta_j(t) with the waves e_j of `ndl.runtime.waves`, in which K multiplies by
+lambda_j, and independent Brownian motions beta_j, by which the run drives the model: a Q-Wiener process (Da
+Prato and Zabczyk 1992, section 4.1)."""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def of_waves(el: Elaboration, eq: Equation, slot: Slot, name: str, factor: Any) 
     state = el.state_type(eq.name)
     if slot.axes != tuple(line.grid for line in lines) or state is None or state.rank:
         what = f"the noise `{name}` in the equation of `{eq.name}` is not yet lowered"
-        raise fail("NDL490", what, span, help="noise with a covariance map drives a scalar field on its domain")
+        raise fail(
+            "NDL490", what, span, help="noise with a covariance map drives a scalar field on its domain"
+        )
     map_, where = _map(el, name)
     try:
         total: Any = ev.binary("*", factor, spectrum(ev, Map("^", map_, 0.5), lines, where), span)

@@ -34,7 +34,8 @@ def noises(lowering: ModelLowering) -> tuple[NoiseSpec, ...]:
             size = 1
             for n in type_.extents:
                 size *= n
-            found.append(NoiseSpec(frame.prefix + standard(frame, name), size, type_.extents))
+            law = "waves" if driven_by_waves(frame, name) else "wiener"
+            found.append(NoiseSpec(frame.prefix + standard(frame, name), size, type_.extents, law))
     return tuple(found)
 
 

@@ -40,6 +40,8 @@ def _waiting(frame: Elaboration) -> list[tuple[str, Span]]:
         if p.energies and type_ is not None and type_.kind == "C":
             found.append((f"an energy of the complex state `{name}`", p.energies[0].span))
     for name, noise in p.noises.items():
-        if not isinstance(noise.law, tree.FieldType) and (not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener"):
+        if not isinstance(noise.law, tree.FieldType) and (
+            not isinstance(noise.law, tree.TypeName) or noise.law.name != "wiener"
+        ):
             found.append((f"the noise `{name}: {noise.law.span.text}`", noise.span))
     return found
