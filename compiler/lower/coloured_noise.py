@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, split
+from ndl.compiler.check.covariances import no_function_of_lap
 from ndl.compiler.check.maps import Map, as_map
 from ndl.compiler.check.model_parts import Equation
 from ndl.compiler.check.models import Elaboration
@@ -24,7 +25,6 @@ from ndl.compiler.lower.random_fields import (
     check_sign,
     coloured,
     lines_of,
-    no_function_of_lap,
     spectrum,
 )
 from ndl.compiler.source import Span
@@ -98,7 +98,9 @@ def of_waves(el: Elaboration, eq: Equation, slot: Slot, name: str, factor: Any) 
         basis = split(ev.fields.source("eigenbasis", span, **line.attrs), (line.grid, line.waves))
         total = ev.binary("*", total, basis, span)
     order = (*slot.axes, *(line.waves for line in lines))
-    matrix = split(aligned(ev, ev.value(total, span), order, span), slot.axes)
+    total = ev.value(total, span)
+    assert isinstance(total, Value)
+    matrix = split(aligned(ev, total, order, span), slot.axes)
     found: Value = stored(ev, matrix, slot, 0, span, homogeneous=True)
     return found
 
