@@ -277,11 +277,14 @@ class Field:
         """With the draws of step number `turn`, or of an event that fired so often before."""
         per = "step" if event is None else "firing"
         mine = [d.name for d in self.draws.specs.values() if d.per == per and d.event == event]
-        before, self._turns = self._turns, {**self._turns, **dict.fromkeys(mine, turn)}
+        # parts of the field (`part`) share what stands here
+        before = dict(self._turns)
+        self._turns.update(dict.fromkeys(mine, turn))
         try:
             yield
         finally:
-            self._turns = before
+            self._turns.clear()
+            self._turns.update(before)
 
     def _drawn(self, name: str, shape: tuple[int, ...]) -> Values:
         """A draw in its turn; outside of steps and firings the first one."""

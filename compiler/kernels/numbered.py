@@ -27,10 +27,10 @@ class NumberedStepper(Stepper):
 
     def __init__(self, inner: Stepper) -> None:
         super().__init__(inner.code, inner.field)
-        if inner.proposes or getattr(inner, "short", False):
-            what = "draws of their own" if inner.field.drawing else "past"
-            raise Unsupported(f"`{inner.name}` takes parts of steps, which have no {what}")
+        if inner.field.past and (inner.proposes or getattr(inner, "short", False)):
+            raise Unsupported(f"`{inner.name}` takes parts of steps, which have no past")
         self.inner, self.name, self.error_order = inner, inner.name, inner.error_order
+        self.proposes = inner.proposes
         self.memory, self.scaled, self.notes, self.dyadic = (
             inner.memory, inner.scaled, inner.notes, inner.dyadic,
         )  # fmt: skip
@@ -64,6 +64,10 @@ class NumberedStepper(Stepper):
 
     def aim(self, end: Value) -> None:
         self.inner.aim(end)
+
+    def proposal(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Value:
+        with self.seen(carry[-1], t, h):
+            return self.inner.proposal(t, h, x, carry[:-1])
 
     def slope(self, t: Value, x: Sequence[Value]) -> list[Value]:
         return self.inner.slope(t, x)
@@ -123,7 +127,20 @@ class NumberedStepper(Stepper):
 
     def dense(self, made: Attempt) -> Dense:
         with self.seen(made.extra["number"], made.t, made.h):
-            return self.inner.dense(_inner(made))
+            found = self.inner.dense(_inner(made))
+        return found if self.field.past else _Seen(self, made, found)
+
+
+class _Seen(Dense):
+    """Continuous output whose values are of the step's own right-hand side."""
+
+    def __init__(self, stepper: NumberedStepper, made: Attempt, inner: Dense) -> None:
+        self.stepper, self.made, self.inner, self.targets = stepper, made, inner, inner.targets
+
+    def at(self, theta: Value) -> list[Value]:
+        made = self.made
+        with self.stepper.seen(made.extra["number"], made.t, made.h):
+            return self.inner.at(theta)
 
 
 def _inner(made: Attempt) -> Attempt:

@@ -26,8 +26,6 @@ def series_function(model: ModelIR, order: int) -> Function:
         raise NoSeries("it has algebraic equations")
     if any(node.op == "path" for node in model.drift.graph):
         raise NoSeries("it follows a path in time")
-    if model.draws:
-        raise NoSeries("it draws random values")
     drift = inline(model.drift)
     rates = dict(drift.outputs)
     target = Sharing(drift.graph)

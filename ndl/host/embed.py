@@ -27,6 +27,7 @@ from ndl.compiler.syntax import tree
 from ndl.host.compiled import Compiled
 from ndl.host.kernels import Kernels
 from ndl.host.overrides import read
+from ndl.runtime.chance import with_draws
 from ndl.runtime.errors import RunError
 from ndl.runtime.kernels.choose import kernel_run
 from ndl.runtime.kernels.found import NoKernel
@@ -227,10 +228,6 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
     names = source.weights()
     if isinstance(names, str):
         raise NoKernel(names)
-    if compiled.ir.draws:
-        raise NoKernel("it draws random values, which a module of its own does not make")
-    if compiled.ir.delays:
-        raise NoKernel("it has delays, whose history a module of its own does not keep")
     solver = method.solver
     embedded = solver.b_hat if not isinstance(solver, StepSolver) else solver.EMBEDDED
     fixed = {"h", "steps"} & method.options.keys() or embedded is None or compiled.ir.noises
@@ -244,7 +241,7 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
         if name in shapes and name not in inputs and math.prod(shapes[name]) <= OWN
     }
     problem = Problem.make(
-        model.bind(**inputs, **own),
+        with_draws(model.bind(**inputs, **own), 1, 0),
         span=(0.0, DEFAULT_STEP),
         method=replace(method, options=given),
         save=[0.0, DEFAULT_STEP],
@@ -293,7 +290,7 @@ class _Printer:
             fields = [(w.name, w.shape, w.each, w.offset, w.whole) for w in made.weights]
             lines += [f"                    Weight({', '.join(map(code, f))})," for f in fields]
             lines += ["                ),", f"                {made.width},"]
-            lines += [f"                {n}," for n in (made.kept, made.memory)]
+            lines += [f"                {code(n)}," for n in (made.kept, made.memory, made.held, made.past)]
             lines += ["            ),", "        ),"]
         on_time = tuple((use.name, use.read) for use in run.paths)
         return [*lines, "    ),", *([f"    {code(on_time)},"] if on_time else []), ")"]

@@ -122,8 +122,8 @@ class Kernels:
             raise Unsupported("gradients of paths go by methods without noise")
         make = noisy_stepper_of if request.noise else split_stepper_of if request.parts else stepper_of
         stepper = numbered(make(field, request))
-        if field.drawing and (request.drivers or request.parts):
-            raise Unsupported("draws for each step beside splittings and gradients of paths are torch's")
+        if field.drawing and request.drivers:
+            raise Unsupported("draws for each step beside gradients of paths are torch's")
         if request.drivers and not isinstance(stepper, ExplicitStepper):
             raise Unsupported("gradients of paths go by explicit methods alone")
         if field.past:
@@ -198,6 +198,11 @@ def split_fields(ir: ModelIR, request: Request) -> dict[str, Any]:
         return {}
     n = sum(s.size for s in ir.states)
     exact = [p.solver is None for p in request.parts]
+    drawn = {d.name for d in ir.draws if d.per == "step"}
+    for part in request.parts:
+        term = ir.terms.get(part.name)
+        if part.solver is None and term and any(i.attr("name") in drawn for i in term.inputs):
+            raise Unsupported(f"the exponential of `{part.name}` has draws for each step")
     if any(exact) and n > LARGEST_EXACT:
         raise Unsupported(f"an exponential of {n} states is too large")
     groups = (0, 1) if request.uneven else (0,)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from ndl.runtime.chance import with_draws
 from ndl.runtime.kernels.request import Made, PathUse, Request
 from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
@@ -87,7 +88,7 @@ def run_batch(
     if device == "auto" and target == "cpu":
         device = "cpu"
     return solve(
-        model.bind(**given) if given else model,
+        with_draws(model.bind(**given) if given else model, ensemble, seed),
         span=span,
         method=replace(method, options={**kept, **changed}),
         save=save,

@@ -36,7 +36,7 @@ class DrawingStepper(Stepper):
         self.problem, self.inner = problem, inner
         self.order, self.error_order = inner.order, inner.error_order
         self.adaptive, self.implicit = inner.adaptive, inner.implicit
-        self.grow, self.extrapolates = inner.grow, inner.extrapolates
+        self.grow, self.extrapolates, self.proposes = inner.grow, inner.extrapolates, inner.proposes
         # a step that is evaluated by shorter ones needs its own field
         self.width, self.joins = inner.width, inner.joins and not getattr(inner, "short", False)
 
@@ -48,6 +48,12 @@ class DrawingStepper(Stepper):
 
     def refresh(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
         return self.inner.refresh(f, x, t, carry, rows)
+
+    def propose(self, f: VectorField, x: Tensor, t: Floats, h: Floats, carry: Carry) -> Floats:
+        own = self.problem.field(carry["drawn:member"], carry["drawn:step"])
+        found = self.inner.propose(own, x, t, h, carry)
+        f.evaluations += own.evaluations
+        return found
 
     def attempt(
         self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry, taped: bool = False

@@ -148,10 +148,7 @@ def test_a_module_follows_paths(ndl, tmp_path) -> None:
     file.write_text(DRIVEN)
     done = ndl("compile", file, "--target", "cpu", "--method", "rk4(h=0.125)", "-o", tmp_path / "driven.py")
     assert done.code == 0, done.text
-    spec = importlib.util.spec_from_file_location("driven", tmp_path / "driven.py")
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    made = imported(tmp_path / "driven.py")
     ts = torch.linspace(0, 1, 7, dtype=torch.float64)
     xs = torch.stack([torch.sin(k * ts) for k in range(1, 6)])
     z, model = torch.linspace(0.5, 1.5, 5, dtype=torch.float64), language.load(file).Driven()
@@ -160,6 +157,40 @@ def test_a_module_follows_paths(ndl, tmp_path) -> None:
         method = "rk4(h=0.125)"
         wanted = language.solve(model.bind(X=X, z=z), span=(0, 1), method=method, backend="torch").final.z
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+LIVELY = """
+model Lively:
+    param k = 0.9
+    z: R[2] ~ normal(0, 1) per step
+    w ~ uniform(0, 1)
+    state x = 1.0
+    x' = -k*x(t - 0.3*k) + z[0]*sin(t) + z[1] + w
+    when falling(x - 0.5):
+        c ~ uniform(0, 0.4)
+        x <- 0.7 + c
+"""
+
+
+def test_a_module_makes_its_draws_and_keeps_its_past(ndl, tmp_path) -> None:
+    """Draws of a member, a step and a firing; a delay."""
+    file = tmp_path / "lively.ndl"
+    file.write_text(LIVELY)
+    done = ndl("compile", file, "--target", "cpu", "--method", "rk4(h=0.125)", "-o", tmp_path / "lively.py")
+    assert done.code == 0, done.text
+    k = torch.linspace(0.5, 1.5, 5, dtype=torch.float64)
+    got = imported(tmp_path / "lively.py").solve(k=k, span=(0.0, 1.0), seed=4).final.x
+    model = language.load(file).Lively().bind(k=k)
+    wanted = language.solve(model, span=(0, 1), method="rk4(h=0.125)", backend="torch", seed=4).final.x
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def imported(file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def test_imports_and_the_docstring(ndl, program) -> None:
@@ -176,7 +207,7 @@ def test_imports_and_the_docstring(ndl, program) -> None:
 
 def test_what_cannot_be_embedded_is_refused_with_the_reason(ndl, program, tmp_path) -> None:
     for arguments, why in (
-        (["--target", "cpu", "--model", "Tossed", "--method", "rk4"], "has no kernel"),
+        (["--target", "cpu", "--model", "Tossed", "--method", "etdrk4(h=0.1)"], "has no kernel"),
         (["--target", "cpu", "--model", "Wakl"], "no model called `Wakl`"),
         (["--target", "cpu", "--method", "rk5"], "rk5"),
         (["--gradient"], "go with --target cpu|triton"),

@@ -187,5 +187,12 @@ def test_the_interpreter_agrees(
 def test_what_goes_by_torch(program: Any) -> None:
     with pytest.raises(NDLError, match="`z` is drawn anew from `gamma`"):
         ndl.solve(program.Gamma(), method="rk4(h=0.1)", backend="cpu", span=(0, 1), ensemble=2)
-    with pytest.raises(NDLError, match="takes parts of steps, which have no draws of their own"):
-        ndl.solve(program.Shaken(), method="rodas5(rtol=1e-3)", backend="cpu", span=(0, 1), ensemble=2)
+
+
+def test_a_series_sees_the_draws_of_its_step(program: Any) -> None:
+    """Two methods of high order on the same steps."""
+    found = [
+        ndl.solve(program.Shaken(), method=f"{name}(h=0.125)", backend="cpu", span=(0, 1), ensemble=3, seed=2)
+        for name in ("taylor", "vern7")
+    ]
+    assert off(*(s.final.x for s in found)) < 1e-11
