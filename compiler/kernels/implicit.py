@@ -277,12 +277,16 @@ class ImplicitStepper(Stepper):
             last = [code.op("mul", v, made.h) for v in end]
         return Hermite(code, made.x0, made.x1, first, last)
 
-    def _inside(self, made: Attempt, h: Value) -> list[Value]:
-        """The end of a shorter step, with a new Jacobian; no number where its iteration fails."""
-        t, x, f0 = made.t, made.x0, made.extra["f0"]
+    def alone(self, t: Value, h: Value, x: list[Value], f0: list[Value], smooth: bool) -> list[Value]:
+        """The end of a step that nothing came before, with a new Jacobian; no number where its iteration
+        fails. `smooth`: as code that can be differentiated."""
         short = self._iterated(t, h, x, f0, self.field.jacobian(t, x), True)
         assert short.ok is not None
         ok = short.ok
-        if "derivative" in made.extra:
+        if smooth:
             short = self._implied(t, h, x, f0, short.extra["stages"].z)
         return [self.code.op("select", ok, v, float("nan")) for v in short.x1]
+
+    def _inside(self, made: Attempt, h: Value) -> list[Value]:
+        """The end of a shorter step."""
+        return self.alone(made.t, h, made.x0, made.extra["f0"], "derivative" in made.extra)

@@ -11,8 +11,10 @@ import numpy as np
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.field import Field
+from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.outputs import Dense, Hermite
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
@@ -48,10 +50,11 @@ class HeldFlow(Flow):
 
 @dataclass
 class SteppedFlow(Flow):
-    """`count` equal steps of a method, each started afresh."""
+    """`count` equal steps of a method, each started afresh. `smooth`: as code that can be differentiated."""
 
     stepper: Stepper
     count: int
+    smooth: bool = False
 
     @property
     def straight(self) -> bool:  # type: ignore[override]
@@ -64,6 +67,8 @@ class SteppedFlow(Flow):
             at = code.op("add", t, code.op("mul", size, float(k)))
             if isinstance(self.stepper, ExplicitStepper):
                 x = self.stepper.again(at, size, x, []).x1
+            elif isinstance(self.stepper, ImplicitStepper):
+                x = self.stepper.alone(at, size, x, self.stepper.start(at, x), self.smooth)
             else:
                 x = self.stepper.attempt(at, size, x, self.stepper.begin(at, x, None)).x1
         return x
@@ -126,7 +131,16 @@ class SplitStepper(Stepper):
         x1 = self._flow(self.flows, x, t, h, 1.0)
         return Attempt(t, h, x, x1, self.whole(len(self.flows)))
 
+    def prepare(self, control: Control | None) -> None:
+        for flow in self._stepped():
+            flow.stepper.prepare(None)
+
+    def _stepped(self) -> list[SteppedFlow]:
+        return [flow for flow in self.flows if isinstance(flow, SteppedFlow)]
+
     def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
+        for flow in self._stepped():
+            flow.smooth = True
         return self.attempt(t, h, x, [])
 
     def _flow(self, flows: Sequence[Flow], x: list[Value], t: Value, h: Value, share: float) -> list[Value]:

@@ -114,7 +114,7 @@ class Kernels:
             request.vector, request.grow, kept, request.drivers, request.undone, request.trail, request.beta,
         )  # fmt: skip
         code = Code(request.precision)
-        watches = not (request.stretch or request.parts)
+        watches = not request.stretch
         more = split_fields(self.ir, request)
         field = Field(code, self.ir, request.own, checks=True, watches=watches, **more)
         field.declare()
@@ -201,7 +201,7 @@ def split_fields(ir: ModelIR, request: Request) -> dict[str, Any]:
     drawn = {d.name for d in ir.draws if d.per == "step"}
     for part in request.parts:
         term = ir.terms.get(part.name)
-        if part.solver is None and term and any(i.attr("name") in drawn for i in term.inputs):
+        if part.solver is None and term and any(n.attr("name", "") in drawn for n in term.graph):
             raise Unsupported(f"the exponential of `{part.name}` has draws for each step")
     if any(exact) and n > LARGEST_EXACT:
         raise Unsupported(f"an exponential of {n} states is too large")
@@ -224,8 +224,6 @@ def split_stepper_of(field: Field, request: Request) -> Stepper:
             flows.append(ExactFlow(field, part.name, request.uneven))
         else:
             inner = stepper_of(field.part(part.name), part)
-            if isinstance(inner, ImplicitStepper):
-                raise Unsupported(f"`{inner.name}` follows a part of it")
             flows.append(SteppedFlow(inner, part.steps))
     return SplitStepper(field, _split_ir(request), flows)
 

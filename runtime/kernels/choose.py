@@ -79,7 +79,6 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
             problem.method.kind == "split" and problem.taped and model.BREAKS > 0 and not fixed,
             "gradients of splittings past a located break are torch's",
         ),
-        (problem.method.kind == "split" and bool(model.EVENTS), "splittings with events are torch's"),
         (undone and bool(model.EVENTS), "its steps are undone past events"),
         (bool(banks_of(model)), "its nets have weights for each step"),
         (problem.t0 == problem.t1, "the span is empty"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from ndl.runtime.flows import ExactFlow, exponential
+from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.request import KernelSource, Made, Part, Request, options_of, solver_of
 from ndl.runtime.methods import Method, StepSolver
@@ -33,6 +34,8 @@ class SplitRun(KernelRun):
     def _requested(self, request: Request) -> Request:
         p, (first, last) = self.p, self._sizes()
         assert isinstance(p, SplitProblem)
+        if p.model.EVENTS and p.exact:
+            raise NoKernel("events cut steps that exponentials follow")
         return replace(request, parts=tuple(_parts(p)), uneven=abs(last) < (1 - 1e-9) * abs(first))
 
     def _sizes(self) -> tuple[float, float]:

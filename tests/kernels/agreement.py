@@ -194,7 +194,6 @@ GAPS = (
     ("etdrk2 ifrk4", ODE, "run", "`apply_phi` has no scalar form"),
     ("etdrk4", ODE, "run", "`apply_linear` has no scalar form"),
     ("bdf", "Struck", "gradient", "`bdf` looks at earlier times, which events and breaks shift"),
-    ("ars222 ars443", "Turning Jolted", "run", "`implicit_euler` follows a part of it"),
     ("milstein", "General", "run", "`milstein` needs commutative noise or simpler"),
     ("sosri sosri2 sri", "General", "run", "needs diagonal noise or simpler"),
     ("sra1", "Scalar Diagonal General", "run", "`sra1` needs additive noise or simpler"),

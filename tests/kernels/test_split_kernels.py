@@ -33,14 +33,49 @@ model Pendulum:
     state q = 1.2
     state q' = 0.0
     q'' = -k*sin(q) + 0.1*cos(t)
+
+model Ball:
+    param k = 9.0
+    state q = 1.0
+    state q' = 0.0
+    q'' = -8*k*(1 + 0.1*q)
+    when falling(q):
+        q' <- -0.8*q'
+
+model Struck:
+    param k = 1.3
+    state x = 1.0
+    state y = 0.2
+    term spin = [-k*y, k*x]
+    term push = [0.3*x, sin(x) + 0.1*cos(t)]
+    x', y' = spin + push
+    when rising(y - 0.4):
+        x <- x + 0.1
+    when every 0.37:
+        y <- y - 0.2*k
+
+model Drawn:
+    param k = 1.3
+    z ~ normal(0, 1) per step
+    state x = 1.0
+    state y = 0.2
+    term spin = [-k*y + z, k*x]
+    term push = [0.3*x, sin(x)]
+    x', y' = spin + push
 """
 COUNT = 20
 CASES = [
     ("Rotor", "lie(spin: exact, stretch: rk4, push: euler, h=0.1)", (0, 1), "every 0.25"),
     ("Rotor", "strang(push: heun(steps=3), spin: exact, stretch: exact, h=0.15)", (0, 1), "every 0.25"),
     ("Rotor", "strang(stretch: rosenbrock23, push, spin, steps=7)", (1, 0), "end"),
+    ("Rotor", "lie(stretch: kvaerno5, push: trapezoidal(steps=2), spin: exact, h=0.15)", (0, 1), "end"),
     ("Pendulum", "leapfrog(h=0.05)", (0, 1), "every 0.13"),
     ("Pendulum", "yoshida4(h=0.1)", (0.5, 2), "end"),
+]
+EVENTS = [
+    ("Ball", "leapfrog(h=0.05)"),
+    ("Struck", "strang(spin: rk4, push: rk4, h=0.1)"),
+    ("Struck", "lie(spin: implicit_euler, push: heun, h=0.1)"),
 ]
 
 
@@ -54,7 +89,7 @@ def solved(program: Any, name: str, method: str, backend: str, own: bool, **sett
     k = torch.linspace(0.5, 1.5, COUNT, dtype=torch.float64) if own else torch.tensor(0.8).double()
     start = torch.linspace(0.1, 1.0, COUNT, dtype=torch.float64)
     leaves = (k.requires_grad_(True), start.requires_grad_(True))
-    first = "q" if name == "Pendulum" else "x"
+    first = "q" if name in ("Pendulum", "Ball") else "x"
     made = getattr(program, name)().bind(**{"k": k, first: start})
     return ndl.solve(made, method=method, backend=backend, gradient="discrete", **settings), leaves
 
@@ -91,6 +126,24 @@ def test_exact_parts_that_commute_are_the_solution(program: Any) -> None:
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize(("name", "method"), EVENTS)
+def test_events_and_gradients_past_them(program: Any, name: str, method: str) -> None:
+    found = []
+    for backend in ("torch", "cpu"):
+        s, leaves = solved(program, name, method, backend, True, span=(0, 1.5), save="every 0.31")
+        loss = sum(s[n].values.square().sum() for n in s.names())
+        found.append((s, torch.autograd.grad(loss, leaves)))
+    (a, ga), (b, gb) = found
+    assert a.events.t.shape[1] > 1 and torch.equal(a.stats.steps, b.stats.steps)
+    for n in a.names():
+        torch.testing.assert_close(a[n].values, b[n].values, rtol=1e-12, atol=1e-12)
+    for g, h in zip(ga, gb, strict=True):
+        torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)
+
+
 def test_what_goes_by_torch_says_why(program: Any) -> None:
-    with pytest.raises(NDLError, match="`kvaerno5` follows a part"):
-        solved(program, "Linear", "lie(spin: kvaerno5, stretch: rk4, h=0.1)", "cpu", True, span=(0, 1))
+    method = "strang(spin: exact, push: rk4, h=0.1)"
+    with pytest.raises(NDLError, match="events cut steps that exponentials follow"):
+        ndl.solve(program.Struck(), method=method, backend="cpu", span=(0, 1), ensemble=2)
+    with pytest.raises(NDLError, match="the exponential of `spin` has draws for each step"):
+        ndl.solve(program.Drawn(), method=method, backend="cpu", span=(0, 1), ensemble=2)
