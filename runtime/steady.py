@@ -13,6 +13,7 @@ from ndl.runtime.errors import SettingError
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.implicit import jacobian, solve
 from ndl.runtime.iteration import Iterated, iterate
+from ndl.runtime.krylov import KrylovInverse
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.recorder import Saved
@@ -22,6 +23,9 @@ from torch import Tensor
 
 MOST = 1000
 """Iterations allowed."""
+
+KRYLOV = ("gmres", "bicgstab")
+"""Methods that make no matrix of the Jacobian."""
 
 DENSE = 64
 """States up to which matrices of field problems are dense."""
@@ -36,7 +40,9 @@ class Residual:
     def __init__(self, problem: Problem) -> None:
         self.model = problem.model
         self.t = problem.x0.new_full((problem.count,), problem.t0)
-        if any(g.reach for g in problem.model.GRIDS) and problem.size > DENSE:
+        if problem.method.name in KRYLOV:
+            self.inverse = KrylovInverse(problem, self.t)
+        elif any(g.reach for g in problem.model.GRIDS) and problem.size > DENSE:
             self.inverse = SparseInverse(problem, self)
 
     def __call__(self, x: Tensor) -> Tensor:

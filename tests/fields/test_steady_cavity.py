@@ -20,6 +20,22 @@ solve SteadyCavity as run:
 """
 
 
+# the same at Re = 400
+FASTER = {0.9766: 0.75837, 0.9531: 0.55892, 0.8516: 0.29093, 0.7344: 0.16256, 0.6172: 0.02135, 0.5: -0.11477}
+FASTER |= {0.4531: -0.17119, 0.2813: -0.32726, 0.1719: -0.24299, 0.1016: -0.14612, 0.0547: -0.08186}
+
+
+def test_a_faster_lid_by_differences_of_order_four() -> None:
+    from scipy.interpolate import CubicSpline
+
+    text = TEXT.replace("solve SteadyCavity", "solve SteadyCavity(Re=400)")
+    (s,) = ndl.loads(text.replace("33, 33", "41, 41, order=4")).run("run")
+    velocity = CubicSpline([k / 40 for k in range(41)], s.final.stream[20].numpy()).derivative()
+    for place, value in FASTER.items():
+        assert float(velocity(place)) == pytest.approx(value, abs=0.01), place
+    assert float(s.final.stream.min()) == pytest.approx(-0.113909, abs=0.002)
+
+
 def test_velocity_on_the_middle_line() -> None:
     from scipy.interpolate import CubicSpline
 
