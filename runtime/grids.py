@@ -226,6 +226,7 @@ def lower(x: Tensor, axis: int, *, side: str, weights: Sequence[float], scale: f
 Terms = tuple[tuple[float, tuple[int, ...]], ...]
 
 
+@lru_cache(maxsize=64)
 def symbol(shape: tuple[int, ...], lengths: tuple[float, ...], terms: Terms, real: bool = True) -> Tensor:
     """What a differential operator with constant coefficients multiplies Fourier modes by; of a real field
     the last axis has the half of the modes."""
@@ -279,19 +280,6 @@ def multiplier(
     else:
         found = torch.fft.ifftn(torch.fft.fftn(moved, dim=last) * factor, dim=last)
     return found.movedim(last, axes)
-
-
-def inverse_multiplier(
-    x: Tensor,
-    axes: tuple[int, ...],
-    lengths: tuple[float, ...],
-    terms: Terms,
-) -> Tensor:
-    """The inverse of `multiplier`, of a real field; modes that it takes to 0 become 0."""
-    moved = [x.shape[a] for a in axes]
-    factor = _kept_symbol(tuple(moved), lengths, terms, True, x.dtype, x.device)
-    gone = factor == 0
-    return by_modes(x, axes, torch.where(gone, 0, 1 / torch.where(gone, 1, factor)))
 
 
 def truncate(x: Tensor, axes: tuple[int, ...], kept: tuple[int, ...]) -> Tensor:

@@ -18,7 +18,6 @@ from ndl.runtime.grids import (
     chebyshev,
     grid_points,
     grid_weights,
-    inverse_multiplier,
     lift,
     lower,
     mask,
@@ -34,6 +33,7 @@ from ndl.runtime.linear_maps import diagonal as diagonal_map
 from ndl.runtime.meshes import mesh_apply, mesh_data, mesh_solve
 from ndl.runtime.modes import modal, modal_dot
 from ndl.runtime.sets import nearest
+from ndl.runtime.spectra import axis_spectrum, eigenmodes, eigenmodes_dot
 from ndl.runtime.waves import eigenbasis, eigenvalues
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
@@ -50,7 +50,7 @@ __all__ = [
     "lift",
 ]
 __all__ += ["lower", "mesh_apply", "mesh_data", "mesh_solve", "nearest"]
-__all__ += ["inverse_multiplier", "mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
+__all__ += ["mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
 __all__ += ["eigenbasis", "eigenvalues", "from_waves", "modal", "modal_dot", "pair", "to_waves"]
 
 
@@ -268,13 +268,6 @@ def imag(x: Tensor) -> Tensor:
     return x.imag if x.is_complex() else torch.zeros_like(x)
 
 
-def joined(re: Tensor, im: Tensor) -> Tensor:
-    """The complex numbers of these parts, which broadcast."""
-    shape = broadcast_shapes(tuple(re.shape), tuple(im.shape))
-    found: Tensor = torch.complex(re.expand(shape), im.expand(shape))
-    return found
-
-
 def apply_jac(function: Callable[..., Tensor], wrt: int, *arguments: Tensor) -> Tensor | LinearMap:
     """The derivative of a solver's callable by one argument, [..., *out, *in] for vectors and scalars; one
     that is sparse as a map."""
@@ -344,3 +337,6 @@ def trigamma(x: Tensor) -> Tensor:
     total = total + (1 + series) / y + z / 2
     mirrored = (math.pi / torch.sin(math.pi * torch.where(low, x, 0.5))) ** 2 - total
     return torch.where(low, mirrored, total)
+
+
+__all__ += ["axis_spectrum", "eigenmodes", "eigenmodes_dot"]

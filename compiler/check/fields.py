@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.maps import as_map
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -425,12 +426,6 @@ def whole_integral(ev: Evaluator, e: tree.Call, scope: Scope) -> Any:
 
 
 def inverse_of_map(ev: Evaluator, map_: Any, right: Any, span: Any) -> Any:
-    """`(u -> u - a*lap(u))^-1 @ w`: of a map that is diagonal in Fourier space."""
-    from ndl.compiler.check.calls import apply
-
-    v = ev.value(right, span)
-    if isinstance(v, Unknown):
-        return UNKNOWN
-    if not ev.checking:
-        return ev.fields.inverse(lambda u: apply(ev, map_, [u], {}, span, None), v, span)
-    return Value(v.type) if v.type.on is not None else ev.not_lowered("the inverse of this map", span)
+    """`(u -> u - a*lap(u))^-1 @ w`, `lap^-1 @ w`."""
+    made = as_map(map_)
+    return ev.not_lowered("the inverse of this map", span) if made is None else made.solve_to(ev, right, span)

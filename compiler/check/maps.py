@@ -7,6 +7,7 @@ grid; powers, inverses and exponentials act on Fourier modes, where the maps ins
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.linear import Diagonal
@@ -72,7 +73,9 @@ class Map(Object):
         if isinstance(v, Unknown):
             return UNKNOWN
         if ev.checking:
-            return v if v.type.on is not None else self._no_field(ev, v, span)
+            if v.type.on is None:
+                return self._no_field(ev, v, span)
+            return Value(replace(v.type, kind="C")) if self.complex else v
         if ev.fields is None:
             return ev.not_lowered("a linear map of what is no field", span)
         return self.on(ev, v, span)
@@ -99,16 +102,48 @@ class Map(Object):
             return a.on(ev, ev.value(b.on(ev, v, span), span), span)
         return ev.binary(self.op, a.on(ev, v, span), b.on(ev, v, span), span)
 
+    def derived(self, name: str) -> Map:
+        """`lap(M)`, `dxx(M)`: the derivative after the map."""
+
+        def act(ev: Any, v: Value, span: Any) -> Any:
+            return ev.fields.lap(v, span) if name == "lap" else ev.fields.partial(v, name, span)
+
+        return Map("@", Map("base", act, name=name), self)
+
+    @property
+    def complex(self) -> bool:
+        """Whether numbers in it are complex."""
+        return any(
+            m.complex
+            if isinstance(m, Map)
+            else isinstance(m, complex) or (isinstance(m, Value) and m.type.kind == "C")
+            for m in self.of
+        )
+
     def symbol(self, ev: Any, base: Callable[[Map], Any], span: Any) -> Any:
         """What the map multiplies modes by, given what those at its leaves do."""
         if self.op in ("base", "identity"):
             return base(self)
         inner = [m.symbol(ev, base, span) if isinstance(m, Map) else m for m in self.of]
+        if any(isinstance(m, Value) and (m.axes or m.type.rank) for m in self.of):
+            return ev.not_lowered("a function of a map with coefficients that are no numbers", span)
         if self.op == "exp":
             return ev.elementwise("exp", inner, span)
         if self.op == "^":
             return _power(ev, inner[0], inner[1], span)
         return ev.binary("*" if self.op == "@" else self.op, *inner, span)
+
+
+class Argument(Map):
+    """What stands for the field in `q -> 2*q - lap(q)`: applied to it, the function gives its map."""
+
+    def __init__(self) -> None:
+        super().__init__("identity")
+
+    def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
+        if op == "^":
+            return ev.not_lowered("a function of a map that is not linear", span)
+        return super().arithmetic(ev, op, other, span, left)
 
 
 def _power(ev: Any, symbol: Any, exponent: Any, span: Any) -> Any:
@@ -183,7 +218,7 @@ def as_map(value: Any) -> Map | None:
     if isinstance(value, Builtin) and value.name in MAPS:
         return Map("base", lambda ev, v, span: getattr(ev.fields, value.name)(v, span), name=value.name)
     if isinstance(value, Closure):
-        return Map("base", lambda ev, v, span: ev.apply(value, [v], span))
+        return Map("base", lambda ev, v, span: ev.apply(value, [v], span), value)
     if isinstance(value, Diagonal) and not (isinstance(value.entries, Value) and value.entries.type.rank):
         return Map("*", value.entries, Map("identity"))
     return None

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 OVER_THE_GRID = (
     "stencil",
     "multiplier",
-    "inverse_multiplier",
     "truncate",
     "modal",
     "einsum",

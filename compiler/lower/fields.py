@@ -8,12 +8,13 @@ what acts at each point is the same text as for numbers. Derivatives and integra
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, reduce_axes, split
 from ndl.compiler.check.boundaries import Condition
+from ndl.compiler.check.maps import Map
 from ndl.compiler.check.values import UNKNOWN, Axis, BoundaryV, DomainV, ListV, Unknown, Value, is_number
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Stencil, end_weights, stencil
 from ndl.compiler.lower.conditions import Conditions
@@ -22,13 +23,12 @@ from ndl.compiler.lower.mesh_space import MeshSpace
 from ndl.compiler.lower.parted import combined
 from ndl.compiler.lower.places import Places
 from ndl.compiler.lower.space import Space
+from ndl.compiler.lower.spectral import by_modes
 from ndl.compiler.lower.weak import Weak
-from ndl.compiler.passes.fourier import diagonal
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
-    from ndl.compiler.check.maps import Map
     from ndl.compiler.check.models import Elaboration
 
 Closures = tuple["Condition | None", "Condition | None"]
@@ -134,6 +134,8 @@ class Fields:
 
     def partial(self, v: Any, letters: str, span: Span) -> Any:
         """`dx`, `dxy`, …"""
+        if isinstance(v, Map):
+            return v.derived(letters)
         found = v = self._value(v, span)
         if found is None:
             return UNKNOWN
@@ -174,6 +176,8 @@ class Fields:
 
     def lap(self, v: Any, span: Span) -> Any:
         """The sum of the second derivatives, those by Fourier series as one op."""
+        if isinstance(v, Map):
+            return v.derived("lap")
         found = self._value(v, span)
         if found is None:
             return UNKNOWN
@@ -194,49 +198,9 @@ class Fields:
             total = part if k == 0 else self.ev.binary("+", total, part, span)
         return total
 
-    def _diagonal(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
-        """What a map multiplies the modes of a field by: axes, lengths and terms, or None."""
-        # a value of its own: what the map reads besides its argument may be `v` as well
-        probe = split(self.op("stop_gradient", full(v), span), v.axes)
-        found = self.ev.value(map_(probe), span)
-        if not isinstance(found, Value) or found.axes != v.axes:
-            return None
-        return diagonal(self.ev.builder.graph, found.ref, probe.ref)  # type: ignore[attr-defined]
-
-    def inverse(self, map_: Callable[[Value], Any], v: Value, span: Span) -> Any:
-        """What a map takes to `v`, where the map multiplies the Fourier modes of fields."""
-        made = self._diagonal(map_, v, span)
-        if made is None:
-            return self.ev.not_lowered("the inverse of a map that is not diagonal in Fourier space", span)
-        axes, lengths, terms = made
-        op = self.op("inverse_multiplier", full(v), span, axes=axes, lengths=lengths, terms=terms)
-        return split(op, v.axes)
-
     def by_modes(self, map_: Map, v: Value, span: Span) -> Any:
-        """A function of maps that are diagonal in Fourier space."""
-        axes = tuple(a for a in v.axes if a in self.space.owner)
-        grids = [self.space.grid_axis(a) for a in axes]
-        if not axes or any(g.kind != "fourier" for g in grids):
-            return self.ev.not_lowered("powers and exponentials of maps, but on Fourier grids,", span)
-        shape, lengths = tuple(g.n for g in grids), tuple(g.upper - g.lower for g in grids)
-        places = tuple(v.axes.index(a) for a in axes)
-
-        def base(leaf: Map) -> Any:
-            terms: Any = ((1.0, (0,) * len(axes)),)
-            if leaf.op == "base":
-                made = self._diagonal(lambda probe: leaf.on(self.ev, probe, span), v, span)
-                if made is None:
-                    what = "a function of a map that is not diagonal in Fourier space"
-                    return self.ev.not_lowered(what, span)
-                terms = tuple((c, tuple(dict(zip(made[0], d)).get(p, 0) for p in places)) for c, d in made[2])
-            found = self.source("symbol", span, shape=shape, lengths=lengths, terms=terms)
-            odd = any(sum(degrees) % 2 for _, degrees in terms)
-            return found if odd else self.op("real", found, span)
-
-        s = self.ev.value(map_.symbol(self.ev, base, span), span)
-        if isinstance(s, Unknown):
-            return UNKNOWN
-        return split(self.ev.builder.op("modal", [full(v), s], span, {"axes": places}), v.axes)
+        """A function of maps, `exp(t*lap) @ v`."""
+        return by_modes(self, map_, v, span)
 
     def grad(self, v: Any, span: Span) -> Any:
         """One more component for each coordinate."""
@@ -420,7 +384,7 @@ class Fields:
         s = stencil(degree, grid.order, grid.periodic, grid.first, low, high)
         place, h = v.axes.index(axis), grid.step
         made = self.op("stencil", full(v), span, axis=place, periodic=grid.periodic, transposed=False,
-                       scale=h**-degree, **_floats(s))  # fmt: skip
+                       scale=h**-degree, **floats(s))  # fmt: skip
         total: Any = split(made, v.axes)
         for c, side, row in zip(ends, ("low", "high"), (s.low_data, s.high_data)):
             if c is not None and any(row):
@@ -528,7 +492,7 @@ class Fields:
         return reduce_axes(self.ev, "amax" if name == "max" else "amin", value, axes, span)
 
 
-def _floats(s: Stencil) -> dict[str, Any]:
+def floats(s: Stencil) -> dict[str, Any]:
     """The weights of a stencil as attributes."""
     rows = {"low": s.low, "high": s.high}
     found: dict[str, Any] = {"offset": s.offset, "center": tuple(map(float, s.center))}

@@ -16,7 +16,7 @@ from ndl.compiler.lower.pointwise import Pointwise
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.adjoint import zeros
 
-DERIVATIVES = frozenset({"stencil", "multiplier", "inverse_multiplier", "chebyshev"})
+DERIVATIVES = frozenset({"stencil", "multiplier", "chebyshev"})
 
 
 @dataclass

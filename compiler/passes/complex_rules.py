@@ -68,7 +68,7 @@ class Arithmetic:
         if like is None:
             return self.target.add("const", value=0j)
         assert isinstance(like.type, Tensor)
-        return self.op("complex", *self.both(z, like.type))
+        return self.op("pair", self.target.add("stack", self.both(z, like.type), axis=like.type.rank))
 
     def mul(self, a: Parts, b: Parts) -> Parts:
         re = self.difference(self.product(a[0], b[0]), self.product(a[1], b[1]))

@@ -75,7 +75,7 @@ def _of(graph: Graph, node: Node, known: list[Reach], count: int) -> Reach:
         rows = [*node.attr("low"), *node.attr("high")]
         width = max(-node.attr("offset"), node.attr("offset") + len(node.attr("center")) - 1)
         return reach.wider(axis, max([width, *(len(r) - 1 for r in rows)]))
-    if node.op in ("multiplier", "inverse_multiplier", "truncate"):
+    if node.op in ("multiplier", "truncate"):
         for at in node.attr("axes"):
             reach = reach.wider(reach.axes[at] if at < grids else 0, EVERYWHERE)
         return reach

@@ -2,7 +2,7 @@
 
 A state `psi: C[n]` becomes the real state `psi: R[n, 2]`, and every function of the model arithmetic of
 reals, so that solvers, kernels and derivatives see nothing new. What has no rule in `complex_rules` is
-computed from complex numbers that the op `complex` joins.
+computed from complex numbers that the op `pair` joins.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def test_what_is_not_diagonal_is_refused(map_: str) -> None:
         solved(map_)
 
 
-def test_other_grids_are_refused() -> None:
-    with pytest.raises(NDLError, match="diagonal in Fourier space"):
+def test_other_grids_want_conditions() -> None:
+    with pytest.raises(NDLError, match="NDL590"):
         solved("lap", domain="Rod", field="x", grid="uniform(17)")
 
 

@@ -87,6 +87,14 @@ FLAT = window((2, 1), (1, 1), ((0, 1), (1, 1)))
 SOLID = window((1, 1, 1), (1, 1, 1), ((0, 0), (0, 0), (0, 0)))
 
 NODES, RING, CELLS = ("nodes", 7, 0.5, 2.0), ("ring", 6, -1.0, 2.0), ("cells", 5, 0.0, 2.0)
+SECOND = (
+    *(("center", (1.0, -2.0, 1.0)), ("high", ((1.5, -2.0),)), ("low", ((-2.0, 2.0),)), ("offset", -1)),
+    *(("periodic", False), ("scale", 4.0), ("transposed", False)),
+)
+BASES = (
+    ("stencil", 6, SECOND, (False, True)),
+    ("chebyshev", 5, (("chebyshev", 5, -1.0, 0.5), ()), (True, True)),
+)
 CHEBYSHEV = ("chebyshev", 6, -1.0, 0.5)
 WAVES = ((0.3, (0, 0)), (-1.0, (2, 0)), (0.7, (1, 1)), (0.2, (0, 3)))
 
@@ -222,11 +230,14 @@ CASES: list[Case] = [
     case("symbol", shape=(4, 5), lengths=(2.0, 3.0), terms=WAVES, whole=True),
     *(case("truncate", reals(-2, 2, n, 5, 2), axes=(0, 1), kept=(1, 2)) for n in (4, 5)),
     case("truncate", complexes(5, 2), axes=(0,), kept=(1,)),
+    *(case("axis_spectrum", basis=b) for b in BASES),
     *(
-        case("inverse_multiplier", reals(-2, 2, n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=terms)
-        for n in (4, 5)
-        for terms in (((1.0, (2, 0)), (1.0, (0, 2))), ((1.0, (0, 0)), (-0.5, (2, 0)), (0.3, (0, 1))))
+        case("eigenmodes", make(6, 5, 2), make(5, 3), axes=(0, 1), bases=BASES[:2], transposed=turned)
+        for turned in (False, True)
+        for make in (lambda *s: reals(-2, 2, *s), complexes)
     ),
+    case("eigenmodes", reals(-2, 2, 3, 6), reals(-2, 2, 5), axes=(1,), bases=BASES[:1]),
+    case("eigenmodes_dot", reals(-2, 2, 6, 5, 2), reals(-2, 2, 6, 5, 2), axes=(0, 1), bases=BASES[:2]),
     *(
         case("multiplier", make(n, 5, 2), axes=(0, 1), lengths=(2.0, 3.0), terms=WAVES)
         for n in (4, 5)
@@ -262,7 +273,6 @@ CASES: list[Case] = [
         case(op, complexes(3))
         for op in ["exp", "log", "sqrt", "sin", "cos", "tanh", "neg", "conj", "real", "imag", "abs"]
     ),
-    *(case("complex", x, x) for x in (R, M)),
     *(
         case(op, x)
         for op in [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ndl.compiler.ops.adjoint import conj, fit, kind, mul, number, op
 from ndl.compiler.ops.families.pointwise import sympy_function, torch_function
 from ndl.compiler.ops.families.unary import unary_rule
-from ndl.compiler.ops.rules import Rule, numeric, real, same_shape, tensors
+from ndl.compiler.ops.rules import Rule, numeric, tensors
 from ndl.compiler.ops.table import Attributes, Op, register
 from ndl.compiler.ops.text import call
 from ndl.compiler.ops.text import method as dot
@@ -74,23 +74,6 @@ register(
 )
 
 
-def _complex_rule(types: Sequence[Type], attributes: Attributes) -> Type:
-    found = tensors(types, "`complex`")
-    real(found, "`complex`")
-    return Tensor("C", same_shape(found, "`complex`"), found[0].on, found[0].unit)
-
-
-register(
-    Op(
-        "complex",
-        _complex_rule,
-        lambda re, im: re.double() + 1j * im.double(),
-        lambda texts, types, a: call("ops.joined", *texts),
-        vjp=lambda graph, node, operands, g: [
-            fit(graph, op(graph, part, g), x) for part, x in zip(("real", "imag"), operands)
-        ],
-    )
-)
 register(
     Op(
         "conj",

@@ -18,7 +18,6 @@ lower           the adjoint of `lift`: an axis contracted with weights at one en
 mask            (axis, low, high): 0 at those ends
 multiplier      (axes, lengths, terms): sum of c * d^(a1)/dx1 ... d^(ad)/dxd by Fourier series; terms are
                 (c, (a1, …, ad))
-inverse_multiplier (axes, lengths, terms): the inverse of `multiplier`; modes that it takes to 0 become 0
 truncate        (axes, kept): the Fourier modes up to `kept` along each axis, the others 0
 symbol          (shape, lengths, terms) -> what `multiplier` multiplies the modes of a real field by
 """
@@ -115,7 +114,7 @@ def _square_rule(types: Sequence[Type], a: Attributes) -> Type:
     return Tensor("R", (n, n))
 
 
-def _chebyshev_reference(layout: Any, degree: int, slopes: Any) -> Any:
+def chebyshev_matrix(layout: Any, degree: int, slopes: Any) -> Any:
     """Derivatives of the Lagrange polynomials at the points, by products of differences."""
     import torch
 
@@ -148,7 +147,7 @@ register(
     Op(
         "chebyshev",
         _square_rule,
-        _chebyshev_reference,
+        chebyshev_matrix,
         lambda texts, types, a: call(
             "ops.chebyshev", _plain(a["layout"]), _plain(a["degree"]), _plain(a["slopes"])
         ),
@@ -394,47 +393,6 @@ register(
 )
 
 
-def _inverse_reference(x: Any, axes: Any, lengths: Any, terms: Any) -> Any:
-    """By the pseudo-inverse of the matrix of `multiplier`, column by column."""
-    import torch
-
-    x = _floating(x)
-    rest = [k for k in range(x.ndim) if k not in axes]
-    columns = x.permute(*axes, *rest)
-    sizes = columns.shape[: len(axes)]
-    flat = columns.reshape(sizes.numel(), -1)
-    waves = torch.eye(sizes.numel(), dtype=x.dtype).reshape(*sizes, sizes.numel())
-    matrix = _multiplier_reference(waves, tuple(range(len(axes))), lengths, terms).reshape(sizes.numel(), -1)
-    found = torch.linalg.pinv(matrix, rtol=1e-10) @ flat
-    back = [(*axes, *rest).index(k) for k in range(x.ndim)]
-    return found.reshape(columns.shape).permute(back)
-
-
-def _inverse_text(texts: Sequence[str], types: Sequence[Type], a: Attributes) -> str:
-    (x,) = types
-    assert isinstance(x, Tensor)
-    axes = tuple(axis - x.rank for axis in a["axes"])
-    return call("ops.inverse_multiplier", texts[0], _plain(axes), _plain(a["lengths"]), _plain(a["terms"]))
-
-
-def _inverse_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
-    terms = tuple((-c if sum(d) % 2 else c, d) for c, d in node.attr("terms"))
-    attrs = dict(node.attrs) | {"terms": terms}
-    return [fit(graph, op(graph, "inverse_multiplier", g, **attrs), operands[0])]
-
-
-register(
-    Op(
-        "inverse_multiplier",
-        _multiplier_rule,
-        _inverse_reference,
-        _inverse_text,
-        _inverse_vjp,
-        linear=(0,),
-    )
-)
-
-
 def _truncate_reference(x: Any, axes: Any, kept: Any) -> Any:
     """The projection on the kept waves, axis by axis, by its matrix of cosines."""
     import math
@@ -506,4 +464,4 @@ register(
     )
 )
 
-__all__ = ["SOURCES", "extents", "fourier_matrix", "grid_coordinates", "stencil_matrix"]
+__all__ = ["SOURCES", "chebyshev_matrix", "extents", "fourier_matrix", "grid_coordinates", "stencil_matrix"]
