@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.check import duals
+from ndl.compiler.check import duals, samplings
 from ndl.compiler.check.axes import plain
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.fields import is_field
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import UNKNOWN, Builtin, HostV, ListV, Unknown, Value, WordV
 from ndl.compiler.source import Span
@@ -25,7 +26,7 @@ class NotKnown(Exception):
     """A number that the checker does not know yet, or an error that was reported."""
 
 
-def _numbers(ev: Evaluator, value: Any, count: int, what: str, least: int, span: Span) -> tuple[int, ...]:
+def numbers(ev: Evaluator, value: Any, count: int, what: str, least: int, span: Span) -> tuple[int, ...]:
     """A whole number for each axis."""
     items = value.items if isinstance(value, ListV) else [value] * count
     found = [ev.known(i) for i in items]
@@ -43,7 +44,7 @@ def _word(value: Any) -> str | None:
     return value.name if isinstance(value, (WordV, Builtin)) else None
 
 
-def _border(ev: Evaluator, options: dict[str, Any], span: Span) -> str:
+def border_of(ev: Evaluator, options: dict[str, Any], span: Span) -> str:
     name = _word(options["border"]) if "border" in options else "zeros"
     if name not in BORDERS:
         ev.error("NDL345", f"a border is one of {', '.join(BORDERS)}", span)
@@ -72,12 +73,12 @@ def _geometry(
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Stride, dilation and pads (before, after) for windows of a size."""
     count = len(size)
-    stride = _numbers(ev, options.get("stride", 1), count, "stride", 1, span)
-    dilation = _numbers(ev, options.get("dilation", 1), count, "dilation", 1, span)
+    stride = numbers(ev, options.get("stride", 1), count, "stride", 1, span)
+    dilation = numbers(ev, options.get("dilation", 1), count, "dilation", 1, span)
     if _word(options.get("pad")) == "same":
         reach = [(k - 1) * d for k, d in zip(_size(ev, size), dilation)]
         return stride, dilation, tuple((r // 2, r - r // 2) for r in reach)
-    pad = _numbers(ev, options.get("pad", 0), count, "pad", 0, span)
+    pad = numbers(ev, options.get("pad", 0), count, "pad", 0, span)
     return stride, dilation, tuple((p, p) for p in pad)
 
 
@@ -123,12 +124,12 @@ def continued(i: int, n: int, border: str) -> int:
 Handler = Callable[..., Any]
 
 
-def handled(make: Callable[[Evaluator, list[Any], dict[str, Any], tree.Call], Any]) -> Handler:
+def handled(make: Callable[[Evaluator, list[Any], dict[str, Any], tree.Call, Scope], Any]) -> Handler:
     """The handler of a function that gives up on what the checker does not know."""
 
     def handler(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
         try:
-            return make(ev, args, options, e)
+            return make(ev, args, options, e, scope)
         except NotKnown:
             if ev.checking or ev.sink.failed:
                 return UNKNOWN
@@ -137,15 +138,19 @@ def handled(make: Callable[[Evaluator, list[Any], dict[str, Any], tree.Call], An
     return handler
 
 
-def _convolve(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+def _convolve(
+    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
+) -> Any:
     """`convolve(K, v; stride, pad, dilation, groups, border)`, for K: R[out, in, *size], v: R[in, *n]."""
     K, v = (_array(ev, a, e.span) for a in args)
+    if is_field(ev, v):
+        return samplings.convolve_field(ev, K, v, options, e, scope)
     if K.type.rank < 3 or v.type.rank < K.type.rank - 1:
         return ev.op("convolve", [K, v], e.span, [a.value for a in e.args[:2]], **_flat(K), groups=1)
     size = K.type.shape[2:]
     stride, dilation, pads = _geometry(ev, options, size, e.span)
-    v, pads = bordered(ev, v, pads, _border(ev, options, e.span), e.span)
-    (groups,) = _numbers(ev, options.get("groups", 1), 1, "groups", 1, e.span)
+    v, pads = bordered(ev, v, pads, border_of(ev, options, e.span), e.span)
+    (groups,) = numbers(ev, options.get("groups", 1), 1, "groups", 1, e.span)
     exprs = [a.value for a in e.args[:2]]
     geometry = {"stride": stride, "dilation": dilation, "pad": pads}
     return ev.op("convolve", [K, v], e.span, exprs, **geometry, groups=groups)
@@ -156,7 +161,9 @@ def _flat(K: Value) -> dict[str, Any]:
     return {"stride": (1,) * count, "dilation": (1,) * count, "pad": ((0, 0),) * count}
 
 
-def _transposed(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+def _transposed(
+    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
+) -> Any:
     """`convolve_transposed(K, y; stride, pad, dilation, groups, extra)`, for K: R[in, out, *size]."""
     K, y = (_array(ev, a, e.span) for a in args)
     exprs = [a.value for a in e.args[:2]]
@@ -164,8 +171,8 @@ def _transposed(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree
     if count < 1 or y.type.rank < count + 1:
         return ev.op("convolve_back", [K, y], e.span, exprs, **_flat(K), groups=1, shape=(1,) * max(count, 0))
     stride, dilation, pads = _geometry(ev, options, K.type.shape[2:], e.span)
-    extra = _numbers(ev, options.get("extra", 0), count, "extra", 0, e.span)
-    (groups,) = _numbers(ev, options.get("groups", 1), 1, "groups", 1, e.span)
+    extra = numbers(ev, options.get("extra", 0), count, "extra", 0, e.span)
+    (groups,) = numbers(ev, options.get("groups", 1), 1, "groups", 1, e.span)
     shape = []
     for m, k, s, d, (before, after), more in zip(
         y.type.shape[y.type.rank - count :], K.type.shape[2:], stride, dilation, pads, extra
@@ -186,16 +193,18 @@ def _windows_of(
     if count < 1:
         ev.error("NDL345", f"windows slide over the axes after the first, and this is {v.type}", e.span)
         raise NotKnown
-    size = _numbers(ev, args[1], count, "size", 1, e.span)
+    size = numbers(ev, args[1], count, "size", 1, e.span)
     stride, dilation, pads = _geometry(ev, options, [Dim.of(k) for k in size], e.span)
-    v, pads = bordered(ev, v, pads, border or _border(ev, options, e.span), e.span)
+    v, pads = bordered(ev, v, pads, border or border_of(ev, options, e.span), e.span)
     found = ev.op("unfold", [v], e.span, size=size, stride=stride, dilation=dilation, pad=pads)
     if isinstance(found, Unknown):
         raise NotKnown
     return found, count
 
 
-def _windows(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+def _windows(
+    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
+) -> Any:
     """`windows(v, size)`: R[c, *n] as R[c, *places, *size]."""
     return _windows_of(ev, args, options, e)[0]
 
@@ -204,7 +213,9 @@ def _pool(op: str) -> Callable[..., Any]:
     """`max_pool(v, size; stride, pad)`: windows side by side unless `stride` says otherwise. Beyond the ends
     nothing counts for a maximum, which repeating the last entry comes to, and zeros for a mean."""
 
-    def make(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+    def make(
+        ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
+    ) -> Any:
         border = "replicate" if op == "amax" else "zeros"
         found, count = _windows_of(ev, args, {"stride": args[1], **options}, e, border)
         rank = found.type.rank
@@ -213,11 +224,13 @@ def _pool(op: str) -> Callable[..., Any]:
     return make
 
 
-def _upsample(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
+def _upsample(
+    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
+) -> Any:
     """`upsample(v, k)`: each place of all axes but the first becomes k equal ones."""
     v = _array(ev, args[0], e.span)
     count = v.type.rank - 1
-    factors = _numbers(ev, args[1], count, "factor", 1, e.span)
+    factors = numbers(ev, args[1], count, "factor", 1, e.span)
     wide: list[Any] = [plain(v.type.shape[0])]
     kept = [0]
     for n, k in zip(v.type.shape[1:], factors):
@@ -236,5 +249,6 @@ FUNCTIONS: dict[str, tuple[Handler, int, tuple[str, ...]]] = {
     "mean_pool": (handled(_pool("mean")), 2, ("stride", "pad")),
     "upsample": (handled(_upsample), 2, ()),
     **duals.FUNCTIONS,
+    **samplings.FUNCTIONS,
 }
 """By name: handler, number of arguments, options."""

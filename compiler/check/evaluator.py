@@ -437,9 +437,24 @@ def merge_axes(args: Sequence[Value]) -> tuple[Axis, ...]:
     found: list[Axis] = []
     for a in args:
         found.extend(axis for axis in a.axes if axis not in found)
+    sampled = {a.sampled: a for a in found if a.sampled is not None}
+    for a in found:
+        if a.sampled is not None and sampled[a.sampled] is not a:
+            raise two_samplings(a, sampled[a.sampled])
     if any(a.place is not None for a in found):
         found.sort(key=lambda a: math.inf if a.place is None else a.place)
     return tuple(found)
+
+
+def two_samplings(a: Axis, b: Axis) -> TypeRuleError:
+    """The error of fields with different points along one coordinate."""
+    assert a.sampled is not None
+    few, many = sorted((a.extent.constant or 0, b.extent.constant or 0))
+    return TypeRuleError(
+        f"fields on `{a.sampled[0]}` with {few} and {many} points along `{a.name}` meet here",
+        help="bring one of them to the points of the other by `resample(v, ratio)`",
+        code="NDL493",
+    )
 
 
 def constant_array(items: Sequence[Any]) -> tuple[str, tuple[int, ...], tuple[Any, ...]] | None:

@@ -32,14 +32,14 @@ def coefficients(fields: Fields, v: Value, dual: DualV, span: Span) -> Any:
     return split(made, (*others[0], space.dual(name, dual.modes), *others[1]))
 
 
-def function(fields: Fields, c: Value, span: Span) -> Any:
-    """The function that has these coefficients, at the points of its domain's grid."""
+def function(fields: Fields, c: Value, span: Span, at: tuple[Axis, ...] | None = None) -> Any:
+    """The function that has these coefficients, at the points of its domain's grid or along other axes."""
     space = fields.space
     axis = next((a for a in c.axes if a in space.modes), None)
     if axis is None:
         return fields.ev.error("NDL492", "`ifft` is of a field on wavenumbers, and this has none", span)
     name, modes = space.modes[axis]
-    axes, place = space.axes[name], c.axes.index(axis)
+    axes, place = at or space.axes[name], c.axes.index(axis)
     made = fields.op(
         "from_waves",
         full(c),

@@ -66,7 +66,7 @@ class Places:
         flat = to_tensor(self.ev, v, [a for a, _ in moved], span)
         found: Any = replace(flat, axes=tuple(names.get(a, a) for a in flat.axes))
         for axis, p in moved:
-            found = self._contracted(self.cardinal(p, axis, span), found, span)
+            found = self.contracted(self.cardinal(p, axis, span), found, span)
         return found
 
     def _apart(self, args: Sequence[Any], count: int, span: Span) -> list[Any] | None:
@@ -99,7 +99,7 @@ class Places:
         form = {"layout": grid.layout, "way": grid.kind, "width": width, "degree": 0}
         return self.ev.op("cardinal", [p], span, (), **form)
 
-    def _contracted(self, weights: Any, v: Any, span: Span) -> Any:
+    def contracted(self, weights: Any, v: Any, span: Span) -> Any:
         """The first axis of v summed with weights."""
         if isinstance(weights, Unknown) or isinstance(v, Unknown):
             return UNKNOWN
@@ -202,7 +202,7 @@ class Places:
         rows = self.cardinal(p, axis, span)
         shares = self.ev.op("einsum", [w, rows], span, equation="q,qn->n")
         flat = to_tensor(self.ev, found, [axis], span)
-        return self.ev.binary("*", length, self._contracted(shares, flat, span), span)
+        return self.ev.binary("*", length, self.contracted(shares, flat, span), span)
 
     def _along_boundary(
         self,
