@@ -138,9 +138,7 @@ def handled(make: Callable[[Evaluator, list[Any], dict[str, Any], tree.Call, Sco
     return handler
 
 
-def _convolve(
-    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
-) -> Any:
+def _convolve(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     """`convolve(K, v; stride, pad, dilation, groups, border)`, for K: R[out, in, *size], v: R[in, *n]."""
     K, v = (_array(ev, a, e.span) for a in args)
     if is_field(ev, v):
@@ -161,9 +159,7 @@ def _flat(K: Value) -> dict[str, Any]:
     return {"stride": (1,) * count, "dilation": (1,) * count, "pad": ((0, 0),) * count}
 
 
-def _transposed(
-    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
-) -> Any:
+def _transposed(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     """`convolve_transposed(K, y; stride, pad, dilation, groups, extra)`, for K: R[in, out, *size]."""
     K, y = (_array(ev, a, e.span) for a in args)
     exprs = [a.value for a in e.args[:2]]
@@ -202,9 +198,7 @@ def _windows_of(
     return found, count
 
 
-def _windows(
-    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
-) -> Any:
+def _windows(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     """`windows(v, size)`: R[c, *n] as R[c, *places, *size]."""
     return _windows_of(ev, args, options, e)[0]
 
@@ -213,9 +207,7 @@ def _pool(op: str) -> Callable[..., Any]:
     """`max_pool(v, size; stride, pad)`: windows side by side unless `stride` says otherwise. Beyond the ends
     nothing counts for a maximum, which repeating the last entry comes to, and zeros for a mean."""
 
-    def make(
-        ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
-    ) -> Any:
+    def make(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
         border = "replicate" if op == "amax" else "zeros"
         found, count = _windows_of(ev, args, {"stride": args[1], **options}, e, border)
         rank = found.type.rank
@@ -224,9 +216,7 @@ def _pool(op: str) -> Callable[..., Any]:
     return make
 
 
-def _upsample(
-    ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope
-) -> Any:
+def _upsample(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     """`upsample(v, k)`: each place of all axes but the first becomes k equal ones."""
     v = _array(ev, args[0], e.span)
     count = v.type.rank - 1

@@ -132,7 +132,9 @@ def convolve_field(
             help="coordinates with ends take `border=zeros`, `reflect` or `replicate`",
         )
     if K.type.rank != count + 2 or v.type.rank != 1:
-        what = f"a kernel on `{domain.name}` is R[out, in, …] with {count} sizes, for R[in] on `{domain.name}`"
+        what = (
+            f"a kernel on `{domain.name}` is R[out, in, …] with {count} sizes, for R[in] on `{domain.name}`"
+        )
         return ev.error("NDL301", f"{what}, and these are {K.type} and {v.type}", e.span)
     if ev.checking:
         groups = ev.known(options.get("groups", 1))

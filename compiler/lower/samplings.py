@@ -112,10 +112,12 @@ def resample(fields: Fields, v: Value, ratios: Sequence[Fraction], span: Span) -
 # ---------------------------------------------------------------- stencils of weights
 
 
-def convolve(fields: Fields, K: Value, v: Value, domain: DomainV, options: dict[str, Any], e: tree.Call) -> Any:
+def convolve(
+    fields: Fields, K: Value, v: Value, domain: DomainV, options: dict[str, Any], e: tree.Call
+) -> Any:
     """Windows around each point, or each `stride`-th, times a kernel. Periodic coordinates go around, at others
     the field goes on with zeros or as `border` says."""
-    from ndl.compiler.check.convolving import bordered, border_of, numbers
+    from ndl.compiler.check.convolving import border_of, bordered, numbers
 
     ev, space = fields.ev, fields.space
     axes = space.axes_of(domain.name, v.axes)
