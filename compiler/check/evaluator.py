@@ -437,10 +437,10 @@ def merge_axes(args: Sequence[Value]) -> tuple[Axis, ...]:
     found: list[Axis] = []
     for a in args:
         found.extend(axis for axis in a.axes if axis not in found)
-    sampled = {a.sampled: a for a in found if a.sampled is not None}
-    for a in found:
-        if a.sampled is not None and sampled[a.sampled] is not a:
-            raise two_samplings(a, sampled[a.sampled])
+    sampled = {axis.sampled: axis for axis in found if axis.sampled is not None}
+    for axis in found:
+        if axis.sampled is not None and sampled[axis.sampled] is not axis:
+            raise two_samplings(axis, sampled[axis.sampled])
     if any(a.place is not None for a in found):
         found.sort(key=lambda a: math.inf if a.place is None else a.place)
     return tuple(found)

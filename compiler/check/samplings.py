@@ -119,8 +119,8 @@ def _resample(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.C
 def convolve_field(
     ev: Evaluator, K: Value, v: Value, options: dict[str, Any], e: tree.Call, scope: Scope
 ) -> Any:
-    """`convolve(K, v; stride, dilation, groups, border)` of R[in] on S, for K: R[out, in, *size] with a size for
-    each coordinate."""
+    """`convolve(K, v; stride, dilation, groups, border)` of R[in] on S, for K: R[out, in, *size] with a size
+    for each coordinate."""
     domain = domain_of(ev, v, scope)
     assert domain is not None
     count = len(domain.coordinates) or K.type.rank - 2
@@ -138,10 +138,10 @@ def convolve_field(
         return ev.error("NDL301", f"{what}, and these are {K.type} and {v.type}", e.span)
     if ev.checking:
         groups = ev.known(options.get("groups", 1))
-        inside = K.type.shape[1]
-        if isinstance(groups, int) and inside * groups != v.type.shape[0]:
-            if (inside * groups).constant is not None and v.type.shape[0].constant is not None:
-                what = f"this kernel takes {inside * groups} components, and the field has {v.type.shape[0]}"
+        if isinstance(groups, int):
+            taken, given = K.type.shape[1] * groups, v.type.shape[0]
+            if taken != given and taken.constant is not None and given.constant is not None:
+                what = f"this kernel takes {taken} components, and the field has {given}"
                 return ev.error("NDL301", what, e.span)
         return Value(replace(v.type, shape=(K.type.shape[0],)))
     from ndl.compiler.lower.samplings import convolve

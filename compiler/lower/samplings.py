@@ -115,8 +115,8 @@ def resample(fields: Fields, v: Value, ratios: Sequence[Fraction], span: Span) -
 def convolve(
     fields: Fields, K: Value, v: Value, domain: DomainV, options: dict[str, Any], e: tree.Call
 ) -> Any:
-    """Windows around each point, or each `stride`-th, times a kernel. Periodic coordinates go around, at others
-    the field goes on with zeros or as `border` says."""
+    """Windows around each point, or each `stride`-th, times a kernel. Periodic coordinates go around, at
+    others the field goes on with zeros or as `border` says."""
     from ndl.compiler.check.convolving import border_of, bordered, numbers
 
     ev, space = fields.ev, fields.space
