@@ -137,6 +137,18 @@ def mesh_data(key: str) -> Tensor:
     return found
 
 
+def mesh_index(key: str) -> Tensor:
+    """A constant vector of whole numbers."""
+    return mesh_data(key).long()
+
+
+def register_points(key: str, points: np.ndarray) -> None:
+    """A set of points as a mesh without cells."""
+    if key not in MESHES:
+        none = np.zeros((0, points.shape[1] + 1), dtype=np.int64)
+        MESHES[key] = MeshTables(key, points, points, none, {})
+
+
 def mesh_apply(
     x: Tensor, axis: int, *, mesh: str, place: str, slope: int, transposed: bool = False
 ) -> Tensor:

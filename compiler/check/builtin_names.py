@@ -174,7 +174,6 @@ LATER = [
     "resample",
     "values",
     "field",
-    "points",
     "tensor_product",
     "harmonics",
     "mnist",

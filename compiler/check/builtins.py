@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ndl.compiler.check import binders, convolving, derivatives, fields, nearness, quadrature, tensors
+from ndl.compiler.check import (
+    binders,
+    convolving,
+    derivatives,
+    fields,
+    nearness,
+    point_sets,
+    quadrature,
+    tensors,
+)
 from ndl.compiler.check.builtin_names import HOSTED, INITIALISERS, LATER, LAWS, WORDS
 from ndl.compiler.check.divergence import divergence
 from ndl.compiler.check.elementwise import UNARY, angle, composite, scaled_log, unary, unary_value
@@ -150,6 +159,7 @@ def make_builtins() -> Scope:
     for n in fields.FACES:
         add(n, fields.boundary((n,)), 1, 1)
     add("mesh", fields.make_mesh, 1, 4, raw=True)
+    add("points", point_sets.make_points, 1, 4, raw=True)
     add("part", fields.named_part, 2, 2)
     add("ball", fields.ball, 2, 2)
     for n, handler in nearness.FUNCTIONS.items():

@@ -15,6 +15,7 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.maps import as_map
 from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.sets import domain_of
 from ndl.compiler.check.values import (
     UNKNOWN,
     BallV,
@@ -300,6 +301,8 @@ def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any,
         if not isinstance(found, SETS):
             return ev.not_lowered(f"`{name}` over this set", e.span)
         fields = _lowered(ev, e)
+        if isinstance(found, BallV):
+            found = _told(ev, found, names, e.args[0].value, scope)
         if fields.places.meshed(found, e.span):
             return _over_mesh(ev, name, e, clause, found, scope)
         apart = isinstance(found, DomainV) and _apart(found, names, e.args[0].value)
@@ -310,12 +313,26 @@ def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any,
         many = Dim.of(len(domain.coordinates))
         shape = (many,) if len(names) == 1 and len(domain.coordinates) > 1 else ()
         points = {n: Value(Tensor(shape=shape, on=domain.name)) for n in names}
+    elif isinstance(found, BallV):
+        points = _of_ball(found, names)
     v, _ = body(points)
     if clause.cond is not None:
         _truth(ev, clause.cond, scope.child(points))
     if isinstance(v, Value):
         return Value(replace(v.type, on=None))
     return UNKNOWN if isinstance(v, (Unknown, HostV, NotLowered, ListV, TupleV)) else v
+
+
+def _of_ball(ball: BallV, names: Sequence[str]) -> dict[str, Any]:
+    """The points of a ball as the checker sees them."""
+    centre = ball.centre[0] if ball.centre else None
+    if any(isinstance(c, (Unknown, HostV)) for c in ball.centre):
+        return dict.fromkeys(names, UNKNOWN)
+    if isinstance(centre, Value) and centre.type.rank == 1:
+        return dict.fromkeys(names, Value(Tensor(shape=centre.type.shape)))
+    many = len(ball.centre)
+    shape = (Dim.of(many),) if len(names) == 1 and many > 1 else ()
+    return dict.fromkeys(names, Value(Tensor(shape=shape)))
 
 
 SETS = (DomainV, BoundaryV, BallV)
@@ -360,7 +377,25 @@ def ball(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, 
     """`ball(x, r)`, `ball([x, y], r)`: the points at most r from a centre."""
     centre, radius = args
     parts = centre.items if isinstance(centre, (ListV, TupleV)) else (centre,)
+    if isinstance(centre, Value) and centre.type.rank == 1 and centre.type.shape[0].constant is not None:
+        count = centre.type.shape[0].constant
+        parts = tuple(ev.op("index", [centre], e.span, axis=0, at=k) for k in range(count))
     return BallV(tuple(parts), radius)
+
+
+def _told(ev: Evaluator, ball: BallV, names: Sequence[str], body: tree.Node, scope: Scope) -> BallV:
+    """A ball of the points of the field that the body takes at its points, `mean(v(y), y in ball(x, r))`."""
+    for n in walk(body):
+        if (
+            isinstance(n, tree.Call)
+            and isinstance(n.func, tree.Name)
+            and any(_is(a.value, names) for a in n.args)
+        ):
+            found = scope.find(n.func.id)
+            domain = domain_of(ev, found, scope) if isinstance(found, Value) else None
+            if domain is not None and domain.coordinates:
+                return replace(ball, domain=domain)
+    return ball
 
 
 def is_field(ev: Evaluator, v: Value) -> bool:

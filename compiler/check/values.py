@@ -204,7 +204,7 @@ class DomainV:
     ranges: tuple[Any, ...] = ()
     periodic: tuple[bool, ...] = ()
     given: str = ""
-    shape: ShapeV | MeshFileV | None = None
+    shape: ShapeV | MeshFileV | PointsV | None = None
 
     def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
         """`A*B`, a product of domains."""
@@ -239,6 +239,14 @@ class MeshFileV:
 
 
 @dataclass(frozen=True, eq=False)
+class PointsV:
+    """`points(X)`: the coordinates of each point; None where only a run knows them."""
+
+    rows: tuple[tuple[float, ...], ...] | None
+    span: Any
+
+
+@dataclass(frozen=True, eq=False)
 class BoundaryV:
     """Parts of a domain's boundary: pairs (number of a coordinate, `low` or `high`), all of a domain that is
     no box, or the part of a mesh called `part`; of these, where the conditions `where` hold."""
@@ -269,10 +277,12 @@ class DualV:
 
 @dataclass(frozen=True, eq=False)
 class BallV:
-    """The points at most a radius from a centre, whose coordinates these are."""
+    """The points at most a radius from a centre, whose coordinates these are; of `domain`, where it is not that
+    of the centre."""
 
     centre: tuple[Any, ...]
     radius: Any
+    domain: DomainV | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,16 @@ def keep(elements: Elements) -> str:
     return MESHES.setdefault(elements.key, elements).key
 
 
+POINTS: dict[str, np.ndarray] = {}
+
+
+def cloud(label: str, points: np.ndarray) -> str:
+    """The key of a set of points `[n, d]`."""
+    key = f"points {label} {hashlib.sha256(points.tobytes()).hexdigest()[:12]}"
+    POINTS.setdefault(key, points)
+    return key
+
+
 def named(label: str, values: np.ndarray) -> str:
     """The key of a constant vector; the label is for readers."""
     values = np.ascontiguousarray(values, dtype=np.float64)

@@ -90,11 +90,12 @@ class Grid:
 @dataclass(frozen=True)
 class MeshGrid:
     """Elements on a mesh: their key in `ndl.compiler.geometry.store`, the coordinates, the number of
-    nodes."""
+    nodes; `alone`: these are a set of points, without elements."""
 
     key: str
     coordinates: tuple[str, ...]
     n: int
+    alone: bool = False
 
 
 def solve_exactly(rows: Sequence[Sequence[Fraction]], right: Sequence[Fraction]) -> Row:

@@ -217,6 +217,8 @@ class Conditions:
         """A field with the values that conditions give it, on all its boundary."""
         for axis in axes:
             mesh = self.fields.space.mesh_of(axis)
+            if self.fields.space.scattered(axis):
+                continue
             if mesh is not None:
                 weak = self.fields.weak.conditions
                 v = weak.imposed(v, mesh, prefix, name, order, moving, homogeneous)

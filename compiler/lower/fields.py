@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ndl.compiler.check.axes import aligned, full, reduce_axes, split
 from ndl.compiler.check.boundaries import Condition
 from ndl.compiler.check.maps import Map
@@ -91,6 +92,13 @@ class Fields:
         if domain in self.space.meshes:
             mesh = self.space.meshes[domain]
             return self.weak.coordinate(mesh, mesh.domain.coordinates.index(name))
+        if domain in self.space.clouds:
+            axis = self.space.axes[domain][0]
+            k = self.space.domains[domain].coordinates.index(name)
+            values = np.array(self.space.clouds[domain], dtype=float)[:, k]
+            found = self.places.clouds.array(f"{domain} {name}", values, (along or axis,))
+            self.coordinates[found.ref.id] = axis
+            return found
         axis = next(a for a in self.space.axes[domain] if a.name == name)
         found = self.source("grid_points", span, layout=self.space.grid_axis(axis).layout)
         self.coordinates[found.ref.id] = axis
@@ -352,6 +360,7 @@ class Fields:
     def truncated(self, v: Value, span: Span) -> Value:
         """A field with the modes that a dealiased grid keeps."""
         on_grids = [a for a in v.axes if a in self.space.owner and self.space.mesh_of(a) is None]
+        on_grids = [a for a in on_grids if not self.space.scattered(a)]
         axes = [a for a in on_grids if self.space.grid_axis(a).kept is not None]
         if not axes:
             return v

@@ -15,7 +15,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import reduce_axes, to_tensor
+from ndl.compiler.check.point_sets import refuse_points
 from ndl.compiler.check.values import UNKNOWN, Axis, BallV, BoundaryV, DomainV, ListV, Unknown, Value
+from ndl.compiler.lower.clouds import SUMS, Clouds
 from ndl.compiler.lower.duals import waves_at
 from ndl.compiler.source import Span
 from ndl.compiler.types import Dim, Tensor
@@ -36,6 +38,7 @@ class Places:
 
     def __init__(self, fields: Fields) -> None:
         self.fields, self.ev, self.space = fields, fields.ev, fields.space
+        self.clouds = Clouds(self)
         self.side: tuple[Axis, str] | None = None
         """The part of a boundary of which the body of an integral speaks."""
 
@@ -48,9 +51,12 @@ class Places:
         if domain in self.space.meshes:
             return self.ev.not_lowered("a field on a mesh at a point", span)
         axes = self.space.axes_of(domain, v.axes)
-        given = self._apart(args, len(axes), span)
+        given = self._apart(args, len(self.space.domains[domain].coordinates), span)
         if given is None or any(isinstance(p, Unknown) for p in given):
             return UNKNOWN
+        known = self.clouds.at(v, domain, given, span)
+        if known is not None:
+            return known
         if v.ref.id in self.fields.waves and any(self._own(p, a) is None for p, a in zip(given, axes)):
             return waves_at(self.fields, self.fields.waves[v.ref.id], given, span)
         moved: list[tuple[Axis, Value]] = []
@@ -130,9 +136,12 @@ class Places:
         `apart` says that the point is another one than that of the fields outside."""
         if isinstance(found, BoundaryV):
             return self._along_boundary(name, found, names, body, span)
-        domain = found if isinstance(found, DomainV) else self._around(found)
+        domain = found if isinstance(found, DomainV) else (found.domain or self._around(found))
         if domain is None:
             return self.ev.error("NDL344", "the centre of this ball is a point of no domain", span)
+        near = self.clouds.table(found, domain, span) if isinstance(found, BallV) else None
+        if near is not None:
+            return self.clouds.over(name, near, names, body, span)
         whole = apart or isinstance(found, BallV)
         axes = self.space.copy(self.ev, domain, span) if whole else self.space.add(self.ev, domain, span)
         points, bound = self._points(domain, axes, names, span)
@@ -148,7 +157,8 @@ class Places:
         self, domain: DomainV, axes: Sequence[Axis], names: Sequence[str], span: Span
     ) -> tuple[list[Any], dict[str, Any] | None]:
         """The coordinates along some axes, and what a binder's names stand for."""
-        pairs = zip(domain.coordinates, axes)
+        count = len(domain.coordinates)
+        pairs = zip(domain.coordinates, axes if len(axes) == count else [*axes] * count)
         points = [self.fields.coordinate(domain.name, c, span, axis) for c, axis in pairs]
         if len(names) == len(points):
             return points, dict(zip(names, points))
@@ -161,6 +171,8 @@ class Places:
     def _reduced(self, name: str, value: Any, cond: Any, axes: Sequence[Axis], span: Span) -> Any:
         """An integral, mean, maximum or minimum along axes, of the points where a condition holds."""
         ev, fields = self.ev, self.fields
+        if any(map(self.space.scattered, axes)):
+            return self._over_points(name, value, cond, axes, span)
         if name in ("integral", "mean"):
             share = self._share(cond, span)
             total = fields.integral(value if cond is None else ev.binary("*", share, value, span), axes, span)
@@ -175,6 +187,27 @@ class Places:
         if isinstance(found, Unknown):
             return UNKNOWN
         return reduce_axes(ev, "amax" if name == "max" else "amin", found, axes, span)
+
+    def _over_points(self, name: str, value: Any, cond: Any, axes: Sequence[Axis], span: Span) -> Any:
+        """A sum, mean, maximum or minimum over a set of points."""
+        ev = self.ev
+        if name == "integral":
+            domain = self.space.domains[self.space.owner[self.space.copies.get(axes[0], axes[0])][0]]
+            refuse_points(domain, "which has no volume", span, SUMS)
+        if name not in ("sum", "mean", "max", "min"):
+            return ev.not_lowered(f"`{name}` over a set of points", span)
+        if name in ("max", "min"):
+            if cond is not None:
+                value = ev.elementwise(
+                    "select", [cond, value, -math.inf if name == "max" else math.inf], span
+                )
+            found = ev.value(value, span)
+            return reduce_axes(ev, "amax" if name == "max" else "amin", found, axes, span)
+        share = ev.value(self._share(cond, span), span)
+        total = reduce_axes(ev, "sum", ev.value(ev.binary("*", share, value, span), span), axes, span)
+        return (
+            total if name == "sum" else ev.binary("/", total, reduce_axes(ev, "sum", share, axes, span), span)
+        )
 
     def _share(self, cond: Any, span: Span) -> Any:
         """1 where a condition holds, else 0."""

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.grids import Fem, GridChoice, chosen_for, grid_of
-from ndl.compiler.check.values import Axis, DomainV
+from ndl.compiler.check.point_sets import refuse_points
+from ndl.compiler.check.values import Axis, DomainV, PointsV
 from ndl.compiler.diagnostics import fail
+from ndl.compiler.geometry import store
 from ndl.compiler.ir.grid import Grid, GridAxis, MeshGrid
 from ndl.compiler.lower.mesh_space import MeshSpace, Reading, cuts_of, mesh_space, same_shape
 from ndl.compiler.ops.families.duals import count
@@ -35,12 +38,16 @@ class Space:
         self.samplings: dict[tuple[str, tuple[int, ...]], tuple[Axis, ...]] = {}
         """The axes of other numbers of points, and what they are the axes of."""
         self.sampled: dict[Axis, GridAxis] = {}
+        self.clouds: dict[str, tuple[tuple[float, ...], ...]] = {}
+        """The coordinates of sets of points."""
         self.duals: dict[tuple[str, tuple[int, ...]], Axis] = {}
         self.modes: dict[Axis, tuple[str, tuple[int, ...]]] = {}
         """Axes of wavenumbers: the domain, and up to where they go."""
 
     def add(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
         """The axes of a domain's grid, made once. Raises `NDLError`."""
+        if isinstance(domain.shape, PointsV):
+            return self._add_points(domain, domain.shape, span)
         fem = chosen_for(domain, self.choice, span)
         if isinstance(fem, Fem):
             return self._add_mesh(ev, domain, fem, span)
@@ -57,6 +64,21 @@ class Space:
             self.domains[domain.name] = domain
             self.owner |= {axis: (domain.name, k) for k, axis in enumerate(made)}
         return self.axes[domain.name]
+
+    def _add_points(self, domain: DomainV, shape: PointsV, span: Span) -> tuple[Axis, ...]:
+        """The axis of the points of a set, made once."""
+        name, rows = domain.name, shape.rows or ()
+        if name in self.axes and (name not in self.clouds or self.clouds[name] != rows):
+            what = f"two domains of this model and its parts are called `{name}`"
+            raise fail("NDL341", what, span, help="declare one of them under another name")
+        if name not in self.axes:
+            start = len(self.owner)
+            axis = Axis(f"{name}.point", Dim.of(len(rows)), start, (name, 0))
+            key = store.cloud(name, np.array(rows, dtype=float))
+            self.clouds[name], self.axes[name], self.domains[name] = rows, (axis,), domain
+            self.grids[name] = Grid(name, (), mesh=MeshGrid(key, domain.coordinates, len(rows), True))
+            self.owner[axis] = (name, 0)
+        return self.axes[name]
 
     def copy(self, ev: Evaluator, domain: DomainV, span: Span) -> tuple[Axis, ...]:
         """New axes along which the points of a domain stand once more."""
@@ -120,14 +142,26 @@ class Space:
         """The mesh to which an axis belongs."""
         return self.meshes.get(self.owner[axis][0]) if axis in self.owner else None
 
+    def scattered(self, axis: Axis) -> bool:
+        """Whether an axis is that of a set of points, or a copy of it."""
+        own = self.copies.get(axis, axis)
+        return own in self.owner and self.owner[own][0] in self.clouds
+
     def has_scheme(self, axis: Axis) -> bool:
         """Whether what carries a field along this axis has a scheme of its own."""
-        return self.mesh_of(axis) is None and self.grid_axis(axis).scheme != "central"
+        return (
+            self.mesh_of(axis) is None
+            and not self.scattered(axis)
+            and self.grid_axis(axis).scheme != "central"
+        )
 
     def grid_axis(self, axis: Axis) -> GridAxis:
         if self.mesh_of(axis) is not None:
             raise fail("NDL490", "this use of a field on a mesh is not yet lowered", Span())
         axis = self.copies.get(axis, axis)
+        if axis in self.owner:
+            at = self.domains.get(self.owner[axis][0])
+            refuse_points(at, "where this has no meaning", Span(), "fields on points have values alone")
         if axis in self.sampled:
             return self.sampled[axis]
         domain, k = self.owner[axis]

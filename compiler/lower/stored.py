@@ -82,7 +82,7 @@ def formula(ev: Evaluator, function: Any, written: tree.FieldType, scope: Scope,
     ev.fields.space.add(ev, domain, span)
     points = [ev.fields.coordinate(domain.name, c, span) for c in domain.coordinates]
     if len(points) > 1 and len(function.expr.pattern.names) == 1:
-        points = [ev.value(_listed(points), span)]
+        points = [_listed(points)]
     return ev.apply(function, points, span)
 
 

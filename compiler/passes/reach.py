@@ -37,6 +37,8 @@ def with_reach(model: ModelIR) -> ModelIR:
     count = len(grid.axes)
     if any(s.type.extents[: len(grid.shape)] != grid.shape for s in model.states):
         return model
+    if grid.mesh is not None and grid.mesh.alone:
+        return model
     if grid.mesh is not None:
         return replace(model, grids=(replace(grid, reach=(mesh_reach(model),)),))
     found: dict[int, Reach] = {}

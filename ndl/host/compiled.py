@@ -53,11 +53,8 @@ def register_meshes(ir: ModelIR) -> None:
 
     register_sets()
     for grid in ir.grids:
-        if grid.mesh is not None:
+        if grid.mesh is not None and grid.mesh.key not in store.POINTS:
             meshes.register(store.MESHES[grid.mesh.key])
-    if any(grid.mesh is not None for grid in ir.grids):
-        for key, values in store.ARRAYS.items():
-            meshes.register_array(key, values)
 
 
 def printed_function(function: Function) -> Callable[..., Any]:
@@ -75,8 +72,12 @@ def register_sets() -> None:
     """Hand the boundaries and sets that a program names to the runtime."""
     from ndl.compiler.geometry import store
     from ndl.compiler.geometry.surfaces import volumes
-    from ndl.runtime import sets
+    from ndl.runtime import meshes, sets
 
+    for key, points in store.POINTS.items():
+        meshes.register_points(key, points)
+    for key, values in store.ARRAYS.items():
+        meshes.register_array(key, values)
     for key, surface in store.SURFACES.items():
         if key not in sets.SURFACES:
             own = None if surface.curves is None else printed_function(surface.curves)
@@ -168,6 +169,7 @@ class Compilation:
 
     def operator(self, function: Function) -> Any:
         """The `nn.Module` class of an operator's function."""
+        register_sets()
         text = print_module([], operators=[function], file=self.file)
         module = self.loaded(text, function.name)
         self.modules.append(module)

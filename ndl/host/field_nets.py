@@ -15,7 +15,7 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.grids import Axes, Fem, GridChoice
 from ndl.compiler.check.operators import solve_dims
 from ndl.compiler.check.sets import header_sets, option_set
-from ndl.compiler.check.values import DomainV, NetV, OperatorV, Value
+from ndl.compiler.check.values import DomainV, NetV, OperatorV, PointsV, Value
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.lower.operators import lower_operator
@@ -76,9 +76,10 @@ class FieldNet:
         """The points of the samplings of arrays of one sample; the first axes of each are those of points."""
         found = []
         for shape, domain, rank, p in zip(shapes, self.domains, self.ranks(), self.op.decl.data):
-            count = 0 if domain is None else len(domain.coordinates)
+            count = _axes_of(domain)
             if len(shape) != count + rank and domain is not None:
-                axes = ", ".join([*domain.coordinates, *["components"] * bool(rank)])
+                along = ["points"] if isinstance(domain.shape, PointsV) else domain.coordinates
+                axes = ", ".join([*along, *["components"] * bool(rank)])
                 what = f"`{self.name}` wants the values of a field on `{domain.name}` for `{p.name}`"
                 raise fail(
                     "NDL307",
@@ -90,7 +91,13 @@ class FieldNet:
 
     def first(self) -> Points:
         """A sampling for the weights: that of the setting, or some points."""
-        return tuple(() if d is None else self._chosen(d) for d in self.domains)
+        return tuple(() if d is None else self.first_of(d) for d in self.domains)
+
+    def first_of(self, domain: DomainV | None) -> tuple[int, ...]:
+        """Of a set of points how many there are, else what is chosen."""
+        if domain is not None and isinstance(domain.shape, PointsV):
+            return (len(domain.shape.rows or ()),)
+        return () if domain is None else self._chosen(domain)
 
     def _chosen(self, domain: DomainV) -> tuple[int, ...]:
         each = self._setting(domain)
@@ -121,16 +128,23 @@ class FieldNet:
 
     def lowered(self, points: Points, shapes: Sequence[tuple[int, ...]]) -> Function:
         """The function for a sampling; `shapes` are those of components."""
+        for p, domain, n in zip(self.op.decl.data, self.domains, points):
+            if domain is not None and isinstance(domain.shape, PointsV) and n != self.first_of(domain):
+                what = f"`{p.name}` of `{self.name}` has values at {n[0]} points"
+                own = self.first_of(domain)[0]
+                raise fail("NDL307", f"{what}, and `{domain.name}` has {own}", self.span)
         chosen: dict[str, tuple[Axes, ...]] = {}
         for domain, n in zip(self.domains, points):
-            if domain is not None:
+            if domain is not None and not isinstance(domain.shape, PointsV):
                 made = self.grids(domain, n)
                 if chosen.setdefault(domain.name, made) != made:
                     what = f"the fields of `{self.name}` on `{domain.name}` have different samplings"
                     raise fail("NDL493", what, self.span, help="bring them to one with `resample(v, ratio)`")
         for name in header_sets(self.op.decl):
             result = option_set(self.host.ev, self.op, name)
-            if result is not None and result.coordinates and result.name not in chosen:
+            if result is None or isinstance(result.shape, PointsV):
+                continue
+            if result.coordinates and result.name not in chosen:
                 if self.choice is None:
                     raise fail(
                         "NDL440",
@@ -187,6 +201,13 @@ class FieldNet:
         return self.host.compilation.operator(function)(seed=0)
 
 
+def _axes_of(domain: DomainV | None) -> int:
+    """Along how many axes the values of a field stand."""
+    if domain is None:
+        return 0
+    return 1 if isinstance(domain.shape, PointsV) else len(domain.coordinates)
+
+
 def _rank(written: tree.TypeExpr | None) -> int:
     inner = written.value if isinstance(written, tree.FieldType) else written
     return len(inner.dims) if isinstance(inner, tree.TypeName) else 0
@@ -201,7 +222,7 @@ def _dims(shape: Sequence[int]) -> Any:
 def on_grids(cls: Any, maker: FieldNet, points: Points) -> Any:
     """A generated class whose instances look at the sampling of what they are given."""
     ranks = maker.ranks()
-    counts = [0 if d is None else len(d.coordinates) for d in maker.domains]
+    counts = [_axes_of(d) for d in maker.domains]
     twins: dict[Points, Any] = {}
 
     def forward(self: Any, *given: Any) -> Any:

@@ -136,6 +136,7 @@ SQUARE = unit_square()
 CASES: list[Case] = [
     *(case("nearest", reals(-0.7, 1.8, *shape), surface=SQUARE) for shape in ((2,), (3, 2))),
     case("mesh_data", key=FREE, size=9),
+    case("mesh_index", key=FREE, size=9),
     *(
         case(
             "mesh_apply",

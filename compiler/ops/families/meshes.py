@@ -4,6 +4,7 @@ A field is stored by its values at the nodes. Points are those of a `place`, `ce
 other (`compiler/geometry/elements.py`).
 
 mesh_data      (key, size) -> a constant vector: coordinates, weights, normals, marks of parts
+mesh_index     (key, size) -> a constant vector of whole numbers: neighbours
 mesh_apply     (mesh, place, slope, axis, size, transposed): the value (`slope` -1) or the derivative by a
                coordinate of a field at the points of a place; transposed, what belongs to the points summed
                up with the functions of each node. `size` is how many entries the axis then has
@@ -46,6 +47,16 @@ register(
         lambda types, a: Tensor("R", (Dim.of(a["size"]),)),
         _data_reference,
         lambda texts, types, a: call("ops.mesh_data", _plain(a["key"])),
+    )
+)
+
+
+register(
+    Op(
+        "mesh_index",
+        lambda types, a: Tensor("Z", (Dim.of(a["size"]),)),
+        lambda key, size: _data_reference(key, size).long(),
+        lambda texts, types, a: call("ops.mesh_index", _plain(a["key"])),
     )
 )
 
