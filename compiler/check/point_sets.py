@@ -1,4 +1,4 @@
-"""Sets of points, `domain Cloud = points(X)`: fields on them are stored at the points and known there alone."""
+"""Sets of points, `domain Cloud = points(X)`: a field on them is stored at the points and known there."""
 
 from __future__ import annotations
 

@@ -277,8 +277,8 @@ class DualV:
 
 @dataclass(frozen=True, eq=False)
 class BallV:
-    """The points at most a radius from a centre, whose coordinates these are; of `domain`, where it is not that
-    of the centre."""
+    """The points at most a radius from a centre, whose coordinates these are; of `domain`, where it is not
+    that of the centre."""
 
     centre: tuple[Any, ...]
     radius: Any

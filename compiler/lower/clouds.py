@@ -1,8 +1,8 @@
 """Fields on sets of points, and what is added up over the neighbours of each point.
 
-Where the places that are centres and the points around them are known when compiling, as points of grids and of
-sets are, a ball of known radius is a table of neighbours, a row for each centre, the rows filled up to the longest. A
-field at the points of the ball is its values gathered by the table."""
+Where the places that are centres and the points around them are known when compiling, as points of grids and
+of sets are, a ball of known radius is a table of neighbours, a row for each centre, the rows filled up to the
+longest. A field at the points of the ball is its values gathered by the table."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class Clouds:
         if name in ("max", "min"):
             there = ev.compare(">", share, 0, span, ())
             value = ev.elementwise("select", [there, value, -np.inf if name == "max" else np.inf], span)
-            found = ev.value(value, span)
+            found: Any = ev.value(value, span)
             return reduce_axes(ev, "amax" if name == "max" else "amin", found, [near.near], span)
         total = self._sum(ev.binary("*", share, value, span), near, span)
         if name in ("integral", "sum"):

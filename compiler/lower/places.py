@@ -198,16 +198,16 @@ class Places:
             return ev.not_lowered(f"`{name}` over a set of points", span)
         if name in ("max", "min"):
             if cond is not None:
-                value = ev.elementwise(
-                    "select", [cond, value, -math.inf if name == "max" else math.inf], span
-                )
-            found = ev.value(value, span)
+                rest = -math.inf if name == "max" else math.inf
+                value = ev.elementwise("select", [cond, value, rest], span)
+            found: Any = ev.value(value, span)
             return reduce_axes(ev, "amax" if name == "max" else "amin", found, axes, span)
-        share = ev.value(self._share(cond, span), span)
-        total = reduce_axes(ev, "sum", ev.value(ev.binary("*", share, value, span), span), axes, span)
-        return (
-            total if name == "sum" else ev.binary("/", total, reduce_axes(ev, "sum", share, axes, span), span)
-        )
+        share: Any = ev.value(self._share(cond, span), span)
+        summed: Any = ev.value(ev.binary("*", share, value, span), span)
+        total = reduce_axes(ev, "sum", summed, axes, span)
+        if name == "sum":
+            return total
+        return ev.binary("/", total, reduce_axes(ev, "sum", share, axes, span), span)
 
     def _share(self, cond: Any, span: Span) -> Any:
         """1 where a condition holds, else 0."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.point_sets import refuse_points
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import BoundaryV, DistV, DomainV, MeshFileV, RangeV, is_number
+from ndl.compiler.check.values import BoundaryV, DistV, DomainV, MeshFileV, RangeV, ShapeV, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.geometry import store, surfaces
 from ndl.compiler.geometry.elements import MissingPackage
@@ -74,6 +75,10 @@ def _whole(ev: Evaluator, domain: DomainV, span: Span) -> Surface:
         return surfaces.of_box(*box_of(ev, domain, span))
     if isinstance(shape, MeshFileV):
         return surfaces.of_mesh(read_mesh(domain, shape, reading(ev)))
+    refuse_points(
+        domain, "which has no boundary", span, "take the distance to each: `min(norm(p - x), x in S)`"
+    )
+    assert isinstance(shape, ShapeV)
     made = implicit(shape.cond, domain.coordinates, shape.scope)
     key = "surface", fingerprint(made)
     if key not in _MADE:
@@ -113,6 +118,8 @@ def region_of(ev: Evaluator, domain: DomainV, span: Span) -> str:
         elif isinstance(shape, MeshFileV):
             found = surfaces.region_of_mesh(read_mesh(domain, shape, reading(ev)))
         else:
+            refuse_points(domain, "which has no volume", span, "draw the number of one of them")
+            assert isinstance(shape, ShapeV)
             found = _region(implicit(shape.cond, domain.coordinates, shape.scope))
     except ShapeError as trouble:
         raise fail("NDL447", f"no points of `{domain.name}` can be drawn", span, notes=trouble.args) from None

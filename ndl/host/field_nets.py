@@ -131,8 +131,8 @@ class FieldNet:
         for p, domain, n in zip(self.op.decl.data, self.domains, points):
             if domain is not None and isinstance(domain.shape, PointsV) and n != self.first_of(domain):
                 what = f"`{p.name}` of `{self.name}` has values at {n[0]} points"
-                own = self.first_of(domain)[0]
-                raise fail("NDL307", f"{what}, and `{domain.name}` has {own}", self.span)
+                many = self.first_of(domain)[0]
+                raise fail("NDL307", f"{what}, and `{domain.name}` has {many}", self.span)
         chosen: dict[str, tuple[Axes, ...]] = {}
         for domain, n in zip(self.domains, points):
             if domain is not None and not isinstance(domain.shape, PointsV):
