@@ -12,8 +12,10 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
+    ListV,
     NetV,
     OperatorV,
+    RangeV,
     Unknown,
     Value,
     is_number,
@@ -233,4 +235,8 @@ def shown(ev: Evaluator, v: Any) -> str:
         if x.numel() <= 6:
             return str([round(float(i), 10) for i in x.reshape(-1)])
         return f"{v.type} between {float(x.min()):.6g} and {float(x.max()):.6g}"
+    if isinstance(v, ListV) and len(v.items) <= 6:
+        return f"[{', '.join(shown(ev, i) for i in v.items)}]"
+    if isinstance(v, RangeV):
+        return f"{shown(ev, v.lo)}..{shown(ev, v.hi)}"
     return str(v) if is_number(v) or isinstance(v, (bool, str)) else "a " + type(v).__name__.lower()

@@ -33,6 +33,8 @@ def lowered() -> dict[str, SolverIR]:
         module = loader.load_path(file)
         assert module is not None
         for name, values in module.names.items():
+            if not isinstance(values, tuple):  # what the module's tests are about
+                continue
             for value in values:
                 check_solver(Evaluator(TypeBuilder(), sink), value)
                 one = lower_solver(value, sink)
