@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -253,35 +254,74 @@ def test_transformer_layers(name: str, first: bool) -> None:
 
 
 class UNet(nn.Module):
-    """The same net as the library's, written by hand."""
+    """The same net as the library's, written by hand, on `axes` axes."""
 
-    def __init__(self, inputs: int, outputs: int, width: int, levels: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, levels: int, axes: int) -> None:
         super().__init__()
-        conv = partial(nn.Conv1d, kernel_size=3, padding=1)
-        self.conv1d, self.conv1d_2 = conv(inputs, width), conv(width, width)
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+        back = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
+        self.pool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[axes - 1](2)
+        conv = partial(kind, kernel_size=3, padding=1)
+        self.conv, self.conv_2 = conv(inputs, width), conv(width, width)
         if levels:
-            self.uNet1d = UNet(width, 2 * width, 2 * width, levels - 1)
-            self.convTransposed1d = nn.ConvTranspose1d(2 * width, width, 2, stride=2)
-            self.conv1d_3, self.conv1d_4 = conv(2 * width, width), conv(width, width)
-        self.last = nn.Conv1d(width, outputs, 1)
+            self.uNet = UNet(width, 2 * width, 2 * width, levels - 1, axes)
+            self.convTransposed = back(2 * width, width, 2, stride=2)
+            self.conv_3, self.conv_4 = conv(2 * width, width), conv(width, width)
+        self.last = kind(width, outputs, 1)
         self.levels = levels
 
     def forward(self, x: Tensor) -> Tensor:
         act = nn.functional.silu
-        h = act(self.conv1d_2(act(self.conv1d(x))))
+        h = act(self.conv_2(act(self.conv(x))))
         if self.levels:
-            low = self.uNet1d(nn.functional.max_pool1d(h, 2))
-            h = torch.cat([h, self.convTransposed1d(act(low))], 1)
-            h = act(self.conv1d_4(act(self.conv1d_3(h))))
+            low = self.uNet(self.pool(h))
+            h = torch.cat([h, self.convTransposed(act(low))], 1)
+            h = act(self.conv_4(act(self.conv_3(h))))
         y: Tensor = self.last(h)
         return y
 
 
-def test_a_u_shaped_net() -> None:
-    twin = UNet(2, 3, 2, 2)
+@pytest.mark.parametrize(
+    ("name", "levels", "shape"),
+    [("shaped_u", 2, (2, 8)), ("shaped_u2", 1, (2, 4, 6)), ("shaped_u3", 1, (2, 2, 4, 2))],
+)
+def test_u_shaped_nets(name: str, levels: int, shape: tuple[int, ...]) -> None:
+    axes = len(shape) - 1
+    twin = UNet(2, 3, 2, levels, axes)
     names = {}
-    for name, _ in twin.named_parameters():
-        own = name.replace("weight", "K").replace("bias", "b")
-        deepest = own.startswith("uNet1d.uNet1d.")
-        names[own.replace("last", "conv1d_3" if deepest else "conv1d_5")] = name
-    both("shaped_u", twin, names, (2, 8))
+    for theirs, _ in twin.named_parameters():
+        deepest = theirs.startswith("uNet." * levels)
+        last = f"conv{axes}d_3" if deepest else f"conv{axes}d_5"
+        own = theirs.replace("weight", "K").replace("bias", "b").replace("last", last)
+        own = re.sub(r"\b(uNet|convTransposed|conv)(?=[._])", rf"\g<1>{axes}d", own)
+        names[own] = theirs
+    both(name, twin, names, shape)
+
+
+class Skip(nn.Module):
+    """x + W2 relu(W1 x + b1) + b2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.inner(x)
+        return y
+
+
+def test_a_residual_layer() -> None:
+    names = {"mlp.linear": "inner.0", "mlp.linear_2": "inner.2"}
+    both("residual", Skip(), {f"{a}.{x}": f"{b}.{y}" for a, b in names.items() for x, y in WEIGHT}, (3,))
+
+
+def test_dropout_in_use_and_the_scale_in_training_are_those_of_torch() -> None:
+    net, twin = ours()["dropout"], nn.Dropout(0.2)
+    x = randn(4, 2, 500)
+    close(net.eval()(x), twin.eval()(x))
+    for module in (net, twin):
+        y = module.train()(x)
+        kept = y != 0
+        close(y[kept], x[kept] / 0.8)
+        assert abs(float(kept.double().mean()) - 0.8) < 0.03
+    net.eval()
