@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 import torch
 from ndl.runtime.colouring import Colouring, colouring, components, is_sparse
 from ndl.runtime.errors import ArgumentsError, MissingInput, SettingError, did_you_mean
+from ndl.runtime.given_nets import alike, refuse_derivatives
 from ndl.runtime.info import (
     DelayInfo,
     DerivedInfo,
@@ -94,6 +95,10 @@ class Model(Part):
     SERIES: ClassVar[SeriesSource | None] = None
     """Who makes `series` for an order; None: nobody."""
     KERNELS: ClassVar[Any] = None
+    DIFFERENTIATED: ClassVar[frozenset[str]] = frozenset()
+    """The nets whose formulas stand in the equations, not as calls: those that are differentiated."""
+    foreign: tuple[str, ...] = ()
+    """The nets of an instance that are others than it was compiled with."""
     FIELDS: ClassVar[Any] = None
     """Who makes this model's kernels (`ndl.runtime.kernels.request.KernelSource`); None: nobody."""
 
@@ -220,6 +225,10 @@ class Model(Part):
                 put(self, f"unit_{attribute}", image_unit(tensor, s.lower, s.upper, name))
                 put(self, f"raw_{attribute}", torch.zeros_like(tensor))
         elif name in self.nets() and isinstance(value, nn.Module):
+            if not alike(self.nets()[name], value):
+                if name in self.DIFFERENTIATED:
+                    raise refuse_derivatives(self.NAME, name)
+                self.foreign = (*self.foreign, name)
             self._put_net(name, value)
         elif hasattr(self._modules.get(name), "starting"):
             self._modules[name] = self._modules[name].starting(value)  # type: ignore[operator,union-attr]
@@ -387,6 +396,10 @@ class Model(Part):
 
         columns: Tensor = torch.func.vmap(column)(unit)
         return columns.movedim(0, -1)
+
+    def slope(self, t: Tensor, x: Tensor) -> Tensor:
+        """`jacobian` of the nets that there are: the derived one knows those of the model alone."""
+        return Model.jacobian(self, t, x) if self.foreign else self.jacobian(t, x)
 
     def colours(self) -> Colouring | None:
         """How derivatives along few vectors make up the Jacobian; None where it is not sparse enough."""

@@ -49,7 +49,7 @@ class Residual:
         return self.model.vector_field(self.t, x)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        return self.model.jacobian(self.t, x)
+        return self.model.slope(self.t, x)
 
 
 class SparseInverse:

@@ -18,6 +18,7 @@ from ndl.compiler.check.values import (
     FnV,
     ListV,
     ModelV,
+    NetV,
     Object,
     OperatorV,
     Unknown,
@@ -208,13 +209,15 @@ def declarations(ev: Evaluator, model: ModelV) -> list[Parts]:
 
 
 def written_nets(ev: Evaluator, model: ModelV) -> dict[str, Any]:
-    """The nets that an application writes out, `M(f=MLP(width=8))`, `M(f=x -> -x)`: another model, with
-    equations of its own. A net with weights of its own only takes the place of the model's."""
+    """The nets that an application writes out, `M(f=MLP(width=8))`, `M(f=x -> -x)`, or names, `M(f=g)`:
+    another model, with equations of its own. Of a net of the file that is the operator; its weights are put
+    there when the model is made."""
     from ndl.compiler.check.applications import parts_of
 
     nets = parts_of(ev, model.decl).nets
-    kinds = (OperatorV, Closure, FnV)
-    return {k: v for k, v in model.values.items() if k in nets and isinstance(v, kinds)}
+    given = {k: v for k, v in model.values.items() if k in nets}
+    found = {k: v.target if isinstance(v, NetV) and v.per is None else v for k, v in given.items()}
+    return {k: v for k, v in found.items() if isinstance(v, (OperatorV, Closure, FnV))}
 
 
 def written_parts(ev: Evaluator, model: ModelV) -> dict[str, Any]:

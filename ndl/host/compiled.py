@@ -148,6 +148,7 @@ class Compilation:
             else:
                 cls.KERNELS = Kernels(optimized)
             cls.SERIES = SeriesOf(optimized)
+            cls.DIFFERENTIATED = differentiated(optimized)
             self.models[key] = Compiled(ir, cls, text, optimized)
         return self.models[key]
 
@@ -225,6 +226,20 @@ class Compilation:
             if s.decl.kind == kind:
                 return s
         return method.solvers[0]
+
+
+def differentiated(ir: ModelIR) -> frozenset[str]:
+    """The nets whose weights the equations read by themselves, and not by calling the net."""
+    functions = [ir.initial, ir.drift, ir.diffusion, ir.forcing, ir.correction, ir.pace]
+    functions += [*ir.derived.values(), *ir.terms.values()]
+    read = {
+        str(node.attr("name")).partition(".")[0]
+        for f in functions
+        if f is not None
+        for node in f.graph.needed([n for _, n in f.outputs])
+        if node.op == "param" and "." in str(node.attr("name"))
+    }
+    return frozenset(read & set(ir.parts))
 
 
 def smallest(value: Any) -> Any:

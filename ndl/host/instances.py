@@ -176,7 +176,7 @@ class Instances(Paths):
         inputs: dict[str, Any] = {}
         names = {p.name for p in compiled.cls.PARAMETERS} | {s.name for s in compiled.cls.STATES}
         for key, value in model.values.items():
-            if key == "seed" or key in options or key in written:
+            if key == "seed" or key in options or (key in written and not isinstance(value, NetV)):
                 continue
             if isinstance(value, PathObject):
                 inputs[key] = value.path

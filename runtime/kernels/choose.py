@@ -41,7 +41,7 @@ def by_kernel(problem: Problem) -> Solution | None:
     if problem.backend == "torch":
         return None
     try:
-        if problem.model.FIELDS is not None:
+        if problem.model.FIELDS is not None and not problem.model.foreign:
             return _field_run(problem, problem.model.FIELDS, target_of(problem)).solve()
         if problem.backend == "auto" and problem.count * problem.repeats < MANY:
             raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
@@ -81,6 +81,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         ),
         (undone and bool(model.EVENTS), "its steps are undone past events"),
         (bool(banks_of(model)), "its nets have weights for each step"),
+        (bool(model.foreign), "its nets are others than it was compiled with"),
         (problem.t0 == problem.t1, "the span is empty"),
         (options.get("cfl") is not None, "its steps follow the speed of waves"),
         (cornered(problem, fixed), "steps are to end at the corners of a path"),

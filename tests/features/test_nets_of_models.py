@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from programs import check
+from programs import check, refused
 
 PROGRAM = """
 model Small(x: R[2]):
@@ -161,3 +161,60 @@ test "a kernel has them":
 def test_nets_without_arguments() -> None:
     """They are made where they are named, and nets of the same kind start at different weights."""
     check(EMPTY)
+
+
+GIVEN = """
+model Falls:
+    net f: R[4] -> R = MLP(width=6, depth=1)
+    state y: R[4] = 1
+    y' = -grad(f(y), y)
+
+model Grows:
+    net f: R[4] -> R[4] = MLP(width=6, depth=1)
+    state y: R[4] = 1
+    y' = f(y)
+
+model Other:
+    net f: R[4] -> R = MLP(width=6, depth=1, act=relu)
+    net g: R[4] -> R[4] = MLP(width=6, depth=1, act=relu)
+    net same: R[4] -> R = MLP(width=6, depth=1)
+    state y: R[4] = 1
+    y' = f(y)*g(y)
+
+net potential: R[4] -> R = MLP(width=6, depth=2, act=softplus)
+net field: R[4] -> R[4] = MLP(width=6, depth=2, act=relu)
+
+fn unit(i) = [if i == j then 1e-4 else 0 for j in 0..3]
+fn slope(f) = [(f(ones(4) + unit(i)) - f(ones(4) - unit(i)))/2e-4 for i in 0..3]
+
+test "derivatives are those of the net that is given":
+    for how in [torch, cpu]:
+        y = solve(Falls(f=potential), span=0..0.001, method=euler(steps=1), backend=how).final.y
+        assert max(abs((1 - y)/0.001 - slope(potential))) < 1e-6
+    o = Other(seed=1)
+    y = solve(Falls(f=o.same), span=0..0.001, method=euler(steps=1), backend=cpu).final.y
+    assert max(abs((1 - y)/0.001 - slope(o.same))) < 1e-6
+
+test "a kernel has the net that is given":
+    a, b = [solve(Grows(f=field), span=0..1, method=rk4(steps=4), backend=how).final.y for how in [torch, cpu]]
+    assert norm(a - b) < 1e-12
+    m = Grows(f=field)
+    g = grad(sum(solve(m, span=0..1, method=rk4(steps=4)).final.y), m.params)
+    assert norm(g) > 0
+    o = Other(seed=1)
+    y = ones(4)
+    y = y + 0.5*o.g(y)
+    assert norm(solve(Grows(f=o.g), span=0..1, method=euler(steps=2)).final.y - y - 0.5*o.g(y)) < 1e-12
+"""
+
+
+def test_a_net_that_is_given_stands_in_derivatives_and_kernels() -> None:
+    check(GIVEN)
+
+
+def test_another_kind_of_net_is_refused_where_it_would_be_differentiated() -> None:
+    start = GIVEN[: GIVEN.index("test")] + '\ntest "t":\n    o = Other(seed=1)\n    s = solve('
+    found = refused(start + "Falls(f=o.f), span=0..1, method=euler(steps=1))\n")
+    assert found.code == "NDL675" and "`Falls` differentiate its net `f`" in found.message
+    found = refused(start + "Grows(f=o.g), span=0..1, method=euler(steps=1), backend=cpu)\n")
+    assert "its nets are others than it was compiled with" in found.message
