@@ -302,6 +302,16 @@ class Program:
         backend = ("choice of backend", backend_choice(compiled.optimized))
         return [*notes, *made, *explain(found), *chosen, backend]
 
+    def operator_facts(self) -> dict[str, list[tuple[str, str]]]:
+        """What the compiler derives about the operators of fields of the file, by name."""
+        from ndl.compiler.check.sets import of_fields
+        from ndl.compiler.check.values import OperatorV
+        from ndl.compiler.passes.facts.resolution import resolution_text
+
+        found = self.checked.module.names.items()
+        operators = {n: v for n, v in found if isinstance(v, OperatorV) and of_fields(v.decl)}
+        return {n: [("resolution", resolution_text(v))] for n, v in operators.items()}
+
     def modes(self, name: str) -> str | None:
         """What of a model's rates is diagonal in Fourier space, in its own words; None where nothing is."""
         from ndl.compiler.passes.fourier import described

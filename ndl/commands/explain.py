@@ -1,4 +1,5 @@
-"""`ndl explain NDL204` explains an error code; `ndl explain model.ndl` shows the facts of its models."""
+"""`ndl explain NDL204` explains an error code; `ndl explain model.ndl` shows what is derived of models and
+operators."""
 
 from __future__ import annotations
 
@@ -28,11 +29,12 @@ def command(subject: str, as_json: bool, grid: str | None, import_paths: tuple[P
         raise click.UsageError(f"`{subject}` is neither a file nor a code such as NDL204")
     program = _shared.load(file, import_paths=import_paths, grid=grid)
     facts = {name: program.facts(name) for name in program.models}
+    operators = program.operator_facts()
     if as_json:
-        console.print_json({name: dict(found) for name, found in facts.items()})
+        console.print_json({name: dict(found) for name, found in {**facts, **operators}.items()})
         return
-    for name, found in facts.items():
-        console.say(f"model {name}")
+    for name, found in {**facts, **operators}.items():
+        console.say(f"{'model' if name in facts else 'operator'} {name}")
         for line in fact_lines(found):
             console.say(f"  {line}")
 
