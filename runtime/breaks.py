@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from ndl.runtime.brownian import leaf_of
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.roots import locate
@@ -39,6 +40,8 @@ class BreakWatch:
 
     def __init__(self, problem: Problem, active: bool) -> None:
         self.active = active and problem.model.BREAKS > 0
+        # under noise, the time in which the path is smooth: as for events
+        self.leaf = leaf_of(problem.t0, problem.t1) if problem.model.NOISES else 0.0
         b = problem.count
         self.g = np.zeros((b, problem.model.BREAKS))
         self.chosen = np.full(b, np.nan)
@@ -135,6 +138,7 @@ class BreakWatch:
         """The fraction `[b]` at which the first break of each row lies (`high` where there is none)."""
         b = len(loop.ids)
         theta = high.copy()
+        coarse = self.leaf / np.maximum(np.abs(h), 1e-300) if self.leaf else np.inf
         for k in np.nonzero(cross.any(axis=0))[0].tolist():
             side = np.sign(self.g[:, k])
 
@@ -144,7 +148,7 @@ class BreakWatch:
 
             width = np.where(cross[:, k], 1e-10, np.inf)
             start = np.where(cross[:, k], np.abs(self.g[:, k]), 1.0)
-            _, after = locate(along, low, high, start, last[:, k] * side, width)
+            _, after = locate(along, low, high, start, last[:, k] * side, width, coarse)
             theta = np.where(cross[:, k], np.minimum(theta, after), theta)
         return theta
 

@@ -29,6 +29,7 @@ SLIDING = 200
 """Crossings after which, if they are more than a tenth of all steps, breaks are left to error control."""
 WIDTH = {"f64": 1e-10, "f32": 1e-6}
 """How closely a break is located, as a fraction of the step."""
+SMALL = {"f64": 1e-300, "f32": 1e-30}
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Breaks:
     ) -> Value:  # fmt: skip
         """The fraction of the step at which the first break lies."""
         code, theta = self.code, high
-        width = code.const(WIDTH[code.precision])
+        width, coarse = code.const(WIDTH[code.precision]), self._coarse(made)
         for k, here in enumerate(cross):
             below = code.op("lt", g[k], 0.0)
 
@@ -195,11 +196,18 @@ class Breaks:
             def find(k: int = k, sided: object = sided, along: object = along) -> list[Value]:
                 assert callable(sided) and callable(along)
                 start = code.op("abs", g[k])
-                return [locate(code, along, low, high, start, sided(last[k]), width)[1]]
+                return [locate(code, along, low, high, start, sided(last[k]), width, coarse)[1]]
 
             (after,) = code.when(here, find, [theta])
             theta = self.control.smaller(after, theta)
         return theta
+
+    def _coarse(self, made: Attempt) -> Value | None:
+        """The part of a step in which a path under noise is smooth, below which brackets are not halved."""
+        code, leaf = self.code, self.stepper.leaf()
+        if leaf is None:
+            return None
+        return code.op("div", leaf, code.op("maximum", code.op("abs", made.h), SMALL[code.precision]))
 
     def _opposite(self, a: Value, b: Value) -> Value:
         return self.code.op("lt", self.code.op("mul", a, b), 0.0)

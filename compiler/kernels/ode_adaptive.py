@@ -200,7 +200,7 @@ class _Forward:
             slot = self.save_inside(accept, end, made, place.slot) if self.v.save else place.slot
             place = self.moved(place, made, judged, made.x1, end, slot)
             if crossing is not None:
-                place = self.crossed(place, crossing, accept)
+                place = self.crossed(place, crossing, made, accept)
             if place.echo is not None:
                 place = self.onward(place, made, accept)
         else:
@@ -287,7 +287,7 @@ class _Forward:
         after[0] = code.op("select", near, crossing.gap, after[0])
         return replace(judged, accept=code.op("and", judged.accept, code.op("not", far)), after=after)
 
-    def crossed(self, place: Place, crossing: Crossing, rows: Value) -> Place:
+    def crossed(self, place: Place, crossing: Crossing, made: Attempt, rows: Value) -> Place:
         """After a step over a break, in the `rows` that came to no event: a fresh start."""
         code, control = self.code, self.control
         rows = code.op("and", rows, crossing.crossed)
@@ -296,7 +296,8 @@ class _Forward:
         room = control.larger(room, 1e-300 if control.double else 1e-30)
         size = control.smaller(edge.normal, room)
         fresh = [size, code.const(0.0), code.const(False, "bool")]
-        carry = code.when(rows, lambda: self.stepper.begin(place.t, place.x, None), place.carry)
+        again = lambda: self.stepper.restart(place.t, place.x, None, made, self.stepper.flag(False))  # noqa: E731
+        carry = code.when(rows, again, place.carry)
         pace = [code.op("select", rows, a, b) for a, b in zip(fresh, place.pace, strict=True)]
         close = code.op("and", edge.close, code.op("not", rows))
         count = code.op("add", edge.count, code.op("from_bool", rows))
@@ -346,7 +347,7 @@ class _Forward:
         x1, rooted = rest[:n], dict(zip(watch.roots, rest[n:]))
         place = self.moved(old, made, judged, x1, stop, slot)
         if crossing is not None:
-            place = self.crossed(place, crossing, code.op("and", accept, code.op("not", hit)))
+            place = self.crossed(place, crossing, made, code.op("and", accept, code.op("not", hit)))
         if place.echo is not None:
             place = self.onward(place, made, accept)
         sides = watch.settle(place.t, place.x, before, code.op("and", accept, code.op("not", hit)))

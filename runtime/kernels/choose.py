@@ -73,7 +73,6 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (not has_kernel(problem, fixed), f"`gradient = {problem.gradient}` is torch's"),
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
-        (bool(model.NOISES) and model.BREAKS > 0 and not fixed, "a discontinuity is to be located"),
         (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
         (
             problem.method.kind == "split" and problem.taped and model.BREAKS > 0 and not fixed,

@@ -63,7 +63,9 @@ class NoisyRun(KernelRun):
         return self.p.size + self.components
 
     def _requested(self, request: Request) -> Request:
-        inside = request.save or self.steps or bool(self.p.model.EVENTS)
+        # roots and breaks are looked for inside steps
+        looks = bool(self.p.model.EVENTS) or (self.p.model.BREAKS > 0 and request.adaptive)
+        inside = request.save or self.steps or looks
         if self.known:
             ends = self._ends()
             inside = not bool(np.isin(self._settled(self.saved_times, ends), ends).all())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from ndl.compiler.diagnostics import NDLError
 
 import ndl
 
@@ -27,6 +28,18 @@ model Kicked:
     x' = v
     v' = -c*x - 0.3*abs(v)*v - max(x - 0.2, 0)
     when falling(v): x <- x + 0.3
+
+model Timed:
+    param c = 1.0
+    noise W: wiener
+    state x = 1.0
+    dx = (if t > 0.3337*c then -1 else 1)*x*dt + 0.5*dW
+
+model Shaken:
+    param c = 1.0
+    noise W: wiener
+    state x = 1.0
+    dx = (if x > 0.5 then -c else 1)*dt + 0.5*dW
 """
 
 COUNT = 5
@@ -54,6 +67,25 @@ def test_the_same_steps_as_torch(program: Any, model: str) -> None:
     assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
     assert torch.equal(a.events.index, b.events.index)
     torch.testing.assert_close(a.x.values, b.x.values, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("model", "tight"), [("Timed", 1e-12), ("Shaken", 1e-7)])
+@pytest.mark.parametrize("save", ["end", "every 0.125"])
+def test_under_noise(program: Any, model: str, tight: float, save: str) -> None:
+    """At the time when a state comes to a break, which is no dyadic one, a path shows the rounding of time."""
+    a, b = (
+        solved(program, model, "sosri(rtol=1e-2, atol=1e-2)", backend, span=(0, 0.5), save=save, seed=1)
+        for backend in ("torch", "cpu")
+    )
+    assert int(a.stats.rejected.max()) > 2
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    torch.testing.assert_close(a.x.values, b.x.values, rtol=tight, atol=tight)
+    torch.testing.assert_close(a.W.values, b.W.values, rtol=tight, atol=tight)
+
+
+def test_gradients_past_breaks_under_noise_go_by_torch(program: Any) -> None:
+    with pytest.raises(NDLError, match="gradients past located breaks under noise"):
+        solved(program, "Timed", "sosri(rtol=1e-2)", "cpu", gradient="discrete")
 
 
 def test_against_a_closed_form(program: Any) -> None:
