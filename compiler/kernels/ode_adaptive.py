@@ -183,7 +183,8 @@ class _Forward:
         evaluations = code.op("add", evaluations, made.cost)
         crossing: Crossing | None = None
         if place.edge is not None:
-            crossing = self.breaks.judge(made, end, judged, steps, place.edge)
+            with self.stepper.seen(steps, t, h):
+                crossing = self.breaks.judge(made, end, judged, steps, place.edge)
             judged = self.taken_back(judged, crossing, pace)
             evaluations = code.op("add", evaluations, crossing.cost)
         accept = judged.accept
@@ -209,7 +210,8 @@ class _Forward:
             place, stopped, endless, untied, cost, roots, timed = fires
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
-            here = self.breaks.field.breaks(place.t, place.x)
+            with self.stepper.seen(row, t, h):
+                here = self.breaks.field.breaks(place.t, place.x)
             place.edge = replace(place.edge, g=here)
         ended = code.op("eq", place.t, control.t1)
         if place.sides is not None:

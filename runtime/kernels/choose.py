@@ -84,10 +84,6 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (problem.t0 == problem.t1, "the span is empty"),
         (options.get("cfl") is not None, "its steps follow the speed of waves"),
         (cornered(problem, fixed), "steps are to end at the corners of a path"),
-        (
-            problem.algebraic and model.BREAKS > 0 and not fixed,
-            "a discontinuity beside algebraic equations is to be located",
-        ),
         (bool(transforms()), "transforms of `torch.func` and dual numbers are torch's"),
     ):
         if found:

@@ -72,7 +72,7 @@ def test_the_same_steps_as_torch(program: Any, model: str) -> None:
 @pytest.mark.parametrize(("model", "tight"), [("Timed", 1e-12), ("Shaken", 1e-7)])
 @pytest.mark.parametrize("save", ["end", "every 0.125"])
 def test_under_noise(program: Any, model: str, tight: float, save: str) -> None:
-    """At the time when a state comes to a break, which is no dyadic one, a path shows the rounding of time."""
+    """At the time when a state comes to a break, no dyadic one, a path shows the rounding of time."""
     a, b = (
         solved(program, model, "sosri(rtol=1e-2, atol=1e-2)", backend, span=(0, 0.5), save=save, seed=1)
         for backend in ("torch", "cpu")

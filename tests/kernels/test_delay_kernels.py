@@ -50,6 +50,13 @@ model Struck:
     when falling(y(t - 0.3) - 0.6):
         y <- 0.1*x(t - k)
 
+model Relay:
+    param k = 0.52
+    state x = 1.0
+    x' = if x(t - k) > 0.7 then -x(t - k) else 0.3 - max(x - 0.35, 0)
+    when falling(x - 0.4):
+        x <- 0.9
+
 model Mindful:
     state x = 1.0
     x' = -x(t - 0.5)
@@ -156,6 +163,16 @@ def test_events_beside_delays(program: Any, method: str) -> None:
     assert off(u, v) < 1e-12 and a.events.t.shape[1] > 4
     assert torch.equal(a.events.index, b.events.index)
     assert off(a.events.t.nan_to_num(), b.events.t.nan_to_num()) < 1e-12
+
+
+def test_discontinuities_beside_delays_and_events(program: Any) -> None:
+    """Located where the past or the present comes to them."""
+    (a, u, _), (b, v, _) = (
+        run(program, "Relay", "tsit5(rtol=1e-5)", backend, gradient="none", span=(0, 2))
+        for backend in ("torch", "cpu")
+    )
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert int(a.stats.rejected.max()) > 1 and a.events.t.shape[1] > 0 and off(u, v) < 1e-12
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])

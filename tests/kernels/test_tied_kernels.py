@@ -58,6 +58,13 @@ model Struck:
     when every 0.45:
         x <- x + 0.1*g
 
+model Relay:
+    param g = 1.0
+    state x = 1.0
+    state z = 1.0
+    x' = if x > 0.6 then -g*z else -0.2*z
+    0 = z + 0.3*z^3 - x - 0.1*t
+
 model Astray:
     param g = 1.0
     state x = 1.0
@@ -180,6 +187,14 @@ def test_events_beside_algebraic_equations_of_backward_differentiation(program: 
     )
     assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
     assert off(a.final.z, b.final.z) < 1e-12
+
+
+def test_a_discontinuity_beside_algebraic_equations(program: Any) -> None:
+    (a, u, g), (b, v, h) = (
+        run(program, "Relay", "rodas5(rtol=1e-6)", backend, span=(0, 1)) for backend in ("torch", "cpu")
+    )
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-10 and off(g, h) < 1e-9
 
 
 def test_gradients_past_events_against_finite_differences(program: Any) -> None:
