@@ -42,10 +42,11 @@ def iterate(
 ) -> Iterated:
     """Repeat the solver's step from x `[B, n]`; members that are done stay as they are.
 
-    `function` is the F of a root solver, the K of an integral one; `x` their unknown by whatever name. With
+    `function` is the F of a root solver, the A of a linear one (whose b is an extra), the K of an integral
+    one; `x` their unknown by whatever name. With
     `settles` a member is done as well when its step is no more than rounding.
     """
-    callee, unknown = solver.ARGUMENTS[0], next(a for a in solver.ARGUMENTS[1:] if a != "n")
+    callee, unknown = solver.ARGUMENTS[0], next(a for a in solver.ARGUMENTS[1:] if a not in ("n", *extras))
     offered: dict[str, Any] = {callee: function, **extras}
     own = {callee: function} | ({} if unknown == "x" else {unknown: x})
     states = solver.initial_states(function, x, x.new_zeros(()), **own, **extras)

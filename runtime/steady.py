@@ -51,6 +51,24 @@ class Residual:
     def jacobian(self, x: Tensor) -> Tensor:
         return self.model.slope(self.t, x)
 
+    def system(self, x: Tensor, method: str) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """A and b of F(x) = A x - b, A by derivatives along vectors. Raises `SettingError` for an F that is
+        not linear."""
+
+        def A(v: Tensor) -> Tensor:
+            image: Tensor = torch.func.jvp(self, (x,), (v,))[1]
+            return image
+
+        probe = torch.cos(torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)).expand(x.shape)
+        start, image = self(x), A(probe)
+        apart = (self(x + probe) - start - image).abs().amax()
+        if not bool(apart <= 1e-6 * (image.abs().amax() + start.abs().amax())):
+            raise SettingError(
+                f"`{method}` solves linear equations, and those of `{self.model.NAME}` are not",
+                help="use `newton(tol=…)`",
+            )
+        return A, A(x) - start
+
 
 class SparseInverse:
     """J(x)^-1 b for each member, by the linear solver that the method's name says."""
@@ -98,9 +116,15 @@ def solve_steady(problem: Problem) -> Solution:
         )
     assert isinstance(solver, StepSolver)
     F = Residual(problem)
-    implicit = problem.taped and (problem.gradient == "adjoint" or F.inverse is not None)
+    linear = solver.KIND == "linear"
+    implicit = problem.taped and (problem.gradient == "adjoint" or F.inverse is not None or linear)
     with torch.set_grad_enabled(problem.taped and not implicit):
-        found = iterate(solver, F, problem.x0.contiguous(), MOST, settles=bool(model.GRIDS))
+        x = problem.x0.contiguous()
+        if linear:
+            A, b = F.system(x, method.name)
+            found = iterate(solver, A, x, MOST * max(1, problem.size // 100), settles=bool(model.GRIDS), b=b)
+        else:
+            found = iterate(solver, F, x, MOST, settles=bool(model.GRIDS))
     if not bool(found.done.all()):
         raise not_converged(problem, F, found)
     x = found.x

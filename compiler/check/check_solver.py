@@ -28,6 +28,10 @@ class Hole(Object):
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
         return UNKNOWN
 
+    def apply_to(self, ev: Any, right: Any, span: Span) -> Any:
+        """`A @ v`."""
+        return Value(tensor("n"))
+
     def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
         return Value(tensor(order + 1, "n"))
 
@@ -72,7 +76,11 @@ def check_solver(ev: Evaluator, solver: SolverV) -> None:
     for stmt in decl.body:
         if isinstance(stmt, tree.Declare):
             for item in stmt.items:
-                read_item(ev, item, scope.child({"x": Value(vector), **{c: Hole() for c in CALLABLES}}))
+                read_item(
+                    ev,
+                    item,
+                    scope.child({"x": Value(vector), "b": Value(vector), **{c: Hole() for c in CALLABLES}}),
+                )
                 scope.names[item.name] = UNKNOWN
     for step in steps:
         _check_step(ev, step, scope)

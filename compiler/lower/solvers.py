@@ -40,6 +40,12 @@ class Callable(Object):
         nodes = [ev.builder.node(v) for v in values]
         return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee=self.name))
 
+    def apply_to(self, ev: Any, right: Any, span: Span) -> Any:
+        """`A @ v` of a linear system."""
+        if self.name != "A":
+            return ev.error("NDL317", f"`{self.name}` is no linear map", span)
+        return self.call(ev, [right], {}, span)
+
     def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
         """The coefficients of the solution through (x, t), `[order + 1, n]`."""
         nodes = [ev.builder.node(ev.value(a, span)) for a in (x, t)]
@@ -283,8 +289,10 @@ def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = 
             b_hat=tableau.outputs[1].a if len(tableau.outputs) > 1 else None,
             dense=_dense(decl, scope, sink),
         )
-    if decl.data or decl.kind in ("linear", "energy"):
-        raise fail("NDL490", f"a solver for `{decl.kind}` problems is not yet lowered", decl.name_span)
+    if decl.kind == "energy":
+        raise fail("NDL490", "a solver for `energy` problems is not yet lowered", decl.name_span)
+    if decl.data:
+        raise fail("NDL490", "a solver with data of its own is not yet lowered", decl.data[0].span)
     step = next((s for s in decl.body if isinstance(s, tree.Step)), None)
     if step is None:
         return SolverIR(**common)
