@@ -46,7 +46,7 @@ def iterate(
     one; `x` their unknown by whatever name. With
     `settles` a member is done as well when its step is no more than rounding.
     """
-    callee, unknown = solver.ARGUMENTS[0], next(a for a in solver.ARGUMENTS[1:] if a not in ("n", *extras))
+    callee, unknown = solver.ARGUMENTS[0], next(a for a in solver.ARGUMENTS[1:] if a not in ("n", "b"))
     offered: dict[str, Any] = {callee: function, **extras}
     own = {callee: function} | ({} if unknown == "x" else {unknown: x})
     states = solver.initial_states(function, x, x.new_zeros(()), **own, **extras)

@@ -121,8 +121,10 @@ def solve_steady(problem: Problem) -> Solution:
     with torch.set_grad_enabled(problem.taped and not implicit):
         x = problem.x0.contiguous()
         if linear:
-            A, b = F.system(x, method.name)
-            found = iterate(solver, A, x, MOST * max(1, problem.size // 100), settles=bool(model.GRIDS), b=b)
+            A, right = F.system(x, method.name)
+            found = iterate(
+                solver, A, x, MOST * max(1, problem.size // 100), settles=bool(model.GRIDS), b=right
+            )
         else:
             found = iterate(solver, F, x, MOST, settles=bool(model.GRIDS))
     if not bool(found.done.all()):
