@@ -52,8 +52,9 @@ def offsets(model: ModelIR) -> dict[str, int]:
 
 
 def noise_matrix(model: ModelIR, budget: Budget | None = None) -> NoiseMatrix | None:
-    """The diffusion of a model, None when it has none or one that is too large to read."""
-    if model.diffusion is None:
+    """The diffusion of a model, None when it has none or one that is too large to read, as that of noise by
+    waves, in which each point of a grid reads every wave."""
+    if model.diffusion is None or any(spec.law == "waves" for spec in model.noises):
         return None
     reader = Reader(model.diffusion.graph, budget)
     states = state_symbols(model, model.diffusion, reader)

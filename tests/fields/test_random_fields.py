@@ -15,6 +15,7 @@ from ndl.compiler.ir.grid import wave_count
 from ndl.runtime.grids import Layout, grid_points, grid_weights
 from ndl.runtime.random_fields import Line, RandomField, places
 from ndl.runtime.waves import Ends, eigenbasis, frequencies
+from scipy.special import k1
 from scipy.stats import chi2
 
 import ndl
@@ -67,6 +68,22 @@ def test_the_covariance_of_a_box_is_greens_function(kind: str, ends: Ends) -> No
     exact = shape(a * low) * shape(a * (1 - high)) / (a * math.sinh(a))
     # cells with an even last wave: its norm at the points halves one term more
     assert (root.mT @ root - exact).abs().max() < 2.2 / (math.pi**2 * (field.waves[0] - 1))
+
+
+def test_the_covariance_of_random_ground_is_materns() -> None:
+    """That of `std.models.steady.LogNormalDarcy` in the middle of a square: sigma^2 r K1(r), r in lengths. The
+    waves that 33 points a side have leave out 1/(1 + (32 pi length)^2) of the variance, the walls add little."""
+    sigma, length, n = 1.3, 0.12, 33
+    inner = ("-", ("identity",), ("*", length**2, ("lap",)))
+    law = ("*", 4 * math.pi * (sigma * length) ** 2, ("^", inner, -2.0))
+    wall = line(("nodes", n, 0.0, 1.0), (SLOPE, SLOPE))
+    field = RandomField((wall, wall), law)
+    root = field.made(torch.eye(n * n, dtype=torch.float64).reshape(n * n, n, n))
+    for steps in (1, 2, 4, 8):
+        found = float((root[:, 16, 16] * root[:, 16, 16 + steps]).sum())
+        r = steps / 32 / length
+        assert found == pytest.approx(sigma**2 * r * float(k1(r)), abs=0.01 * sigma**2), steps
+    assert float((root[:, 16, 16] ** 2).sum()) == pytest.approx(sigma**2, rel=0.01)
 
 
 RING = """

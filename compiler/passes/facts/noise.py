@@ -23,6 +23,8 @@ def noise_kind(model: ModelIR) -> Fact[str]:
     if model.diffusion is None or not model.diffusion.outputs:
         return Fact("none", "no equation has a noise in it")
     matrix = noise_matrix(model)
+    if matrix is None and model.noise_kind == "additive":
+        return Fact("additive", "no coefficient of a noise depends on a state")
     if matrix is None:
         return Fact("general", "the diffusion is too large to look into")
     states = set(matrix.states)
