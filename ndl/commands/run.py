@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,16 @@ def command(
     program = _shared.load(file, import_paths=import_paths, allow_paths=allow_paths, overrides=overrides)
     chosen = _choose(program.runs, names, file)
     done: list[dict[str, Any]] = []
+    begun = _begun(chosen) if resume and out is None else {b.name for b in chosen}
     for block in chosen:
-        folder = _folder(out, block.name, resume, alone=len(chosen) == 1)
+        goes_on = resume and block.name in begun
+        folder = _folder(out, block.name, goes_on, alone=len(chosen) == 1)
         extra = {"seed": seed, "device": device}
         results = program.run(
             block.name,
             out=folder,
             progress=not (quiet or as_json),
-            resume=resume,
+            resume=goes_on,
             overrides={f"{block.name}.{k}": str(v) for k, v in extra.items() if v is not None},
         )
         for result in results:
@@ -83,6 +86,14 @@ def _choose(runs: Any, names: tuple[str, ...], file: Path) -> list[Any]:
     return [known[name] for name in names] if names else list(runs)
 
 
+def _begun(blocks: Sequence[Any]) -> set[str]:
+    """The blocks that have a run already; others begin anew. Raises UsageError where none has."""
+    found = {b.name for b in blocks if latest(Path("runs"), b.name) is not None}
+    if blocks and not found:
+        raise click.UsageError(f"nothing to resume: there is no run of `{blocks[0].name}` in runs")
+    return found
+
+
 def _folder(out: Path | None, name: str, resume: bool, alone: bool) -> RunFolder:
     """`--out` itself for a single run, a folder in it for each of several; else `runs/<name>/<time>`."""
     if out is not None:
@@ -90,7 +101,6 @@ def _folder(out: Path | None, name: str, resume: bool, alone: bool) -> RunFolder
     base = Path("runs")
     if resume:
         found = latest(base, name)
-        if found is None:
-            raise click.UsageError(f"nothing to resume: there is no run of `{name}` in {base}")
+        assert found is not None  # `_begun` has seen it
         return RunFolder(found, name, fixed=True)
     return RunFolder(base, name)

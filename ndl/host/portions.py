@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ndl.compiler.check.values import ModelV, is_number
+from ndl.compiler.check.covariances import covariance_of, formula
+from ndl.compiler.check.parts import declarations
+from ndl.compiler.check.values import Closure, FnV, ModelV, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
+from ndl.runtime.draws import WAVES
 from ndl.runtime.portions import MEMBER, DataSet, Layout, writer
 
 SUFFIXES = (".zarr", ".h5", ".nc")
@@ -51,6 +54,8 @@ def portioned(host: Any, stmt: tree.Solve) -> Plan | None:
     scope = host.module.scope
     target = host.ev.eval(stmt.target, scope)
     members = _members(host, target, settings)
+    if "save" not in settings and _is_steady(host, target):
+        settings = {**settings, "save": (tree.Name(stmt.span, "end"), stmt.span)}
     saved = None if "save" not in settings else host.saved(host.ev.eval(settings["save"][0], scope))
     if members is None or saved in (None, "steps"):
         if size is not None:
@@ -61,6 +66,11 @@ def portioned(host: Any, stmt: tree.Solve) -> Plan | None:
     if size is None and fits >= members:
         return None
     return Plan(stmt, settings, target, members, size, min(fits, members), written)
+
+
+def _is_steady(host: Any, target: Any) -> bool:
+    """Whether a model has nothing that moves, so that a run has one time."""
+    return isinstance(target, ModelV) and not any(p.rates or p.events for p in declarations(host.ev, target))
 
 
 def _size(host: Any, settings: Mapping[str, Any]) -> int | None:
@@ -113,7 +123,7 @@ def fingerprint(host: Any, plan: Plan) -> dict[str, str]:
     for name, value in run.args[0].named_parameters():
         if not any(name == d or name.endswith(f"_{d}") for d in drawn):
             weights.update(name.encode() + value.detach().cpu().numpy().tobytes())
-    families = {k: f"{v.law}{[_plain(host.number(a)) for a in v.args]}" for k, v in model.laws.items()}
+    families = {k: _law_text(host, v) for k, v in model.laws.items()}
     families |= {k: str(_plain(host.number(v))) for k, v in model.members.items()}
     method = given["method"]
     return {
@@ -127,6 +137,19 @@ def fingerprint(host: Any, plan: Plan) -> dict[str, str]:
         "precision": str(given["precision"]),
         "grid": str(run.args[0].GRIDS),
     }
+
+
+def _law_text(host: Any, law: Any) -> str:
+    """A law with its numbers, a covariance map as a formula."""
+    covariance = covariance_of(law)
+    if covariance is None:
+        return f"{law.law}{[_plain(host.number(a)) for a in law.args]}"
+    mean = law.args[0]
+    if isinstance(mean, (Closure, FnV)):
+        shown = (mean.expr if isinstance(mean, Closure) else mean.decl).span.text
+    else:
+        shown = _plain(host.number(mean))
+    return f"{law.law}{[shown, formula(covariance, lambda a: _plain(host.number(a)), law.span)]}"
 
 
 def _hash(text: str | bytes) -> str:
@@ -201,9 +224,11 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
 
 
 def _of_members(model: Any) -> list[tuple[str, torch.Tensor, tuple[int, ...]]]:
-    """Parameters, constant inputs and draws of a bound model, with their shapes of one member."""
+    """Parameters, constant inputs and draws of a bound model, with their shapes of one member; not the
+    numbers behind a random field, which a derived quantity records."""
     found = [(p.name, getattr(model, p.attribute or p.name), tuple(p.shape)) for p in model.PARAMETERS]
-    given = [*model.INPUTS, *(d for d in model.DRAWS if d.per in ("sample", "member"))]
+    draws = [d for d in model.DRAWS if d.per in ("sample", "member") and d.law != WAVES]
+    given = [*model.INPUTS, *draws]
     for info in given:
         value = model._buffers.get(f"_input_{info.name}")
         if value is not None:

@@ -71,8 +71,8 @@ def test_the_covariance_of_a_box_is_greens_function(kind: str, ends: Ends) -> No
 
 
 def test_the_covariance_of_random_ground_is_materns() -> None:
-    """That of `std.models.steady.LogNormalDarcy` in the middle of a square: sigma^2 r K1(r), r in lengths. The
-    waves that 33 points a side have leave out 1/(1 + (32 pi length)^2) of the variance, the walls add little."""
+    """That of `std.models.steady.LogNormalDarcy` in the middle of a square: sigma^2 r K1(r), r in lengths.
+    The waves that 33 points have leave out 1/(1 + (32 pi length)^2) of the variance, the walls add little."""
     sigma, length, n = 1.3, 0.12, 33
     inner = ("-", ("identity",), ("*", length**2, ("lap",)))
     law = ("*", 4 * math.pi * (sigma * length) ** 2, ("^", inner, -2.0))
