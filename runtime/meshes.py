@@ -169,6 +169,86 @@ def mesh_apply(
     return found.movedim(-1, axis)
 
 
+# ---------------------------------------------------------------- at any place
+
+
+def mesh_cardinal(p: Tensor, *, mesh: str, by: tuple[int, ...]) -> Tensor:
+    """The functions of the nodes at places `[…, d]`, differentiated by the coordinates `by`: `[…, N]`. Beyond
+    the mesh those of the cell go on whose least barycentric coordinate is greatest."""
+    p = p if p.is_floating_point() else p.double()
+    found: Tensor = _Cardinal.apply(p, mesh, by)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Cardinal(torch.autograd.Function):
+    """The derivative by p is that of one coordinate more, at the faces of cells from one side."""
+
+    @staticmethod
+    def forward(p: Tensor, mesh: str, by: tuple[int, ...]) -> Tensor:
+        return node_functions(p, tables(mesh), by)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        p, ctx.mesh, ctx.by = inputs
+        ctx.save_for_backward(p)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (p,) = ctx.saved_tensors
+        slopes = [(g * mesh_cardinal(p, mesh=ctx.mesh, by=(*ctx.by, k))).sum(-1) for k in range(p.shape[-1])]
+        return torch.stack(slopes, -1), None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], p: Tensor, mesh: str, by: tuple[int, ...]
+    ) -> tuple[Tensor, int]:
+        return _Cardinal.apply(p.movedim(in_dims[0], 0), mesh, by), 0  # type: ignore[no-untyped-call]
+
+
+def node_functions(p: Tensor, mesh: MeshTables, by: tuple[int, ...]) -> Tensor:
+    d, dofs = p.shape[-1], mesh.places["cell"].dofs.to(p.device)
+    A, own = _barycentric(mesh, p)
+    flat = torch.cat([torch.ones_like(p[..., :1]), p], -1).reshape(-1, d + 1).to(torch.float64)
+    cells = torch.cat([torch.einsum("eij,nj->nei", A, part).amin(-1).argmax(1) for part in flat.split(256)])  # type: ignore[no-untyped-call]
+    at = torch.einsum("nij,nj->ni", A[cells], flat)[:, own]  # [n, k, 2]
+    G = A[cells][:, :, 1:][:, own]  # [n, k, 2, d]
+    corner = (own[:, 0] == own[:, 1]).to(torch.float64)
+    if dofs.shape[1] == d + 1:
+        zero = torch.zeros_like(at[..., 0])
+        rows = at[..., 0] if not by else G[:, :, 0, by[0]] if len(by) == 1 else zero
+    else:
+        rows = _quadratic(at, G, 4 - 2 * corner, corner, by)
+    found = rows.new_zeros(len(flat), len(mesh.nodes)).scatter(1, dofs[cells], rows)
+    return found.reshape(*p.shape[:-1], len(mesh.nodes)).to(p)
+
+
+def _quadratic(at: Tensor, G: Tensor, weight: Tensor, less: Tensor, by: tuple[int, ...]) -> Tensor:
+    """weight*l*l' - less*l of two barycentric coordinates, or a derivative."""
+    (a, b), (g, h) = at.unbind(-1), G.unbind(2)
+    if not by:
+        return weight * a * b - less * a
+    if len(by) == 1:
+        return weight * (g[..., by[0]] * b + a * h[..., by[0]]) - less * g[..., by[0]]
+    if len(by) == 2:
+        return weight * (g[..., by[0]] * h[..., by[1]] + g[..., by[1]] * h[..., by[0]])
+    return torch.zeros_like(a)
+
+
+def _barycentric(mesh: MeshTables, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each cell the matrix from (1, x) to barycentric coordinates `[E, d + 1, d + 1]`, and the corners
+    between which each node of a cell lies, `[k, 2]`, the same one twice for a corner."""
+    key = "barycentric", like.device
+    if key not in mesh.on:
+        corners = mesh.points[mesh.cells]
+        A = np.linalg.inv(np.concatenate([np.ones((*corners.shape[:2], 1)), corners], 2).transpose(0, 2, 1))
+        nodes = mesh.nodes[mesh.places["cell"].dofs[0].numpy()]
+        at = np.concatenate([np.ones((len(nodes), 1)), nodes], 1) @ A[0].T
+        own = [np.flatnonzero(row > 0.25)[[0, -1]] for row in at]
+        mesh.on[key] = torch.from_numpy(A).to(like.device), torch.from_numpy(np.array(own)).to(like.device)
+    found: tuple[Tensor, Tensor] = mesh.on[key]
+    return found
+
+
 # ---------------------------------------------------------------- mass matrices
 
 

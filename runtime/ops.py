@@ -30,7 +30,7 @@ from ndl.runtime.implicit import implicit_root
 from ndl.runtime.interpolation import cardinal
 from ndl.runtime.linear_maps import LinearMap, jacobian_map
 from ndl.runtime.linear_maps import diagonal as diagonal_map
-from ndl.runtime.meshes import mesh_apply, mesh_data, mesh_index, mesh_solve
+from ndl.runtime.meshes import mesh_apply, mesh_cardinal, mesh_data, mesh_index, mesh_solve
 from ndl.runtime.modes import modal, modal_dot
 from ndl.runtime.sets import nearest
 from ndl.runtime.spectra import axis_spectrum, eigenmodes, eigenmodes_dot
@@ -49,7 +49,7 @@ __all__ = [
     "grid_weights",
     "lift",
 ]
-__all__ += ["lower", "mesh_apply", "mesh_data", "mesh_index", "mesh_solve", "nearest"]
+__all__ += ["lower", "mesh_apply", "mesh_cardinal", "mesh_data", "mesh_index", "mesh_solve", "nearest"]
 __all__ += ["mask", "multiplier", "stencil", "symbol", "truncate", "unfold"]
 __all__ += ["eigenbasis", "eigenvalues", "from_waves", "modal", "modal_dot", "pair", "to_waves"]
 

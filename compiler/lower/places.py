@@ -25,6 +25,7 @@ from ndl.compiler.types import Dim, Tensor
 if TYPE_CHECKING:
     from ndl.compiler.ir.grid import GridAxis
     from ndl.compiler.lower.fields import Fields
+    from ndl.compiler.lower.mesh_space import MeshSpace
 
 CLOSE = 1e-12
 """By which part a radius is stretched, so that points at its very end are inside."""
@@ -49,7 +50,7 @@ class Places:
         domain = self.space.domain_of(v.axes)
         assert domain is not None
         if domain in self.space.meshes:
-            return self.ev.not_lowered("a field on a mesh at a point", span)
+            return self._on_mesh(v, self.space.meshes[domain], args, span)
         axes = self.space.axes_of(domain, v.axes)
         given = self._apart(args, len(self.space.domains[domain].coordinates), span)
         if given is None or any(isinstance(p, Unknown) for p in given):
@@ -74,6 +75,19 @@ class Places:
         for axis, p in moved:
             found = self.contracted(self.cardinal(p, axis, span), found, span)
         return found
+
+    def _on_mesh(self, v: Value, mesh: MeshSpace, args: Sequence[Any], span: Span) -> Any:
+        """A stored field on a mesh at any place, by the functions of its nodes."""
+        given = self._apart(args, len(mesh.domain.coordinates), span)
+        point = UNKNOWN if given is None else self.ev.value(ListV(tuple(given)), span)
+        stored, _ = self.fields.weak.values.get(v.ref.id, (v, ""))
+        if isinstance(point, Unknown):
+            return UNKNOWN
+        if mesh.axes["node"] not in stored.axes:
+            return self.ev.not_lowered("what is no stored field, on a mesh at a point", span)
+        form = {"mesh": mesh.key, "by": (), "size": len(mesh.elements.nodes)}
+        rows = self.ev.op("mesh_cardinal", [point], span, (), **form)
+        return self.contracted(rows, to_tensor(self.ev, stored, [mesh.axes["node"]], span), span)
 
     def _apart(self, args: Sequence[Any], count: int, span: Span) -> list[Any] | None:
         """The coordinates of a point."""

@@ -20,7 +20,16 @@ KEPT |= {"root", "path"}
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
 ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier", "truncate", "nearest"})
-ON_GRIDS |= {"cardinal", "mesh_apply", "mesh_solve", "modal", "modal_dot", "to_waves", "from_waves"}
+ON_GRIDS |= {
+    "cardinal",
+    "mesh_cardinal",
+    "mesh_apply",
+    "mesh_solve",
+    "modal",
+    "modal_dot",
+    "to_waves",
+    "from_waves",
+}
 ON_GRIDS |= {"eigenmodes", "eigenmodes_dot"}
 """Their results are as large as a grid."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.ops.table import lookup
@@ -25,7 +27,8 @@ def mesh_reach(model: ModelIR) -> int:
             continue
         known = [found[i] for i in node.inputs if i in found]
         if known:
-            far = EVERYWHERE in known or not _stays(node)
+            reading = [k for k, i in enumerate(node.inputs) if i in found]
+            far = EVERYWHERE in known or not _stays(node, reading)
             found[node.id] = EVERYWHERE if far else max(known) + _more(node)
     reaches = [found[n.id] for n in outputs if n.id in found]
     return EVERYWHERE if EVERYWHERE in reaches else max(reaches, default=0)
@@ -35,8 +38,9 @@ def _more(node: Node) -> int:
     return 1 if node.op == "mesh_apply" and node.attr("transposed") else 0
 
 
-def _stays(node: Node) -> bool:
-    """Whether what stands at one place of the front axis comes from that place, or from one cell."""
+def _stays(node: Node, reading: Sequence[int]) -> bool:
+    """Whether what stands at one place of the front axis comes from that place, or from one cell; `reading` are
+    the operands that depend on states."""
     if node.op == "mesh_apply":
         return bool(node.attr("axis") == 0)
     if node.op == "neg" or lookup(node.op).scalar is not None:
@@ -51,5 +55,6 @@ def _stays(node: Node) -> bool:
     if node.op == "einsum":
         terms, _, result = node.attr("equation").partition("->")
         letter = result[:1]
-        return bool(letter) and all(t.startswith(letter) or letter not in t for t in terms.split(","))
+        own = [t for k, t in enumerate(terms.split(",")) if k in reading]
+        return bool(letter) and all(t.startswith(letter) for t in own)
     return False

@@ -136,6 +136,11 @@ SQUARE = unit_square()
 CASES: list[Case] = [
     *(case("nearest", reals(-0.7, 1.8, *shape), surface=SQUARE) for shape in ((2,), (3, 2))),
     case("mesh_data", key=FREE, size=9),
+    *(
+        case("mesh_cardinal", reals(0.1, 0.9, *shape), mesh=DISC, by=by, size=9)
+        for shape in ((2,), (3, 2))
+        for by in ((), (1,))
+    ),
     case("mesh_index", key=FREE, size=9),
     *(
         case(

@@ -5,6 +5,8 @@ other (`compiler/geometry/elements.py`).
 
 mesh_data      (key, size) -> a constant vector: coordinates, weights, normals, marks of parts
 mesh_index     (key, size) -> a constant vector of whole numbers: neighbours
+mesh_cardinal  (p; mesh, by, size) -> of places p `[…, d]`, on a new last axis, the functions of the nodes
+               there, differentiated by the coordinates `by`; beyond the mesh those of a cell nearby go on
 mesh_apply     (mesh, place, slope, axis, size, transposed): the value (`slope` -1) or the derivative by a
                coordinate of a field at the points of a place; transposed, what belongs to the points summed
                up with the functions of each node. `size` is how many entries the axis then has
@@ -57,6 +59,71 @@ register(
         lambda types, a: Tensor("Z", (Dim.of(a["size"]),)),
         lambda key, size: _data_reference(key, size).long(),
         lambda texts, types, a: call("ops.mesh_index", _plain(a["key"])),
+    )
+)
+
+
+def _cardinal_rule(types: Sequence[Type], a: Attributes) -> Type:
+    (p,) = tensors(types, "a place")
+    numeric([p], "a place")
+    return Tensor("R", (*p.shape[:-1], Dim.of(a["size"])))
+
+
+def _cardinal_reference(p: Any, mesh: str, by: tuple[int, ...], size: int) -> Any:
+    """Place by place, by the barycentric coordinates in the cell where the least of them is greatest."""
+    import numpy as np
+    import torch
+    from ndl.compiler.geometry.store import MESHES
+
+    elements, d = MESHES[mesh], p.shape[-1]
+    corners = elements.mesh.points[elements.mesh.cells]
+    cells = [np.linalg.inv(np.concatenate([np.ones((d + 1, 1)), c], 1).T) for c in corners]
+    rows = np.zeros((p.numel() // d, size))
+    for row, x in zip(rows, p.detach().reshape(-1, d).tolist()):
+        cell = max(range(len(cells)), key=lambda e: float((cells[e] @ [1.0, *x]).min()))
+        A = cells[cell]
+        for node in elements.cell.dofs[cell]:
+            own = np.flatnonzero((A @ [1.0, *elements.nodes[node]]) > 0.25)
+            row[node] = _node_function(own, A @ [1.0, *x], A[:, 1:], by, elements.order)
+    return torch.from_numpy(rows).reshape(*p.shape[:-1], size)
+
+
+def _node_function(own: Any, at: Any, slopes: Any, by: tuple[int, ...], order: int) -> float:
+    """A function of a node at a corner, `own` its number, or in the middle of two: l of order 1, l (2 l - 1) and
+    4 l l' of order 2; or one of its derivatives."""
+    i, j = own[0], own[-1]
+    if order == 1:
+        return float(at[i] if not by else slopes[i, by[0]] if len(by) == 1 else 0.0)
+    weight, less = (2.0, 1.0) if i == j else (4.0, 0.0)
+    if not by:
+        return float(weight * at[i] * at[j] - less * at[i])
+    if len(by) == 1:
+        (k,) = by
+        return float(weight * (slopes[i, k] * at[j] + at[i] * slopes[j, k]) - less * slopes[i, k])
+    if len(by) == 2:
+        k, q = by
+        return float(weight * (slopes[i, k] * slopes[j, q] + slopes[i, q] * slopes[j, k]))
+    return 0.0
+
+
+def _cardinal_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
+    (p,) = operands
+    assert isinstance(p.type, Tensor) and isinstance(node.type, Tensor)
+    last, parts = node.type.rank - 1, []
+    for k in range(p.type.shape[-1].constant or 0):
+        attrs = dict(node.attrs) | {"by": (*node.attr("by"), k)}
+        slope = op(graph, "mesh_cardinal", p, **attrs)
+        parts.append(op(graph, "sum", op(graph, "mul", g, slope), axes=(last,)))
+    return [fit(graph, op(graph, "stack", *parts, axis=last), p)]
+
+
+register(
+    Op(
+        "mesh_cardinal",
+        _cardinal_rule,
+        _cardinal_reference,
+        lambda texts, types, a: call("ops.mesh_cardinal", texts[0], *_named(a, "mesh", "by")),
+        _cardinal_vjp,
     )
 )
 
