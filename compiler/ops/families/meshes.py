@@ -89,8 +89,8 @@ def _cardinal_reference(p: Any, mesh: str, by: tuple[int, ...], size: int) -> An
 
 
 def _node_function(own: Any, at: Any, slopes: Any, by: tuple[int, ...], order: int) -> float:
-    """A function of a node at a corner, `own` its number, or in the middle of two: l of order 1, l (2 l - 1) and
-    4 l l' of order 2; or one of its derivatives."""
+    """A function of a node at a corner, `own` its number, or in the middle of two: l of order 1, l (2 l - 1)
+    and 4 l l' of order 2; or one of its derivatives."""
     i, j = own[0], own[-1]
     if order == 1:
         return float(at[i] if not by else slopes[i, by[0]] if len(by) == 1 else 0.0)
