@@ -20,17 +20,9 @@ KEPT |= {"root", "path"}
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
 ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier", "truncate", "nearest"})
-ON_GRIDS |= {
-    "cardinal",
-    "mesh_cardinal",
-    "mesh_apply",
-    "mesh_solve",
-    "modal",
-    "modal_dot",
-    "to_waves",
-    "from_waves",
-}
-ON_GRIDS |= {"eigenmodes", "eigenmodes_dot"}
+ON_GRIDS |= {"cardinal", "eigenmodes", "eigenmodes_dot", "from_waves", "mesh_apply"}
+ON_GRIDS |= {"mesh_cardinal", "mesh_solve", "modal", "modal_dot"}
+ON_GRIDS |= {"to_waves"}
 """Their results are as large as a grid."""
 
 

@@ -39,8 +39,8 @@ def _more(node: Node) -> int:
 
 
 def _stays(node: Node, reading: Sequence[int]) -> bool:
-    """Whether what stands at one place of the front axis comes from that place, or from one cell; `reading` are
-    the operands that depend on states."""
+    """Whether what stands at one place of the front axis comes from that place, or from one cell;
+    `reading` are the operands that depend on states."""
     if node.op == "mesh_apply":
         return bool(node.attr("axis") == 0)
     if node.op == "neg" or lookup(node.op).scalar is not None:
