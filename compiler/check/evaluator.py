@@ -94,6 +94,8 @@ class Evaluator:
         self.context: Any = None  # what is being built: an operator's or a model's weights
         self.host: Any = None  # evaluates what only a run knows
         self.file_values: dict[int, Any] = {}
+        self.told: dict[str, Dim] | None = None  # dimensions of weights that their use tells, if wanted
+        self.points: dict[tuple[str, int], Dim] = {}  # how many points fields have, where that is known
         self.fields: Any = None  # what derivatives and integrals of fields are on the grids of a model
         self.integrals: dict[int, Any] = {}  # of an integral equation: what stands for each integral
         self.undecided = 0  # choices around the current place that only a run decides

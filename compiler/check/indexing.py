@@ -115,6 +115,14 @@ def _without(t: Tensor, axis: int) -> Tensor:
     return replace(t, shape=(*t.shape[:axis], *t.shape[axis + 1 :]))
 
 
+def note_same(told: dict[str, Dim], a: Dim, b: Dim) -> None:
+    """What it tells of a dimension name that two extents are the same."""
+    for one, other in ((a, b), (b, a)):
+        name = next(iter(one.names), "")
+        if one == Dim.of(name) and other.constant is not None:
+            told.setdefault(name, other)
+
+
 def _by_value(ev: Evaluator, v: Value, axis: int, item: Value, span: Span) -> tuple[Any, int]:
     """An index that is itself a value: a bound index, a whole number of the run, a vector of them."""
     if item.type.kind not in ("Z", "Bool"):
@@ -125,9 +133,11 @@ def _by_value(ev: Evaluator, v: Value, axis: int, item: Value, span: Span) -> tu
     result = _without(v.type, axis)
     if item.type.rank:
         result = replace(v.type, shape=(*v.type.shape[:axis], item.type.shape[0], *v.type.shape[axis + 1 :]))
-    if ev.checking:
-        return Value(result, None, joined), axis + item.type.rank
     bound = item.index_of
+    if ev.checking:
+        if ev.told is not None and bound is not None:
+            note_same(ev.told, bound.extent, v.type.shape[axis])
+        return Value(result, None, joined), axis + item.type.rank
     if bound is not None and bound not in v.axes and bound.extent == v.type.shape[axis]:
         k = len(v.axes)
         order = (*range(k), k + axis, *(i for i in range(k, k + v.type.rank) if i != k + axis))

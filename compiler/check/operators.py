@@ -459,6 +459,10 @@ def check_operator(ev: Evaluator, op: OperatorV) -> None:
     generic = header_dims(decl, outer)
     scope = bind_sets(ev, op, outer.child())
     scope.names |= {**options, **{g: Value(Tensor("Z"), Dim.of(g)) for g in generic}}
+    if of_fields(decl):
+        from ndl.compiler.check.open_weights import open_weights
+
+        scope.names |= {n: Value(Tensor("Z"), Dim.of(n)) for n, _ in open_weights(op)}
     for p in decl.data:
         wanted = resolve_type(ev, p.type, scope, {g: Dim.of(g) for g in generic}) if p.type else None
         names[p.name] = result_value(wanted) if not isinstance(wanted, Map) else NetV(p.name, wanted, None)

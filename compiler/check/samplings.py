@@ -35,9 +35,10 @@ def _field(ev: Evaluator, value: Any, e: tree.Call, scope: Scope) -> tuple[Value
     return v, domain
 
 
-def points_of(domain: DomainV) -> tuple[Dim, ...]:
+def points_of(ev: Evaluator, domain: DomainV) -> tuple[Dim, ...]:
     """How many points the sampling of a field has along each coordinate, while it is only checked."""
-    return tuple(Dim.of(f"points({domain.name}.{c})") for c in domain.coordinates)
+    names = enumerate(domain.coordinates)
+    return tuple(ev.points.get((domain.name, k), Dim.of(f"points({domain.name}.{c})")) for k, c in names)
 
 
 def _values(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
@@ -47,7 +48,7 @@ def _values(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Cal
         return UNKNOWN
     v, domain = found
     if ev.checking:
-        many = points_of(domain)
+        many = points_of(ev, domain)
         return Value(replace(v.type, shape=(*v.type.shape, *many), on=None)) if many else UNKNOWN
     from ndl.compiler.lower.samplings import values
 

@@ -22,6 +22,7 @@ from ndl.compiler.lower.draws import operator_draw
 from ndl.compiler.lower.placed import Placed, fields_of
 from ndl.compiler.lower.random_fields import Place, starting_field
 from ndl.compiler.lower.stored import everywhere, field_axes, formula, stored_spec
+from ndl.compiler.lower.told import told_by_use
 from ndl.compiler.lower.weights import Weights, law_of, start_of
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -163,9 +164,10 @@ def lower_operator(
     context = ev.context = OperatorContext(weights)
     if placed is not None:
         ev.fields = fields_of(ev, placed)
+        op = told_by_use(op, placed.arguments)
     decl, module = op.decl, op.module
     scope = option_scope(ev, op)
-    for dim in header_dims(decl, module.scope):
+    for dim in sorted({*header_dims(decl, module.scope), *op.dims}):
         if dim in op.dims:
             constant = op.dims[dim].constant
             scope.names[dim] = constant if constant is not None else 0

@@ -42,9 +42,8 @@ operator Turned(v: R[c] on Square) -> R[c] on Square:
 
 operator Lord(v: R[c] on Square; rank = 4) -> R[Out] on Square:
     param M: R[rank, c] ~ glorot, P: R[Out, rank] ~ glorot
-    y = values(M @ v)
-    r, n, m = shape(y)
     param L: R[rank, n, n] ~ normal(0, 1/n), T: R[rank, m, m] ~ normal(0, 1/m)
+    y = values(M @ v)
     return P @ field([sum(L[r, i, a]*y[r, a, b]*T[r, j, b], a, b) for r, i, j], Square)
 
 net around: R[2] on Torus -> R[3] on Torus = Conv()
@@ -109,6 +108,7 @@ def test_values_and_back(nets: Any) -> None:
 
 def test_weights_of_rows_and_columns(nets: Any) -> None:
     lord = nets["lord"]
+    assert lord.L.shape == (4, 16, 16)  # told by the values that they multiply
     v = torch.randn(3, 16, 16, dtype=torch.float64)
     y = torch.einsum("rc,nabc->nrab", lord.M, v[..., None])
     z = torch.einsum("ria,nrab,rjb->nijr", lord.L, y, lord.T)
@@ -129,6 +129,7 @@ def test_two_samplings_do_not_meet() -> None:
     [
         ("resample(v, 1/2)", "resample(v, 1/3)", "NDL493", "no grid"),
         ("resample(v, 1/2)", "resample(v, 0)", "NDL493", "above 0"),
+        ("b]*T[r, j, b], a, b)", "j]*T[r, 0, 0], a)", "NDL308", "the dimension `m`"),
         ("T = values(v)", "T = values([1, 2])", "NDL492", "is of a field"),
         ("field([T[a, j, i] for a, i, j], Square)", "field([1, 2], Square)", "NDL492", "last 2 axes"),
         ("stride=stride", "stride=3", "NDL493", "without rest"),
