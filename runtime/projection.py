@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch
 from ndl.runtime.colouring import EVERYWHERE
 from ndl.runtime.constraints import Constraint, smoothed
 from ndl.runtime.errors import SettingError
-from ndl.runtime.methods import Method, StepSolver, VectorField
+from ndl.runtime.flows import SteppedFlow
+from ndl.runtime.methods import Method, StepSolver, Tableau, VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.splitting import part_field, substeps
 from ndl.runtime.stepping.calling import call_step
 from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.control import clock
@@ -21,8 +23,11 @@ from ndl.runtime.stepping.delays import refuse_delays
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
+from ndl.runtime.stepping.split import SplitField, SplitStepper
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from torch import Tensor
+
+EULER = Tableau("euler", 1, None, (0.0,), ((),), (1.0,))
 
 
 class ProjectedField(VectorField):
@@ -31,6 +36,27 @@ class ProjectedField(VectorField):
     def __init__(self, constraint: Constraint, model: Model) -> None:
         super().__init__(lambda t, x: constraint.projected(model, t, x)[0])
         self.constraint, self.model = constraint, model
+
+
+class SplitProjectedField(ProjectedField, SplitField):
+    """The same for methods that are implicit in a term: what they treat explicitly is all the rest of the rates
+    with the multipliers, also those that the term calls for (Liu, Liu and Pego 2007, Comm. Pure Appl. Math.
+    60, 1443–1487)."""
+
+    def __init__(
+        self, constraint: Constraint, model: Model, problem: Problem, parts: dict[str, Method]
+    ) -> None:
+        ProjectedField.__init__(self, constraint, model)
+        self.colours = model.colours()
+        name, *_ = parts
+        term = part_field(model, name)
+        rest = VectorField(lambda t, x: constraint.projected(model, t, x)[0] - term.function(t, x))
+        fields = (term, rest)
+        self.flows, self.visits = [], {}
+        for f, (label, method) in zip(fields, parts.items(), strict=True):
+            alone = replace(method, options={"h": 1.0, **method.options})
+            stepper = stepper_of(problem.on(method=alone))
+            self.flows.append(SteppedFlow(f, stepper, substeps(label, method), problem.taped))
 
 
 @dataclass(frozen=True)
@@ -48,7 +74,15 @@ class ProjectedProblem(Problem):
 
     def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
         assert self.constraint is not None
-        return ProjectedField(self.constraint, self.members(ids, steps).prepared())
+        model = self.members(ids, steps).prepared()
+        if self.method.kind == "split":
+            # its parts' steppers look at the sparsity of the field alone
+            plain = self.on(method=Method("euler", "ode", EULER))
+            return SplitProjectedField(self.constraint, model, plain, self.method.parts)
+        found = ProjectedField(self.constraint, model)
+        if self.method.solver is EULER:
+            found.colours = model.colours()
+        return found
 
 
 class ProjectedStepper(Stepper):
@@ -116,8 +150,14 @@ def solve_projected(problem: Problem) -> Solution:
         x0 = constraint.restored(problem.model, constraint.start, problem.x0 * constraint.kept)
     fields: dict[str, Any] = {n: getattr(problem, n) for n in Problem.__dataclass_fields__}
     made = ProjectedProblem(**{**fields, "method": inside, "x0": x0}, constraint=constraint)
-    stepper = ProjectedStepper(solver, stepper_of(made))
-    if not isinstance(stepper.inner, ExplicitRK):
+    if inside.kind == "split":
+        _check_parts(problem, inside, constraint)
+        assert isinstance(inside.solver, StepSolver)
+        inner: Stepper = SplitStepper(inside.solver)
+    else:
+        inner = stepper_of(made)
+    stepper = ProjectedStepper(solver, inner)
+    if not isinstance(stepper.inner, ExplicitRK | SplitStepper):
         raise SettingError(
             f"`{name}` is around explicit Runge–Kutta methods, and `{inside.name}` is not one",
             help=f"write `{name}(rk4(h=…))` or `{name}(tsit5(rtol=…, atol=…))`",
@@ -137,10 +177,32 @@ def solve_projected(problem: Problem) -> Solution:
 def _inside(problem: Problem) -> Method:
     """The method that the projection is around."""
     found = next(iter(problem.method.parts.values()), None)
-    if found is None or found.kind != "ode":
+    if found is None or found.kind not in ("ode", "split"):
         name = problem.method.name
         raise SettingError(f"`{name}` is around a method", help=f"write `{name}(rk4(h=0.01))`")
     return found
+
+
+def _check_parts(problem: Problem, inside: Method, constraint: Constraint) -> None:
+    """The parts of a method that is implicit in a term. Raises `SettingError`."""
+    model, name = problem.model, f"{problem.method.name}({inside.name}(…))"
+    known = [t.name for t in model.TERMS]
+    implicit = next(iter(inside.parts), "")
+    if len(inside.parts) != 2 or any(part is None for part in inside.parts.values()):
+        raise SettingError(
+            f"`{name}` takes two terms, each with a method",
+            help=f"write `{inside.name}(diffusion: implicit_euler, rest: euler, h=0.01)`",
+        )
+    if not set(inside.parts) <= set(known):
+        raise SettingError(
+            f"`{model.NAME}` has no such terms", help=f"its terms are {', '.join(known) or 'none'}"
+        )
+    with torch.no_grad():
+        x = problem.x0.detach() * constraint.kept + 0.1 * constraint._random(tuple(problem.x0.shape), 7)
+        t, p = constraint.start, constraint._random((len(x), len(constraint.places)), 8)
+        free = (x * constraint.kept).index_copy(-1, constraint.places, p)
+        if bool((model.term(implicit, t, x * constraint.kept) != model.term(implicit, t, free)).any()):
+            raise SettingError(f"the term `{implicit}` of `{model.NAME}` holds the multipliers")
 
 
 class Multipliers:

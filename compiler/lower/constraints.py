@@ -5,7 +5,8 @@ A multiplier p stands in no equation of its own; it enters the rates by the adjo
 derivative along an axis is the difference across a cell, averaged over the other axes, and what is known at
 the middles is averaged back to the points. At a point inside this is a central difference along the axis
 and the mean with weights 1/4, 1/2, 1/4 along the others, at an end the difference and the mean of two
-points. The two derivatives are then each other's negative adjoints, for values that vanish on the
+points. Where the multiplier has a value, an outlet, the difference is from the middle of the last cell to
+the end. The two derivatives are then each other's negative adjoints, for values that vanish on the
 boundary, and the constraint holds if and only if it holds in every cell: the pair of continuous
 bilinear velocities and piecewise constant pressures (Gresho and Sani, Incompressible Flow and the
 Finite Element Method, 1998, section 3.13).
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import full, split
+from ndl.compiler.check.boundaries import VALUE, Condition
 from ndl.compiler.check.values import Axis, Value
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.source import Span
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ndl.compiler.lower.models import ModelLowering
 
 DIFFERENCE = {"offset": -1, "center": (-0.5, 0.0, 0.5), "low": ((-1.0, 1.0),), "high": ((-1.0, 1.0),)}
+OPEN = {"low": ((1.0, 1.0),), "high": ((-1.0, -1.0),)}
+"""The same where the multiplier has the value 0: from the middle of the last cell to the end, half a cell."""
 MEAN = {"offset": -1, "center": (0.25, 0.5, 0.25), "low": ((0.5, 0.5),), "high": ((0.5, 0.5),)}
 
 
@@ -46,8 +50,21 @@ def compact(fields: Fields, v: Value, letter: str, span: Span) -> Value | None:
                 found = fields._multiplied(found, [(1.0, {axis: 1})], span)
             continue
         rows, scale = (DIFFERENCE, 1 / grid.step) if axis is along else (MEAN, 1.0)
+        ends = open_ends(fields, v, axis) if axis is along else {}
+        rows = rows | {side: OPEN[side] for side in ends}
         found = _applied(fields, found, axis, rows, scale, grid.periodic, span)
+        for side, c in ends.items():
+            weights = (-2.0 if side == "low" else 2.0,)
+            found = fields._with_end(found, v, axis, c, span, side=side, weights=weights, scale=scale)
     return found
+
+
+def open_ends(fields: Fields, v: Value, axis: Axis) -> dict[str, Condition]:
+    """The ends at which a multiplier has a value."""
+    if fields.constraining or not fields.conditions.is_one_of(v, fields.multipliers):
+        return {}
+    ends = zip(("low", "high"), fields.conditions.of(v, axis))
+    return {side: c for side, c in ends if c is not None and c.kind == VALUE}
 
 
 def _applied(

@@ -223,6 +223,8 @@ def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
     v: Any = split(filled(ev, value, slot.spec.type, span, slot.axes), slot.axes)
     field = el.lookup(slot.name, 0)
     conditions, prefix = ev.fields.conditions, slot.frame.prefix
+    if (prefix, slot.name) in ev.fields.multipliers:
+        return full(v)  # its values stand in the rates
     if ev.fields.on_mesh(slot.axes) is not None:
         wanted = conditions.impose(field, slot.axes, prefix, slot.name, span)
         if wanted is not field:
