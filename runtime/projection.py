@@ -10,8 +10,8 @@ import torch
 from ndl.runtime.colouring import EVERYWHERE
 from ndl.runtime.constraints import Constraint, smoothed
 from ndl.runtime.errors import SettingError
-from ndl.runtime.flows import SteppedFlow
-from ndl.runtime.methods import Method, StepSolver, Tableau, VectorField
+from ndl.runtime.flows import Flow, SteppedFlow
+from ndl.runtime.methods import Method, StepSolver, VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.solution import Interpolant, Solution
@@ -27,8 +27,6 @@ from ndl.runtime.stepping.split import SplitField, SplitStepper
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from torch import Tensor
 
-EULER = Tableau("euler", 1, None, (0.0,), ((),), (1.0,))
-
 
 class ProjectedField(VectorField):
     """Rates of what moves, for which the constraint goes on to hold; multipliers stay 0."""
@@ -38,25 +36,34 @@ class ProjectedField(VectorField):
         self.constraint, self.model = constraint, model
 
 
-class SplitProjectedField(ProjectedField, SplitField):
-    """The same for methods that are implicit in a term: what they treat explicitly is all the rest of the rates
-    with the multipliers, also those that the term calls for (Liu, Liu and Pego 2007, Comm. Pure Appl. Math.
-    60, 1443–1487)."""
+class SplitProjectedField(SplitField):
+    """The same for methods that are implicit in a term: the constraint is restored after each of its steps,
+    and the multipliers make it hold along the rest, which is explicit (Chorin 1968). Where the term does not
+    commute with the projection, as diffusion between walls, that is of order 1."""
 
-    def __init__(
-        self, constraint: Constraint, model: Model, problem: Problem, parts: dict[str, Method]
-    ) -> None:
-        ProjectedField.__init__(self, constraint, model)
-        self.colours = model.colours()
-        name, *_ = parts
-        term = part_field(model, name)
-        rest = VectorField(lambda t, x: constraint.projected(model, t, x)[0] - term.function(t, x))
-        fields = (term, rest)
-        self.flows, self.visits = [], {}
-        for f, (label, method) in zip(fields, parts.items(), strict=True):
+    def __init__(self, constraint: Constraint, model: Model, problem: Problem, inside: Method) -> None:
+        whole = ProjectedField(constraint, model)
+        whole.colours = model.colours()
+        term = part_field(model, next(iter(inside.parts)))
+
+        def others(t: Tensor, x: Tensor) -> Tensor:
+            k = constraint.field_of(model, t, x)[0] - term.function(t, x)
+            needed = constraint.along(model, k) + constraint.change(model, t, x)
+            return k - constraint.spread(model, constraint.solve(needed))
+
+        rest = VectorField(others)
+        flows: list[Flow] = []
+        for f, (name, method) in zip((term, rest), inside.parts.items(), strict=True):
             alone = replace(method, options={"h": 1.0, **method.options})
             stepper = stepper_of(problem.on(method=alone))
-            self.flows.append(SteppedFlow(f, stepper, substeps(label, method), problem.taped))
+            flows.append(SteppedFlow(f, stepper, substeps(name, method), problem.taped))
+        alone_term = flows[0]
+
+        def restored(x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+            return constraint.restored(model, t + h, alone_term(x, t, h))
+
+        super().__init__(whole, [restored, flows[1]])
+        self.constraint, self.model = constraint, model
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class ProjectedProblem(Problem):
     """A problem whose method is the one inside, along the projected field."""
 
     constraint: Constraint | None = None
+    parted: bool = False
+    """Whether the method inside has parts of its own."""
 
     @property
     def algebraic(self) -> bool:
@@ -76,11 +85,9 @@ class ProjectedProblem(Problem):
         assert self.constraint is not None
         model = self.members(ids, steps).prepared()
         if self.method.kind == "split":
-            # its parts' steppers look at the sparsity of the field alone
-            plain = self.on(method=Method("euler", "ode", EULER))
-            return SplitProjectedField(self.constraint, model, plain, self.method.parts)
+            return SplitProjectedField(self.constraint, model, self, self.method)
         found = ProjectedField(self.constraint, model)
-        if self.method.solver is EULER:
+        if self.parted:  # of which the methods of the parts ask whether its Jacobian is sparse
             found.colours = model.colours()
         return found
 
@@ -105,7 +112,7 @@ class ProjectedStepper(Stepper):
     def attempt(
         self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry, taped: bool = False
     ) -> Attempt:
-        assert isinstance(f, ProjectedField)
+        assert isinstance(f, ProjectedField | SplitProjectedField)
         field, made = f, []
 
         def A(x: Tensor, at: Tensor, size: Tensor) -> Tensor:
@@ -145,12 +152,18 @@ def solve_projected(problem: Problem) -> Solution:
             f"`gradient = adjoint` does not know the constraints of `{problem.model.NAME}`",
             help="use `gradient = discrete` or `checkpoint(n)`",
         )
+    if problem.taped and inside.kind == "split":
+        raise SettingError(
+            f"`{name}({inside.name}(…))` has no gradients",
+            help=f"write `{name}(rk4(h=…))`, or leave `gradient` out",
+        )
     constraint = Constraint(problem)
     with torch.set_grad_enabled(problem.taped):
         x0 = constraint.restored(problem.model, constraint.start, problem.x0 * constraint.kept)
+    parted = inside.kind == "split"
     fields: dict[str, Any] = {n: getattr(problem, n) for n in Problem.__dataclass_fields__}
-    made = ProjectedProblem(**{**fields, "method": inside, "x0": x0}, constraint=constraint)
-    if inside.kind == "split":
+    made = ProjectedProblem(**{**fields, "method": inside, "x0": x0}, constraint=constraint, parted=parted)
+    if parted:
         _check_parts(problem, inside, constraint)
         assert isinstance(inside.solver, StepSolver)
         inner: Stepper = SplitStepper(inside.solver)

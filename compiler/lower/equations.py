@@ -240,6 +240,14 @@ def given_ends(el: Elaboration, slot: Slot, value: Any, span: Span) -> Any:
     return full(v)
 
 
+def _share(el: Elaboration, value: Any, slot: Slot, span: Span) -> Any:
+    """A term's share of a rate: 0 where conditions give the field, and with the modes that its grid keeps."""
+    if slot.axes and el.ev.fields.on_mesh(slot.axes) is None:
+        v = split(value, slot.axes) if isinstance(value, Value) and not value.axes else value
+        value = stored(el.ev, v, slot, 1, span, homogeneous=True)
+    return _truncated(el, value, slot, span)
+
+
 def _truncated(el: Elaboration, value: Any, slot: Slot, span: Span) -> Any:
     """The share of a field in a term, with the modes that its grid keeps."""
     if not slot.axes or not isinstance(value, Value):
@@ -265,6 +273,6 @@ def term(lowering: ModelLowering, frame: Elaboration, name: str) -> Function:
             (s.spec.name, found[s.spec.name]) for s, _ in made if s.spec.name in found and has_scheme(el, s)
         ]
         carried = _with_schemes(lowering, root, rates)
-        return [(s.spec.name, _truncated(el, carried.get(s.spec.name, v), s, span)) for s, v in made]
+        return [(s.spec.name, _share(el, carried.get(s.spec.name, v), s, span)) for s, v in made]
 
     return lowering.function(f"term_{frame.prefix}{name}", make)

@@ -266,7 +266,7 @@ class Solving(Instances):
         return MethodV(solvers, options)
 
     def part(self, value: Any) -> Any:
-        """How a part of a splitting is followed."""
+        """How a part of a splitting is followed, or what a projection is around."""
         from ndl.runtime.methods import Method
 
         if value is None:
@@ -274,7 +274,8 @@ class Solving(Instances):
         if isinstance(value, WordV):
             return Method(value.name, "exact", None)
         options = {k: self.option(v) for k, v in value.options.items()}
-        return self.compilation.method(value, "ode", options, {})
+        parts = {n: self.part(p) for n, p in value.parts.items()}
+        return self.compilation.method(value, "ode", options, parts)
 
     # ------------------------------------------------------------ gradients
 

@@ -132,6 +132,55 @@ def test_a_lid_that_swings() -> None:
     assert order(found) == pytest.approx(2, abs=0.15), found
 
 
+DUCT = """
+domain Duct = interval(x in 0..3, y in 0..1)
+
+model M:
+    param nu = 0.1
+    state v: R[2] on Duct = [1, 0]
+    state p: R on Duct = 0
+    v' = nu*lap(v) - v[0]*dx(v) - v[1]*dy(v) - grad(p)
+    0 = div(v)
+    on left(Duct): v = [6*y*(1 - y), 0]
+    on bottom(Duct): v = 0
+    on top(Duct): v = 0
+    on right(Duct): dn(v) = 0
+    on right(Duct): p = 0.5
+"""
+
+
+def test_an_outlet() -> None:
+    """A parabola flows in and out; the pressure falls by 12 nu to the value at the outlet."""
+    s = solved(DUCT, "uniform(13, 9)", span="0..4", method="projection(rk4(h=0.01))")
+    assert float((s.final.v[..., 0] - 6 * s.grid.y * (1 - s.grid.y)).abs().max()) < 1e-12
+    assert float(s.final.v[..., 1].abs().max()) < 1e-12
+    assert float((s.final.p - (0.5 + 1.2 * (3 - s.grid.x)))[1:].abs().max()) < 1e-10
+    assert divergence(s) < 1e-13
+
+
+SPLIT = """    term spread = nu*lap(v)
+    term rest = -v[0]*dx(v) - v[1]*dy(v) - grad(p) + [12*nu*cos(t), 0]
+    v' = spread + rest
+"""
+
+
+@pytest.mark.parametrize(("method", "wanted"), [("imex", 1), ("ars222", 2)])
+def test_implicit_diffusion(method: str, wanted: int) -> None:
+    """Steps some 17 times as long as explicit ones may be."""
+    before, after = CHANNEL.split("    v' = nu*lap(v)")
+    text = before + SPLIT + after.split("FORCE", 1)[1].lstrip("\n").replace("LID", "0")
+    exact = solved(text, "uniform(8, 18)", span="0..0.5", method="projection(rk4(h=0.0025))").final.v
+    found = []
+    for h in (0.05, 0.025):
+        how = f"projection({method}(spread: implicit_euler, rest: euler, h={h}))"
+        s = solved(text, "uniform(8, 18)", span="0..0.5", method=how)
+        found.append(float((s.final.v - exact).abs().max()))
+        assert divergence(s) < 1e-13
+    assert order(found) == pytest.approx(wanted, abs=0.15), found
+    with pytest.raises(NDLError, match="two terms"):
+        solved(text, "uniform(8, 8)", method="projection(imex(spread, rest, h=0.1))")
+
+
 GHIA = {  # Ghia, Ghia and Shin (1982), J. Comput. Phys. 48, 387-411, tables I and II, Re = 100
     "u": {0.9766: 0.84123, 0.9531: 0.68717, 0.8516: 0.23151, 0.7344: 0.00332, 0.6172: -0.13641, 0.5: -0.20581,
           0.4531: -0.21090, 0.2813: -0.15662, 0.1719: -0.10150, 0.1016: -0.06434, 0.0547: -0.03717},
