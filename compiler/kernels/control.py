@@ -20,11 +20,11 @@ Slope = Callable[[Value, Sequence[Value]], list[Value]]
 NOTCHES = 6
 """Binary digits of a dyadic step."""
 
-OK, TINY, SPENT, UNMET, ENDLESS, BROKEN, STUCK, REFUSED, UNTIED = range(9)
+OK, TINY, SPENT, UNMET, ENDLESS, BROKEN, STUCK, REFUSED, UNTIED, AHEAD = range(10)
 """How a trajectory ended: as it should, with a step that no longer moves t, out of steps, with a requirement
 that does not hold, with events that fire again and again; of fixed steps: with a value that is not finite,
 with an iteration that did not converge; out of steps, the last one rejected; after an event, with algebraic
-equations that have no solution near."""
+equations that have no solution near; with a delay that is not above 0."""
 
 
 @dataclass

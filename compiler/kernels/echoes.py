@@ -51,11 +51,11 @@ class Echoes:
         return code.op("mul", far, SAME[code.precision])
 
     def limit(
-        self, t: Value, target: Value, echo: Value, fired: Value | None = None
-    ) -> tuple[Value, Value, Value]:
-        """The number of the next echo of the start after t, when the next one of all comes, and how far a
-        step from t may go, at most to `target`. `fired` is how many events there were of which the time is
-        known."""
+        self, t: Value, x: list[Value], target: Value, echo: Value, fired: Value | None = None
+    ) -> tuple[Value, Value, Value, Value]:
+        """The number of the next echo of the start after t, when the next one of all comes, how far a step
+        from (t, x) may go, at most to `target`, and whether all lags are above 0. `fired` is how many events
+        there were of which the time is known."""
         code, control = self.code, self.control
         here = code.op("add", t, self._slack())
 
@@ -67,7 +67,9 @@ class Echoes:
         if fired is not None:
             coming = self._of_events(here, coming, fired)
         target = control.smaller(coming, target)
-        return echo, coming, control.smaller(code.op("add", t, self.field.past.shortest()), target)
+        shortest = self.field.past.shortest(t, x)
+        back = code.op("not", code.op("le", shortest, 0.0))
+        return echo, coming, control.smaller(code.op("add", t, shortest), target), back
 
     def _of_events(self, here: Value, coming: Value, fired: Value) -> Value:
         """The next echo after a time `here`, those of events included, from the last of them to the first of

@@ -256,12 +256,13 @@ class Field:
     def _delayed(self, k: int, shape: tuple[int, ...], t: Value) -> Values:
         return self.past.read(k, shape, t)
 
-    def lag(self, k: int) -> Value | None:
-        """How far back read number k goes, in a run in which that does not change; None for what only an
-        event reads when it sets a state."""
+    def lag(self, k: int, t: Value | None = None, x: Sequence[Value] | None = None) -> Value | None:
+        """How far back read number k goes, where that changes at (t, x); None for what only an event reads
+        when it sets a state."""
         assert self.model.lags is not None
         zero = self.code.const(0.0)
-        found = self.evaluate(self.model.lags, zero, [zero] * self.size).get(f"lag{k}")
+        known = self.evaluate(self.model.lags, t or zero, x or [zero] * self.size)
+        found = known.get(f"lag{k}")
         value: Value | None = None if found is None else np.asarray(found, object).item()
         return value
 

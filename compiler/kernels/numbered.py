@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ndl.compiler.kernels.control import Control
+from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.scalars import Unsupported
@@ -29,6 +30,8 @@ class NumberedStepper(Stepper):
         super().__init__(inner.code, inner.field)
         if inner.field.past and (inner.proposes or getattr(inner, "short", False)):
             raise Unsupported(f"`{inner.name}` takes parts of steps, which have no past")
+        if inner.field.past.moving and not isinstance(inner, ExplicitStepper):
+            raise Unsupported(f"`{inner.name}` is for delays that stay the same")
         self.inner, self.name, self.error_order = inner, inner.name, inner.error_order
         self.proposes = inner.proposes
         self.memory, self.scaled, self.notes, self.dyadic = (
@@ -104,8 +107,14 @@ class NumberedStepper(Stepper):
 
     def attempt(self, t: Value, h: Value, x: list[Value], carry: list[Value]) -> Attempt:
         number = carry[-1]
+        past = self.field.past
+        past.trying, past.late = past.moving, None
         with self.seen(number, t, h):
             made = self.inner.attempt(t, h, x, carry[:-1])
+        late, past.trying = past.late, False
+        if late is not None:
+            known = self.code.op("not", late)
+            made.ok = known if made.ok is None else self.code.op("and", made.ok, known)
         made.extra["number"] = number
         made.taken = [*made.taken, self.code.op("add", number, self.whole(1))]
         made.left = [*made.left, number]

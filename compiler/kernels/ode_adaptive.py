@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.control import ENDLESS, OK, REFUSED, SPENT, UNMET, UNTIED, Control
+from ndl.compiler.kernels.control import AHEAD, ENDLESS, OK, REFUSED, SPENT, UNMET, UNTIED, Control
 from ndl.compiler.kernels.echoes import SMALLEST, Echoes
 from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
@@ -165,7 +165,8 @@ class _Forward:
         target = self.watch.target(place.sides) if place.sides is not None else control.t1
         if place.echo is not None:
             fired = None if place.sides is None else self.watch.known(place.sides)
-            place.echo, place.coming, target = self.echoes.limit(t, target, place.echo, fired)
+            found = self.echoes.limit(t, x, target, place.echo, fired)
+            place.echo, place.coming, target, back = found
         if self.v.adaptive and self.stepper.proposes:
             pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
         end, still = self.pace.end(t, pace, target)
@@ -231,6 +232,8 @@ class _Forward:
             status = code.op("select", lost, before, status)
         status = code.op("select", untied, self.whole(UNTIED), status)
         status = code.op("select", endless, self.whole(ENDLESS), status)
+        if self.echoes and self.field.past.moving:
+            status = code.op("select", back, status, self.whole(AHEAD))
         failed = code.op("ne", status, self.whole(OK))
         size, *rest = place.pace
         size = code.op("select", failed, made.h, size)

@@ -1,6 +1,6 @@
 """Delayed states, `x(t - tau)`, as scalar code: the steps that a trajectory has taken, and reads in them.
 
-The counterpart of `ndl.runtime.past`, for lags that stay the same all through a run. The buffer `history`
+The counterpart of `ndl.runtime.past`. The buffer `history`
 has the delayed components of the initial state (c rows), then for each accepted step (w rows) its time and
 size and what continuous output makes of each of these components. Before the start the past is the initial
 value. A step reads on one smooth piece of the past: at a time where two old steps meet, its start reads the
@@ -18,7 +18,9 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.outputs import Dense, Hermite, Polynomial
-from ndl.compiler.kernels.scalars import Unsupported, Values
+from ndl.compiler.kernels.scalars import Values
+
+Lag = Callable[[int, Value | None, Sequence[Value] | None], Value | None]
 
 NEAR = 1e-8
 """The part of a step within which two times are the same."""
@@ -34,13 +36,16 @@ class Under:
 
 
 class Past:
-    """The past of a trajectory. `lag(k)` gives how far back read number k goes. Raises `Unsupported` for lags
-    that change."""
+    """The past of a trajectory. `lag(k, t, x)` gives how far back read number k goes at (t, x), and that only
+    where the lag changes in a run."""
 
-    def __init__(self, code: Code, model: ModelIR, lag: Callable[[int], Value | None]) -> None:
+    def __init__(self, code: Code, model: ModelIR, lag: Lag) -> None:
         self.code, self.delays, self.lag = code, model.delays, lag
-        if any(not d.constant for d in model.delays):
-            raise Unsupported("it has delays that change in a run")
+        self.moving = any(not d.constant for d in model.delays)
+        self.trying = False
+        """Whether reads are those of a step that is tried, with lags that change."""
+        self.late: Value | None = None
+        """Whether it has read what is not known yet."""
         at, self.places = 0, dict[str, range]()
         for s in model.states:
             self.places[s.name] = range(at, at + s.size)
@@ -65,9 +70,9 @@ class Past:
         """c and w."""
         return len(self.kept), 2 + len(self.kept) * self.many
 
-    def shortest(self) -> Value:
-        """The shortest lag."""
-        found = [lag for k in range(len(self.delays)) if (lag := self.lag(k)) is not None]
+    def shortest(self, t: Value, x: Sequence[Value]) -> Value:
+        """The shortest lag of a step from (t, x)."""
+        found = [lag for k in range(len(self.delays)) if (lag := self.lag(k, t, x)) is not None]
         least = found[0] if found else self.code.const(float("inf"))
         for lag in found[1:]:
             least = self.code.op("minimum", least, lag)
@@ -159,6 +164,9 @@ class Past:
             return zero, code.const(True, "bool")
         under = self.under
         asked = self._nudged(k, at, under)
+        if self.trying:
+            ahead = code.op("gt", asked, code.op("fma", under.h, NEAR, under.t))
+            self.late = ahead if self.late is None else code.op("or", self.late, ahead)
         key, args = f"past {k}", (asked, under.number)
         step, before = code.recall(f"{key} step", args), code.recall(f"{key} before", args)
         if step is None or before is None:
@@ -171,7 +179,7 @@ class Past:
 
     def _nudged(self, k: int, at: Value, under: Under) -> Value:
         """A time, shifted into the piece that the step under way reads, for its two ends."""
-        code, lag = self.code, self.lag(k)
+        code, lag = self.code, self.lag(k, None, None) if self.delays[k].constant else None
         if lag is None:
             return at
         share = code.op("div", code.op("sub", code.op("add", at, lag), under.t), under.h)

@@ -19,9 +19,9 @@ from ndl.runtime.stepping.postmortem import failure
 from ndl.runtime.stepping.stepper import Attempt, Stepper
 from torch import Tensor
 
-STATUSES = ("", "step", "max_steps", "require", "events", "finite", "newton", "max_steps", "initial")
+STATUSES = ("", "step", "max_steps", "require", "events", "finite", "newton", "max_steps", "initial", "delay")
 """By the numbers of `ndl.compiler.kernels.control`."""
-RANK = (0, 0, 6, 5, 3, 1, 1, 2, 4)
+RANK = (0, 0, 6, 5, 3, 1, 1, 2, 4, 0)
 """In which order the loop of torch looks for them after an attempt."""
 TIMED = ("step", "max_steps", "finite", "newton")
 """Those of which the size of the last step is told."""

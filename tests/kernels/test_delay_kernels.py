@@ -33,8 +33,23 @@ model Steady:
     x' = -x(t - k)
 
 model Moving:
+    param k = 0.5
     state x = 1.0
-    x' = -x(t - 0.5 - 0.1*sin(t))
+    x' = -x(t - k - 0.1*sin(t))
+
+model Following:
+    param k = 0.5
+    state x = 1.0
+    x' = -x(t - k*(1 + 0.3*x))
+
+model Lost:
+    param k = 0.5
+    state x = 1.0
+    state y = 0.5
+    x' = -k*x(t - y)
+    y' = 0
+    when every 0.7:
+        y <- -1
 
 model Struck:
     param k = 0.52
@@ -107,6 +122,17 @@ def test_the_same_steps_values_and_gradients(program: Any, name: str, method: st
     assert off(u, v) < 1e-12 and off(g, h) < 1e-9
 
 
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("Moving", "tsit5(rtol=1e-5)"), ("Following", "tsit5(rtol=1e-5)"), ("Following", "rk4(h=0.07)")],
+)
+def test_lags_that_change(program: Any, name: str, method: str) -> None:
+    """With time and with the state."""
+    (a, u, g), (b, v, h) = (run(program, name, method, backend, span=(0, 2)) for backend in ("torch", "cpu"))
+    assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
+    assert off(u, v) < 1e-12 and off(g, h) < 1e-9
+
+
 @pytest.mark.parametrize("method", REMEMBERING)
 def test_methods_that_remember_run_and_have_torch_gradients(program: Any, method: str) -> None:
     (a, u, _), (b, v, _) = (
@@ -150,6 +176,15 @@ def test_a_history_that_was_guessed_too_short_is_made_again(
     monkeypatch.setattr(ode, "_rooms", {})
     found = run(program, "Pair", "bosh3(rtol=1e-4)", "cpu")[1:]
     assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
+
+
+def test_delays_that_are_no_longer_above_zero_are_named(program: Any) -> None:
+    for backend in ("torch", "cpu"):
+        with pytest.raises(NDLError, match="NDL657") as found:
+            run(program, "Lost", "tsit5(rtol=1e-4)", backend, gradient="none", span=(0, 2))
+        cause: Any = found.value.__cause__
+        assert cause.time == pytest.approx(0.7, abs=1e-12)
+    assert [f.status for f in cause.failed] == ["delay"] * COUNT
 
 
 @pytest.mark.parametrize("method", ["rk4(h=0.07)", "tsit5(rtol=1e-5)", "bdf(rtol=1e-3)"])
@@ -202,7 +237,7 @@ def test_the_interpreter_agrees(program: Any, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("name", "method", "why"),
     [
-        ("Moving", "rk4(h=0.1)", "delays that change in a run"),
+        ("Moving", "rosenbrock23(rtol=1e-3)", "is for delays that stay the same"),
         ("Mindful", "rk4(h=0.1)", "a requirement reads the past"),
         ("Watched", "rk4(h=0.1)", "a derived value of it reads the past"),
         ("Steady", "checkpoint", "checkpoints of equations with delays are torch's"),
