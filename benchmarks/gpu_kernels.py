@@ -65,7 +65,7 @@ SYSTEMS = {
 """Three states, three stiff ones, sixteen; three with noise."""
 
 ODE = (
-    "euler", "heun", "midpoint", "rk4", "ssprk2", "ssprk3", "bosh3", "dopri5", "tsit5", "vern7", "dopri8",
+    "euler", "heun", "midpoint", "rk4", "ssprk2", "ssprk3", "bosh3", "dopri5", "tsit5", "dopri8",
     "implicit_euler", "trapezoidal", "sdirk", "kvaerno5", "rosenbrock23", "rodas5", "taylor",
 )  # fmt: skip
 SDE = ("euler_maruyama", "milstein", "euler_heun", "heun", "sra1", "sri", "reversible_heun")
