@@ -94,11 +94,11 @@ class Model(Part):
     JACOBIAN_SPARSITY: ClassVar[tuple[tuple[int, int], ...] | None] = None
     SERIES: ClassVar[SeriesSource | None] = None
     """Who makes `series` for an order; None: nobody."""
-    KERNELS: ClassVar[Any] = None
     DIFFERENTIATED: ClassVar[frozenset[str]] = frozenset()
     """The nets whose formulas stand in the equations, not as calls: those that are differentiated."""
     foreign: tuple[str, ...] = ()
     """The nets of an instance that are others than it was compiled with."""
+    KERNELS: ClassVar[Any] = None
     FIELDS: ClassVar[Any] = None
     """Who makes this model's kernels (`ndl.runtime.kernels.request.KernelSource`); None: nobody."""
 
@@ -397,7 +397,7 @@ class Model(Part):
         columns: Tensor = torch.func.vmap(column)(unit)
         return columns.movedim(0, -1)
 
-    def slope(self, t: Tensor, x: Tensor) -> Tensor:
+    def state_jacobian(self, t: Tensor, x: Tensor) -> Tensor:
         """`jacobian` of the nets that there are: the derived one knows those of the model alone."""
         return Model.jacobian(self, t, x) if self.foreign else self.jacobian(t, x)
 

@@ -216,7 +216,7 @@ class Problem:
 
 def field_of(model: Model, mass: Tensor | None = None) -> VectorField:
     """The vector field of a model."""
-    field = VectorField(model.vector_field, model.slope, None, mass)
+    field = VectorField(model.vector_field, model.state_jacobian, None, mass)
     field.expand = model.series
     field.colours = model.colours()
     field.linear = fourier_part(model, [f for f in model.FOURIER if not f.term], model.STATES)

@@ -49,7 +49,7 @@ class Residual:
         return self.model.vector_field(self.t, x)
 
     def jacobian(self, x: Tensor) -> Tensor:
-        return self.model.slope(self.t, x)
+        return self.model.state_jacobian(self.t, x)
 
     def system(self, x: Tensor, method: str) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """A and b of F(x) = A x - b, A by derivatives along vectors. Raises `SettingError` for an F that is

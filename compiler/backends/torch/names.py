@@ -38,7 +38,7 @@ MODEL_ATTRIBUTES = words(
     breaks chance colours correction define drawn derived device diffusion dtype fit_initial forcing foreign forget
     guard info initial initial_parameters initial_state initial_values input jacobian kernel lags limits make
     member_shape nets parts path path_given path_value period place observation pace prepared remember replace
-    require reset seed series settle size slope start state store tensor term values vector_field weight_value
+    require reset seed series settle size start state state_jacobian store tensor term values vector_field weight_value
     weights
     """
 )
