@@ -191,7 +191,7 @@ class AdjointProblem(Problem):
     def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
         model = self.members(ids, steps)
         assert isinstance(model, AdjointModel)
-        field = VectorField(model.vector_field, model.slope, self._by_time(model), None)
+        field = VectorField(model.vector_field, model.state_jacobian, self._by_time(model), None)
         if model.inner.colours() is not None:
             field.matrices = model.sparse
         return field

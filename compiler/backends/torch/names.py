@@ -35,11 +35,11 @@ MODEL_ATTRIBUTES = words(
     BREAKS CALCULUS DELAYS DERIVED DRAWS EQUATIONS EVENTS FIELDS FILE FOURIER GRIDS INPUTS INTEGRALS
     JACOBIAN_SPARSITY KERNELS KINDS NAME NETS NOISES NOISE_KIND OBSERVES OUTPUTS PACED PARAMETERS REQUIRES
     DIFFERENTIATED SERIES STATES TERMS bind
-    breaks chance colours correction define drawn derived device diffusion dtype fit_initial forcing foreign forget
-    guard info initial initial_parameters initial_state initial_values input jacobian kernel lags limits make
-    member_shape nets parts path path_given path_value period place observation pace prepared remember replace
-    require reset seed series settle size start state state_jacobian store tensor term values vector_field weight_value
-    weights
+    breaks chance colours correction define drawn derived device diffusion dtype fit_initial forcing foreign
+    forget guard info initial initial_parameters initial_state initial_values input jacobian kernel lags
+    limits make member_shape nets parts path path_given path_value period place observation pace prepared
+    remember replace require reset seed series settle size start state state_jacobian store tensor term values
+    vector_field weight_value weights
     """
 )
 """What `ndl.runtime.model.Model` calls its own."""
