@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.backends.llvm.printer import WIDTHS
-from ndl.compiler.backends.llvm.sweep_layout import Layout, lag_of, layout_of, ring_rows, ring_slots, three
+from ndl.compiler.backends.llvm.sweep_layout import Layout, lag_of, layout_of, ring_slots, rings_of, three
 from ndl.compiler.backends.llvm.sweeps import print_sweeps
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.ir.autodiff import NotDifferentiable
@@ -178,6 +178,7 @@ def plan_of(sweeps: Sweeps, lanes: int) -> Plan:
     program = Program(print_sweeps(sweeps, lanes), sweeps.name, (), "cpu", layout.lanes)
     columns, rows = columns_of(layout, whole.periodic[2]), _padded(layout.shape[1], layout.pads[0])
     held = {layout.place(c) for c in range(layout.shape[2])}
+    rings = rings_of(sweeps)
     return Plan(
         program,
         layout.shape,
@@ -187,7 +188,8 @@ def plan_of(sweeps: Sweeps, lanes: int) -> Plan:
         extra=tuple(k for k in range(len(columns)) if k not in held),
         first_row=layout.pads[0],
         slab=layout.slab,
-        depth=ring_rows(sweeps),
+        depth=rings.each,
+        more=rings.more,
         slots=ring_slots(sweeps),
         stages=len(sweeps.stages),
         reach=max(lag_of(sweeps), whole.reach(0)[0]),

@@ -34,8 +34,9 @@ class Plan:
 
     `columns` says which column of the last axis each real of a row holds, `rows` the same of the middle axis,
     `extra` which reals of a row the function `enter` of the program leaves to others. `shape` has three axes,
-    the first of one slab for grids of one axis. A slab has `slab` reals; each stage has `slots` rings of
-    `depth` slabs, and looks `reach` slabs away. `coefficients` are named in the order of their addresses."""
+    the first of one slab for grids of one axis. A slab has `slab` reals; there are `slots` rings, of `depth`
+    slabs for each stage of each step and `more`, and a stage looks `reach` slabs away. `coefficients` are
+    named in the order of their addresses."""
 
     program: Program
     shape: tuple[int, int, int]
@@ -46,6 +47,7 @@ class Plan:
     first_row: int
     slab: int
     depth: int
+    more: int
     slots: int
     stages: int
     reach: int
@@ -55,8 +57,12 @@ class Plan:
         """How many steps a pass takes, for reals of `item` bytes: as many as the rings have room for."""
         if self.shape[0] == 1:
             return MOST_STEPS
-        step = self.stages * self.slots * self.depth * self.slab * item
+        step = max(self.ring(1) - self.ring(0), 1) * item
         return max(1, min(MOST_STEPS, 1 + CACHE // step))
+
+    def ring(self, steps: int) -> int:
+        """Reals of the rings of a pass of so many steps."""
+        return self.slots * (self.stages * steps * self.depth + self.more) * self.slab
 
 
 @dataclass(frozen=True)
@@ -155,8 +161,7 @@ class Sweeper:
 
     def _ring(self, steps: int) -> int:
         """Reals of the rings of a pass of so many steps."""
-        plan = self.plan
-        return plan.stages * steps * plan.slots * plan.depth * plan.slab
+        return self.plan.ring(steps)
 
     def _laid_out(self, x: Tensor, found: Tensor) -> Tensor:
         """The same, in `found`."""

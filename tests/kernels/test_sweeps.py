@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ndl.compiler.backends.llvm.sweep_layout import layout_of, ring_rows
+from ndl.compiler.backends.llvm.sweep_layout import layout_of, rings_of
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.runtime.kernels.sweeping import Sweeper
 from sampled_fields import (
@@ -79,7 +79,7 @@ def test_memory_and_text_do_not_grow_with_the_grid() -> None:
     for n in (64, 1024):
         step = made(rates((n, n), (True, True), 2), (n, n), (True, True), "euler").sweeps
         sizes.append(len(plan_of(step, 8).program.text))
-        rings.append(ring_rows(step))
+        rings.append(rings_of(step))
     assert abs(sizes[0] - sizes[1]) < 0.02 * sizes[0]
     assert rings[0] == rings[1]
 

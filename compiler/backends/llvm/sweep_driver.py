@@ -5,9 +5,13 @@ from __future__ import annotations
 import struct
 
 from ndl.compiler.backends.llvm.printer import Printer
-from ndl.compiler.backends.llvm.sweep_layout import lag_of, ring_rows, ring_slots
+from ndl.compiler.backends.llvm.sweep_layout import lag_of, ring_slots, rings_of
 from ndl.compiler.backends.llvm.sweep_stages import Sheet, label_of
 from ndl.compiler.kernels.sweeps import STEP
+
+
+FAR = 1 << 20
+"""Turns of a ring or an axis that are added before a remainder, which then is never of a negative number."""
 
 
 class Driver:
@@ -33,6 +37,10 @@ class Driver:
         stages = len(sweeps.stages)
         self.put(f"%levels = mul i64 %steps, {stages}")
         self.put("%later = sub i64 %levels, 1")
+        rings = rings_of(sweeps)
+        shared = rings.shift is not None
+        self.put(f"%each = mul i64 {'%levels' if shared else 1}, {rings.each}")
+        self.put(f"%ring = add i64 %each, {rings.more}")
         before = self.set(f"mul i64 %later, {back}")
         self.put(f"%base = sub i64 %first, {before}")
         both = self.set(f"mul i64 %later, {back + ahead}")
@@ -132,21 +140,22 @@ class Driver:
         at = self.set(f"fmul {self.real} {at}, %h")
         at = self.set(f"fadd {self.real} {at}, %t0")
         arrays = [self.array(a, k, level) for a in stage.arrays()]
-        return ", ".join(
-            [f"{self.real} {at}, ptr %slots", *(f"ptr {base}, i64 {mod}" for base, mod in arrays)]
-        )
+        places = [f"ptr {base}, i64 {mod}, i64 {far}" for base, mod, far in arrays]
+        return ", ".join([f"{self.real} {at}, ptr %slots", *places])
 
     def number(self, value: float) -> str:
         held = struct.unpack("f", struct.pack("f", value))[0] if self.real == "float" else value
         return Printer.literal(self, held, "real")  # type: ignore[arg-type]
 
-    def array(self, name: str, k: int, level: str) -> tuple[str, str]:
-        """Where an array starts, and how many slabs it has before it starts anew."""
+    def array(self, name: str, k: int, level: str) -> tuple[str, str, str]:
+        """Where an array starts, how many slabs it has before it starts anew, and what is added to a slab's
+        number first, so that it is never negative."""
         extent = str(self.layout.shape[0])
+        whole = str(self.layout.shape[0] * FAR)
         if name.startswith("c."):
             index = self.sweeps.coefficients().index(name)
             at = self.set(f"getelementptr ptr, ptr %coefficients, i64 {index}")
-            return self.set(f"load ptr, ptr {at}"), extent
+            return self.set(f"load ptr, ptr {at}"), extent, whole
         kind, number = name.split(".")
         stages, stage = len(self.sweeps.stages), int(kind[1:])
         maker = stage if kind[0] == "k" else stage - 1
@@ -156,20 +165,30 @@ class Driver:
         slot = self.sweeps.stages[maker].writes.index(slot_name)
         behind = k - maker if not name.startswith("y0.") else k + 1
         made = self.set(f"sub i64 {level}, {behind}")
-        rows = ring_rows(self.sweeps)
-        at = self.set(f"mul i64 {made}, {ring_slots(self.sweeps)}")
-        at = self.set(f"add i64 {at}, {slot}")
-        at = self.set(f"mul i64 {at}, {rows * self.layout.slab}")
-        ring = self.set(f"getelementptr {self.real}, ptr %rings, i64 {at}")
-        field = self.layout.shape[0] * self.layout.slab * int(number)
+        ring, far = self.ring(made, slot)
         if name.startswith("y0."):
             outside, base = self.set("icmp eq i64 %s, 0"), "%from"
         elif kind == f"y{stages}":
             outside, base = self.set(f"icmp eq i64 {level}, %later"), "%to"
         else:
-            return ring, str(rows)
-        whole = self.set(f"getelementptr {self.real}, ptr {base}, i64 {field}")
+            return ring, "%ring", far
+        field = self.layout.shape[0] * self.layout.slab * int(number)
+        start = self.set(f"getelementptr {self.real}, ptr {base}, i64 {field}")
         return (
-            self.set(f"select i1 {outside}, ptr {whole}, ptr {ring}"),
-            self.set(f"select i1 {outside}, i64 {extent}, i64 {rows}"),
+            self.set(f"select i1 {outside}, ptr {start}, ptr {ring}"),
+            self.set(f"select i1 {outside}, i64 {extent}, i64 %ring"),
+            self.set(f"select i1 {outside}, i64 {whole}, i64 {far}"),
         )
+
+    def ring(self, made: str, slot: int) -> tuple[str, str]:
+        """The ring of what a level has made, and what is added to a slab's number in it."""
+        rings, far = rings_of(self.sweeps), self.set(f"mul i64 %ring, {FAR}")
+        if rings.shift is None:
+            at = self.set(f"mul i64 {made}, {ring_slots(self.sweeps)}")
+            at = self.set(f"add i64 {at}, {slot}")
+        else:
+            at = str(slot)
+            far = self.set(f"sub i64 {far}, {self.set(f'mul i64 {made}, {rings.shift}')}")
+        at = self.set(f"mul i64 {at}, %ring")
+        at = self.set(f"mul i64 {at}, {self.layout.slab}")
+        return self.set(f"getelementptr {self.real}, ptr %rings, i64 {at}"), far

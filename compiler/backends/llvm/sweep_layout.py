@@ -93,13 +93,33 @@ def block_of(sweeps: Sweeps) -> int:
 
 def lag_of(sweeps: Sweeps) -> int:
     """Slabs by which a stage follows the one before."""
-    block = block_of(sweeps)
-    return -(-three(sweeps).reach(0)[1] // block) * block
+    return three(sweeps).reach(0)[1]
 
 
-def ring_rows(sweeps: Sweeps) -> int:
-    """Slabs of each ring: those that a later stage of the step still reads."""
-    return len(sweeps.stages) * lag_of(sweeps) + block_of(sweeps) + three(sweeps).reach(0)[0]
+@dataclass(frozen=True)
+class Rings:
+    """Where the slabs stand that stages hand on. Without a `shift` each stage has rings of its own, of `each`
+    slabs. With one, all stages share one ring for each field, of `each` slabs for every stage and `more`: a
+    stage's slab stands `shift` places before that of the stage before, on one that nobody reads any more
+    and that the first cache still holds."""
+
+    each: int
+    more: int = 0
+    shift: int | None = None
+
+    def slabs(self, levels: int) -> int:
+        return self.each * levels + self.more
+
+
+def rings_of(sweeps: Sweeps) -> Rings:
+    """The rings of a step: one that all share, where only the stage before is read."""
+    whole, lag, block = three(sweeps), lag_of(sweeps), block_of(sweeps)
+    back = whole.reach(0)[0]
+    if len(sweeps.stages) > 1:
+        return Rings(len(sweeps.stages) * lag + block + back)
+    # rows of a plane are read again by the next ones, so that a plane is written beside those that are read
+    shift = back if whole.shape[1] == 1 else back + block
+    return Rings(lag + shift, block + back, shift)
 
 
 def ring_slots(sweeps: Sweeps) -> int:

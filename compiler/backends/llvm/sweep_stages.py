@@ -11,9 +11,6 @@ from ndl.compiler.backends.llvm.uniform import Analysis
 from ndl.compiler.kernels.ir import Block, Kernel, Value
 from ndl.compiler.kernels.sweeps import TIME, Body, Read, Slot, Stage, Sweeps
 
-FAR = 1 << 20
-"""Turns of a ring or an axis that are added before a remainder, which then is never of a negative number."""
-
 UNROLLED = 2
 """Vectors of a row in one turn of its loop."""
 
@@ -41,6 +38,9 @@ def label_of(number: int | None) -> str:
 Rows = dict[tuple[str, int, int], str]
 """Addresses of rows, by array and offsets along the first two axes."""
 
+Held = dict[tuple[tuple[str, int, int], int], str]
+"""Vectors of rows, by their place from a loop's own."""
+
 
 class StagePrinter:
     """One stage for one kind of slab, or for a block of so many slabs inside."""
@@ -58,6 +58,7 @@ class StagePrinter:
         self.vectors.lines = self.single.lines = self.lines
         self.label = "start"
         self.slots: dict[int, str] = {}
+        self.firsts: dict[int, str] = {}
 
     # ------------------------------------------------------------ lines
 
@@ -105,7 +106,7 @@ class StagePrinter:
             self.row(-1 - k, str(extent - 1 - k))
         self.middle_pads()
         self.module.declared |= self.vectors.declared | self.single.declared
-        places = ", ".join(f"ptr %base.{k}, i64 %mod.{k}" for k in range(len(self.arrays)))
+        places = ", ".join(f"ptr %base.{k}, i64 %mod.{k}, i64 %far.{k}" for k in range(len(self.arrays)))
         given = f"i64 %r, {self.real} %t, ptr %slots, {places}"
         head = f"define internal void @{self.name}({given}) noinline nounwind {{"
         return "\n".join([head, "start:", *self.lines, "  ret void", "}"])
@@ -127,12 +128,31 @@ class StagePrinter:
     def slab(self, array: str, offset: int) -> str:
         """The address of an array's slab at an offset from the stage's."""
         k = self.arrays.index(array)
-        at = self.set(f"add i64 %r, {offset}") if offset else "%r"
-        far = self.set(f"mul i64 %mod.{k}, {FAR}")
-        at = self.set(f"add i64 {at}, {far}")
-        at = self.set(f"urem i64 {at}, %mod.{k}")
+        at = self.turned_once(k, offset + self.sweeps.reach(0)[0])
         at = self.set(f"mul i64 {at}, {self.layout.slab}")
         return self.set(f"getelementptr {self.real}, ptr %base.{k}, i64 {at}")
+
+    def turned_once(self, k: int, ahead: int) -> str:
+        """The slab so many places after the first that is read. A ring holds all that are read: a remainder is
+        taken of the first alone, and of all only on an axis that is shorter."""
+        if ahead and ahead < self.layout.shape[0]:
+            at = self.set(f"add i64 {self.first_slab(k)}, {ahead}")
+            less = self.set(f"sub i64 {at}, %mod.{k}")
+            beyond = self.set(f"icmp sge i64 {less}, 0")
+            return self.set(f"select i1 {beyond}, i64 {less}, i64 {at}")
+        if not ahead:
+            return self.first_slab(k)
+        return self.remainder(k, ahead - self.sweeps.reach(0)[0])
+
+    def first_slab(self, k: int) -> str:
+        if k not in self.firsts:
+            self.firsts[k] = self.remainder(k, -self.sweeps.reach(0)[0])
+        return self.firsts[k]
+
+    def remainder(self, k: int, offset: int) -> str:
+        at = self.set(f"add i64 %r, {offset}")
+        at = self.set(f"add i64 {at}, %far.{k}")
+        return self.set(f"urem i64 {at}, %mod.{k}")
 
     def row_at(self, slab: str, middle: str, offset: int) -> str:
         """The address of the first vector after the pad of a row."""
@@ -156,35 +176,49 @@ class StagePrinter:
         written = [(w, b, 0) for b in blocks for w in self.stage.writes]
         slabs = {k: self.slab(*k) for k in dict.fromkeys(k[:2] for k in [*needed, *written])}
         rows = {k: self.row_at(slabs[k[:2]], at, k[2]) for k in dict.fromkeys([*needed, *written])}
+        # what is written may stand on rows that are read: at their ends before, else place by place
+        ends = [(p % self.layout.shape[2], bodies[p]) for p in bodies if p is not None]
+        found = [(column, b, self.edge(body, column, rows, b)) for b in blocks for column, body in ends]
         self.inside(bodies[None], rows)
-        n = self.layout.shape[2]
-        for b in blocks:
-            for place in (p for p in bodies if p is not None):
-                self.edge(bodies[place], place % n, rows, b)
+        for column, b, values in found:
+            self.ended(values, column, rows, b)
         for key in written:
             if key[0].startswith("y") and self.layout.pads[1]:
                 self.row_pads(rows[key])
 
     def inside(self, body: Body, rows: Rows) -> None:
         whole, rest = divmod(self.layout.length, UNROLLED)
+        held = self.held(body, rows)
         if whole:
-            self.vector_loop(body, rows, 0, whole, UNROLLED)
+            held = self.vector_loop(body, rows, held, 0, whole, UNROLLED)
         if rest:
-            self.vector_loop(body, rows, whole * UNROLLED, rest, 1)
+            self.vector_loop(body, rows, held, whole * UNROLLED, rest, 1)
 
-    def vector_loop(self, body: Body, rows: Rows, first: int, turns: int, unrolled: int) -> None:
-        """`turns` times so many vectors of a row, from vector `first` on; neighbours stay in registers."""
-        spans: dict[tuple[str, int, int], tuple[int, int]] = {}
+    def spans(self, body: Body) -> dict[tuple[str, int, int], tuple[int, int]]:
+        """How far a body reads along each row, at least up to where it stands: what is written there may stand
+        on what is read."""
+        found: dict[tuple[str, int, int], tuple[int, int]] = {}
         for r in (r for r in body.reads if isinstance(r, Read)):
             for b in range(self.block):
                 key = (r.array, r.offset[0] + b, r.offset[1])
-                low, high = spans.get(key, (r.offset[2], r.offset[2]))
-                spans[key] = min(low, r.offset[2]), max(high, r.offset[2])
-        held = {
-            (key, o): self.vector(rows[key], str(first), o)
-            for key, (a, b) in spans.items()
+                low, high = found.get(key, (r.offset[2], max(r.offset[2], 0)))
+                found[key] = min(low, r.offset[2]), max(high, r.offset[2])
+        return found
+
+    def held(self, body: Body, rows: Rows) -> Held:
+        """The neighbours that a loop has in registers before its first vector."""
+        return {
+            (key, o): self.vector(rows[key], "0", o)
+            for key, (a, b) in self.spans(body).items()
             for o in range(a, b)
         }
+
+    def vector_loop(
+        self, body: Body, rows: Rows, held: Held, first: int, turns: int, unrolled: int
+    ) -> Held:  # fmt: skip
+        """`turns` times so many vectors of a row, from vector `first` on; neighbours stay in registers, and the
+        last of them are given back."""
+        spans = self.spans(body)
         k, before = self.fresh(""), self.label
         self.put(f"br label %vectors{k}")
         self.open(f"vectors{k}")
@@ -206,14 +240,14 @@ class StagePrinter:
         self.put(f"%on{k} = add nuw nsw i64 {at}, {unrolled}")
         self.put(f"%go{k} = icmp ult i64 %on{k}, {first + turns * unrolled}")
         phis = [f"  {at} = phi i64 [ {first}, %{before} ], [ %on{k}, %{self.label} ]"]
-        for (key, o), name in carried.items():
-            last = window[key, o + unrolled]
-            phis.append(
-                f"  {name} = phi {self.kind} [ {held[key, o]}, %{before} ], [ {last}, %{self.label} ]"
-            )
+        last = {(key, o): window[key, o + unrolled] for key, o in carried}
+        for place_held, name in carried.items():
+            both = f"[ {held[place_held]}, %{before} ], [ {last[place_held]}, %{self.label} ]"
+            phis.append(f"  {name} = phi {self.kind} {both}")
         self.lines[place:place] = phis
         self.put(f"br i1 %go{k}, label %vectors{k}, label %vectorsdone{k}")
         self.open(f"vectorsdone{k}")
+        return last
 
     def vector(self, row: str, at: str, offset: int) -> str:
         where = self.set(f"getelementptr {self.kind}, ptr {row}, i64 {at}")
@@ -230,8 +264,8 @@ class StagePrinter:
         where = self.set(f"getelementptr {self.kind}, ptr {where}, i64 {offset}")
         self.put(f"store {self.kind} {value}, ptr {where}, align {self.bytes * self.layout.lanes}")
 
-    def edge(self, body: Body, column: int, rows: Rows, block: int) -> None:
-        """The point of a column, alone."""
+    def edge(self, body: Body, column: int, rows: Rows, block: int) -> list[str]:
+        """What the point of a column yields, alone."""
         one = f"<1 x {self.real}>"
         texts = []
         for r in body.reads:
@@ -240,9 +274,12 @@ class StagePrinter:
                 continue
             at = self.element(rows[r.array, r.offset[0] + block, r.offset[1]], column + r.offset[2])
             texts.append(self.set(f"load {one}, ptr {at}, align {self.bytes}", "e"))
-        for value, array in zip(self.point(self.single, body, texts), self.stage.writes):
+        return self.point(self.single, body, texts)
+
+    def ended(self, values: Sequence[str], column: int, rows: Rows, block: int) -> None:
+        for value, array in zip(values, self.stage.writes):
             target = self.element(rows[array, block, 0], column)
-            self.put(f"store {one} {value}, ptr {target}, align {self.bytes}")
+            self.put(f"store <1 x {self.real}> {value}, ptr {target}, align {self.bytes}")
 
     def point(self, printer: Printer, body: Body, texts: Sequence[str]) -> list[str]:
         """The yields of a body, in the lanes of a printer."""
