@@ -9,7 +9,6 @@ from ndl.compiler.backends.llvm.sweep_layout import lag_of, ring_slots, rings_of
 from ndl.compiler.backends.llvm.sweep_stages import Sheet, label_of
 from ndl.compiler.kernels.sweeps import STEP
 
-
 FAR = 1 << 20
 """Turns of a ring or an axis that are added before a remainder, which then is never of a negative number."""
 

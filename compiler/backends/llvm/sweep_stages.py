@@ -133,8 +133,8 @@ class StagePrinter:
         return self.set(f"getelementptr {self.real}, ptr %base.{k}, i64 {at}")
 
     def turned_once(self, k: int, ahead: int) -> str:
-        """The slab so many places after the first that is read. A ring holds all that are read: a remainder is
-        taken of the first alone, and of all only on an axis that is shorter."""
+        """The slab so many places after the first that is read. A ring holds all that are read: a remainder
+        is taken of the first alone, and of all only on an axis that is shorter."""
         if ahead and ahead < self.layout.shape[0]:
             at = self.set(f"add i64 {self.first_slab(k)}, {ahead}")
             less = self.set(f"sub i64 {at}, %mod.{k}")
@@ -195,8 +195,8 @@ class StagePrinter:
             self.vector_loop(body, rows, held, whole * UNROLLED, rest, 1)
 
     def spans(self, body: Body) -> dict[tuple[str, int, int], tuple[int, int]]:
-        """How far a body reads along each row, at least up to where it stands: what is written there may stand
-        on what is read."""
+        """How far a body reads along each row, at least up to where it stands: what is written there may
+        stand on what is read."""
         found: dict[tuple[str, int, int], tuple[int, int]] = {}
         for r in (r for r in body.reads if isinstance(r, Read)):
             for b in range(self.block):
@@ -216,8 +216,8 @@ class StagePrinter:
     def vector_loop(
         self, body: Body, rows: Rows, held: Held, first: int, turns: int, unrolled: int
     ) -> Held:  # fmt: skip
-        """`turns` times so many vectors of a row, from vector `first` on; neighbours stay in registers, and the
-        last of them are given back."""
+        """`turns` times so many vectors of a row, from vector `first` on; neighbours stay in registers, and
+        the last of them are given back."""
         spans = self.spans(body)
         k, before = self.fresh(""), self.label
         self.put(f"br label %vectors{k}")
