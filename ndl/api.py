@@ -143,7 +143,7 @@ def setting_text(path: Sequence[str], value: Any) -> str:
     if name == "span" and isinstance(value, (tuple, list)) and len(value) == 2:
         return f"{number_text(value[0])}..{number_text(value[1])}"
     if name == "save" and isinstance(value, (int, float)):
-        return f"every ({number_text(value)})"  # else the sign of a negative one reads as a minus
+        return f"every {number_text(value)}"
     if isinstance(value, bool):
         return "true" if value else "false"
     if hasattr(value, "tolist"):
