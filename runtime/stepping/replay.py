@@ -104,6 +104,7 @@ class Replay:
     def stretch(self, state: State, first: int, last: int) -> tuple[State, Taken]:
         """Steps first, …, last - 1. What is given is left as it is, so that a stretch can be repeated."""
         state = State(state.ids, state.x, Carry(state.carry), state.slots.copy(), state.shift)
+        self._field = None  # made in each stretch, so that it is made again on the way back
         taken = Taken()
         if self.delays.past is not None:
             self.delays.past.rewind(first)
