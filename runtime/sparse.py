@@ -33,9 +33,42 @@ def direct(A: Any) -> Solve:
     return lambda b: np.asarray(factors.solve(b))
 
 
+def given_apart(A: Any, make: Callable[[Any, np.ndarray], Solve]) -> Solve:
+    """A solver of what is left, `make(A_ff, free)`, when values that are given are taken out: rows or columns
+    with a diagonal entry alone. They are of another scale than differences, and hide a system's symmetry."""
+    A = A.tocsr().copy()
+    A.eliminate_zeros()
+    d = A.diagonal()
+    rows = (A.getnnz(axis=1) == 1) & (d != 0)
+    columns = (A.getnnz(axis=0) == 1) & (d != 0) & ~rows
+    free = ~(rows | columns)
+    if not free.any():
+        return lambda b: np.asarray(b / d)
+    inner, beside = make(A[free][:, free], free), A[free][:, rows]
+    below = A[columns]
+
+    def solve(b: np.ndarray) -> np.ndarray:
+        x = np.zeros_like(b)
+        x[rows] = b[rows] / d[rows]
+        x[free] = inner(b[free] - beside @ x[rows])
+        x[columns] = (b[columns] - below @ x) / d[columns]
+        return x
+
+    return solve
+
+
 def conjugate_gradients(A: Any, tol: float) -> Solve:
     """Conjugate gradients with the diagonal as preconditioner, for symmetric systems up to their sign; others
     by GMRES."""
+    return given_apart(A, lambda inner, free: _conjugate_gradients(inner, tol))
+
+
+def multigrid(A: Any, grid: GridInfo, components: int, tol: float) -> Solve:
+    """`Multigrid` of a field of so many components on a grid."""
+    return given_apart(A, lambda inner, free: Multigrid(inner, free, grid, components, tol))
+
+
+def _conjugate_gradients(A: Any, tol: float) -> Solve:
     linalg = library().linalg
     d = A.diagonal()
     sign = -1.0 if d.sum() < 0 else 1.0
@@ -53,15 +86,18 @@ def conjugate_gradients(A: Any, tol: float) -> Solve:
 class Multigrid:
     """V-cycles over grids of half as many intervals, with Galerkin's coarse systems and symmetric
     Gauss–Seidel smoothing: Trottenberg, Oosterlee and Schüller, Multigrid (2001), chapter 2. It
-    preconditions GMRES, so that systems with other conditions than values converge as well."""
+    preconditions GMRES, so that systems with other conditions than values converge as well. `free` are the
+    unknowns of the grid that are solved for; a coarse point is where one of them is."""
 
-    def __init__(self, A: Any, grid: GridInfo, components: int, tol: float) -> None:
+    def __init__(self, A: Any, free: np.ndarray, grid: GridInfo, components: int, tol: float) -> None:
         sparse, self.tol = library(), tol
         self.A, self.levels = A, []
         layouts = [(kind, n) for kind, n, _, _ in grid.layouts]
         while max(n for _, n in layouts) > COARSEST:
             P, layouts = _interpolation(sparse, layouts)
-            P = sparse.kron(P, sparse.identity(components)).tocsr()
+            P = sparse.kron(P, sparse.identity(components)).tocsr()[free]
+            free = np.asarray((P == 1).sum(axis=0)).ravel() > 0
+            P = P[:, free]
             lower = sparse.tril(A).tocsr()
             self.levels.append((A, P, lower, sparse.triu(A).tocsr()))
             A = (P.T @ A @ P).tocsr()

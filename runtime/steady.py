@@ -98,7 +98,7 @@ class SparseInverse:
                 )
             if len(self.components) > 1:
                 raise SettingError("`multigrid` solves for one field", help="use `newton` or `direct()`")
-            return sparse.Multigrid(J, self.grid, self.components[0], tol * 1e-2)
+            return sparse.multigrid(J, self.grid, self.components[0], tol * 1e-2)
         return sparse.direct(J)
 
 

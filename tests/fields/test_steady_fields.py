@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from field_problems import errors, order, solved
+from ndl.runtime.colouring import library
+from ndl.runtime.sparse import Multigrid
 
 PI = math.pi
 
@@ -133,3 +136,27 @@ def test_gradients_by_the_implicit_function() -> None:
                 ends.append(float((t.final.u**2).mean()))
             quotient = (ends[1] - ends[0]) / 0.002
             assert float(found) == pytest.approx(quotient, rel=1e-6)
+
+
+def test_the_cycles_of_multigrid_do_not_grow_with_the_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    cycle, counts = Multigrid.cycle, []
+
+    def counted(self: Multigrid, b: np.ndarray, level: int = 0) -> np.ndarray:
+        counts[-1] += level == 0
+        return cycle(self, b, level)
+
+    monkeypatch.setattr(Multigrid, "cycle", counted)
+    text = PLATE.replace("(k + 2*pi^2)*sin(pi*x)*sin(pi*y)", "exp(3*x*y)")
+    for n in (17, 33, 65):
+        counts.append(0)
+        solved(text, f"uniform({n}, {n})", method="multigrid(tol=1e-8)")
+    assert counts[-1] <= counts[0] + 2 and max(counts) <= 16
+
+
+def test_conjugate_gradients_know_a_symmetric_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given values at the boundary do not hide that the rest is symmetric."""
+    linalg = library().linalg
+    monkeypatch.setattr(linalg, "gmres", None)
+    found = solved(PLATE, "uniform(17, 17)", method="cg(tol=1e-9)")
+    exact = solved(PLATE, "uniform(17, 17)", method="direct()")
+    torch.testing.assert_close(found.final.u, exact.final.u, rtol=0, atol=1e-8)
