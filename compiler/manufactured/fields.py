@@ -17,10 +17,11 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Graph, Node
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.weights import Weights
+from ndl.compiler.manufactured.complexes import image
 from ndl.compiler.manufactured.exact import TIME, coordinate
 from ndl.compiler.source import Span
 from ndl.compiler.symbolic.bridge import Budget, Cells, Reader
-from ndl.compiler.types import tensor
+from ndl.compiler.types import Tensor, tensor
 
 Ends = Mapping[str, tuple[Any, Any]]
 
@@ -39,8 +40,19 @@ class PointReader(Reader):
     def give(self, node: Node, cells: Cells) -> None:
         self._cells[node.id] = cells
 
+    def _visit(self, node: Node) -> Cells | None:
+        if not any(is_complex(n) for n in (node, *self.graph.operands(node))):
+            return super()._visit(node)
+        operands = [self._cells[i] for i in node.inputs]
+        read = [cells for cells in operands if cells is not None]
+        return image(node.op, read, dict(node.attrs)) if len(read) == len(operands) else None
+
     def _bounded(self, node: Node, place: tuple[int, ...], expr: Any) -> Any:
         return expr
+
+
+def is_complex(node: Node) -> bool:
+    return isinstance(node.type, Tensor) and node.type.kind == "C"
 
 
 class PointBuilder(GraphBuilder):
@@ -54,7 +66,7 @@ class PointBuilder(GraphBuilder):
     def given(self, cells: Cells, span: Span) -> Value:
         """A value with these components."""
         self.count += 1
-        type_ = tensor(*cells.shape)
+        type_ = tensor(*cells.shape, kind="C" if any(e.has(sp.I) for e in cells.flat) else "R")
         node = self.add("input", [], span, type=type_, name=f"given{self.count}")
         self.reader.give(node, cells)
         return Value(type_, node)
@@ -63,7 +75,7 @@ class PointBuilder(GraphBuilder):
         """The expressions of a value."""
         found = self.reader.read(self.node(v))
         if found is None:
-            raise refused("a tensor here is too large to be read", span)
+            raise refused("an operation here cannot be read, or a tensor is too large", span)
         return found
 
     def along_solution(self, elaboration: Any, value: Value) -> Any:

@@ -116,10 +116,11 @@ class Maker:
             item = self.types.item(name, orders[0]) if 0 in orders else None
             allowed = Range(item.lower, item.upper) if item is not None else Range()
             domain, shape = self.domains[name], type_.extents
-            found[name] = chosen(
-                shape, domain, self.ends, allowed, count, self.steady, self._flat(name, domain)
-            )
-            count += max(int(np.prod(shape, dtype=int)), 1)
+            flat, size = self._flat(name, domain), max(int(np.prod(shape, dtype=int)), 1)
+            for unit in (sp.S.One, sp.I) if type_.kind == "C" else (sp.S.One,):
+                part = unit * chosen(shape, domain, self.ends, allowed, count, self.steady, flat)
+                found[name] = boxed(found[name] + part) if name in found else boxed(part)
+                count += size
         return found
 
     def _flat(self, name: str, domain: DomainV | None) -> frozenset[str]:

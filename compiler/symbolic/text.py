@@ -37,6 +37,9 @@ class _Printer(StrPrinter):  # type: ignore[misc]
     def _print_Integer(self, expr: Any) -> str:
         return f"{float(expr):g}" if abs(expr) >= 10**6 else str(int(expr))
 
+    def _print_ImaginaryUnit(self, expr: Any) -> str:
+        return "1i"
+
     def _print_Exp1(self, expr: Any) -> str:
         return "e"
 

@@ -121,7 +121,7 @@ class Verification:
         solution = self._solved(text, points)
         errors = [self._errors(solution, name) for name, d in self.forced.domains.items() if d is not None]
         every = np.concatenate([e.ravel() for e in errors])
-        return Row(points, 1.0 / n, float(np.abs(every).max()), float(np.sqrt((every**2).mean())))
+        return Row(points, 1.0 / n, float(np.abs(every).max()), float(np.sqrt((np.abs(every) ** 2).mean())))
 
     def _solved(self, grid: str, n: int) -> Any:
         texts = {"span": "0..0.5", "save": "end"} if not self.forced.steady else {}

@@ -10,7 +10,7 @@ from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.manufactured.exact import TIME, coordinate
 from ndl.compiler.manufactured.forced import Forced, manufactured
 from ndl.compiler.syntax import tree
-from ndl.compiler.syntax.show import show_stmt
+from ndl.compiler.syntax.show import show_expr, show_stmt
 
 import ndl
 from ndl.host.manufactured import studies
@@ -108,6 +108,35 @@ def test_models_that_have_none(word: str) -> None:
         forced(text)
     (found,) = trouble.value.diagnostics
     assert found.code == "NDL449" and word in found.message
+
+
+WAVE = """domain Ring = periodic(x in 0..1)
+
+model Wave:
+    param g = 0.3
+    state psi: C on Ring = exp(2i*pi*x)
+    size = abs(psi)^2
+    psi' = 0.02i*(lap(psi) + g*size*psi) - 0.1*conj(psi)*imag(psi)
+"""
+
+
+def test_complex_fields_have_sources() -> None:
+    """The source is what is left of the equation for the solution, worked out here by complex numbers."""
+    found = forced(WAVE)
+    psi = found.solutions["psi"][()]
+    *_, equation = (s for s in found.model.decl.body if isinstance(s, tree.Assign))
+    assert isinstance(equation.value, tree.Binary)
+    text = show_expr(equation.value.right).replace("1i", "I").replace("^", "**")
+    written = sp.sympify(text, locals={"t": TIME, "x": X})
+    at = {TIME: 0.3, X: 0.4}
+    p, rate, bend = (complex(e.subs(at)) for e in (psi, sp.diff(psi, TIME), sp.diff(psi, X, 2)))
+    assert abs(p.real) > 0.1 and abs(p.imag) > 0.1
+    wanted = rate - (0.02j * (bend + 0.3 * abs(p) ** 2 * p) - 0.1 * p.conjugate() * p.imag)
+    assert complex(written.subs(at).subs(sp.Symbol("g"), 0.3)) == pytest.approx(wanted, rel=1e-12)
+    program = ndl.loads(WAVE)
+    (model,) = program._model_values().values()
+    (study,) = studies(program, model, ["uniform(n, order=4)"])
+    assert study.passed and study.observed == pytest.approx(4, abs=0.2)
 
 
 def test_a_wrong_equation_is_found() -> None:
