@@ -9,8 +9,8 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.fields import is_field
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.sets import domain_of
-from ndl.compiler.check.values import UNKNOWN, DomainV, DualV, HostV, ListV, Unknown, Value, describe
+from ndl.compiler.check.sets import by_coordinate, domain_of
+from ndl.compiler.check.values import UNKNOWN, DomainV, DualV, HostV, Unknown, Value, describe
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Tensor
@@ -18,13 +18,9 @@ from ndl.compiler.types import Tensor
 
 def _modes(ev: Evaluator, value: Any, domain: DomainV, span: Span) -> tuple[int, ...] | Unknown | None:
     """How far wavenumbers go along each coordinate; None where that is not known yet."""
-    items = value.items if isinstance(value, ListV) else (value,)
-    found = [ev.known(i) for i in items]
-    if any(isinstance(i, (Unknown, Value, HostV)) for i in found):
+    found, count = by_coordinate(ev, value, domain), len(domain.coordinates)
+    if found is None:
         return None
-    count = len(domain.coordinates)
-    if count and len(found) == 1:
-        found = found * count
     if any(not isinstance(i, int) or isinstance(i, bool) or i < 0 for i in found) or (
         count and len(found) != count
     ):

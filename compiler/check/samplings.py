@@ -11,8 +11,8 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.fields import is_field
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.sets import domain_of
-from ndl.compiler.check.values import UNKNOWN, DomainV, HostV, ListV, Unknown, Value, describe, is_number
+from ndl.compiler.check.sets import by_coordinate, domain_of
+from ndl.compiler.check.values import UNKNOWN, DomainV, HostV, Unknown, Value, describe, is_number
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Dim
@@ -81,13 +81,9 @@ def _as_field(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.C
 
 def _ratios(ev: Evaluator, value: Any, domain: DomainV, span: Span) -> tuple[Fraction, ...] | Unknown:
     """A ratio for each coordinate."""
-    items = value.items if isinstance(value, ListV) else (value,)
-    found = [ev.known(i) for i in items]
-    if any(isinstance(i, (Unknown, Value, HostV)) for i in found):
+    found, count = by_coordinate(ev, value, domain), len(domain.coordinates)
+    if found is None:
         return UNKNOWN
-    count = len(domain.coordinates)
-    if count and len(found) == 1:
-        found = found * count
     if any(not is_number(i) or isinstance(i, complex) or i <= 0 for i in found) or (
         count and len(found) != count
     ):

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import DomainV, FileV, OperatorV, Value
+from ndl.compiler.check.values import DomainV, FileV, HostV, ListV, OperatorV, Unknown, Value
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
@@ -81,6 +81,16 @@ def _in_sight(ev: Evaluator, name: str, coordinates: Mapping[str, tuple[DomainV,
         return Value(Tensor(on=domain.name))
     ev.fields.space.add(ev, domain, Span())
     return ev.fields.coordinate(domain.name, domain.coordinates[k], Span())
+
+
+def by_coordinate(ev: Evaluator, value: Any, domain: DomainV) -> list[Any] | None:
+    """A value for each coordinate, one that is given alone being that of all; None while some are not known.
+    Too many or too few are left as they are."""
+    items = value.items if isinstance(value, ListV) else (value,)
+    found = [ev.known(i) for i in items]
+    if any(isinstance(i, (Unknown, Value, HostV)) for i in found):
+        return None
+    return found * len(domain.coordinates) if len(found) == 1 and domain.coordinates else found
 
 
 def domain_of(ev: Evaluator, value: Any, scope: Scope | None) -> DomainV | None:

@@ -218,6 +218,12 @@ def _mesh(
         return mesh_of(implicit(shape.cond, domain.coordinates, shape.scope), fem.size, tests)
     if any(domain.periodic):
         raise ShapeError("`fem` has no periodic coordinates; take `fourier(…)` or `uniform(…)`")
+    low, high = box_of(ev, domain, span)
+    return box([*zip(low, high)], fem.size)
+
+
+def box_of(ev: Evaluator, domain: DomainV, span: Span) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of a box."""
     ends = []
     for c, r in zip(domain.coordinates, domain.ranges):
         low, high = (ev.known(end) for end in (r.lo, r.hi)) if isinstance(r, RangeV) else (None, None)
@@ -225,7 +231,7 @@ def _mesh(
             what = f"the range of `{c}` in `{domain.name}` must be known when compiling"
             raise fail("NDL445", what, span, help="give its ends as numbers or by `const`")
         ends.append((float(low or 0), float(high or 0)))
-    return box(ends, fem.size)
+    return np.array([a for a, _ in ends]), np.array([b for _, b in ends])
 
 
 def _read(domain: DomainV, shape: MeshFileV, fem: Fem, read: Reading | None) -> Mesh:

@@ -10,32 +10,20 @@ import numpy as np
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.point_sets import refuse_points
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import BoundaryV, DistV, DomainV, MeshFileV, RangeV, ShapeV, is_number
+from ndl.compiler.check.values import BoundaryV, DistV, DomainV, MeshFileV, ShapeV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.geometry import store, surfaces
 from ndl.compiler.geometry.elements import MissingPackage
 from ndl.compiler.geometry.implicit import Implicit
 from ndl.compiler.geometry.loops import ShapeError, bounds
 from ndl.compiler.geometry.surfaces import Region, Surface
-from ndl.compiler.lower.mesh_space import read_mesh
+from ndl.compiler.lower.mesh_space import box_of, read_mesh
 from ndl.compiler.lower.nearest import curves
 from ndl.compiler.lower.shapes import implicit
 from ndl.compiler.source import Span
 
 _MADE: dict[tuple[str, str], Any] = {}
 """What was made of a shape by a condition, which is told by its values at some points."""
-
-
-def box_of(ev: Evaluator, domain: DomainV, span: Span) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of a box."""
-    ends = []
-    for c, r in zip(domain.coordinates, domain.ranges):
-        low, high = (ev.known(end) for end in (r.lo, r.hi)) if isinstance(r, RangeV) else (None, None)
-        if not (is_number(low) and is_number(high)):
-            what = f"the range of `{c}` in `{domain.name}` must be known when compiling"
-            raise fail("NDL445", what, span, help="give its ends as numbers or by `const`")
-        ends.append((float(low or 0), float(high or 0)))
-    return np.array([a for a, _ in ends]), np.array([b for _, b in ends])
 
 
 def surface_of(ev: Evaluator, target: BoundaryV, scope: Scope, span: Span) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ndl.compiler.ir.graph import Function, Node
-from ndl.compiler.ir.model import EventSpec, IntegralSpec, ModelIR, ObserveSpec, RequireSpec, StateSpec
+from ndl.compiler.ir.model import ModelIR, ObserveSpec, StateSpec
 from ndl.compiler.ops.families.elementwise import constant_of
 from ndl.compiler.passes.complex_rules import RULES, Arithmetic, Parts, by_linearity, even_power
 from ndl.compiler.passes.fourier import with_fourier
 from ndl.compiler.passes.noise_kind import matrices
+from ndl.compiler.passes.pipeline import map_functions
 from ndl.compiler.passes.rewrite import Rewriter
 from ndl.compiler.types import Dim, Tensor
 
@@ -33,36 +34,17 @@ def with_real_parts(model: ModelIR) -> ModelIR:
     def run(function: Function) -> Function:
         return Split(function, names).function()
 
-    def maybe(function: Function | None) -> Function | None:
-        return None if function is None else run(function)
-
-    def event(e: EventSpec) -> EventSpec:
-        return replace(e, guard=maybe(e.guard), reset=maybe(e.reset), period=maybe(e.period))
-
-    def require(r: RequireSpec) -> RequireSpec:
-        return replace(r, condition=run(r.condition))
-
-    def integral(i: IntegralSpec) -> IntegralSpec:
-        return replace(i, lower=run(i.lower), upper=maybe(i.upper), kernel=run(i.kernel))
-
     def observe(o: ObserveSpec) -> ObserveSpec:
         return replace(o, arguments=tuple(map(run, o.arguments)))
 
+    apart = replace(model, parts={}, diffusion=None, fourier=())  # these are split already, or have no states
     return replace(
-        model,
+        map_functions(apart, run),
         states=tuple(map(in_two, model.states)),
-        initial=run(model.initial),
-        drift=maybe(model.drift),
-        derived={n: run(f) for n, f in model.derived.items()},
-        terms={n: run(f) for n, f in model.terms.items()},
-        events=tuple(map(event, model.events)),
-        requires=tuple(map(require, model.requires)),
-        breaks=maybe(model.breaks),
-        integrals=tuple(map(integral, model.integrals)),
-        forcing=maybe(model.forcing),
         observes=tuple(map(observe, model.observes)),
-        lags=maybe(model.lags),
-        pace=maybe(model.pace),
+        parts=model.parts,
+        diffusion=model.diffusion,
+        fourier=model.fourier,
     )
 
 
