@@ -122,7 +122,8 @@ def _snapshots(fields: Sequence[Field], t: Array, title: str) -> Figure:
             line = panels[row * len(at) : (row + 1) * len(at)]
             for axes, k in zip(line, at):
                 image = _image(axes, f, f.values[k], f.values[at])
-                axes.set_title(f"t = {t[k]:.4g}")
+                if len(t) > 1:
+                    axes.set_title(f"t = {t[k]:.4g}")
                 if axes is not line[0]:
                     axes.set_yticklabels([])
             line[0].set_ylabel(typeset(f.coordinates[1]))
