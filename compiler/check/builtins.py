@@ -102,7 +102,7 @@ def _root(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any
     if ev.checking:
         ev.eval(e.args[0].value, scope)
         return start if isinstance(start, Value) else UNKNOWN
-    return ev.builder.root(ev, ev.eval(e.args[0].value, scope), start, e.span)  # type: ignore[attr-defined]
+    return ev.worker.root(ev, ev.eval(e.args[0].value, scope), start, e.span)
 
 
 def call_with_values(ev: Evaluator, func: Builtin, args: list[Any], span: Span) -> Any:

@@ -91,7 +91,7 @@ def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
                 return ev.error("NDL346", f"`grad` is of a scalar, not of {v.type}", e.span, help="use `jac`")
             shape = (*shape, *x.type.shape) if kind != "diff" or not v.type.rank else shape
         return Value(Tensor("R", shape)) if isinstance(v, Value) else UNKNOWN
-    return ev.builder.derive(ev, e.args[0].value, by, scope, kind, e.span)  # type: ignore[attr-defined]
+    return ev.worker.derive(ev, e.args[0].value, by, scope, kind, e.span)
 
 
 FUNCTIONS: dict[str, tuple[Handler, int, int | None, tuple[str, ...]]] = {

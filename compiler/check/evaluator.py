@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
@@ -21,7 +21,9 @@ from ndl.compiler.check.values import (
     HostV,
     ListV,
     ModelV,
+    NetV,
     NotLowered,
+    OperatorV,
     RangeV,
     TupleV,
     Unknown,
@@ -37,6 +39,9 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import BOOL, INTEGER, SCALAR, Dim, Tensor, Type
 
+if TYPE_CHECKING:
+    from ndl.compiler.lower.builder import GraphBuilder
+
 
 class Builder(Protocol):
     """Makes values: types only, graph nodes, or tensors."""
@@ -46,6 +51,22 @@ class Builder(Protocol):
     def op(self, name: str, args: Sequence[Value], span: Span, attrs: dict[str, Any]) -> Value: ...
 
     def const(self, value: Any, type: Tensor, span: Span) -> Value: ...
+
+
+class Worker(Builder, Protocol):
+    """A builder that makes more than types: graph nodes or tensors."""
+
+    def named(self, v: Value, name: str) -> Value: ...
+
+    def apply_operator(self, ev: Evaluator, op: OperatorV, args: list[Any], span: Span) -> Any: ...
+
+    def apply_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any: ...
+
+    def root(self, ev: Evaluator, function: Any, start: Any, span: Span) -> Any: ...
+
+    def derive(
+        self, ev: Evaluator, e: tree.Expr, by: list[tree.Expr], scope: Scope, kind: str, span: Span
+    ) -> Any: ...
 
 
 class TypeBuilder:
@@ -101,6 +122,16 @@ class Evaluator:
         self.undecided = 0  # choices around the current place that only a run decides
         self.active: list[Any] = []  # the functions whose bodies are being evaluated
         self.endless: set[Any] = set()  # those found to call themselves without end
+
+    @property
+    def worker(self) -> Worker:
+        """The builder, where one asks that does more than to check."""
+        return cast(Worker, self.builder)
+
+    @property
+    def lowering(self) -> GraphBuilder:
+        """The builder, where one asks that knows it to make a graph."""
+        return cast("GraphBuilder", self.builder)
 
     @property
     def checking(self) -> bool:

@@ -392,7 +392,7 @@ class Elaboration:
             wanted = resolve_type(self.ev, stmt.type, self.scope, self.generic)
             value = convert(self.ev, value, wanted, f"`{name}`", stmt.span)
         if isinstance(value, Value) and self.ev.builder.mode == "graph":
-            value = self.ev.builder.named(value, self.prefix + name)  # type: ignore[attr-defined]
+            value = self.ev.worker.named(value, self.prefix + name)
         return as_parts(self, name, value, stmt.value.span)
 
     def _given_rate(self, name: str) -> Any:
@@ -408,7 +408,7 @@ class Elaboration:
     def _along(self, value: Value) -> Any:
         if self.ev.checking:
             return Value(Tensor(value.type.kind, value.type.shape, value.type.on))
-        return self.ev.builder.along_solution(self.root, value)  # type: ignore[attr-defined]
+        return self.ev.lowering.along_solution(self.root, value)
 
     def _coordinates(self) -> dict[str, str]:
         """Coordinates of the domains in sight: name → domain."""

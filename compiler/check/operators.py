@@ -223,7 +223,7 @@ def apply_operator(
     if any(isinstance(v, Unknown) for v in values):
         return UNKNOWN
     if ev.builder.mode == "eager" and of_fields(op.decl):
-        return ev.builder.apply_operator(ev, op, values, span)  # type: ignore[attr-defined]
+        return ev.worker.apply_operator(ev, op, values, span)
     solved = solve_dims(ev, op, values, span, expect, scope)
     if solved is None:
         return UNKNOWN
@@ -240,7 +240,7 @@ def apply_operator(
             span,
             help=f"write `{op.decl.name}({free[0]}=…)`",
         )
-    return ev.builder.apply_operator(ev, op, values, span)  # type: ignore[attr-defined]
+    return ev.worker.apply_operator(ev, op, values, span)
 
 
 def pointwise(found: Any, decl: tree.Operator, values: Sequence[Any]) -> Any:
@@ -336,7 +336,7 @@ def call_net(ev: Evaluator, net: NetV, args: list[Any], span: Span, scope: Scope
             solved = solve_dims(ev, net.target, values, span, None, scope)
             return UNKNOWN if solved is None else result_value(solved[1], values)
         return UNKNOWN if net.target is None else apply(ev, net.target, values, {}, span, None)
-    return ev.builder.apply_net(ev, net, values, span)  # type: ignore[attr-defined]
+    return ev.worker.apply_net(ev, net, values, span)
 
 
 def _at_points(signature: Map, values: Sequence[Any]) -> Any:

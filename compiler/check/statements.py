@@ -71,7 +71,7 @@ def _assign(ev: Evaluator, stmt: tree.Assign, scope: Scope) -> None:
             ev.error("NDL402", "only a name can be given a value here", target.span)
             continue
         if isinstance(v, Value) and ev.builder.mode == "graph":
-            v = ev.builder.named(v, target.id)  # type: ignore[attr-defined]
+            v = ev.worker.named(v, target.id)
         scope.names[target.id] = v
 
 

@@ -28,6 +28,12 @@ from ndl.compiler.syntax import tree
 from ndl.compiler.types import BOOL, Tensor
 
 
+def value_of(node: Node) -> Value:
+    """A node whose type is a tensor, as a value."""
+    assert isinstance(node.type, Tensor)
+    return Value(node.type, node)
+
+
 class GraphBuilder:
     """Adds to one graph. A value of an enclosing graph is captured: it becomes an input here."""
 
@@ -253,7 +259,7 @@ class GraphBuilder:
             if direct is not None:
                 return direct
         node = jacobian(self.graph, y, x, self.weights.parts)
-        self._adopt()
+        self.adopt()
         assert isinstance(node.type, Tensor)
         return Value(node.type, node)
 
@@ -267,7 +273,7 @@ class GraphBuilder:
         assert isinstance(y.type, Tensor)
         total = self.add("sum", [y], span, axes=tuple(range(y.type.rank)))
         node = gradient(self.graph, total, [self.node(variable)], self.weights.parts)[0]
-        self._adopt()
+        self.adopt()
         return Value(variable.type, node, variable.axes)
 
     def _of_callable(self, y: Node, x: Node, span: Span) -> Value | None:
@@ -300,7 +306,7 @@ class GraphBuilder:
             if x.id not in {n.id for n in self.graph.needed([y])}:
                 continue
             node = jacobian(self.graph, y, x, self.weights.parts)
-            self._adopt()
+            self.adopt()
             assert isinstance(node.type, Tensor)
             part: Any = Value(node.type, node)
             rate_value = ev.value(rate(), span)
@@ -313,7 +319,7 @@ class GraphBuilder:
             total = part if total is None else ev.binary("+", total, part, span)
         return 0.0 if total is None else total
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
         """Take over the nodes that another module added to this graph."""
         for node in self.graph:
             self.own.setdefault(id(node), node)

@@ -113,7 +113,7 @@ class Conditions:
         before = self.data(c, prefix, order - 1)
         if not isinstance(before, Value):
             return 0.0
-        rate = self.fields.ev.builder.along_solution(self.root, full(before))  # type: ignore[attr-defined]
+        rate = self.fields.ev.lowering.along_solution(self.root, full(before))
         return split(rate, before.axes) if isinstance(rate, Value) else rate
 
     def _made(self, c: Condition, prefix: str) -> Any:
@@ -200,7 +200,7 @@ class Conditions:
         datum = self.data(c, prefix, 0)
         if not isinstance(datum, Value):
             return True
-        nodes = self.fields.ev.builder.graph.needed([datum.ref])  # type: ignore[attr-defined]
+        nodes = self.fields.ev.lowering.graph.needed([datum.ref])
         return not any(n.op in ("input", "path") for n in nodes)
 
     def impose(

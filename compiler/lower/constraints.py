@@ -103,5 +103,5 @@ def reads(el: Elaboration, e: Any, name: str) -> bool:
     value, state = el.ev.value(el.ev.eval(e, el.scope), e.span), el.lookup(name, 0)
     if not isinstance(value, Value) or not isinstance(value.ref, Node) or not isinstance(state, Value):
         return True
-    needed = el.ev.builder.graph.needed([value.ref])  # type: ignore[attr-defined]
+    needed = el.ev.lowering.graph.needed([value.ref])
     return any(n is state.ref or n.id == state.ref.id for n in needed)

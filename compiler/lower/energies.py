@@ -16,6 +16,7 @@ from ndl.compiler.check.values import Axis, DomainV, Value
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.autodiff import pullback, pushforward
 from ndl.compiler.ir.graph import Node
+from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.fields import Fields
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.adjoint import spread
@@ -78,14 +79,14 @@ def _on_mesh(
     with fields.weak.at("cell"):
         total = fields.weak.integral(_density(el, e, domain), mesh, e.span)
     states = [el.lookup(slot.name, 0) for slot in slots]
-    graph = el.ev.builder.graph  # type: ignore[attr-defined]
+    graph = el.ev.lowering.graph
     seed = graph.add("const", value=sign)
     found = pullback(graph, total.ref, seed, [v.ref for v in states])
-    el.ev.builder._adopt()  # type: ignore[attr-defined]
+    el.ev.lowering.adopt()
     made = {}
     for slot, v, node in zip(slots, states, found):
         zero = _value(el.ev.binary("*", 0.0, v, e.span))
-        made[slot.spec.name] = zero if node is None else split(Value(node.type, node), v.axes)  # type: ignore[arg-type]
+        made[slot.spec.name] = zero if node is None else split(value_of(node), v.axes)
     return made
 
 
@@ -138,7 +139,7 @@ class Energy:
         stop = [graph[i] for i in self.slopes]
         one = spread(graph, graph.add("const", value=1.0), shape_of(self.node))
         found = pullback(graph, self.node, one, wrt, stop=stop)
-        self.builder._adopt()
+        self.builder.adopt()
         return found
 
     def variation(self, slot: Slot) -> Value:
@@ -162,7 +163,7 @@ class Energy:
 
     def _bound(self, node: Node, like: Tensor) -> Value:
         """An array over the grid as a field."""
-        return split(Value(node.type, node), self.axes)  # type: ignore[arg-type]
+        return split(value_of(node), self.axes)
 
     def _refuse(self, state: Node) -> None:
         """Only values and first derivatives of fields may stand in a density."""
@@ -183,7 +184,7 @@ class Energy:
         for i, where in self.fields.coordinates.items():
             if i in reads and where is axis:
                 ones = spread(graph, graph.add("const", value=1.0), shape_of(graph[i]))
-                self.builder._adopt()
+                self.builder.adopt()
                 seeds[i] = ones
         for i, (v, other) in self.slopes.items():
             if i in reads:
@@ -194,7 +195,7 @@ class Energy:
         if not seeds:
             return None
         found = pushforward(graph, flux, seeds, ())
-        self.builder._adopt()
+        self.builder.adopt()
         return found
 
     def _second(self, v: Value, axis: Axis, other: Axis) -> Any:

@@ -147,7 +147,7 @@ def _with_schemes(lowering: ModelLowering, root: Elaboration, rates: Named) -> M
         slot, ev = slots[name], root.descend(slots[name].frame.path).ev
         array = filled(ev, rate, slot.spec.type, slot.spec.span, slot.axes)
         if isinstance(array, Value):
-            arrays.append((slot, ev.builder.node(array)))  # type: ignore[attr-defined]
+            arrays.append((slot, ev.lowering.node(array)))
     schemes = Schemes(lowering, root)
     found = schemes.applied(arrays)
     lowering.schemes = schemes

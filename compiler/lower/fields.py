@@ -18,6 +18,7 @@ from ndl.compiler.check.boundaries import Condition
 from ndl.compiler.check.maps import Map
 from ndl.compiler.check.values import UNKNOWN, Axis, BoundaryV, DomainV, ListV, Unknown, Value, is_number
 from ndl.compiler.ir.grid import FREE, SLOPE, VALUE, Stencil, end_weights, stencil
+from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.conditions import Conditions
 from ndl.compiler.lower.constraints import compact
 from ndl.compiler.lower.mesh_space import MeshSpace
@@ -257,19 +258,19 @@ class Fields:
         """`dx(a*dx(u))` on evenly spaced points, where a difference of a difference would skip neighbours."""
         if len(letters) != 1 or v.ref.op != "mul":
             return None
-        for slope, factor in itertools.permutations(self.ev.builder.graph.operands(v.ref)):  # type: ignore[attr-defined]
+        for slope, factor in itertools.permutations(self.ev.lowering.graph.operands(v.ref)):
             u, axis = self.slopes.get(slope.id, (None, None))
             if u is None or axis is None or axis.name != letters or u.type.shape != v.type.shape:
                 continue
             if self.space.grid_axis(axis).kind == "uniform":
-                return self._diffused(split(Value(factor.type, factor), v.axes), u, (axis,), span)
+                return self._diffused(split(value_of(factor), v.axes), u, (axis,), span)
         return None
 
     def _scaled_gradient(self, v: Value) -> tuple[Value, Value] | None:
         """a and u where a value is `a*grad(u)` of numbers, on evenly spaced points."""
         if v.ref.op != "mul" or any(self.space.grid_axis(a).kind != "uniform" for a in v.axes):
             return None
-        graph = self.ev.builder.graph  # type: ignore[attr-defined]
+        graph = self.ev.lowering.graph
         for gradient, factor in itertools.permutations(graph.operands(v.ref)):
             u = self.gradients.get(gradient.id)
             if u is None or u.type.rank or factor.op != "expand" or len(v.axes) in factor.attr("axes"):
@@ -277,7 +278,7 @@ class Fields:
             (inner,) = graph.operands(factor)
             shape = tuple(a.extent.constant for a in v.axes)
             attrs = {"shape": shape, "axes": factor.attr("axes")}
-            a = self.ev.builder.op("expand", [Value(inner.type, inner)], Span(), attrs)
+            a = self.ev.builder.op("expand", [value_of(inner)], Span(), attrs)
             return split(a, v.axes), u
         return None
 

@@ -18,6 +18,7 @@ from ndl.compiler.check.values import UNKNOWN, BoundaryV, DomainV, ListV, Unknow
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.ir.autodiff import pushforward
 from ndl.compiler.ir.graph import Node
+from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.mesh_conditions import MeshConditions
 from ndl.compiler.lower.mesh_space import MeshSpace
 from ndl.compiler.ops.adjoint import shape as shape_of
@@ -50,7 +51,7 @@ class MeshFields:
 
     @property
     def graph(self) -> Any:
-        return self.ev.builder.graph  # type: ignore[attr-defined]
+        return self.ev.lowering.graph
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -135,7 +136,7 @@ class MeshFields:
         if self.has(v.ref):
             return self._standing(self._unit(v, mesh, k, span), mesh, span)
         found = self.chain(v.ref, mesh, k)
-        return 0.0 if found is None else split(Value(found.type, found), v.axes)  # type: ignore[arg-type]
+        return 0.0 if found is None else split(value_of(found), v.axes)
 
     def _projected(self, v: Value, mesh: MeshSpace, k: int) -> Value:
         """The derivative of what the nodes interpolate, brought back to the nodes."""
@@ -167,14 +168,14 @@ class MeshFields:
             if n.id in self.coordinates:
                 if self.coordinates[n.id] == k:
                     seeds[n.id] = spread(graph, graph.add("const", value=1.0), shape_of(n))
-                    self.ev.builder._adopt()  # type: ignore[attr-defined]
+                    self.ev.lowering.adopt()
             elif n.id in self.values:
                 seeds[n.id] = full(self.apply(self.values[n.id][0], mesh, k)).ref
                 self.slopes.add(seeds[n.id].id)
         if not seeds:
             return None
         found = pushforward(graph, node, seeds, ())
-        self.ev.builder._adopt()  # type: ignore[attr-defined]
+        self.ev.lowering.adopt()
         return found
 
     def gradient(self, v: Value, mesh: MeshSpace, span: Span) -> Any:

@@ -40,7 +40,7 @@ class Neighbours:
         extents: tuple[int, ...],
     ) -> None:
         self.fields, self.axis, self.leaves, self.slots = fields, axis, leaves, slots
-        self.p = Pointwise(fields.ev.builder.graph)  # type: ignore[attr-defined]
+        self.p = Pointwise(fields.ev.lowering.graph)
         self.grid, self.extents = fields.space.grid_axis(axis), extents
         self.images: dict[int, dict[int, Node]] = {}
         self.moved: dict[tuple[int, int], Node] = {}

@@ -173,7 +173,7 @@ def spectrum(ev: Evaluator, covariance: Map, lines: Sequence[Line], span: Span) 
 
 def check_sign(ev: Evaluator, v: Value, span: Span) -> None:
     """A spectrum without parameters is looked at now."""
-    graph = ev.builder.graph  # type: ignore[attr-defined]
+    graph = ev.lowering.graph
     if any(n.op in ("input", "path", "param", "call") for n in graph.needed([v.ref])):
         return
     from ndl.compiler.ir.interpret import interpret

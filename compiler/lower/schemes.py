@@ -86,7 +86,7 @@ class Schemes:
                 rest = totals[name]
                 totals[name] = part if rest is None else self.p.add(rest, part)
         found |= {k: v for k, v in totals.items() if v is not None}
-        self.builder._adopt()
+        self.builder.adopt()
         self.builder.smooth_nodes |= set(range(before, len(self.p.graph)))
         return found
 
@@ -118,7 +118,7 @@ class Schemes:
             total = self.p.add(*parts)
             axes = tuple(range(len(shape_of(total))))
             largest.append(self.p.graph.add("amax", [total], axes=axes))
-        self.builder._adopt()
+        self.builder.adopt()
         return self.p.most(*largest)
 
     def _scheme(self, axis: Axis) -> str:

@@ -76,7 +76,7 @@ def _diagonal(fields: Fields, map_: Callable[[Value], Any], v: Value, span: Span
     found = fields.ev.value(map_(probe), span)
     if not isinstance(found, Value) or found.axes != v.axes:
         return None
-    return diagonal(fields.ev.builder.graph, found.ref, probe.ref)  # type: ignore[attr-defined]
+    return diagonal(fields.ev.lowering.graph, found.ref, probe.ref)
 
 
 # ------------------------------------------------------------ other grids
@@ -168,5 +168,5 @@ def _reads_itself(fields: Fields, c: Condition, prefix: str) -> bool:
     datum = fields.conditions.data(c, prefix, 0)
     if not isinstance(datum, Value):
         return False
-    nodes = fields.ev.builder.graph.needed([datum.ref])  # type: ignore[attr-defined]
+    nodes = fields.ev.lowering.graph.needed([datum.ref])
     return any(n.op == "input" and n.attr("name") == prefix + c.field for n in nodes)

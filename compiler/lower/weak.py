@@ -16,6 +16,7 @@ from ndl.compiler.check.values import Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.autodiff import pullback
 from ndl.compiler.ir.graph import Graph, Node
+from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.mesh_fields import WEAK, MeshFields, waiting
 from ndl.compiler.lower.mesh_space import MeshSpace
 from ndl.compiler.ops.adjoint import shape as shape_of
@@ -94,7 +95,7 @@ class Weak(MeshFields):
             return [v], []
         one = spread(graph, graph.add("const", value=1.0), shape_of(v.ref))
         factors = pullback(graph, v.ref, one, standing, stop=standing)
-        self.ev.builder._adopt()  # type: ignore[attr-defined]
+        self.ev.lowering.adopt()
         second: list[tuple[Value, Value]] = []
         for node, c in zip(standing, factors):
             if c is None:
@@ -102,12 +103,12 @@ class Weak(MeshFields):
             if any(n.op == WEAK for n in graph.needed([c])):
                 raise waiting("an equation on a mesh that is not linear in its second derivatives", span)
             (flux,) = graph.operands(node)
-            factor, F = (split(Value(x.type, x), v.axes) for x in (c, flux))  # type: ignore[arg-type]
+            factor, F = (split(value_of(x), v.axes) for x in (c, flux))
             for j in range(factor.type.shape[0].constant or 0) if factor.type.rank else [None]:
                 part = (factor, F) if j is None else (self.component(factor, j), self._row(F, j))
                 second.append(part)
         rest = without(self.graph, v, standing)
-        self.ev.builder._adopt()  # type: ignore[attr-defined]
+        self.ev.lowering.adopt()
         return ([] if rest is None else [rest]), second
 
     def _row(self, F: Value, j: int) -> Value:
@@ -126,7 +127,7 @@ class Weak(MeshFields):
             found.append(self.tested(self.ev.elementwise("neg", [weighted], span), mesh, k))
             change = self.chain(c.ref, mesh, k)
             if change is not None:
-                slope = split(Value(change.type, change), c.axes)  # type: ignore[arg-type]
+                slope = split(value_of(change), c.axes)
                 product = self.ev.binary("*", slope, part, span)
                 found.append(self.tested(self.ev.elementwise("neg", [product], span), mesh))
         return found
