@@ -18,6 +18,7 @@ from ndl.compiler.kernels.implicit import ImplicitStepper
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.outputs import Dense, Hermite
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.stepped import SteppedMethod
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 LARGEST_EXACT = 16
@@ -70,7 +71,8 @@ class SteppedFlow(Flow):
             elif isinstance(self.stepper, ImplicitStepper):
                 x = self.stepper.alone(at, size, x, self.stepper.start(at, x), self.smooth)
             else:
-                x = self.stepper.attempt(at, size, x, self.stepper.begin(at, x, None)).x1
+                assert isinstance(self.stepper, SteppedMethod)
+                x = self.stepper.alone(at, size, x, self.smooth)
         return x
 
 
@@ -143,6 +145,10 @@ class SplitStepper(Stepper):
             flow.smooth = True
         return self.attempt(t, h, x, [])
 
+    def undone(self, k: Value, t: Value, h: Value, x1: list[Value], memory: list[Value]) -> list[Value]:
+        code = self.code
+        return self._flow(self.flows, x1, code.op("add", t, h), code.op("neg", h), -1.0)
+
     def _flow(self, flows: Sequence[Flow], x: list[Value], t: Value, h: Value, share: float) -> list[Value]:
         if len(flows) == 1:
             return flows[0](x, t, h, share)
@@ -203,8 +209,9 @@ def shares(solver: SolverIR) -> list[tuple[str, float]]:
     return found
 
 
-def exact_shares(solver: SolverIR, exact: Sequence[bool]) -> list[tuple[int, float]]:
-    """For how long each exact part is followed at a time: its number among the parts, and a share."""
+def exact_shares(solver: SolverIR, exact: Sequence[bool], step: float = 1.0) -> list[tuple[int, float]]:
+    """For how long each exact part is followed at a time in a `step`: its number among the parts, and a
+    share."""
     found: dict[tuple[int, float], None] = {}
 
     def walk(first: int, share: float) -> None:
@@ -218,7 +225,7 @@ def exact_shares(solver: SolverIR, exact: Sequence[bool]) -> list[tuple[int, flo
             elif exact[first]:
                 found[first, share * part] = None
 
-    walk(0, 1.0)
+    walk(0, step)
     return list(found)
 
 

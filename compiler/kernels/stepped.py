@@ -23,6 +23,9 @@ from ndl.compiler.kernels.slopes import Shorter, rates, smooth_slopes, solved
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 from ndl.compiler.types import Tensor
 
+INVOLVED = ("apply_jac", "apply_series", "inv", "root", "solve")
+"""What makes a step more than rates and sums of them."""
+
 
 class StepScalars(Scalars):
     """A step's graph as scalar code. Counts evaluations; a matrix is factorised once."""
@@ -133,6 +136,7 @@ class SteppedMethod(Stepper):
         self.looks_back = bool(self.times)
         ops = {node.op for node in solver.step.graph}
         self.stiff = "apply_jac" in ops
+        self.straight = ops.isdisjoint(INVOLVED)
         plain = not (self.shapes or depths or "n" in solver.arguments)
         self.proposes = solver.size is not None
         self.short = plain and (solver.order > 4 or self.proposes)
@@ -220,7 +224,9 @@ class SteppedMethod(Stepper):
         seen = self._seen(memory)
         scalars = StepScalars(self.field, self.proposes)
         scalars.known = roots
-        found = scalars.call(self.function, self._given(t, h, x, carry))
+        given = self._given(t, h, x, carry)
+        since = len(code.visible()) if self.straight else None
+        found = scalars.call(self.function, given)
         x1 = list(np.broadcast_to(found["x"], (n,)))
         error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None
         after = {name: list(found[f"state:{name}"].flat) for name in self.shapes}
@@ -232,7 +238,7 @@ class SteppedMethod(Stepper):
         for more in scalars.iterations:
             cost = code.op("add", cost, more)
         extra = {"carry": carry, "series": scalars.series, "roots": scalars.roots}
-        return Attempt(t, h, x, x1, cost, error, None, taken, list(carry), kept, extra)
+        return Attempt(t, h, x, x1, cost, error, None, taken, list(carry), kept, extra, since)
 
     def _seen(self, memory: list[Value]) -> dict[tuple[str, int], Values]:
         """What is carried, by name and how many steps ago (0: a state as the step finds it)."""
@@ -276,6 +282,30 @@ class SteppedMethod(Stepper):
 
     def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
         return self.attempt(t, h, x, kept[: self.holds], kept[self.holds :] if self.unknowns else None)
+
+    def alone(self, t: Value, h: Value, x: list[Value], smooth: bool) -> list[Value]:
+        """The end of a step that nothing came before. `smooth`: as code that can be differentiated."""
+        carry = self.begin(t, x, None)
+        made = self.attempt(t, h, x, carry)
+        if smooth and self.unknowns:
+            made = self.attempt(t, h, x, carry, made.extra["roots"])
+        return made.x1
+
+    def undone(self, k: Value, t: Value, h: Value, x1: list[Value], memory: list[Value]) -> list[Value]:
+        code, zero = self.code, self.code.const(0.0)
+        if self.times or any(kind != "state" for kind, *_ in self.places) or "n" in self.solver.arguments:
+            raise Unsupported(f"`{self.name}` looks at earlier steps, which are not undone")
+        back = self.attempt(code.op("add", t, h), code.op("neg", h), x1, [*memory, zero, zero])
+        carry = [*back.memory, zero, self._size_before(k) if self.stiff else zero]
+        roots = self.attempt(t, h, back.x1, carry).extra["roots"] if self.unknowns else []
+        return [*back.x1, *carry, *roots]
+
+    def _size_before(self, k: Value) -> Value:
+        """The size of the step before fixed step k; 0 before the first."""
+        code = self.code
+        some = code.op("gt", k, self.whole(0))
+        at = code.op("select", some, code.op("sub", k, self.whole(1)), k)
+        return code.op("select", some, code.load("sizes", at), 0.0)
 
     def _options(self) -> dict[str, Values]:
         return {name: _scalar(self.code.const(value)) for name, value in self.options.items()}

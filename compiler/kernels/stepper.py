@@ -18,6 +18,7 @@ from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.kept import NOTHING, Kept
 from ndl.compiler.kernels.outputs import Dense
+from ndl.compiler.kernels.scalars import Unsupported
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,12 @@ class Stepper(ABC):
     @abstractmethod
     def again(self, t: Value, h: Value, x: list[Value], kept: list[Value]) -> Attempt:
         """A step that was accepted, as code that can be differentiated."""
+
+    def undone(self, k: Value, t: Value, h: Value, x1: list[Value], memory: list[Value]) -> list[Value]:
+        """Where step k, which has ended in x1 with that memory, began at t: the state, and what `kept` gives
+        of the step. The same step by -h finds it, for methods that are symmetric. Raises `Unsupported` for
+        others."""
+        raise Unsupported(f"steps of `{self.name}` are not undone")
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
         """The memory at the start of a run."""

@@ -124,7 +124,8 @@ class Kernels:
         stepper = numbered(make(field, request))
         if field.drawing and request.drivers:
             raise Unsupported("draws for each step beside gradients of paths are torch's")
-        if request.drivers and not isinstance(stepper, ExplicitStepper):
+        known = isinstance(stepper, ExplicitStepper | SteppedMethod) and stepper.straight
+        if request.drivers and not known:
             raise Unsupported("gradients of paths go by explicit methods alone")
         if field.past:
             self._refuse_past(request, stepper)
@@ -208,9 +209,11 @@ def split_fields(ir: ModelIR, request: Request) -> dict[str, Any]:
     if any(exact) and n > LARGEST_EXACT:
         raise Unsupported(f"an exponential of {n} states is too large")
     groups = (0, 1) if request.uneven else (0,)
+    ways = (1.0, -1.0) if request.undone and request.backward else (1.0,)
     made = tuple(
         (exact_name(request.parts[k].name, share, g), (n, n + 1))
-        for k, share in exact_shares(_split_ir(request), exact)
+        for way in ways
+        for k, share in exact_shares(_split_ir(request), exact, way)
         for g in groups
     )
     return {"terms": terms, "made": made}

@@ -15,6 +15,7 @@ from ndl.runtime.kernels.tied import TiedRun
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
 from ndl.runtime.recompute import checkpoints_of
+from ndl.runtime.requirements import Requirements
 from ndl.runtime.sde import noisy_problem, path_of
 from ndl.runtime.sde import stepper_of as noisy_stepper_of
 from ndl.runtime.solution import Solution
@@ -26,6 +27,8 @@ from ndl.runtime.surroundings import transforms
 MANY = 16
 """Trajectories, those of all steps of a training, from which `auto` takes a kernel: below that, a compilation
 costs more than it brings."""
+
+UNDONE = "its steps are undone past events and what must hold"
 
 BACKENDS = ("auto", "torch", "cpu", "triton")
 
@@ -78,7 +81,8 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
             problem.method.kind == "split" and problem.taped and model.BREAKS > 0 and not fixed,
             "gradients of splittings past a located break are torch's",
         ),
-        (undone and bool(model.EVENTS), "its steps are undone past events"),
+        (undone and (bool(model.EVENTS) or bool(Requirements(problem))), UNDONE),
+        (undone and bool(Corners(problem)), "its steps are undone past corners of a path"),
         (bool(banks_of(model)), "its nets have weights for each step"),
         (bool(model.foreign), "its nets are others than it was compiled with"),
         (problem.t0 == problem.t1, "the span is empty"),
@@ -113,9 +117,10 @@ def cornered(problem: Problem, fixed: bool) -> bool:
 
 
 def has_kernel(problem: Problem, fixed: bool) -> bool:
-    """Whether there is a kernel for the gradient that a run wants: for noise and fixed steps, also by undoing
-    the steps."""
-    undone = problem.gradient in ("reversible", "adjoint") and bool(problem.model.NOISES) and fixed
+    """Whether there is a kernel for the gradient that a run wants: of fixed steps also by undoing them, which
+    is the adjoint of equations with noise."""
+    back = ("reversible", "adjoint") if problem.model.NOISES else ("reversible",)
+    undone = problem.gradient in back and fixed
     return problem.gradient in ("none", "discrete") or checkpoints_of(problem.gradient) is not None or undone
 
 

@@ -23,6 +23,7 @@ from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, va
 from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import checkpoints_of
+from ndl.runtime.reversible import refuse_irreversible
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.control import Controller, Tolerances, proportional
 from ndl.runtime.stepping.pace import Pace
@@ -62,7 +63,10 @@ class KernelRun:
         watch = watch or bool(problem.model.EVENTS)
         self.known = self.pace.fixed and not watch
         self.checkpoints = checkpoints_of(problem.gradient)
-        whole = problem.taped and self.checkpoints is None
+        undone = problem.gradient in ("reversible", "adjoint")
+        if undone:
+            refuse_irreversible(problem, stepper)
+        whole = problem.taped and self.checkpoints is None and not undone
         self.like = torch.empty(0, dtype=problem.dtype, device=problem.device)
         self.tol = Tolerances.of(problem)
         if not (stepper.extrapolates or self.pace.fixed):
@@ -83,6 +87,7 @@ class KernelRun:
             keep=whole and self.known and target == "cpu",
             watch=watch,
             drivers=drivers.wanted,
+            undone=undone,
             trail=self.checkpoints is not None,
         )
         # of one trajectory: all take the same fixed steps

@@ -17,11 +17,9 @@ from ndl.runtime.kernels.request import Request
 from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats
-from ndl.runtime.reversible import refuse_irreversible
 from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.finish import SavedInterpolant
-from ndl.runtime.stepping.noise import NoiseStepper
 from torch import Tensor
 
 
@@ -69,12 +67,8 @@ class NoisyRun(KernelRun):
         if self.known:
             ends = self._ends()
             inside = not bool(np.isin(self._settled(self.saved_times, ends), ends).all())
-        if self.p.gradient in ("reversible", "adjoint"):
-            if inside:
-                raise NoKernel("it saves values inside steps that are undone")
-            assert isinstance(self.stepper, NoiseStepper)
-            refuse_irreversible(self.p, self.stepper)
-            request = replace(request, tape=False, undone=True)
+        if request.undone and inside:
+            raise NoKernel("it saves values inside steps that are undone")
         return replace(request, noise=True, inside=inside)
 
     def at_starts(self, tape: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 import numpy as np
 import torch
 from agreement import SOURCE, Ran, method_of
-from test_agreement_interpreted import INTERPRETED
+from test_agreement_interpreted import INTERPRETED, gradient_of
 
 import ndl
 
@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     program, found = ndl.loads(SOURCE), {}
     for kind, solver, problem in INTERPRETED:
-        ran = Ran(program, problem, method_of(kind, solver, "h=0.5"), "triton", "discrete")
+        ran = Ran(program, problem, method_of(kind, solver, "h=0.5"), "triton", gradient_of(solver))
         for k, part in enumerate((ran.values, *ran.grads)):
             found[f"{solver} {problem} {k}"] = part.numpy()
     np.savez(folder / "agreement.npz", **found)
