@@ -25,12 +25,11 @@ class Maker(Protocol):
 
 
 class Bank(nn.Module):
-    """The sets of one net. `terms` are the named terms that read it. Where no step has been chosen it is
-    its first set."""
+    """The sets of one net. Where no step has been chosen it is its first set."""
 
-    def __init__(self, make: Maker, *, seed: int, path: str, per: str, terms: tuple[str, ...] = ()) -> None:
+    def __init__(self, make: Maker, *, seed: int, path: str, per: str) -> None:
         super().__init__()
-        self.make, self.seed, self.path, self.per, self.terms = make, seed, path, per, terms
+        self.make, self.seed, self.path, self.per = make, seed, path, per
         self.visits = 1
         self.first: Any = None
         self.training = False
@@ -132,25 +131,43 @@ def side_by_side(parts: list[Part], index: Tensor) -> Part:
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
-def banks_of(model: nn.Module) -> dict[str, Bank]:
-    """The banks of a model by attribute."""
-    return {name: module for name, module in model._modules.items() if isinstance(module, Bank)}
+def banks_of(module: nn.Module) -> dict[str, Bank]:
+    """The banks of a model by attribute; those inside its nets by dotted attributes."""
+    found: dict[str, Bank] = {}
+    for name, below in module._modules.items():
+        if isinstance(below, Bank):
+            found[name] = below
+        elif isinstance(below, Part):
+            found |= {f"{name}.{path}": bank for path, bank in banks_of(below).items()}
+    return found
 
 
-def with_sets(model: ModelT, steps: Any, visits: Mapping[str, int] | None = None) -> ModelT:
-    """A view of the model with the sets of the steps number `steps` (an array or a number), of nets `per use`
-    those of the `visits` (0) by attribute."""
-    banks = banks_of(model)
-    if not banks:
-        return model
+def with_parts(model: ModelT, parts: Mapping[str, nn.Module]) -> ModelT:
+    """A view of the model with other modules at dotted attributes."""
     twin = view(model)
-    for name, bank in banks.items():
-        twin._modules[name] = bank.chosen(np.asarray(steps) * bank.visits + (visits or {}).get(name, 0))
+    for path, part in parts.items():
+        *outer, last = path.split(".")
+        holder: nn.Module = twin
+        for name in outer:
+            below = holder._modules[name]
+            assert below is not None
+            holder._modules[name] = below = view(below)
+            holder = below
+        holder._modules[last] = part
     return twin
 
 
-def grow_banks(model: nn.Module, steps: int, visits: Callable[[Bank], int], like: Tensor) -> None:
+def with_sets(model: ModelT, steps: Any) -> ModelT:
+    """A view of the model with the sets of the steps number `steps` (an array or a number), of nets `per use`
+    those of the first visit."""
+    banks = banks_of(model)
+    if not banks:
+        return model
+    return with_parts(model, {p: b.chosen(np.asarray(steps) * b.visits) for p, b in banks.items()})
+
+
+def grow_banks(model: nn.Module, steps: int, visits: Callable[[str, Bank], int], like: Tensor) -> None:
     """Give every bank of a model its sets for a run of so many steps."""
-    for bank in banks_of(model).values():
-        each = visits(bank) if bank.per == "use" else 1
+    for path, bank in banks_of(model).items():
+        each = visits(path, bank) if bank.per == "use" else 1
         bank.grow(steps * each, each, like)

@@ -26,14 +26,14 @@ def settle_banks(model: Model, problem: Problem) -> bool:
     method = problem.method
     seen = visits_of(method) if method.kind == "split" else {}
 
-    def visits(bank: Bank) -> int:
-        return sum(seen.get(term, 0) for term in bank.terms)
+    def visits(path: str, bank: Bank) -> int:
+        return sum(seen.get(term, 0) for term in terms_of(model, path))
 
-    for bank in banks.values():
-        if bank.per == "use" and not visits(bank):
+    for path, bank in banks.items():
+        if bank.per == "use" and not visits(path, bank):
             raise SettingError(
                 f"`{bank.path}` has weights for each visit of a splitting, and `{method.name}` "
-                + (f"visits none of its terms ({listed(bank.terms)})" if seen else "is none"),
+                + (f"visits none of its terms ({listed(terms_of(model, path))})" if seen else "is none"),
                 code="NDL528",
                 help="name the terms in a splitting, `strang(a: euler, b: euler)`, or write `per step`",
             )
@@ -79,6 +79,12 @@ def visits_of(method: Method) -> dict[str, int]:
     x = torch.zeros(1, 1, dtype=torch.float64)
     SplitStepper(solver).flow([counting(name) for name in method.parts])(x, x[:, 0], x[:, 0] + 1)
     return count
+
+
+def terms_of(model: Model, path: str) -> tuple[str, ...]:
+    """The terms that read the bank at these dotted attributes."""
+    net = path.split(".")[0]
+    return tuple(term.name for term in model.TERMS if net in term.nets)
 
 
 def listed(names: tuple[str, ...]) -> str:

@@ -169,10 +169,12 @@ class FourierInfo:
 
 @dataclass(frozen=True)
 class TermInfo:
-    """A named part of the right-hand side."""
+    """A named part of the right-hand side; `nets` are the attributes of those it reads that have several
+    sets of weights."""
 
     name: str
     method: str = ""
+    nets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ndl.runtime.banks import banks_of
+from ndl.runtime.banks import banks_of, with_parts
+from ndl.runtime.counted import terms_of
 from ndl.runtime.errors import SettingError, did_you_mean
 from ndl.runtime.flows import (
     ExactFlow,
@@ -31,7 +32,6 @@ from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
 from ndl.runtime.stepping.split import SplitField, SplitStepper
-from ndl.runtime.weights import view
 from torch import Tensor
 
 RK4 = Tableau(
@@ -79,15 +79,14 @@ class SplitProblem(Problem):
     ) -> Flow:
         """The flow of a part; where nets have weights per use, another one for each visit."""
         banks = banks_of(self.model)
-        nets = tuple(a for a, bank in banks.items() if bank.per == "use" and name in bank.terms)
+        nets = tuple(a for a, b in banks.items() if b.per == "use" and name in terms_of(self.model, a))
         if not nets:
             return self._flow(model, name, part, x)
 
         def make(numbers: Mapping[str, int]) -> Flow:
-            twin = view(model)
-            for net, k in numbers.items():
-                bank = banks[net]
-                twin._modules[net] = bank.chosen((0 if steps is None else steps) * bank.visits + k).prepared()
+            step = 0 if steps is None else steps
+            sets = {net: banks[net].chosen(step * banks[net].visits + k) for net, k in numbers.items()}
+            twin = with_parts(model, {net: part.prepared() for net, part in sets.items()})
             return self._flow(twin, name, part, x)
 
         return VisitedFlow(make, nets, visits)

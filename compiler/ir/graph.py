@@ -125,7 +125,8 @@ class Function:
     one of op `call` (attrs `instance`: the name of the part whose weights are used, `index`: which
     result). `parts` maps instance names to functions: the tree of modules. A function of several
     results has several outputs; those called `memory:<weight>` are what the weight is to be after the
-    training step. `draws` describes its last inputs, which are drawn and not given.
+    training step. `draws` describes its last inputs, which are drawn and not given. A part with `per` has a
+    set of weights for each `step` of a run, or each `use` by a splitting.
     """
 
     name: str
@@ -136,6 +137,12 @@ class Function:
     parts: Mapping[str, Function] = field(default_factory=dict)
     doc: str = ""
     draws: tuple[Any, ...] = ()
+    per: str = ""
+
+    @property
+    def counted(self) -> bool:
+        """Whether this part, or one below it, has several sets of weights."""
+        return bool(self.per) or any(p.counted for p in self.parts.values())
 
     @property
     def results(self) -> tuple[tuple[str, Node], ...]:

@@ -181,7 +181,6 @@ class ModelIR:
     series      order -> (t, states) -> the Taylor coefficients 0, …, order of the solution, `[order + 1, n]`,
                 for a module that is to have them
     sparsity    the places (row, column) where that matrix is not structurally 0
-    banks       of the nets in `parts` with several sets of weights: one for each `step`, or for each `use`
     fourier     what of the drift, and of terms that are nothing else, is diagonal in Fourier space
     schemes     what carries fields, and by which scheme
     pace        (t, states) -> `pace`, the largest speed over the width of a cell, summed over coordinates:
@@ -220,13 +219,17 @@ class ModelIR:
     sparsity: tuple[tuple[int, int], ...] | None = None
     correction: Function | None = None
     series: Mapping[int, Function] = field(default_factory=dict)
-    banks: Mapping[str, str] = field(default_factory=dict)
     grids: tuple[Grid, ...] = ()
     fourier: tuple[FourierSpec, ...] = ()
     schemes: tuple[SchemeSpec, ...] = ()
     pace: Function | None = None
     waves: Mapping[str, tuple[tuple[Any, ...], ...]] = field(default_factory=dict)
     """Of states and weights that are fields on grids, for each axis (layout, ends, count) of their waves."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether some weights have a set for each step of a run, or each visit of a splitting."""
+        return any(p.counted for p in self.parts.values())
 
 
 @dataclass(frozen=True)

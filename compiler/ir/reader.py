@@ -45,7 +45,7 @@ def _depth(line: str) -> int:
 def _function(lines: list[str], start: int, indent: int) -> tuple[Function, int]:
     head = Line(lines[start])
     head.word("function")
-    name, doc = head.string(), ""
+    name, doc, per = head.string(), "", ""
     graph = Graph()
     params: list[ParamSpec] = []
     parts: dict[str, Function] = {}
@@ -62,6 +62,9 @@ def _function(lines: list[str], start: int, indent: int) -> tuple[Function, int]
         elif token == "doc":
             line.word("doc")
             doc = line.string()
+        elif token == "per":
+            line.word("per")
+            per = line.string()
         elif token == "param":
             params.append(line.param())
         elif token == "part":
@@ -82,7 +85,8 @@ def _function(lines: list[str], start: int, indent: int) -> tuple[Function, int]
             outputs.append((key, graph[int(line.take("ref")[1:])]))
         else:
             raise line.wrong()
-    return Function(name, graph, tuple(inputs), tuple(outputs), tuple(params), parts, doc), at
+    made = Function(name, graph, tuple(inputs), tuple(outputs), tuple(params), parts, doc, per=per)
+    return made, at
 
 
 @dataclass

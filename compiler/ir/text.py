@@ -31,6 +31,8 @@ def _lines(function: Function) -> list[str]:
     inner: list[str] = []
     if function.doc:
         inner.append(f"doc {quoted(function.doc)}")
+    if function.per:
+        inner.append(f"per {quoted(function.per)}")
     inner += [_param(p) for p in function.params]
     for name, part in function.parts.items():
         inner.append(f"part {quoted(name)}:")

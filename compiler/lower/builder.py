@@ -145,12 +145,24 @@ class GraphBuilder:
                     solved = solve_dims(ev, target, args, span, wanted)
                     if solved is not None:
                         target = solved[0]
-                self.weights.parts[net.name] = lower_operator(target, types, ev, net.name, net)
-                if net.per is not None and not self.weights.of_model:
-                    return ev.not_lowered(f"the net `{net.name}` per {net.per}, outside of a model", span)
+                part = lower_operator(target, types, ev, net.name, net)
                 if net.per is not None:
-                    self.weights.banks[net.name] = net.per
+                    part = self._counted(ev, part, net, span)
+                self.weights.parts[net.name] = part
         return self.call(ev, net.name, self.weights.parts[net.name], args, span)
+
+    def _counted(self, ev: Evaluator, part: Function, net: NetV, span: Span) -> Function:
+        """A part with several sets of weights, of a model's net or one inside an operator."""
+        if not self.weights.of_model and net.owner is not None:
+            ev.not_lowered(f"the net `{net.name}` per {net.per}, outside of a model", span)
+        if part.counted:
+            raise fail(
+                "NDL455",
+                f"`{net.name}` has weights per {net.per}, and something inside it has such a word too",
+                span,
+                help="say it once: of the net, or of what is inside",
+            )
+        return replace(part, per=net.per or "")
 
     def _apply_placed_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
         """A named net of fields."""

@@ -29,7 +29,7 @@ from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.fields import Fields, grid_type
 from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.observes import observes
-from ndl.compiler.lower.operators import make_spec
+from ndl.compiler.lower.operators import make_spec, numbers
 from ndl.compiler.lower.random_fields import Place, waves_of
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.schemes import Schemes
@@ -174,11 +174,7 @@ class ModelLowering:
             el = self.scratch().descend(owner.path)
             plain = grid_type(item.type or Tensor(), self.axes(owner, item.type or Tensor(), decl.name_span))
             start = el.starts_at(decl.name)
-            spec = make_spec(el.ev, "value", decl, plain, el.scope, trainable, start)
-            graph = Graph()
-            node = graph.add("param", type=plain, span=decl.name_span, name="value")
-            self.weights.parts[name] = Function("Numbers", graph, (), (("value", node),), (spec,))
-            self.weights.banks[name] = decl.per or "step"
+            self.weights.parts[name] = numbers(el.ev, decl, plain, el.scope, start)
         return name, self.weights.parts[name]
 
     def scratch(self) -> Elaboration:
@@ -278,7 +274,6 @@ class ModelLowering:
             # last: the functions above made them
             params=tuple(self.weights.params.values()),
             parts=dict(self.weights.parts),
-            banks=dict(self.weights.banks),
             grids=tuple(self.space.grids.values()),
             schemes=schemes,
             pace=pace,

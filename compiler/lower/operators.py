@@ -28,6 +28,9 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Map, Tensor
 
+COUNTED = ("step", "use")
+"""Of what weights may have a set each."""
+
 
 class OperatorContext:
     """Declarations inside an operator's body while it is lowered."""
@@ -50,8 +53,6 @@ class OperatorContext:
         elif isinstance(stmt, tree.Reset):
             self.remember(ev, stmt, scope)
         elif isinstance(stmt, tree.Net):
-            if stmt.per is not None:
-                ev.not_lowered(f"the net `{stmt.name}` per {stmt.per}", stmt.span)
             scope.names[stmt.name] = read_net(ev, stmt, scope)
         elif isinstance(stmt, tree.Draw):
             scope.names[stmt.name] = operator_draw(ev, stmt, scope)
@@ -74,7 +75,7 @@ class OperatorContext:
 
     def declare(self, ev: Evaluator, item: tree.DeclItem, scope: Scope, trainable: bool) -> None:
         """`param W: R[Out, In] ~ law`: a weight, one for each turn of an enclosing `for`."""
-        if item.per is not None:
+        if item.per not in (None, *COUNTED) or (item.per is not None and not trainable):
             ev.not_lowered(f"`{item.name}` per {item.per}", item.span)
         found = read_item(ev, item, scope, with_value=item.type is None)
         type_ = found.type or Tensor()
@@ -83,12 +84,18 @@ class OperatorContext:
             scope.names[item.name] = 0.0 if item.value is None else ev.eval(item.value, scope, type_)
             return
         name = item.name
-        while name in self.weights.params:
+        while name in self.weights.params or name in self.weights.parts:
             name += "_"
         builder = ev.builder
         assert isinstance(builder, GraphBuilder)
         if type_.on is not None or type_.kind == "C":
+            if item.per is not None:
+                ev.not_lowered(f"the field or complex `{item.name}` per {item.per}", item.span)
             scope.names[item.name] = self.stored(ev, item, name, type_, scope, trainable)
+            return
+        if item.per is not None:
+            part = self.weights.parts[name] = numbers(ev, item, type_, scope)
+            scope.names[item.name] = builder.call(ev, name, part, [], item.name_span)
             return
         self.weights.params[name] = make_spec(ev, name, item, type_, scope, trainable)
         node = builder.add("param", [], item.name_span, type=type_, name=name)
@@ -142,6 +149,14 @@ def make_spec(
     else:
         init = 0.0
     return ParamSpec(name, type_, init, law, found.lower, found.upper, trainable, item.name_span)
+
+
+def numbers(ev: Evaluator, item: tree.DeclItem, type_: Tensor, scope: Scope, start: Any = None) -> Function:
+    """`param g: T = v per step`: a part that gives its one weight, with a set of it for each step."""
+    spec = make_spec(ev, "value", item, type_, scope, True, start)
+    graph = Graph()
+    node = graph.add("param", type=type_, span=item.name_span, name="value")
+    return Function("Numbers", graph, (), (("value", node),), (spec,), per=item.per or "step")
 
 
 def lower_operator(

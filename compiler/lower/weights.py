@@ -23,8 +23,6 @@ class Weights:
         self.parts: dict[str, Function] = {}
         self.places: dict[Any, str] = {}
         self.draws: dict[str, DrawSpec] = {}
-        self.banks: dict[str, str] = {}
-        """Of nets with several sets of weights, `step` or `use`."""
         self.placed: dict[str, list[tuple[Function, Any]]] = {}
         """Of operators of fields, each form by the axes along which they stand (`lower/placed.py`)."""
         self.of_model = False

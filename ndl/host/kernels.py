@@ -61,7 +61,7 @@ class Kernels:
     def weights(self) -> tuple[tuple[str, tuple[int, ...]], ...] | str:
         if self._weights is None:
             try:
-                if self.ir.banks:
+                if self.ir.counted:
                     raise Unsupported("its nets have weights for each step")
                 field = Field(Code("f64"), self.ir, checks=True, watches=True)
                 field.declare()

@@ -274,7 +274,7 @@ class NetObject(Object):
         if axes:  # one application for each value of a bound index: leading axes are a batch
             values = [aligned(ev, v, axes, span) for v in values]
         given = [v.ref.to(dtype) if is_real else v.ref for v, is_real in zip(values, real)]
-        found = self._applied(ev, given)
+        found = ev.host.guarded(lambda: self._applied(ev, given), span)
         if isinstance(found, tuple):
             from ndl.compiler.check.values import TupleV
 

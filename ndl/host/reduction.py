@@ -123,7 +123,7 @@ class Reducer:
             (ir.delays or any(s.source for s in ir.states), "memory of the past"),
             (len(declarations(self.ev, self.model)) > 1, "parts"),
             (self.model.laws or self.model.members, "a family"),
-            (ir.banks, "nets with weights for each step"),
+            (ir.counted, "nets with weights for each step"),
         ):
             if there:
                 raise fail(

@@ -286,9 +286,72 @@ def test_numbers_for_each_step_that_cannot_be_counted() -> None:
     assert found.code == "NDL528" and "is not known before the run" in found.message
     found = refused(NUMBERS + '\ntest "t":\n    s = solve(M, span=0..1, method=euler(h=0.5), backend=cpu)\n')
     assert "weights for each step" in found.message
-    wanted = "operator F(x: R[2]) -> R[2]:\n    param g: R[2] = 1 per step\n    return g*x\n"
-    found = refused(wanted + 'net f: R[2] -> R[2] = F()\ntest "t":\n    assert f([1, 2])[0] == 1\n')
-    assert "per step" in found.message
+
+
+INSIDE = """
+operator Gated(x: R[c]; width = 4) -> R[c]:
+    net inner = MLP(Out=width, width=3, depth=1) {0}
+    param gain: R[c] ~ normal(0, 1) {0}
+    param W: R[c, width] ~ normal(0, 1)
+    return gain*(W @ inner(x))
+
+model M:
+    input u: R[3]
+    net f: R[3] -> R[3] = Gated()
+    state x: R[3] = u
+    term a = f(x)
+    term b = -x
+    x' = a + b
+"""
+
+
+@pytest.mark.parametrize("gradient", ["discrete", "checkpoint(2)"])
+def test_numbers_and_nets_for_each_step_inside_an_operator(gradient: str) -> None:
+    """What is said to be per step has its sets, and the rest of the net one."""
+    model = load(INSIDE.format("per step")).models["M"](seed=2).bind(u=U)
+    found = ndl.solve(model, span=(0, 1), method="euler(steps=4)", save="end", gradient=gradient).final["x"]
+    gains, inner = [part.value for part in model.f.gain], list(map(written, model.f.inner))
+    assert len(gains) == 4 and not torch.equal(gains[0], gains[1])
+    x = U
+    for gain, net in zip(gains, inner):
+        x = x + 0.25 * (gain * (net(x) @ model.f.W.T) - x)
+    weights = list(model.weights().values())
+    assert len(weights) == 4 * (4 + 1) + 1 and "f.gain[3].value" in model.weights()
+    assert torch.allclose(found, x, rtol=1e-13, atol=1e-13)
+    for a, b in zip(gradients(found, weights), gradients(x, weights)):
+        assert b.abs().max() > 1e-6
+        assert torch.allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_sets_inside_an_operator_for_each_visit_and_members_in_different_steps() -> None:
+    model = load(INSIDE.format("per use")).models["M"](seed=2).bind(u=U)
+    found = ndl.solve(model, span=(0, 1), method="strang(a: euler, b: euler, steps=2)", save="end").final["x"]
+    sets = [(g.value, written(n)) for g, n in zip(model.f.gain, model.f.inner)]
+    assert len(sets) == 4
+    x = U
+    for k in (0, 2):
+        for j, (gain, net) in enumerate(sets[k : k + 2]):
+            x = x + 0.25 * gain * (net(x) @ model.f.W.T)
+            x = x if j else x - 0.5 * x
+    assert torch.allclose(found, x, rtol=1e-13, atol=1e-13)
+
+    text = INSIDE.format("per step") + "    rate = f(x)\n"
+    model = load(text).models["M"](seed=2).bind(u=U[0])
+    s = ndl.solve(model, span=(0, 1), method="rk4(steps=2)", save=[0.25, 0.5, 0.75, 1.0])
+    for k, x in enumerate(s.get("x").values):
+        gain, net = model.f.gain[k // 2].value, written(model.f.inner[k // 2])
+        assert torch.allclose(s.get("rate").values[k], gain * (model.f.W @ net(x)), atol=1e-12)
+
+
+def test_sets_inside_an_operator_that_cannot_be() -> None:
+    line = '\ntest "t":\n    s = solve(M(u=[1, 2, 3]), span=0..1, method={0})\n    assert s.final.x[0] < 9\n'
+    text = INSIDE.format("per step")
+    assert refused(text + line.format("tsit5()")).code == "NDL528"
+    assert "weights for each step" in refused(text + line.format("euler(h=0.5), backend=cpu")).message
+    found = refused(text + 'net g: R[2] -> R[2] = Gated()\ntest "t":\n    assert g([1, 2])[0] == 1\n')
+    assert found.code == "NDL528" and "no weights before a run" in found.message
+    twice = text.replace("= Gated()", "= Gated() per step")
+    assert refused(twice + line.format("euler(h=0.5)")).code == "NDL455"
 
 
 def test_a_value_that_is_given_starts_every_step() -> None:

@@ -10,7 +10,7 @@ OWN = "operator A(x: R[c]) -> R[c]:\n    {0}\n    return x\n\n"
 
 
 @pytest.mark.parametrize(
-    "line", ["param w: R[c] = 1 per step", "state m: R[c] = 0 per sample", "z ~ normal(0, 1) per step"]
+    "line", ["param w: R[c] = 1 per sample", "state m: R[c] = 0 per sample", "z ~ normal(0, 1) per step"]
 )
 def test_in_an_operator(line: str) -> None:
     found = refused(OWN.format(line) + "model M:\n    net f: R[2] -> R[2] = A()" + RUN)

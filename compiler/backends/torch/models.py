@@ -124,9 +124,7 @@ class ModelPrinter:
             "DRAWS": draw_entries(model.draws),
             "DELAYS": self._delay_entries(),
             "DERIVED": [self._derived_entry(name, f) for name, f in model.derived.items()],
-            "TERMS": [
-                fields_text("TermInfo", name, (), method=self._method("term", name)) for name in model.terms
-            ],
+            "TERMS": [self._term_entry(name) for name in model.terms],
             "EVENTS": [
                 fields_text(
                     "EventInfo",
@@ -240,22 +238,17 @@ class ModelPrinter:
         if starts:
             body.append(f"self.start({{{', '.join(starts)}}})")
         body += [
-            line.strip()
-            for line in part_lines(
-                model.parts, self.members, self.classes, self.variants, "{0}", self._banks()
-            )
+            line.strip() for line in part_lines(model.parts, self.members, self.classes, self.variants, "{0}")
         ]
         head = ["def __init__(", "    self,", "    *,", *(f"    {a}," for a in arguments), ") -> None:"]
         # the arrays are known once every method is printed, so they are added by `finish`
         return [*head, *(f"    {line}" for line in body), ARRAYS]
 
-    def _banks(self) -> dict[str, str]:
-        """Of nets with several sets of weights, for what they have one, and the terms that read them."""
-        found = {}
-        for name, per in self.model.banks.items():
-            terms = tuple(term for term, f in self.model.terms.items() if reads(f, name))
-            found[name] = f"per={literal(per)}" + (f", terms={literal(terms)}" if terms else "")
-        return found
+    def _term_entry(self, name: str) -> str:
+        """With the nets that the term reads where some have weights for each visit."""
+        by_use = [n for n, part in self.model.parts.items() if part.counted]
+        nets = tuple(self.members.parts[n] for n in by_use if reads(self.model.terms[name], n))
+        return fields_text("TermInfo", name, (), method=self._method("term", name), nets=nets or None)
 
     # ------------------------------------------------------------ methods
 

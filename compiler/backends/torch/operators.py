@@ -190,10 +190,8 @@ def part_lines(
     classes: Classes,
     variants: Mapping[str, int],
     place: str,
-    banks: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Construction of parts; equal parts share a class and have weights of their own. `banks` are further
-    arguments of those with several sets of weights."""
+    """Construction of parts; equal parts share a class and have weights of their own."""
     lines = []
     for name, part in parts.items():
         if part.doc == EXTERN:
@@ -201,8 +199,7 @@ def part_lines(
         else:
             where = f"seed=seed, path={place.format(literal(name))}"
             of = classes.of(part, variants)
-            more = (banks or {}).get(name)
-            made = f"{of}({where})" if more is None else f"Bank({of}, {where}, {more})"
+            made = f"Bank({of}, {where}, per={literal(part.per)})" if part.per else f"{of}({where})"
         lines.append(f"    self.{found.parts[name]} = {made}")
     return lines
 
