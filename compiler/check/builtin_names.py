@@ -154,7 +154,6 @@ HOSTED = {
 }
 LATER = [
     "residual",
-    "linearize",
     "substitute",
     "lift",
     "ntk",
@@ -178,7 +177,6 @@ LATER = [
     "harmonics",
     "mnist",
     "hermite_polynomial",
-    "eig",
     "tag",
     "cp",
     "tucker",

@@ -11,6 +11,7 @@ from ndl.compiler.check import (
     convolving,
     derivatives,
     fields,
+    linearized,
     nearness,
     point_sets,
     quadrature,
@@ -184,6 +185,8 @@ def make_builtins() -> Scope:
         add(n, _later(n), 0, None, "*")
     for n, (handler, count, keywords) in convolving.FUNCTIONS.items():
         add(n, handler, count, count, *keywords)
+    add("linearize", linearized.linearize, 1, 2, "grid", raw=True)
+    add("eig", linearized.eig, 1, 2)
     add("solve", _solve, 1, 1, "*", raw=True)
     names["training"] = Training()
     names["epoch"] = UNKNOWN

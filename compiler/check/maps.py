@@ -45,7 +45,7 @@ class Map(Object):
         if isinstance(other, (Unknown, HostV)):
             return UNKNOWN
         if op in ("+", "-"):
-            b = as_map(other)
+            b = as_map(other) or self._beside(ev, other, span)
             if b is None:
                 return ev.error(
                     "NDL317", "a linear map is added to another one", span, help="write `a*identity`"
@@ -62,6 +62,23 @@ class Map(Object):
     def negative(self) -> Map:
         return Map("*", -1.0, self)
 
+    def _beside(self, ev: Any, other: Any, span: Any) -> Map | None:
+        """A matrix that is added to a map of vectors."""
+        if not self.of_arrays:
+            return None
+        matrix = _square(ev, other, span)
+        return None if matrix is None else Map("matrix", matrix)
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Any) -> Any:
+        if name != "T":
+            return super().attribute(ev, name, primes, span)
+        return self.of[0] if self.op == "T" else self if self.op == "identity" else Map("T", self)
+
+    @property
+    def of_arrays(self) -> bool:
+        """Whether it is of values outside of models, which no type calls fields."""
+        return any(m.of_arrays for m in self.of if isinstance(m, Map))
+
     # ------------------------------------------------------------ action
 
     def apply_to(self, ev: Any, right: Any, span: Any) -> Any:
@@ -73,10 +90,12 @@ class Map(Object):
         if isinstance(v, Unknown):
             return UNKNOWN
         if ev.checking:
-            if v.type.on is None:
+            if v.type.on is None and not self.of_arrays:
                 return self._no_field(ev, v, span)
             return Value(replace(v.type, kind="C")) if self.complex else v
         if ev.fields is None:
+            if ev.host is not None:
+                return ev.host.act(self, v, span)
             return ev.not_lowered("a linear map of what is no field", span)
         return self.on(ev, v, span)
 
@@ -187,6 +206,9 @@ def power(ev: Any, v: Any, exponent: Any, e: tree.Binary) -> Any:
 
 def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:
     """`norm(v, A)`: the root of v . A v (of conj(v) . A v), of a field integrated over its domain."""
+    host_map = as_map(map_)
+    if host_map is not None and ev.host is not None and not ev.checking:
+        return ev.host.norm_by(v, host_map, span)
     image = ev.value(ev.matmul(map_, v, span), span)
     if isinstance(image, Unknown):
         return UNKNOWN

@@ -13,11 +13,12 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.functions import Functions
+from ndl.host.maps import Maps
 from ndl.host.names import stmt_name
 from ndl.host.objects import DataObject, ModelObject, SolutionObject
 
 
-class Host(Functions):
+class Host(Functions, Maps):
     """Runs one program: values and paths, instances, solves, functions, and here the named runs."""
 
     def named_run(self, stmt: tree.Stmt) -> Any:

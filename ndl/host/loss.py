@@ -119,9 +119,10 @@ class Loss:
     def compute(self, work: Callable[[Scope], Any], step: int, batch: Batch) -> Any:
         """What `work` makes of the names of one sample, for each sample of a batch, `[samples, ...]`."""
         host = self.session.host
-        kept = host.run_seed, host.run_precision, host.run_device
+        kept = host.run_seed, host.run_precision, host.run_device, host.run_grid
         host.differentiating += 1
         host.run_seed, host.run_precision, host.run_device = self._noise(step, batch), True, self.device
+        host.run_grid = self.session.grid
         self._prepare(batch.training, step)
         try:
             table = self._batch(batch)
@@ -131,7 +132,7 @@ class Loss:
             return self._each(lambda sample: work(moment.scope(sample)), moment)
         finally:
             host.differentiating -= 1
-            host.run_seed, host.run_precision, host.run_device = kept
+            host.run_seed, host.run_precision, host.run_device, host.run_grid = kept
             self._prepare(False, 0)
 
     def _each(self, formula: Callable[[Sample], Any], moment: Moment) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ndl.compiler.check.grids import grid_choice
 from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.values import ListV, ModelV, NetV, OperatorV, TupleV, describe
 from ndl.compiler.diagnostics import fail
@@ -62,10 +61,7 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
             session.models[target.source.decl.name] = (target.source, made.to(session.device))
         elif isinstance(target, NetV):
             target = closed_net(session, target)
-            choice = None
-            if "grid" in session.settings:
-                choice = grid_choice(host.ev, session.value("grid"), session.settings["grid"][0].span)
-            net = host.trained_net(target, seed, precision, written.span, choice)
+            net = host.trained_net(target, seed, precision, written.span, session.grid)
             session.nets[target.name] = net.to(session.device)
         else:
             raise fail("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from ndl.compiler.check.applications import TRAIN_SETTINGS
 from ndl.compiler.check.check_program import read_settings
+from ndl.compiler.check.grids import GridChoice, grid_choice
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import EveryV, ListV, ModelV, TupleV, describe, is_number
 from ndl.compiler.diagnostics import NDLError, fail
@@ -88,6 +90,14 @@ class Session:
     def number(self, name: str, settings: Any = None) -> Any:
         found = self.value(name, None, settings)
         return None if found is None else self.host.number(found)
+
+    @cached_property
+    def grid(self) -> GridChoice | None:
+        """Where fields stand, if the block says so."""
+        if "grid" not in self.settings:
+            return None
+        found = grid_choice(self.host.ev, self.value("grid"), self.settings["grid"][0].span)
+        return found if isinstance(found, GridChoice) else None
 
     @property
     def scope(self) -> Scope:
