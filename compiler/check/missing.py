@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from dataclasses import fields as members
 from typing import Any
 
-from ndl.compiler.check.boundaries import Condition, side_name
+from ndl.compiler.check.boundaries import (
+    Component,
+    Condition,
+    component_name,
+    numbers_of,
+    side_name,
+    split_by,
+)
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.values import DomainV
 from ndl.compiler.syntax import tree
 
-Orders = dict[tuple[str, str], int]
-"""The highest derivative of each state along each coordinate."""
+Orders = dict[tuple[str, Component, str], int]
+"""The highest derivative of each state, or component of one, along each coordinate."""
 
 ORDERS = {"lap": 2, "grad": 1, "div": 1, "curl": 1}
 
@@ -28,11 +35,13 @@ class Reader:
     def of(self, e: Any) -> Orders:
         if isinstance(e, tree.Name):
             return self._name(e)
+        if isinstance(e, tree.Index) and isinstance(e.value, tree.Name) and e.value.id in self.parts.states:
+            return self._name(e.value, self._component(e))
         if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.args:
             more = self._degrees(e.func.id)
             if more is not None:
                 inner = self.of(e.args[0].value)
-                return {(s, c): n + more.get(c, more.get("", 0)) for (s, c), n in inner.items()}
+                return {(s, j, c): n + more.get(c, more.get("", 0)) for (s, j, c), n in inner.items()}
         found: Orders = {}
         for child in children(e):
             _join(found, self.of(child))
@@ -47,12 +56,17 @@ class Reader:
             return {c: letters.count(c) for c in letters} | {"": 0}
         return None
 
-    def _name(self, e: tree.Name) -> Orders:
+    def _component(self, e: tree.Index) -> Component:
+        """Of a state; all of it where the indices are not known or count from the end."""
+        found = numbers_of(self.el.ev, self.el.scope, e) or ()
+        return () if any(k < 0 for k in found) else found
+
+    def _name(self, e: tree.Name, component: Component = ()) -> Orders:
         if e.primes or e.id in self.seen:
             return {}
         if e.id in self.parts.states:
             domain = _domain(self.el, e.id)
-            return {} if domain is None else {(e.id, c): 0 for c in domain.coordinates}
+            return {} if domain is None else {(e.id, component, c): 0 for c in domain.coordinates}
         stmt = self.parts.derived.get(e.id) or self.parts.terms.get(e.id)
         if stmt is None or e.id in self.named:
             return {}
@@ -94,57 +108,51 @@ def _orders(parts: Any, reader: Reader) -> Orders:
     return found
 
 
-def of_second_order(el: Any, conditions: list[Condition], state: str) -> bool:
-    """Whether the equations have second derivatives of a field."""
+def of_second_order(el: Any, conditions: list[Condition], state: str, component: Component = ()) -> bool:
+    """Whether the equations have second derivatives of a field, or of a component."""
     reader = Reader(el, {c.field for c in conditions if c.field not in el.parts.states})
-    return any(s == state and order > 1 for (s, _), order in _orders(el.parts, reader).items())
+    orders = _orders(el.parts, reader).items()
+    return any(s == state and order > 1 and _meet(j, component) for (s, j, _), order in orders)
 
 
-def _check_shape(
-    ev: Evaluator, parts: Any, state: str, domain: DomainV, conditions: list[Condition], told: set[str]
-) -> None:
-    """A domain that is no box has a condition somewhere; whether it has one everywhere, its mesh tells."""
-    if state in told or any(c.field == state for c in conditions):
-        return
-    told.add(state)
-    place = f"boundary({domain.name})"
-    ev.error(
-        "NDL443",
-        f"`{state}` has no condition on `{place}`",
-        parts.spans[state],
-        notes=("its equation has second derivatives",),
-        help=f"write `on {place}: {state} = …` or `on {place}: dn({state}) = …`",
-    )
+def _meet(a: Component, b: Component) -> bool:
+    """Whether one component is the other or a part of it."""
+    return all(i == j for i, j in zip(a, b))
 
 
 def check_missing(ev: Evaluator, el: Any, conditions: list[Condition]) -> None:
     """A field with second derivatives along a coordinate with ends needs a condition at each; an energy has
     natural ones."""
     parts = el.parts
-    unread = any(d.code in ("NDL442", "NDL444") for d in ev.sink.found)  # a condition may be among them
+    unread = any(d.code in ("NDL442", "NDL444", "NDL476") for d in ev.sink.found)  # one may be among them
     if parts.energies or unread:
         return
     reader = Reader(el, {c.field for c in conditions if c.field not in parts.states})
-    found = _orders(parts, reader)
-    told: set[str] = set()
-    for (state, coordinate), order in found.items():
+    told: set[tuple[str, str]] = set()
+    for (state, component, coordinate), order in _orders(parts, reader).items():
         domain = _domain(el, state)
         if order < 2 or domain is None or coordinate not in domain.coordinates:
             continue
-        if domain.shape is not None:
-            _check_shape(ev, parts, state, domain, conditions, told)
-            continue
-        axis = domain.coordinates.index(coordinate)
-        if domain.periodic[axis]:
-            continue
-        given = {c.side for c in conditions if c.field == state and c.axis == axis}
-        for side in ("low", "high"):
-            if side not in given:
-                place = side_name(domain, axis, side)
+        own = [c for c in conditions if c.field == state]
+        if domain.shape is None:
+            axis = domain.coordinates.index(coordinate)
+            sides = () if domain.periodic[axis] else ("low", "high")
+            along = [c for c in own if c.axis == axis]
+            places = [(side_name(domain, axis, s), [c for c in along if c.side == s]) for s in sides]
+            why = f"its equation has second derivatives along `{coordinate}`, which has ends"
+        else:  # it has a condition somewhere; whether it has one everywhere, its mesh tells
+            places, why = [(f"boundary({domain.name})", own)], "its equation has second derivatives"
+        shape = tuple(d.constant or 0 for d in el.state_type(state).shape)
+        for place, there in places:
+            for part in split_by(there, component, shape):
+                name = component_name(state, part)
+                if any(c.about(part) for c in there) or (name, place) in told:
+                    continue
+                told.add((name, place))
                 ev.error(
                     "NDL443",
-                    f"`{state}` has no condition on `{place}`",
+                    f"`{name}` has no condition on `{place}`",
                     parts.spans[state],
-                    notes=(f"its equation has second derivatives along `{coordinate}`, which has ends",),
-                    help=f"write `on {place}: {state} = …` or `on {place}: dn({state}) = …`",
+                    notes=(why,),
+                    help=f"write `on {place}: {name} = …` or `on {place}: dn({name}) = …`",
                 )

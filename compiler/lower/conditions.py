@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
-from ndl.compiler.check.boundaries import SLOPE, VALUE, Condition
+from ndl.compiler.check.boundaries import SLOPE, UNKNOWN_VALUE, VALUE, Component, Condition
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import Axis, Builtin, ListV, Unknown, Value, is_number
+from ndl.compiler.check.values import Axis, Builtin, ListV, Object, Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.parted import Ends, parted_ends, where
+from ndl.compiler.lower.subjects import Subject, outwards
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
@@ -43,11 +44,17 @@ class Conditions:
     def _frame(self, prefix: str) -> Elaboration:
         return self.root.descend(self.paths[prefix])
 
-    def _named(self, v: Value) -> tuple[str, str, int] | None:
-        """(prefix, name, order of its time derivative) when a value is a field that has conditions."""
-        node = v.ref
-        if not isinstance(node, Node):
+    def subject(self, v: Value) -> Subject | None:
+        """What a value is when it is a field that has conditions, or a component of one."""
+        if not isinstance(v.ref, Node):
             return None
+        for node, component in outwards(self.fields.ev.lowering.graph, v.ref, len(v.axes)):
+            whole = self._whole(node)
+            if whole is not None:
+                return Subject(*whole, component)
+        return None
+
+    def _whole(self, node: Node) -> tuple[str, str, int] | None:
         for prefix, conditions in self.by_part.items():
             if not conditions:
                 continue
@@ -59,6 +66,42 @@ class Conditions:
                         return prefix, name, order
         return None
 
+    # ------------------------------------------------------------ components
+
+    def split(self, prefix: str, name: str, domain: str, k: int | None, component: Component = ()) -> bool:
+        """Whether conditions on a domain, at the ends of coordinate `k`, say different things of the parts of
+        a component."""
+        own = (c for c in self.by_part.get(prefix, ()) if c.field == name and c.domain.name == domain)
+        return any(c.splits(component) for c in own if k is None or c.axis == k)
+
+    def apart(self, prefix: str, name: str, axis: Axis, component: Component = ()) -> bool:
+        """The same along an axis of a grid."""
+        domain, k = self.fields.space.owner[axis]
+        return self.split(prefix, name, domain, k, component)
+
+    def each(self, v: Value, make: Callable[[int, Value], Value], span: Span) -> Value:
+        """What `make` gives for each component of a value, together again; the value itself where it changes
+        none."""
+        ev = self.fields.ev
+        made, changed = [], False
+        for j in range(v.type.shape[0].constant or 0):
+            part = ev.op("index", [v], span, axis=0, at=j)
+            assert isinstance(part, Value)
+            made.append(make(j, part))
+            changed |= made[-1] is not part
+        if not changed:
+            return v
+        found = ev.op("stack", made, span, axis=0)
+        assert isinstance(found, Value)
+        return found
+
+    def unsplit(self, prefix: str, name: str, axis: Axis, what: str) -> None:
+        """Raises `NDLError` where conditions are about components and `what` takes those of whole fields."""
+        for c in self.by_part.get(prefix, ()):
+            if c.field == name and c.component and self.apart(prefix, name, axis):
+                help = f"give conditions for all of `{name}`, or make its components states of their own"
+                raise fail("NDL490", f"{what} is not yet lowered with `{c.subject}`", c.span, help=help)
+
     def is_one_of(self, v: Value, names: Iterable[tuple[str, str]]) -> bool:
         """Whether a value is one of some states, given as (prefix, name)."""
         for prefix, name in names:
@@ -69,39 +112,45 @@ class Conditions:
 
     def of(self, v: Value, axis: Axis) -> Pair:
         """The conditions of a field at both ends of an axis."""
-        named = self._named(v)
-        if named is None:
+        subject = self.subject(v)
+        if subject is None:
             return None, None
-        prefix, name, _ = named
-        return self.at_ends(prefix, name, axis)
+        return self.at_ends(subject.prefix, subject.name, axis, subject.component)
 
-    def at_ends(self, prefix: str, name: str, axis: Axis) -> Pair:
+    def at_ends(self, prefix: str, name: str, axis: Axis, component: Component = ()) -> Pair:
         domain, k = self.fields.space.owner[axis]
-        if parted_ends(self, prefix, name, axis) is not None:
+        if parted_ends(self, prefix, name, axis, component) is not None:
             what = f"a condition on a part of a side of `{domain}`"
             raise fail("NDL490", f"{what} is not yet lowered here", Span(), help="see the page on fields")
         low = high = None
         for c in self.by_part.get(prefix, ()):
-            if c.field == name and c.axis == k and c.domain.name == domain:
+            if c.field == name and c.axis == k and c.domain.name == domain and c.about(component):
                 low, high = (c, high) if c.side == "low" else (low, c)
         return low, high
 
     def parts_of(self, v: Value, axis: Axis) -> tuple[str, Ends] | None:
         """Of a field that has conditions on parts of the sides along an axis, its prefix and these."""
-        named = self._named(v)
-        ends = None if named is None else parted_ends(self, named[0], named[1], axis)
-        return None if named is None or ends is None else (named[0], ends)
+        s = self.subject(v)
+        ends = None if s is None else parted_ends(self, s.prefix, s.name, axis, s.component)
+        return None if s is None or ends is None else (s.prefix, ends)
 
     # ------------------------------------------------------------ what they say
 
     def datum(self, c: Condition, v: Value) -> Any:
         """The value of the field, or its derivative along the axis, as a number or a value without that
         axis; of a field's time derivative, the datum's."""
-        named = self._named(v)
-        prefix, order = ("", 0) if named is None else (named[0], named[2])
-        return self.data(c, prefix, order)
+        s = self.subject(v) or Subject("", "")
+        return self.data(c, s.prefix, s.order, s.component)
 
-    def data(self, c: Condition, prefix: str, order: int) -> Any:
+    def data(self, c: Condition, prefix: str, order: int, component: Component = ()) -> Any:
+        """The same of a component."""
+        found = self._datum(c, prefix, order)
+        for j in component[len(c.component) :]:
+            if isinstance(found, Value) and found.type.rank:
+                found = self.fields.ev.op("index", [found], c.span, axis=0, at=j)
+        return found
+
+    def _datum(self, c: Condition, prefix: str, order: int) -> Any:
         key = (id(c), order, self.fields.weak.place)
         if key not in self.found:
             self.kept.append(c)
@@ -110,7 +159,7 @@ class Conditions:
 
     def _rate(self, c: Condition, prefix: str, order: int) -> Any:
         """The time derivative along the solution."""
-        before = self.data(c, prefix, order - 1)
+        before = self._datum(c, prefix, order - 1)
         if not isinstance(before, Value):
             return 0.0
         rate = self.fields.ev.lowering.along_solution(self.root, full(before))
@@ -140,7 +189,7 @@ class Conditions:
     def _residual(self, c: Condition, scope: Scope, at: float) -> Any:
         """left - right, with a number in place of what the condition determines."""
         ev = self.fields.ev
-        names: dict[str, Any] = {c.field: at}
+        names: dict[str, Any] = {UNKNOWN_VALUE if c.component else c.field: at}
         if c.kind == SLOPE:
             names = {"dn": Builtin("dn", lambda *_: at, 1, 1)}
         inner = scope.child(names)
@@ -185,10 +234,10 @@ class Conditions:
 
     def pinned(self, v: Value, axis: Axis, ends: Pair, span: Span) -> Value:
         """A derived field with its given values; a state has them already."""
-        named = self._named(v)
-        if named is None or named[1] in self._frame(named[0]).parts.states:
+        s = self.subject(v)
+        if s is None or s.name in self._frame(s.prefix).parts.states:
             return v
-        return self.imposed(v, axis, ends, span)
+        return self.imposed(v, axis, ends, span, s.prefix, component=s.component)
 
     def _kept(self, c: Condition | None, prefix: str, moving: bool) -> Condition | None:
         if c is None or c.kind != VALUE or moving:
@@ -236,6 +285,7 @@ class Conditions:
         order: int = 0,
         moving: bool = True,
         homogeneous: bool = False,
+        component: Component = (),
     ) -> Value:
         """A field whose values at the ends of an axis are replaced by those given, where there are points.
         Without `moving`, those that change in time stay as they are."""
@@ -250,7 +300,7 @@ class Conditions:
         for c, side, wanted in zip(ends, ("low", "high"), sides):
             if not wanted or c is None or homogeneous:
                 continue
-            datum = self.data(c, prefix, order)
+            datum = self.data(c, prefix, order, component)
             if is_number(datum) and datum == 0:
                 continue
             flat = self.shaped(datum, [a for a in v.axes if a is not axis], v.type, span)
@@ -271,25 +321,38 @@ class Conditions:
         order: int,
         moving: bool,
         homogeneous: bool,
+        component: Component = (),
     ) -> Value:
-        parted = parted_ends(self, prefix, name, axis)
+        if self.apart(prefix, name, axis, component):
+
+            def make(j: int, part: Value) -> Value:
+                place = (*component, j)
+                return self._imposed_along(part, axis, prefix, name, span, order, moving, homogeneous, place)
+
+            return self.each(v, make, span)
+        how = (prefix, order, moving, homogeneous, component)
+        parted = parted_ends(self, prefix, name, axis, component)
         if parted is None:
-            ends = self.at_ends(prefix, name, axis)
-            return self.imposed(v, axis, ends, span, prefix, order, moving, homogeneous)
+            return self.imposed(v, axis, self.at_ends(prefix, name, axis, component), span, *how)
         for side, several in zip(("low", "high"), parted):
             for c in several:
                 pair = (c, None) if side == "low" else (None, c)
-                given = self.imposed(v, axis, pair, span, prefix, order, moving, homogeneous)
+                given = self.imposed(v, axis, pair, span, *how)
                 if given is not v:
                     v = where(self, prefix, c, given, v)
         return v
 
 
-class _Between:
-    """A field at a boundary that lies between points."""
+class _Between(Object):
+    """A field at a boundary that lies between points, or a component of it."""
+
+    kind = "field between points"
 
     def __init__(self, c: Condition) -> None:
         self.c = c
+
+    def index(self, ev: Any, items: Any, span: Any) -> Any:
+        return self
 
     def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
         return ev.not_lowered("a condition that reads a field between the points of `at = cells`", span)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
 from ndl.compiler.check.binders import clause_of
+from ndl.compiler.check.boundaries import Component
 from ndl.compiler.check.models import Elaboration
 from ndl.compiler.check.values import Axis, DomainV, Value
 from ndl.compiler.diagnostics import fail
@@ -18,6 +19,7 @@ from ndl.compiler.ir.autodiff import pullback, pushforward
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.fields import Fields
+from ndl.compiler.lower.subjects import Subject, outwards
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.adjoint import spread
 from ndl.compiler.source import Span
@@ -146,24 +148,39 @@ class Energy:
         """p - sum_a dq_a/dx_a, with the natural conditions."""
         state = self.el.lookup(slot.name, 0)
         self._refuse(state.ref)
-        own = {i: (v, a) for i, (v, a) in self.slopes.items() if v.ref.id == state.ref.id}
-        nodes = [self.builder.graph[i] for i in own]
+        own = [(i, a, c) for i, (v, a) in self.slopes.items() for c in self._part(v, state)]
+        nodes = [self.builder.graph[i] for i, _, _ in own]
         found = self._at_points([state.ref, *nodes])
-        total: Any = 0.0 if found[0] is None else self._bound(found[0], state.type)
-        fluxes = [(a, q) for (_, a), q in zip(own.values(), found[1:]) if q is not None]
-        for axis, flux in fluxes:
+        total: Any = 0.0 if found[0] is None else split(value_of(found[0]), self.axes)
+        fluxes: dict[Axis, Any] = {}
+        for (_, axis, component), flux in zip(own, found[1:]):
+            if flux is None:
+                continue
+            whole = self._within(flux, component, state.type)
+            before = fluxes.get(axis)
+            fluxes[axis] = whole if before is None else self.el.ev.binary("+", before, whole, self.span)
             slope = self._along(flux, axis)
             if slope is not None:
-                change = self._bound(slope, state.type)
+                change = self._within(slope, component, state.type)
                 total = self.el.ev.binary("-", total, change, self.span)
         residual = self.el.ev.value(total, self.span)
         assert isinstance(residual, Value)
         v = split(aligned(self.el.ev, residual, self.axes, self.span), self.axes)
-        return self._natural(slot, v, {a: self._bound(q, state.type) for a, q in fluxes})
+        return self._natural(slot, v, fluxes)
 
-    def _bound(self, node: Node, like: Tensor) -> Value:
-        """An array over the grid as a field."""
-        return split(value_of(node), self.axes)
+    def _part(self, v: Value, state: Value) -> list[Component]:
+        """Which component of a state a value is, if it is one."""
+        nodes = outwards(self.builder.graph, v.ref, len(v.axes))
+        return [component for node, component in nodes if node.id == state.ref.id]
+
+    def _within(self, node: Node, component: Component, like: Tensor) -> Value:
+        """An array over the grid as that component of a field, the others being 0."""
+        found = split(value_of(node), self.axes)
+        for k in reversed(range(len(component))):
+            zero = self.el.ev.binary("*", 0.0, found, self.span)
+            parts = [found if j == component[k] else zero for j in range(like.shape[k].constant or 0)]
+            found = _value(self.el.ev.op("stack", parts, self.span, axis=0))
+        return found
 
     def _refuse(self, state: Node) -> None:
         """Only values and first derivatives of fields may stand in a density."""
@@ -211,26 +228,33 @@ class Energy:
 
     def _natural(self, slot: Slot, v: Value, fluxes: dict[Axis, Value]) -> Value:
         """q_a = 0 at the ends of an axis that have no condition."""
-        conditions, prefix = self.fields.conditions, slot.frame.prefix
         for axis, flux in fluxes.items():
-            grid = self.fields.space.grid_axis(axis)
-            ends = conditions.at_ends(prefix, slot.name, axis)
-            sides = [c is None and not grid.periodic for c in ends]
-            if not any(sides):
-                continue
-            if grid.cells:
-                raise _waiting("an energy without conditions between the points of `at = cells`", self.span)
-            place = v.axes.index(axis)
-            op, n = self.fields.op, grid.n
-            kept = op("mask", full(v), self.span, axis=place, low=sides[0], high=sides[1])
-            total: Any = split(kept, v.axes)
-            for side, wanted in zip(("low", "high"), sides):
-                if wanted:
-                    end = op("index", full(flux), self.span, axis=place, at=0 if side == "low" else n - 1)
-                    scale = -1.0 if side == "low" else 1.0
-                    share = op(
-                        "lift", end, self.span, axis=place, n=n, side=side, weights=(1.0,), scale=scale
-                    )
-                    total = self.el.ev.binary("+", total, split(share, v.axes), self.span)
-            v = _value(total)
+            v = self._natural_along(Subject(slot.frame.prefix, slot.name), v, axis, flux)
         return v
+
+    def _natural_along(self, s: Subject, v: Value, axis: Axis, flux: Value) -> Value:
+        conditions, grid = self.fields.conditions, self.fields.space.grid_axis(axis)
+        if conditions.apart(s.prefix, s.name, axis, s.component):
+
+            def make(j: int, part: Value) -> Value:
+                own = _value(self.el.ev.op("index", [flux], self.span, axis=0, at=j))
+                return self._natural_along(s.at(j), part, axis, own)
+
+            return conditions.each(v, make, self.span)
+        ends = conditions.at_ends(s.prefix, s.name, axis, s.component)
+        sides = [c is None and not grid.periodic for c in ends]
+        if not any(sides):
+            return v
+        if grid.cells:
+            raise _waiting("an energy without conditions between the points of `at = cells`", self.span)
+        place = v.axes.index(axis)
+        op, n = self.fields.op, grid.n
+        kept = op("mask", full(v), self.span, axis=place, low=sides[0], high=sides[1])
+        total: Any = split(kept, v.axes)
+        for side, wanted in zip(("low", "high"), sides):
+            if wanted:
+                end = op("index", full(flux), self.span, axis=place, at=0 if side == "low" else n - 1)
+                scale = -1.0 if side == "low" else 1.0
+                share = op("lift", end, self.span, axis=place, n=n, side=side, weights=(1.0,), scale=scale)
+                total = self.el.ev.binary("+", total, split(share, v.axes), self.span)
+        return _value(total)

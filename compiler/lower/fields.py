@@ -74,9 +74,9 @@ class Fields:
         if mesh is None or self.weak.place == "node":
             return v
         if state:
-            prefix, name = self.weak.conditions.owner(state)
-            if name in self.conditions.frame(prefix).parts.algebraic():
-                v = self.weak.conditions.imposed(v, mesh, prefix, name)
+            s = self.weak.conditions.owner(state)
+            if s.name in self.conditions.frame(s.prefix).parts.algebraic():
+                v = self.weak.conditions.imposed(v, mesh, s.prefix, s.name)
         return self.weak.field(v, state)
 
     def op(self, name: str, v: Value | None, span: Span, **attrs: Any) -> Value:
@@ -371,6 +371,9 @@ class Fields:
 
     def along(self, v: Value, axis: Axis, degree: int, span: Span) -> Value:
         """The derivative along one axis, with what the conditions say at its ends."""
+        subject = self.conditions.subject(v)
+        if subject and self.conditions.apart(subject.prefix, subject.name, axis, subject.component):
+            return self.conditions.each(v, lambda _, part: self.along(part, axis, degree, span), span)
         parted = self.conditions.parts_of(v, axis)
         if parted is None:
             return self._with_ends(v, axis, degree, self.conditions.of(v, axis), span)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import full, reduce_axes, split
+from ndl.compiler.check.boundaries import Component
 from ndl.compiler.check.values import UNKNOWN, BoundaryV, DomainV, ListV, Unknown, Value
 from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.ir.autodiff import pushforward
@@ -21,6 +22,7 @@ from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.mesh_conditions import MeshConditions
 from ndl.compiler.lower.mesh_space import MeshSpace
+from ndl.compiler.lower.subjects import outwards
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.adjoint import spread
 from ndl.compiler.source import Span
@@ -130,13 +132,25 @@ class MeshFields:
         """The derivative by coordinate k."""
         if self.place == "node":
             return self._projected(v, mesh, k)
-        known = self.values.get(v.ref.id)
+        known = self.stored(v)
         if known is not None:
-            return self._gradient_of(v, mesh)[k]
+            found: Any = self._gradient_of(v, mesh)[k]
+            for j in known[2]:
+                found = self.ev.op("index", [found], span, axis=0, at=j)
+            self.slopes.add(found.ref.id)
+            return found
         if self.has(v.ref):
             return self._standing(self._unit(v, mesh, k, span), mesh, span)
-        found = self.chain(v.ref, mesh, k)
-        return 0.0 if found is None else split(value_of(found), v.axes)
+        chained = self.chain(v.ref, mesh, k)
+        return 0.0 if chained is None else split(value_of(chained), v.axes)
+
+    def stored(self, v: Value) -> tuple[Value, str, Component] | None:
+        """Of a stored field at this place, or a component of one, its values at the nodes, the state that it
+        is, and which component."""
+        for node, component in outwards(self.graph, v.ref, len(v.axes)):
+            if node.id in self.values:
+                return (*self.values[node.id], component)
+        return None
 
     def _projected(self, v: Value, mesh: MeshSpace, k: int) -> Value:
         """The derivative of what the nodes interpolate, brought back to the nodes."""
@@ -153,11 +167,13 @@ class MeshFields:
 
     def _gradient_of(self, v: Value, mesh: MeshSpace) -> list[Value]:
         """The derivatives of a field; on the boundary with the normal one that conditions give."""
-        nodal, state = self.values[v.ref.id]
+        known = self.stored(v)
+        assert known is not None
+        nodal, state, _ = known
         found = [self.apply(nodal, mesh, k) for k in range(mesh.elements.mesh.dimension)]
         self.slopes |= {g.ref.id for g in found}
         if self.place == "facet" and state:
-            found = self.conditions.corrected(found, mesh, state)
+            found = self.conditions.corrected(found, mesh, self.conditions.owner(state))
             self.slopes |= {g.ref.id for g in found}
         return found
 
@@ -182,7 +198,7 @@ class MeshFields:
         parts = [self.partial(v, mesh, k, span) for k in range(mesh.elements.mesh.dimension)]
         whole = [self._filled(p, v, span) for p in parts]
         made = self.ev.op("stack", whole, span, axis=v.type.rank)
-        if isinstance(made, Value) and v.ref.id in self.values:
+        if isinstance(made, Value) and self.stored(v) is not None:
             self.gradients[made.ref.id] = v
         return made
 
@@ -208,7 +224,11 @@ class MeshFields:
         return total
 
     def component(self, v: Value, k: int) -> Value:
-        found = self.ev.op("index", [v], Span(), axis=v.type.rank - 1, at=k)
+        return self.made("index", [v], axis=v.type.rank - 1, at=k)
+
+    def made(self, op: str, parts: list[Value], **attrs: Any) -> Value:
+        """An op on fields of the mesh."""
+        found = self.ev.op(op, parts, Span(), **attrs)
         assert isinstance(found, Value)
         return found
 

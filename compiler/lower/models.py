@@ -88,7 +88,7 @@ class ModelLowering:
         self.space = Space(model.grid, read)
         self.schemes: Schemes | None = None
         """Those of the function lowered last, where its fields have some."""
-        self.conditions = {f.prefix: conditions_of(check, f.parts, f.scope) for f in self.frames}
+        self.conditions = {f.prefix: conditions_of(check, f) for f in self.frames}
         self.space.conditions = self.conditions, {f.prefix: f.scope for f in self.frames}
         self.paths = {f.prefix: f.path for f in self.frames}
         self.multipliers: frozenset[tuple[str, str]] = frozenset()

@@ -10,15 +10,17 @@ coordinates and coefficients keep their values at the end.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ndl.compiler.check.axes import split
 from ndl.compiler.check.boundaries import SLOPE, VALUE, Condition
-from ndl.compiler.check.values import Axis, Value, is_number
+from ndl.compiler.check.values import Axis, is_number
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.pointwise import Pointwise
+from ndl.compiler.lower.subjects import Subject
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.source import Span
+from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
     from ndl.compiler.lower.fields import Fields
@@ -82,11 +84,23 @@ class Neighbours:
 
     def _leaf(self, node: Node, place: int, k: int) -> Node:
         slot = self.slots.get(node.id)
+        if slot is None:
+            return self._beyond(node, place, k, None)
+        return self._beyond(node, place, k, Subject(slot.frame.prefix, slot.name))
+
+    def _beyond(self, node: Node, place: int, k: int, s: Subject | None) -> Node:
+        """A state, or a component of one, k places further."""
+        conditions, rank = self.fields.conditions, len(self.extents)
         ends: tuple[Condition | None, Condition | None] = (None, None)
-        if slot is not None:
-            ends = self.fields.conditions.at_ends(slot.frame.prefix, slot.name, self.axis)
+        if s is not None:
+            if conditions.apart(s.prefix, s.name, self.axis, s.component):
+                graph, count = self.p.graph, shape_of(node)[rank].constant or 0
+                parts = [graph.add("index", [node], axis=rank, at=j) for j in range(count)]
+                moved = [self._beyond(part, place, k, s.at(j)) for j, part in enumerate(parts)]
+                return graph.add("stack", moved, axis=rank)
+            ends = conditions.at_ends(s.prefix, s.name, self.axis, s.component)
         end = ends[0 if k < 0 else 1]
-        n, kind = abs(k), self._kind(end, slot)
+        n, kind = abs(k), self._kind(end, s)
         # row j is that of the point j places from the end; its neighbour stands n - j places beyond
         rows = [self._row(kind, n - j) for j in range(n)]
         width = max(map(len, rows))
@@ -95,17 +109,17 @@ class Neighbours:
         high = tuple(tuple(reversed(r)) for r in reversed(rows)) if k > 0 else ()
         found = self._stencil(node, place, k, low, high)
         known = kind == "slope" or (kind == "inflow" and self.grid.cells)
-        if slot is None or end is None or not known:
+        if s is None or end is None or not known:
             return found
         weights = tuple(self._share(kind, n - j, k > 0) for j in range(n))
-        return self._with(found, end, slot, place, weights, "low" if k < 0 else "high")
+        return self._with(found, end, s, place, weights, "low" if k < 0 else "high")
 
-    def _kind(self, end: Condition | None, slot: Slot | None) -> str:
-        if end is None or slot is None:
+    def _kind(self, end: Condition | None, s: Subject | None) -> str:
+        if end is None or s is None:
             return "outflow"
         if end.kind == SLOPE:
             return "slope"
-        datum = self.fields.conditions.data(end, slot.frame.prefix, 0)
+        datum = self.fields.conditions.data(end, s.prefix, 0, s.component)
         return "wall" if is_number(datum) and datum == 0 else "inflow"
 
     def _row(self, kind: str, beyond: int) -> list[float]:
@@ -143,21 +157,20 @@ class Neighbours:
         )
 
     def _with(
-        self, found: Node, end: Condition, slot: Slot, place: int, weights: tuple[float, ...], side: str
+        self, found: Node, end: Condition, s: Subject, place: int, weights: tuple[float, ...], side: str
     ) -> Node:
         conditions, span = self.fields.conditions, Span()
-        datum = conditions.data(end, slot.frame.prefix, 0)
+        datum = conditions.data(end, s.prefix, 0, s.component)
         if is_number(datum) and datum == 0:
             return found
-        rest = tuple(a for a in slot.axes if a is not self.axis)
-        like = self._components(slot)
-        flat = conditions.shaped(datum, rest, like.type, span)
+        axes = self.fields.space.axes[self.fields.space.owner[self.axis][0]]
+        rest = tuple(a for a in axes if a is not self.axis)
+        assert isinstance(found.type, Tensor)
+        like = replace(found.type, shape=found.type.shape[len(axes) :])
+        flat = conditions.shaped(datum, rest, like, span)
         attrs = {"axis": place, "n": self.grid.n, "side": side, "weights": weights, "scale": 1.0}
         share = self.fields.op("lift", flat, span, **attrs)
         return self.p.add(found, share.ref)
-
-    def _components(self, slot: Slot) -> Value:
-        return split(Value(slot.spec.type, None), slot.axes)
 
     def difference(self, upper: Callable[[int], Node], place: int) -> Node:
         """What leaves each point through its faces, per length; upper(k) is the face k places further."""

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ndl.compiler.check.boundaries import Condition, side_name
+from ndl.compiler.check.boundaries import Component, Condition, side_name
 from ndl.compiler.check.missing import of_second_order
 from ndl.compiler.check.values import Axis, Value
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import Grid
 from ndl.compiler.lower.mesh_space import overlapping
 from ndl.compiler.lower.shapes import implicit
+from ndl.compiler.lower.subjects import Subject
 from ndl.compiler.ops.families.fields import grid_coordinates
 from ndl.compiler.source import Span
 
@@ -23,30 +24,33 @@ if TYPE_CHECKING:
 Ends = tuple[list[Condition], list[Condition]]
 
 
-def parted_ends(conditions: Conditions, prefix: str, name: str, axis: Axis) -> Ends | None:
-    """The conditions at both ends of an axis, where some hold on a part of a side. Raises `NDLError` where
-    two meet or one is missing."""
+def parted_ends(
+    conditions: Conditions, prefix: str, name: str, axis: Axis, component: Component = ()
+) -> Ends | None:
+    """The conditions of a component at both ends of an axis, where some hold on a part of a side. Raises
+    `NDLError` where two meet or one is missing."""
     domain, k = conditions.fields.space.owner[axis]
     own = [c for c in conditions.by_part.get(prefix, ()) if c.field == name and c.domain.name == domain]
-    own = [c for c in own if c.axis == k]
+    own = [c for c in own if c.axis == k and c.about(component)]
     if not any(c.part.where for c in own):
         return None
     ends = [c for c in own if c.side == "low"], [c for c in own if c.side == "high"]
-    key = prefix, f"{name} along {axis.name}"
+    subject = Subject(prefix, name, 0, component)
+    key = prefix, f"{subject.text} along {axis.name}"
     if key not in conditions.fields.space.checked:
         conditions.fields.space.checked.add(key)
         for side in ends:
-            _check(conditions, prefix, name, axis, side, own)
+            _check(conditions, subject, axis, side)
     return ends
 
 
-def _check(
-    conditions: Conditions, prefix: str, name: str, axis: Axis, side: list[Condition], own: list[Condition]
-) -> None:
+def _check(conditions: Conditions, subject: Subject, axis: Axis, side: list[Condition]) -> None:
     """No point of a side has two conditions, and each has one where a second derivative needs it."""
     if not side:
         return
-    space, frame = conditions.fields.space, conditions.frame(prefix)
+    space, frame = conditions.fields.space, conditions.frame(subject.prefix)
+    named = conditions.by_part.get(subject.prefix, [])
+    name = subject.text
     grid = space.grids[space.owner[axis][0]]
     points = _face(grid, side[0])
     coordinates = [a.coordinate for a in grid.axes]
@@ -61,12 +65,13 @@ def _check(
                 raise overlapping(c, other, name, _near(coordinates, points[marks & earlier]))
         taken.append((c, marks))
         total += marks
-    if (total == 0).any() and not frame.parts.energies and of_second_order(frame, own, name):
+    needed = not frame.parts.energies and of_second_order(frame, named, subject.name, subject.component)
+    if (total == 0).any() and needed:
         place = side_name(side[0].domain, side[0].axis, side[0].side)
         raise fail(
             "NDL443",
             f"`{name}` has no condition on part of `{place}`",
-            frame.parts.spans.get(name, Span()),
+            frame.parts.spans.get(subject.name, Span()),
             notes=(f"its equation has second derivatives, and {_near(coordinates, points[total == 0])}",),
             help=f"write one for the rest: `on {place} if …: dn({name}) = 0`",
         )

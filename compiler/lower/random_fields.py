@@ -136,6 +136,7 @@ def waves_of(fields: Fields, place: Place) -> tuple[tuple[Any, ...], ...]:
 def _ends(fields: Fields, place: Place, axis: Axis) -> tuple[str, str]:
     """What vanishes at the ends of an axis: what the conditions of the field are about; where it has none its
     slope."""
+    fields.conditions.unsplit(place.prefix, place.name, axis, "a random field")
     pair = fields.conditions.at_ends(place.prefix, place.name, axis)
     return _end(pair[0], place.name), _end(pair[1], place.name)
 

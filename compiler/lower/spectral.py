@@ -35,6 +35,9 @@ def by_modes(fields: Fields, map_: Map, v: Value, span: Span) -> Any:
         return fields.ev.not_lowered("powers and exponentials of maps on meshes", span)
     if all(fields.space.grid_axis(a).kind == "fourier" for a in axes):
         return _by_waves(fields, map_, v, axes, span)
+    conditions, s = fields.conditions, fields.conditions.subject(v)
+    if s and any(conditions.apart(s.prefix, s.name, a, s.component) for a in axes):
+        return conditions.each(v, lambda _, part: by_modes(fields, map_, part, span), span)
     return _by_eigenvectors(fields, map_, v, axes, span)
 
 
@@ -140,7 +143,9 @@ def _ends(fields: Fields, v: Value, axis: Axis, span: Span) -> tuple[str, str]:
     if not found:
         for prefix, several in conditions.by_part.items():
             names = dict.fromkeys(c.field for c in several if c.domain.name == domain)
-            found += [(prefix, conditions.at_ends(prefix, name, axis)) for name in names]
+            for name in names:
+                parts = {c.component for c in several if c.field == name}
+                found += [(prefix, conditions.at_ends(prefix, name, axis, part)) for part in parts]
     kinds = {tuple(None if c is None else c.kind for c in pair) for _, pair in found}
     if len(kinds) != 1 or None in next(iter(kinds)):
         what = "none" if not kinds else "several" if len(kinds) > 1 else "none at one end"

@@ -19,6 +19,7 @@ from ndl.compiler.ir.graph import Graph, Node
 from ndl.compiler.lower.builder import value_of
 from ndl.compiler.lower.mesh_fields import WEAK, MeshFields, waiting
 from ndl.compiler.lower.mesh_space import MeshSpace
+from ndl.compiler.lower.subjects import Subject
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.adjoint import spread
 from ndl.compiler.source import Span
@@ -112,9 +113,7 @@ class Weak(MeshFields):
         return ([] if rest is None else [rest]), second
 
     def _row(self, F: Value, j: int) -> Value:
-        found = self.ev.op("index", [F], Span(), axis=0, at=j)
-        assert isinstance(found, Value)
-        return found
+        return self.made("index", [F], axis=0, at=j)
 
     def _by_parts(self, c: Value, F: Value, mesh: MeshSpace, span: Span) -> list[Value]:
         """- integral(grad(phi*c), F)."""
@@ -151,10 +150,10 @@ class Weak(MeshFields):
         """dot(F, n) of a multiple of a gradient, whose normal part conditions give; None for another F."""
         node, graph = F.ref, self.graph
         if node.id in self.gradients:
-            leaf = self.gradients[node.id]
-            if leaf.type.rank:
+            leaf = self.stored(self.gradients[node.id])
+            if leaf is None or self.gradients[node.id].type.rank:
                 return None
-            return self.conditions.normal_slope(mesh, self.values[leaf.ref.id][1])
+            return self.conditions.normal_slope(mesh, self.conditions.owner(leaf[1], leaf[2]))
         if node.op == "neg":
             (inner,) = graph.operands(node)
             flux = self._given_flux(split(Value(inner.type, inner), F.axes), mesh, span)
@@ -182,14 +181,23 @@ class Weak(MeshFields):
         assert mesh is not None
         type_ = Tensor("R", slot.spec.type.shape[1:])
         load = self.load(mesh, make, type_, slot.spec.span)
-        prefix, name = slot.frame.prefix, slot.name
-        given = self.conditions.value_marks(mesh, prefix, name)
-        if not mesh.fem.lumped and given.any():
-            wanted = self.conditions.lifted(mesh, prefix, name, order, type_)
-            if wanted is not None:
-                with self.at("cell"):
-                    share = self.tested(self.apply(wanted, mesh, -1), mesh)
-                load = self.ev.binary("-", load, share, Span())  # type: ignore[assignment]
+        return self._solved(load, mesh, Subject(slot.frame.prefix, slot.name, order), type_)
+
+    def _solved(self, load: Value, mesh: MeshSpace, s: Subject, type_: Tensor) -> Value:
+        """The rate with this load, at nodes whose value is not given."""
+        if not mesh.fem.lumped and self.conditions.split(mesh, s):
+            part_type = replace(type_, shape=type_.shape[1:])
+            return self.fields.conditions.each(
+                load, lambda j, part: self._solved(part, mesh, s.at(j), part_type), Span()
+            )
+        given = None if mesh.fem.lumped else self.conditions.value_marks(mesh, s)
+        if given is None:
+            return self.riesz(load, mesh)
+        wanted = self.conditions.lifted(mesh, s, type_) if given.any() else None
+        if wanted is not None:
+            with self.at("cell"):
+                share = self.tested(self.apply(wanted, mesh, -1), mesh)
+            load = self.ev.binary("-", load, share, Span())  # type: ignore[assignment]
         return self.riesz(load, mesh, ~given)
 
     def quantity(self, make: Make, span: Span) -> Any:

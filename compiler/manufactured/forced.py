@@ -61,7 +61,7 @@ class Maker:
         check.context = self.types
         sink.check()
         self._refuse()
-        self.conditions = conditions_of(check, self.parts, self.types.scope)
+        self.conditions = conditions_of(check, self.types)
         self.steady = not self.parts.rates
         self.domains = {name: self._domain(name) for name in self.parts.states}
         used = {d.name: d for d in self.domains.values() if d is not None}
