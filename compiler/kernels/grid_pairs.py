@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ndl.compiler.kernels.forms import Form
 from ndl.compiler.kernels.grid_steps import Forward, GridStep, Rates, rows_of, step_of
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.points import Points
@@ -44,7 +45,7 @@ class _Pair(Forward):
         return (*found, f"y{stage + 1}.{len(found)}") if stage == len(self.rows) - 1 else found
 
     def more(
-        self, points: Points, stage: int, rates: Sequence[Value], ends: Sequence[Value]
+        self, points: Points, stage: int, rates: Sequence[Form], ends: Sequence[Value]
     ) -> tuple[Value, ...]:
         if stage < len(self.rows) - 1:
             return ()

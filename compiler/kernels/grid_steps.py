@@ -167,37 +167,41 @@ class Forward:
         with code.block() as block:
             points = Points(code, r.function, r.states, read, r.shape, edges, r.statics, place)
             here = points.here(len(r.shape))
-            rates = [points.value(x.output, (*here, *x.component)) for x in r.rates]
+            rates = [points.form(x.output, (*here, *x.component)) for x in r.rates]
             ends = [self._end(points, stage, f, rate) for f, rate in enumerate(rates)]
             more = self.more(points, stage, rates, ends)
-            block.yields = (*ends, *more, *(rates if self.kept(stage) else ()))
+            block.yields = (*ends, *more, *(map(points.made, rates) if self.kept(stage) else ()))
         return body_of(points, block)
 
     def more(
-        self, points: Points, stage: int, rates: Sequence[Value], ends: Sequence[Value]
+        self, points: Points, stage: int, rates: Sequence[Form], ends: Sequence[Value]
     ) -> Sequence[Value]:
         """What a stage writes after its fields."""
         return ()
 
     def weighed(
-        self, points: Points, weights: Sequence[float | Slot], stage: int, field: int, rate: Value
+        self, points: Points, weights: Sequence[float | Slot], stage: int, field: int, rate: Form
     ) -> Value | None:
         """The sum of the rates up to a stage's by their weights."""
         code, origin = points.code, (0,) * len(self.rates.shape)
         total: Value | None = None
         for j, w in enumerate(weights[: stage + 1]):
             if w:
-                k = rate if j == stage else points.read(f"k{j}.{field}", origin)
+                k = points.made(rate) if j == stage else points.read(f"k{j}.{field}", origin)
                 factor = points.slot(w) if isinstance(w, Slot) else float(w)
                 total = code.op("mul", k, factor) if total is None else code.op("fma", k, factor, total)
         return total
 
-    def _end(self, points: Points, stage: int, field: int, rate: Value) -> Value:
-        """The start plus h times the weighted rates."""
+    def _end(self, points: Points, stage: int, field: int, rate: Form) -> Value:
+        """The start plus h times the weighted rates; where the stage's own are all that count, h weighs
+        each of their terms, which saves a product at every point."""
         code, origin = points.code, (0,) * len(self.rates.shape)
-        total = self.weighed(points, list(self.rows[stage]), stage, field, rate)
-        start = points.read(self.state(0, field), origin)
-        return start if total is None else code.op("fma", total, points.slot(STEP), start)
+        start, h, row = points.read(self.state(0, field), origin), points.slot(STEP), list(self.rows[stage])
+        own = row[stage]
+        if own and not any(row[:stage]) and not self.kept(stage) and not isinstance(own, Slot):
+            return points.onto(start, rate.times(float(own)), h)
+        total = self.weighed(points, row, stage, field, rate)
+        return start if total is None else code.op("fma", total, h, start)
 
 
 def body_of(points: Points, block: Block) -> Body:

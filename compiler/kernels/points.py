@@ -8,7 +8,7 @@ the fields nor on time is computed outside: a number fills a slot, an array a ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -116,20 +116,31 @@ class Points:
             self._values[key] = self._sum(form)
         return self._values[key]
 
-    def _sum(self, form: Form) -> Value:
+    def onto(self, start: Value, form: Form, factor: Value) -> Value:
+        """A value plus a sum times a factor that all points share: it goes into the sum's weights."""
+        total = self.code.op("fma", factor, form.constant, start) if form.constant else start
+        for weight, part in self._parts(form):
+            total = self.code.op("fma", part, self.code.op("mul", factor, weight), total)
+        return total
+
+    def _parts(self, form: Form) -> Iterator[tuple[float, Value]]:
+        """The terms of a sum, those of one weight added up; the weight 1 comes last."""
         groups: dict[float, list[tuple[Value, bool]]] = {}
         for value, weight in form.terms.items():
             groups.setdefault(abs(weight), []).append((value, weight < 0))
-        total = self.code.const(form.constant) if form.constant else None
         for weight, members in sorted(groups.items(), key=lambda item: (item[0] == 1, item[0])):
             part, negative = self._signed(members)
-            factor = -weight if negative else weight
+            yield (-weight if negative else weight), part
+
+    def _sum(self, form: Form) -> Value:
+        total = self.code.const(form.constant) if form.constant else None
+        for factor, part in self._parts(form):
             if total is None:
                 total = (
                     part if factor == 1 else self.code.op("mul", part, factor)
                 )  # a truth value has no other
-            elif weight == 1:
-                total = self.code.op("sub" if negative else "add", total, part)
+            elif abs(factor) == 1:
+                total = self.code.op("sub" if factor < 0 else "add", total, part)
             else:
                 total = self.code.op("fma", part, factor, total)
         assert total is not None
