@@ -241,7 +241,7 @@ class SolverIR:
                 reached by op `apply` with attr `callee`), then `state:<name>` for each carried state and
                 `prev:<name>:<k>`; outputs `x`, then `error` if the solver estimates it, then
                 `state:<name>` for each carried state
-    dense       (theta, k stages) weights for a tableau: outputs `weights`, a vector over stages
+    dense       the weights of a tableau's dense output: by stage, the coefficients of theta, theta^2, …
     until       for iterative solvers: same inputs as the step -> Bool
     size        same inputs as the step -> the size `size` of a step from here whose error is within the
                 tolerances `rtol` and `atol` (vectors), for methods that know it beforehand; h is the last one
@@ -265,7 +265,7 @@ class SolverIR:
     arguments: tuple[str, ...] = ()
     step: Function | None = None
     states: Mapping[str, Function] = field(default_factory=dict)
-    dense: Function | None = None
+    dense: tuple[tuple[float, ...], ...] | None = None
     until: Function | None = None
     size: Function | None = None
     stiffness: Function | None = None

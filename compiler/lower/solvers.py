@@ -16,7 +16,9 @@ from ndl.compiler.ir.graph import Function, Graph
 from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.lower.builder import GraphBuilder, constant_of
 from ndl.compiler.lower.weights import Weights
+from ndl.compiler.passes.fold import fold
 from ndl.compiler.source import Span
+from ndl.compiler.symbolic.dense_weights import polynomials
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import INTEGER, SCALAR, Tensor, tensor
 
@@ -287,7 +289,7 @@ def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = 
             a=tuple(r.a for r in tableau.stages),
             b=tableau.outputs[0].a,
             b_hat=tableau.outputs[1].a if len(tableau.outputs) > 1 else None,
-            dense=_dense(decl, scope, sink),
+            dense=_dense(decl, len(tableau.stages), scope, sink),
         )
     if decl.kind == "energy":
         raise fail("NDL490", "a solver for `energy` problems is not yet lowered", decl.name_span)
@@ -315,8 +317,8 @@ def is_plain_x(item: tree.DeclItem) -> bool:
     return isinstance(item.value, tree.Name) and item.value.id == "x"
 
 
-def _dense(decl: tree.Solver, scope: Scope, sink: Sink) -> Function | None:
-    """`dense(theta) = [b_1(theta), …]`."""
+def _dense(decl: tree.Solver, stages: int, scope: Scope, sink: Sink) -> tuple[tuple[float, ...], ...] | None:
+    """The coefficients of `dense(theta) = [b_1(theta), …]`."""
     for s in decl.body:
         if isinstance(s, tree.Assign) and isinstance(s.targets[0], tree.Call):
             call = s.targets[0]
@@ -327,7 +329,16 @@ def _dense(decl: tree.Solver, scope: Scope, sink: Sink) -> Function | None:
             value = ev.value(ev.eval(s.value, scope.child({name: Value(SCALAR, theta)})), s.span)
             if isinstance(value, Unknown):
                 return None
-            return Function("dense", builder.graph, (theta,), (("weights", builder.node(value)),))
+            made = Function("dense", builder.graph, (theta,), (("weights", builder.node(value)),))
+            found = polynomials(fold(made))
+            if found is None or len(found) != stages:
+                raise fail(
+                    "NDL560",
+                    f"`dense` of a tableau is a list of {stages} polynomials, 0 where the step begins",
+                    s.value.span,
+                    help="one polynomial of `theta` for each stage: 0 at 0 and the stage's weight at 1",
+                )
+            return found
     return None
 
 

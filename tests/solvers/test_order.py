@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from helpers import final, model, numbers, slope, solve, turning
 
+import ndl
+
 EXPLICIT = {
     "euler": 1, "heun": 2, "midpoint": 2, "rk4": 4, "bosh3": 3, "dopri5": 5, "tsit5": 5, "dopri8": 8,
     "vern7": 7, "reversible_heun": 2, "ssprk2": 2, "ssprk3": 3, "ssprk54": 4,
@@ -106,3 +108,22 @@ def test_continuous_output_meets_the_steps(method: str) -> None:
     before = numbers(s(ends[1:] - 1e-9).v) - numbers(s.v)[1:]
     assert np.abs(before).max() < 1e-8
     assert np.abs(numbers(s(ends).v) - numbers(s.v)).max() < 1e-13
+
+
+@pytest.mark.parametrize("weights", ["theta^theta", "sin(theta)", "1/2 + theta/2", "theta^2, theta"])
+def test_a_dense_output_is_a_list_of_polynomials(weights: str) -> None:
+    text = f"""
+solver middle for ode order 2:
+    tableau:
+        0   |
+        1/2 | 1/2
+        ----+----
+            | 0 1
+    dense(theta) = [theta - theta^2, {weights}]
+
+model M:
+    state x = 1
+    x' = -x
+"""
+    with pytest.raises(ndl.NDLError, match=r"NDL560(.|\n)*list of 2 polynomials"):
+        ndl.solve(ndl.loads(text).models["M"](), span=(0, 1), method="middle(h=0.1)")

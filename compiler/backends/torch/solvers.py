@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ndl.compiler.backends.torch.arrays import class_lines, docstring, literal, local_array
 from ndl.compiler.backends.torch.body import Body, Scope
 from ndl.compiler.backends.torch.names import LOCALS, Names
@@ -33,7 +31,7 @@ def row(values: tuple[object, ...]) -> str:
 
 
 def tableau_lines(solver: SolverIR, name: str) -> list[str]:
-    dense = dense_coefficients(solver)
+    dense = solver.dense
     lines = [
         f"{name} = Tableau(",
         f"    {literal(solver.name)},",
@@ -49,50 +47,6 @@ def tableau_lines(solver: SolverIR, name: str) -> list[str]:
     if dense is not None:
         lines += ["    dense=(", *(f"        {row(d)}," for d in dense), "    ),"]
     return [*lines, ")"]
-
-
-def dense_coefficients(solver: SolverIR) -> tuple[tuple[float, ...], ...] | None:
-    """The weights b_i(theta) as polynomials: coefficients of theta, theta^2, …; None if there are none."""
-    if solver.dense is None:
-        return None
-    import sympy
-    from ndl.compiler.ops.table import lookup
-
-    theta = sympy.Symbol("theta")
-    function = tidy(solver.dense)
-    values: dict[int, Any] = {}
-    for node in function.graph.needed([n for _, n in function.outputs]):
-        operands = [values[i] for i in node.inputs]
-        image = lookup(node.op).sympy
-        if node.op == "input":
-            values[node.id] = theta
-        elif node.op == "const":
-            values[node.id] = exact(node.attr("value"))
-        elif node.op in ("stack", "concat", "expand"):
-            values[node.id] = operands if node.op == "stack" else operands[0]
-        elif image is not None and not any(isinstance(v, list) for v in operands):
-            values[node.id] = image(*operands)
-        else:
-            raise InternalError(f"`dense` of `{solver.name}` is not a list of polynomials", "NDL903")
-    found = []
-    for weight in values[function.outputs[0][1].id]:
-        polynomial = sympy.Poly(weight, theta)
-        if polynomial.is_zero:
-            found.append([0.0])
-            continue
-        powers = range(1, max(polynomial.degree(), 1) + 1)
-        found.append([float(polynomial.coeff_monomial(theta**k)) for k in powers])
-    longest = max(map(len, found))
-    return tuple(tuple(f + [0.0] * (longest - len(f))) for f in found)
-
-
-def exact(value: Any) -> Any:
-    """A constant, or a list of them, as exact rational numbers of sympy."""
-    import sympy
-
-    if isinstance(value, tuple):
-        return [exact(v) for v in value]
-    return sympy.Rational(*float(value).as_integer_ratio())
 
 
 def step_lines(solver: SolverIR, name: str) -> list[str]:
