@@ -9,6 +9,7 @@ Of a step that starts at time t with the shift s (whose value is 0), in the orde
 
     over a break g   move = -g/(g_t + g_x rate), a function of (t + s, x); x <- x + move rate, s <- s + move
     the step         from x at t + s by h, less s where it ends at a given time
+                     under noise s stays as it was at a break, and x <- x - move rate behind it
     at a root u      theta = -u/u_theta, a function of all but theta; x = dense(theta), s <- s + theta h
     firings          at the time of the step's end and s, each from the state that `event_x` has
 """
@@ -47,8 +48,8 @@ class EventBackward(Backward):
         self.events = model.events
         self.roots = [k for k, e in enumerate(self.events) if e.kind in ROOTS]
         self.drawn = any(d.per == "firing" for d in model.draws)
-        self.breaks = self.field.break_count if variant.adaptive and not model.noises else 0
-        self.shifts = bool(self.roots or self.breaks)
+        self.breaks = self.field.break_count if variant.adaptive else 0
+        self.shifts = bool(self.roots or (self.breaks and not model.noises))
         if variant.drivers:
             raise Unsupported("gradients of paths past events and breaks are torch's")
         if stepper.looks_back:
@@ -93,6 +94,7 @@ class EventBackward(Backward):
         row = load_rows(code, "tape", k, n + self.stepper.width)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
+        back = self._behind(k, end, made.x1, gx) if self.breaks and self.model.noises else None
         kind = code.load("tape_kind", k)
         given = code.op("eq", kind, self.whole(GIVEN))
         gs = code.op("select", given, 0.0, gs)
@@ -116,7 +118,8 @@ class EventBackward(Backward):
         if memory:
             gx, gm, gw, gs = self._afresh(k, fired, t, x, gx, gm, gw, gs, weights)
         if self.breaks:
-            gx, gw, gs = self._crossed(k, t, x, gx, gw, gs, weights)
+            gx, gw, moved = self._crossed(k, t, x, gx, gw, gs if back is None else back, weights)
+            gs = gs if back is not None else moved
         done = code.op("le", k, self.whole(0))
         return [*gx, *gm, *gw, k, slot, gs, fired, *mine, done]
 
@@ -290,6 +293,19 @@ class EventBackward(Backward):
         many = n + len(gw)
         return found[:n], found[many + 1 :], found[n:many], found[many]
 
+    def _behind(self, k: Value, end: Value, x1: list[Value], gx: list[Value]) -> Value:
+        """The cotangent of how far the time of a break moves, from the move along the new field behind it."""
+        code = self.code
+
+        def along() -> list[Value]:
+            total = code.const(0.0)
+            for g, r in zip(gx, self.stepper.slope(end, x1)):
+                total = code.op("sub", total, code.op("mul", g, r))
+            return [total]
+
+        some = code.op("ne", code.load("tape_fresh", k), self.whole(0))
+        return code.when(some, along, [code.const(0.0)])[0]
+
     def _crossed(
         self, k: Value, t: Value, x: list[Value], gx: list[Value], gw: list[Value], gs: Value,
         weights: list[Value],
@@ -300,7 +316,7 @@ class EventBackward(Backward):
         wrt = [*x, *weights, t]
 
         def moved() -> list[Value]:
-            rate, sides = self.field.rate(t, x), self.field.breaks(t, x)
+            rate, sides = self.stepper.slope(t, x), self.field.breaks(t, x)
             body, found = code.visible(), [*gx, *gw, gs]
             for j in reversed(range(self.breaks)):
                 old = found

@@ -136,8 +136,6 @@ class Kernels:
                 raise Unsupported("checkpoints past located discontinuities are torch's")
             make_stretch = stretches.backward if request.backward else stretches.forward
             kernel = make_stretch(self.ir, stepper, variant)
-        elif request.backward and request.noise and self._located(request):
-            raise Unsupported("gradients past located breaks under noise are torch's")
         elif request.backward and (self.ir.events or self._located(request)):
             kernel = event_adjoint.backward(self.ir, stepper, variant)
         elif request.backward:

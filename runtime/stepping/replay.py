@@ -3,7 +3,8 @@
 Step k of all members is taken at once; members that took fewer leave. Step sizes are constants, but the time
 of a root event is not: it follows the state by the implicit function theorem, and all later times shift with
 it, up to the next time that is given (the end of the span, an `every`, a fixed grid). A break shifts time
-likewise.
+likewise. Under noise, where a step would take its increments along, a break shifts no time: the state moves
+along the old field to where the break has come, and behind it back along the new one.
 """
 
 from __future__ import annotations
@@ -125,8 +126,7 @@ class Replay:
             model = p.members(ids, np.full(len(ids), k))
         entry = table.starts[ids] + k
         t, h, end = table.t[entry], table.h[entry], table.end[entry]
-        if k in self.crossings:
-            self._cross(state, k, t, f, model)
+        behind = self._cross(state, k, t, f, model) if k in self.crossings else None
         rooted = self._rows(ids, k + 1, root=True)
         given = ~rooted & ((end == p.t1) | self._rows(ids, k + 1, root=False) | self.script.given)
         T: Time = t
@@ -158,6 +158,8 @@ class Replay:
         if self.keep:
             rows = np.arange(len(ids))
             taken.pieces.append(Piece(rows, ids, t, end, h, table.error[entry], step, (T, H)))
+        if behind is not None:
+            x1 = x1 - behind[:, None] * f(x1, clock(end, x1)).detach()
         state.carry = state.carry.merge(step.carry, np.ones(len(ids), dtype=bool))
         state.x = self.earlier.shift(step.x0, x1)
         now = clock(end, x1)
@@ -274,9 +276,9 @@ class Replay:
             touched = _mask(np.isin(state.ids, list(queues)), state.x)[:, None]
             state.x = torch.where(touched, tied(self.p, model, state.x, at)[0], state.x)
 
-    def _cross(self, state: State, k: int, t: Floats, f: VectorField, model: Model) -> None:
+    def _cross(self, state: State, k: int, t: Floats, f: VectorField, model: Model) -> Tensor | None:
         """Before the tiny step over a break: x moves along the old field, and time with it, so that the
-        break stays where the state takes it."""
+        break stays where the state takes it. Under noise no time moves: how far it would is handed over."""
         shift = torch.zeros_like(state.x[:, 0]) if state.shift is None else state.shift
         T = clock(t, state.x) + shift
         rate = f(state.x, T).detach()
@@ -293,8 +295,12 @@ class Replay:
             state.x = state.x + move[:, None] * rate
             T = T + move
             shift = shift + move
-        state.shift = shift
+        before = state.shift
+        state.shift = before if model.NOISES else shift
         state.carry = self.stepper.refresh(f, state.x, t, state.carry, np.ones(len(t), dtype=bool))
+        if not model.NOISES:
+            return None
+        return shift if before is None else shift - before
 
 
 def _due(p: Problem, slots: Ints, ids: Ints, t: Floats, inclusive: bool) -> tuple[Ints, Ints, Floats] | None:
