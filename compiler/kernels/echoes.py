@@ -8,6 +8,8 @@ which one comes back, and then one that is never over.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -17,6 +19,16 @@ SAME = {"f64": 1e-12, "f32": 1e-6}
 """The part of the span within which two times are the same."""
 
 SMALLEST = {"f64": 1e-300, "f32": 1e-30}
+
+
+@dataclass(frozen=True)
+class Echo:
+    """The next time at which a jump comes back, that of firing `origin` (-1: of the start), and the number of
+    the time between."""
+
+    time: Value
+    origin: Value
+    lag: Value
 
 
 class Echoes:
@@ -52,8 +64,8 @@ class Echoes:
 
     def limit(
         self, t: Value, x: list[Value], target: Value, echo: Value, fired: Value | None = None
-    ) -> tuple[Value, Value, Value, Value]:
-        """The number of the next echo of the start after t, when the next one of all comes, how far a step
+    ) -> tuple[Value, Echo, Value, Value]:
+        """The number of the next echo of the start after t, the next one of all, how far a step
         from (t, x) may go, at most to `target`, and whether all lags are above 0. `fired` is how many events
         there were of which the time is known."""
         code, control = self.code, self.control
@@ -63,15 +75,15 @@ class Echoes:
             return code.op("le", code.load("echoes", carried[0]), here)
 
         (echo,) = code.loop([echo], gone, lambda c: [code.op("add", c[0], code.const(1, "i32"))])
-        coming = code.load("echoes", echo)
+        coming = Echo(code.load("echoes", echo), code.const(-1, "i32"), echo)
         if fired is not None:
             coming = self._of_events(here, coming, fired)
-        target = control.smaller(coming, target)
+        target = control.smaller(coming.time, target)
         shortest = self.field.past.shortest(t, x)
         back = code.op("not", code.op("le", shortest, 0.0))
         return echo, coming, control.smaller(code.op("add", t, shortest), target), back
 
-    def _of_events(self, here: Value, coming: Value, fired: Value) -> Value:
+    def _of_events(self, here: Value, coming: Echo, fired: Value) -> Echo:
         """The next echo after a time `here`, those of events included, from the last of them to the first of
         which none is left to come."""
         code, zero, one = self.code, self.code.const(0, "i32"), self.code.const(1, "i32")
@@ -81,7 +93,7 @@ class Echoes:
             return code.op("gt", carried[0], zero)
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            row, coming = code.op("sub", carried[0], one), carried[1]
+            row, *before = code.op("sub", carried[0], one), *carried[1:]
             since = code.load("event_t", row)
 
             def when(k: Value) -> Value:
@@ -94,10 +106,11 @@ class Echoes:
             some = code.op("isfinite", time)
             # those at the end of the run are none
             inside = code.op("and", some, code.op("lt", time, last))
-            nearer = code.op("select", inside, self.control.smaller(time, coming), coming)
-            return [code.op("select", some, row, zero), nearer]
+            nearer = code.op("and", inside, code.op("lt", time, before[0]))
+            found = [code.op("select", nearer, a, b) for a, b in zip((time, row, k), before, strict=True)]
+            return [code.op("select", some, row, zero), *found]
 
-        return code.loop([fired, coming], more, turn)[1]
+        return Echo(*code.loop([fired, coming.time, coming.origin, coming.lag], more, turn)[1:])
 
     def reached(self, t: Value, coming: Value) -> Value:
         """Whether a trajectory has come to its next echo."""

@@ -2,7 +2,9 @@
 of each accepted step.
 
 `tape_kind` is the number of the root event that ended a step (of several, the first in the file), `GIVEN`
-where it came to a time that does not depend on the state, `FREE` elsewhere. `tape_fresh` has a bit for each
+where it came to a time that does not depend on the state, `ECHO` where a jump came back after delays, `FREE`
+elsewhere. Of which jump, `tape_origin` says: the row of a firing, or -1 for the start; `tape_lag` after which
+of the times at which one comes back. `tape_fresh` has a bit for each
 break that the step crosses.
 """
 
@@ -13,14 +15,19 @@ from collections.abc import Sequence
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
 
-FREE, GIVEN = -2, -1
+ECHO, FREE, GIVEN = -3, -2, -1
 MOST_BREAKS = 30
 """Breaks that a row of `tape_fresh` has bits for."""
 
 
-def kind_of(code: Code, given: Value, roots: Sequence[tuple[int, Value]]) -> Value:
-    """The row of `tape_kind` of a step to a given time, or to one of the events `roots` with their flags."""
+def kind_of(
+    code: Code, given: Value, roots: Sequence[tuple[int, Value]], echo: Value | None = None
+) -> Value:
+    """The row of `tape_kind` of a step to a given time, to an `echo`, or to one of the events `roots` with
+    their flags."""
     kind = code.op("select", given, code.const(GIVEN, "i32"), code.const(FREE, "i32"))
+    if echo is not None:
+        kind = code.op("select", echo, code.const(ECHO, "i32"), kind)
     for k, flag in reversed(roots):
         kind = code.op("select", flag, code.const(k, "i32"), kind)
     return kind

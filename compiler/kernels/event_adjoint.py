@@ -10,17 +10,18 @@ Of a step that starts at time t with the shift s (whose value is 0), in the orde
     over a break g   move = -g/(g_t + g_x rate), a function of (t + s, x); x <- x + move rate, s <- s + move
     the step         from x at t + s by h, less s where it ends at a given time
                      under noise s stays as it was at a break, and x <- x - move rate behind it
+    at an echo       s <- the shift of the firing that comes back, and that of the delays between
     at a root u      theta = -u/u_theta, a function of all but theta; x = dense(theta), s <- s + theta h
     firings          at the time of the step's end and s, each from the state that `event_x` has
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.consistent import tied_again
-from ndl.compiler.kernels.endings import GIVEN, MOST_BREAKS, has_bit
+from ndl.compiler.kernels.endings import ECHO, GIVEN, MOST_BREAKS, has_bit
 from ndl.compiler.kernels.events import ROOTS
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.ode_adjoint import Backward, Times
@@ -56,13 +57,19 @@ class EventBackward(Backward):
             raise Unsupported(f"`{stepper.name}` looks at earlier times, which events and breaks shift")
         if self.breaks > MOST_BREAKS:
             raise Unsupported(f"its rates have more than {MOST_BREAKS} discontinuities")
+        self.past.shifting = self.shifts = self.shifts or bool(self.past)
         code.buffer("ended", "member", "in")
         for name in ("tape_kind", *(["tape_fresh"] if self.breaks else [])):
             code.buffer(name, "member", "in", "i32")
         if self.events:
             for name in ("event_step", "event_kind", *(["event_turn"] if self.drawn else [])):
                 code.buffer(name, "member", "in", "i32")
-            for name in ("event_x", "grad_event_t"):
+            code.buffer("event_x", "member", "in")
+            code.buffer("grad_event_t", "member", "inout" if self.past else "in")
+        if self.past:
+            for name in ("tape_origin", "tape_lag"):
+                code.buffer(name, "member", "in", "i32")
+            for name in ("start_counts", "echo_counts"):
                 code.buffer(name, "member", "in")
 
     def more(self) -> list[Value]:
@@ -87,39 +94,51 @@ class EventBackward(Backward):
         k = code.op("sub", k, self.whole(1))
         t, h = self.start_of(k)
         end = self._end(last)
-        if self.v.save:
-            slot, gx = self._saved_at(end, slot, gx)
-        if self.events:
-            gx, gs, gw, fired = self._fired(last, end, gx, gs, gw, fired, weights)
+        with self.stepper.seen(k, t, h):
+            slot, gsaved = self._saved_at(end, slot) if self.v.save else (slot, [])
+            gx = [code.op("add", a, b) for a, b in zip(gx, gsaved)] if gsaved else gx
+            if self.events:
+                gx, gs, gw, fired = self._fired(last, end, gx, gs, gw, fired, weights)
         row = load_rows(code, "tape", k, n + self.stepper.width)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
-        back = self._behind(k, end, made.x1, gx) if self.breaks and self.model.noises else None
+        behind = self._behind(k, end, made.x1, gx) if self.breaks and self.model.noises else None
         kind = code.load("tape_kind", k)
+        back = code.op("eq", kind, self.whole(ECHO)) if self.past else None
         given = code.op("eq", kind, self.whole(GIVEN))
-        gs = code.op("select", given, 0.0, gs)
+        given = given if back is None else code.op("or", given, back)
+        later, gs = gs, code.op("select", given, 0.0, gs)
         seeds = seeded(code, [*zip(made.x1, gx, strict=True), *([(t, gs)] if self.shifts else [])])
         times = [t, h] if self.shifts else []
-        if self.roots or self.v.save:
-            dense = self.stepper.dense(made)
+        dense = self.stepper.dense(made) if self.roots or self.v.save or self.past else None
         if self.roots:
-            seeds = self._rooted(made, dense, end, kind, gx, gs, seeds, weights)
+            assert dense is not None
+            with self.stepper.seen(k, t, h):
+                seeds = self._rooted(made, dense, end, kind, gx, gs, seeds, weights)
         seeds = seeded(code, [*seeds.items(), *zip(made.memory, gm, strict=True)])
         if self.v.save:
+            assert dense is not None
             slot, saved = gather(code, dense, made.x1, slot, Times(code, self.v.sign, t, h), times)
             seeds = seeded(code, [*seeds.items(), *saved.items()])
-        wrt = [*x, *kept[:memory], *weights, *times]
-        found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
-        gx, gm, more = found[:n], found[n : n + memory], found[n + memory : n + memory + len(gw)]
+        if self.past:
+            assert dense is not None
+            targets = [(0, t), (1, h), *self.past.targets(dense)]
+            read = [(v, code.load("grad_history", self.past.row(k, i))) for i, v in targets]
+            seeds = seeded(code, [*seeds.items(), *read])
+        *found, dt, dh = self._pulled(seeds, [*x, *kept[:memory], *weights, *(times or [t, h])], self.past.loaded)
+        gx, gm, more = found[:n], found[n : n + memory], found[n + memory :]
         gw = [code.op("add", a, b) for a, b in zip(gw, more, strict=True)]
-        gs = code.const(0.0)
-        if self.shifts:
-            gs = code.op("sub", found[-2], code.op("select", given, found[-1], 0.0))
+        gs = code.op("sub", dt, code.op("select", given, dh, 0.0)) if self.shifts else code.const(0.0)
+        if back is not None:
+            with self.stepper.seen(k, t, h):
+                later = self._before_end(back, end, made.x1, gsaved, later)
+            gw = self._echoed(k, back, code.op("add", later, dh), gw, weights)
         if memory:
             gx, gm, gw, gs = self._afresh(k, fired, t, x, gx, gm, gw, gs, weights)
         if self.breaks:
-            gx, gw, moved = self._crossed(k, t, x, gx, gw, gs if back is None else back, weights)
-            gs = gs if back is not None else moved
+            with self.stepper.seen(k, t, h):
+                gx, gw, moved = self._crossed(k, t, x, gx, gw, behind or gs, weights)
+            gs = gs if behind is not None else moved
         done = code.op("le", k, self.whole(0))
         return [*gx, *gm, *gw, k, slot, gs, fired, *mine, done]
 
@@ -130,8 +149,18 @@ class EventBackward(Backward):
         row = code.op("select", final, code.op("sub", last, self.whole(1)), last)
         return code.op("select", final, code.load("ended", 0), code.load("tape_t", row))
 
-    def _saved_at(self, end: Value, slot: Value, gx: Sequence[Value]) -> tuple[Value, list[Value]]:
-        """With the cotangents of what was saved at the end of a step, after its firings."""
+    def _pulled(
+        self, seeds: Mapping[Value, Value], wrt: Sequence[Value], loaded: dict[Value, Value]
+    ) -> list[Value]:
+        """The cotangents of `wrt`; those of what was `loaded` from the past are given back to it."""
+        code = self.code
+        read = dict(loaded)
+        found = pullback(code, code.visible(), seeds, [*wrt, *read], self.field.sums())
+        self.past.give_back(read, found[len(wrt) :])
+        return found[: len(wrt)]
+
+    def _saved_at(self, end: Value, slot: Value) -> tuple[Value, list[Value]]:
+        """The cotangents of what was saved at the end of a step, after its firings."""
         code, zero = self.code, self.whole(0)
 
         def more(carried: tuple[Value, ...]) -> Value:
@@ -145,8 +174,8 @@ class EventBackward(Backward):
             g = load_rows(code, "grad_saved", before, self.n)
             return [before, *(code.op("add", a, b) for a, b in zip(carried[1:], g))]
 
-        slot, *gx = code.loop([slot, *gx], more, turn)
-        return slot, gx
+        slot, *found = code.loop([slot, *[code.const(0.0)] * self.n], more, turn)
+        return slot, found
 
     # ------------------------------------------------------------ firings
 
@@ -202,7 +231,7 @@ class EventBackward(Backward):
                 x = list(code.when(here, reset, old))
         after = tied_again(self.field, end, x)
         seeds = seeded(code, zip(after, carried[:n], strict=True))
-        found = pullback(code, code.visible(), seeds, [*x, end, *weights], self.field.sums())
+        found = self._pulled(seeds, [*x, end, *weights], {})
         return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
 
     def _reset(
@@ -211,9 +240,10 @@ class EventBackward(Backward):
     ) -> list[Value]:  # fmt: skip
         """The cotangents before event k set the state, which was `before`."""
         code, n = self.code, self.n
-        after = self.field.reset(k, end, before, turn)
-        seeds = seeded(code, zip(after, carried[:n], strict=True))
-        found = pullback(code, code.visible(), seeds, [*before, end, *weights], self.field.sums())
+        with self.past.apart() as loaded:
+            after = self.field.reset(k, end, before, turn)
+            seeds = seeded(code, zip(after, carried[:n], strict=True))
+            found = self._pulled(seeds, [*before, end, *weights], loaded)
         return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
 
     def opened(
@@ -253,14 +283,14 @@ class EventBackward(Backward):
         code = self.code
         theta = code.op("div", code.op("sub", end, made.t), made.h)
         x, at = dense.at(theta)[: self.n], code.op("fma", theta, made.h, made.t)
-        guard = self.field.guard(k, at, x)
-        body = code.visible()
-        (slope,) = pullback(code, body, {guard: code.const(1.0)}, [theta])
-        ends = [*zip(x, gx, strict=True), (at, gs)]
-        (along,) = pullback(code, body, seeded(code, ends), [theta])
-        share = code.op("neg", code.op("div", along, slope))
-        seeds = seeded(code, [*ends, (guard, share)])
-        return pullback(code, body, seeds, [theta, *targets], self.field.sums())[1:]
+        with self.past.apart() as loaded:
+            guard = self.field.guard(k, at, x)
+            body = code.visible()
+            (slope,) = pullback(code, body, {guard: code.const(1.0)}, [theta])
+            ends = [*zip(x, gx, strict=True), (at, gs)]
+            (along,) = pullback(code, body, seeded(code, ends), [theta])
+            share = code.op("neg", code.op("div", along, slope))
+            return self._pulled(seeded(code, [*ends, (guard, share)]), [theta, *targets], loaded)[1:]
 
     # ------------------------------------------------------------ fresh starts
 
@@ -293,6 +323,49 @@ class EventBackward(Backward):
         many = n + len(gw)
         return found[:n], found[many + 1 :], found[n:many], found[many]
 
+    def _before_end(
+        self, back: Value, end: Value, x1: list[Value], gsaved: list[Value], gs: Value
+    ) -> Value:
+        """The cotangent `gs` of how far an echo moves, less that by values saved at the end that does not."""
+        code = self.code
+        if not gsaved:
+            return gs
+
+        def less() -> list[Value]:
+            with self.past.apart():
+                rate, total = self.field.rate(end, x1), gs
+            for g, r in zip(gsaved, rate, strict=True):
+                total = code.op("sub", total, code.op("mul", g, r))
+            return [total]
+
+        return code.when(back, less, [gs])[0]
+
+    def _echoed(self, k: Value, back: Value, g: Value, gw: list[Value], weights: list[Value]) -> list[Value]:
+        """The cotangents of weights after those of a step's end, `g`, have gone to the firing that comes `back`
+        there and to the delays between."""
+        code, many = self.code, len(self.model.delays)
+
+        def one() -> list[Value]:
+            origin, lag = code.load("tape_origin", k), code.load("tape_lag", k)
+            start = code.op("lt", origin, self.whole(0))
+            if self.events:
+                row = code.op("select", start, self.whole(0), origin)
+                share = code.op("select", start, 0.0, g)
+                code.store("grad_event_t", row, code.op("add", code.load("grad_event_t", row), share))
+            seeds = []
+            for d in range(many):
+                value = self.field.lag(d) if self.model.delays[d].constant else None
+                if value is not None:
+                    i = code.op("add", code.op("mul", lag, self.whole(many)), self.whole(d))
+                    first = code.op("select", start, i, self.whole(0))
+                    other = code.op("select", start, self.whole(0), i)
+                    count = code.op("select", start, code.load("start_counts", first), code.load("echo_counts", other))
+                    seeds.append((value, code.op("mul", g, count)))
+            found = pullback(code, code.visible(), seeded(code, seeds), weights, self.field.sums())
+            return [code.op("add", a, b) for a, b in zip(gw, found, strict=True)]
+
+        return list(code.when(back, one, gw))
+
     def _behind(self, k: Value, end: Value, x1: list[Value], gx: list[Value]) -> Value:
         """The cotangent of how far the time of a break moves, from the move along the new field behind it."""
         code = self.code
@@ -313,17 +386,18 @@ class EventBackward(Backward):
         """Before x and time moved with the breaks that step k crosses."""
         code, n = self.code, self.n
         across = code.load("tape_fresh", k)
-        wrt = [*x, *weights, t]
 
         def moved() -> list[Value]:
-            rate, sides = self.stepper.slope(t, x), self.field.breaks(t, x)
-            body, found = code.visible(), [*gx, *gw, gs]
+            with self.past.apart() as loaded:
+                rate, sides = self.stepper.slope(t, x), self.field.breaks(t, x)
+            wrt, many = [*x, t, *weights, *loaded], n + 1 + len(gw)
+            body, found = code.visible(), [*gx, gs, *gw, *[code.const(0.0)] * len(loaded)]
             for j in reversed(range(self.breaks)):
                 old = found
 
                 def one(j: int = j, old: list[Value] = old) -> list[Value]:
                     g = pullback(code, body, {sides[j]: code.const(1.0)}, wrt)
-                    slope, along = g[-1], old[-1]
+                    slope, along = g[n], old[n]
                     for a, b, r in zip(g, old, rate, strict=False):
                         slope, along = code.op("fma", a, r, slope), code.op("fma", b, r, along)
                     slope = code.op("select", code.op("eq", slope, 0.0), 1.0, slope)
@@ -331,8 +405,9 @@ class EventBackward(Backward):
                     return [code.op("fma", share, a, b) for a, b in zip(g, old, strict=True)]
 
                 found = list(code.when(has_bit(code, across, j), one, old))
-            return found
+            self.past.give_back(loaded, found[many:])
+            return found[:many]
 
         some = code.op("ne", across, self.whole(0))
-        found = list(code.when(some, moved, [*gx, *gw, gs]))
-        return found[:n], found[n:-1], found[-1]
+        found = list(code.when(some, moved, [*gx, gs, *gw]))
+        return found[:n], found[n + 1 :], found[n]

@@ -20,7 +20,7 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.breaks import Breaks, Crossing, Edge
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import AHEAD, ENDLESS, OK, REFUSED, SPENT, UNMET, UNTIED, Control
-from ndl.compiler.kernels.echoes import SMALLEST, Echoes
+from ndl.compiler.kernels.echoes import SMALLEST, Echo, Echoes
 from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
@@ -40,7 +40,7 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
     the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time,
-    `echo` the number of the next one at which the past has an edge, `coming` when that is."""
+    `echo` the number of the next one at which the past has an edge, `coming` the next one of all."""
 
     x: list[Value]
     carry: list[Value]
@@ -50,7 +50,7 @@ class Place:
     sides: Sides | None
     edge: Edge | None = None
     echo: Value | None = None
-    coming: Value | None = None
+    coming: Echo | None = None
 
 
 class _Forward:
@@ -71,6 +71,8 @@ class _Forward:
         self.breaks = Breaks(stepper, self.control)
         self.locates = variant.adaptive and bool(self.breaks)
         self.echoes = Echoes(self.field, self.control)
+        self.follows = variant.tape and (self.locates or bool(self.watch))
+        """Whether the derivative wants to know how steps ended."""
         code.buffer("counts", "table", "in", "i32")
         code.buffer("x0", "member", "in")
         code.buffer("last", "member", "out")
@@ -82,8 +84,10 @@ class _Forward:
         if variant.tape:
             for name in ("tape", "tape_t", "tape_h", "tape_error"):
                 code.buffer(name, "member", "out")
-            if self.locates or self.watch:
-                code.buffer("tape_kind", "member", "out", "i32")
+            ends = [*(["tape_kind"] if self.follows else []),
+                    *(["tape_origin", "tape_lag"] if self.follows and self.echoes else [])]  # fmt: skip
+            for name in ends:
+                code.buffer(name, "member", "out", "i32")
             if self.locates:
                 code.buffer("tape_fresh", "member", "out", "i32")
         if variant.trail:
@@ -127,6 +131,7 @@ class _Forward:
         mine = self.field.load_own()
         self.field.carry_own(mine)
         x = [code.load("x0", i) for i in range(n)]
+        echo = self.echoes.start(x)
         zero, sides = self.whole(0), list[Value]()
         untied, cost = code.const(False, "bool"), zero
         if self.watch:
@@ -134,7 +139,6 @@ class _Forward:
             if self.watch.sampled:
                 x, begun, untied, cost = self.watch.sample_start(t0, x, begun)
             sides = begun.flat()
-        echo = self.echoes.start(x)
         pace, f0 = self.pace.begin(t0, x)
         carry = self.stepper.begin(t0, x, f0)
         noted = self.stepper.noted(carry)
@@ -211,14 +215,16 @@ class _Forward:
             place, stopped, endless, untied, cost, roots, timed = fires
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
-            with self.stepper.seen(row, t, h):
+            # of two pieces of the past that meet here, the next step reads the later one
+            with self.stepper.seen(steps, place.t, h):
                 here = self.breaks.field.breaks(place.t, place.x)
             place.edge = replace(place.edge, g=here)
         ended = code.op("eq", place.t, control.t1)
         if place.sides is not None:
             ended = code.op("le", control.forward(code.op("sub", control.t1, place.t)), 0.0)
-        if self.v.tape and (self.locates or self.watch):
-            self.keep_end(accept, row, self.is_given(place.t, timed), roots, crossing)
+        if self.follows:
+            known = self.is_known(place.t, timed)
+            self.keep_end(accept, row, known, roots, crossing, place)
         ended = code.op("and", accept, ended)
         status, done = self.verdict(judged, ended, steps, rejected)
         done = code.op("or", done, stopped)
@@ -312,7 +318,7 @@ class _Forward:
         """After a step to a time at which the past has an edge: a fresh start, with the size at hand."""
         code, control = self.code, self.control
         assert place.coming is not None
-        rows = code.op("and", accept, self.echoes.reached(place.t, place.coming))
+        rows = code.op("and", accept, self.echoes.reached(place.t, place.coming.time))
         again = lambda: self.stepper.restart(place.t, place.x, None, made, self.stepper.flag(False))  # noqa: E731
         carry = list(code.when(rows, again, place.carry))
         pace = place.pace
@@ -379,7 +385,7 @@ class _Forward:
         *found, stopped, endless, untied, cost = found
         a, b = n + len(place.carry), n + len(place.carry) + len(place.pace)
         sides = watch.sides(found[b:])
-        after = Place(found[:n], found[n:a], place.t, found[a:b], slot, sides, place.edge, place.echo)
+        after = replace(place, x=found[:n], carry=found[n:a], pace=found[a:b], slot=slot, sides=sides)
         if self.v.save:
             due_now = code.op("and", accept, self.due(slot, place.t))
             values = [*after.x, *self.stepper.noted(after.carry)]
@@ -428,23 +434,30 @@ class _Forward:
 
         code.when(code.op("and", accept, code.op("lt", steps, self.room)), write)
 
-    def is_given(self, t: Value, timed: Sequence[Value]) -> Value:
-        """Whether a step that no root event ended came to a time that does not depend on the state."""
+    def is_known(self, t: Value, timed: Sequence[Value]) -> Value:
+        """Whether a step that no root event ended came to the end of the run or to a timed event."""
         code = self.code
-        if not self.v.adaptive:
-            return code.const(True, "bool")
         found = code.op("eq", t, self.control.t1)
         for flag in timed:
             found = code.op("or", found, flag)
         return found
 
+    def returned(self, place: Place, known: Value) -> Value | None:
+        """Whether an accepted step came to an echo, at a time not `known` otherwise."""
+        if place.coming is None:
+            return None
+        reached = self.echoes.reached(place.t, place.coming.time)
+        return self.code.op("and", reached, self.code.op("not", known))
+
     def keep_end(
-        self, accept: Value, row: Value, given: Value, roots: Sequence[tuple[int, Value]],
-        crossing: Crossing | None,
+        self, accept: Value, row: Value, known: Value, roots: Sequence[tuple[int, Value]],
+        crossing: Crossing | None, place: Place,
     ) -> None:  # fmt: skip
         """How an accepted step ended: see `endings`."""
-        code = self.code
-        kind = kind_of(code, given, roots)
+        code, coming = self.code, place.coming
+        echo = self.returned(place, known)
+        given = known if self.v.adaptive else code.const(True, "bool")
+        kind = kind_of(code, given, roots, echo)
         some = code.const(0, "i32")
         if crossing is not None:
             clear = crossing.crossed
@@ -456,6 +469,9 @@ class _Forward:
             code.store("tape_kind", row, kind)
             if crossing is not None:
                 code.store("tape_fresh", row, some)
+            if coming is not None:
+                code.store("tape_origin", row, coming.origin)
+                code.store("tape_lag", row, coming.lag)
             return []
 
         code.when(code.op("and", accept, code.op("lt", row, self.room)), write)

@@ -161,7 +161,7 @@ class Backward:
         found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
         end = len(wrt) - len(coefficients)
         self.field.drivers.cotangents(dict(zip(coefficients, found[end:])))
-        self._given_back(found[end - len(past) : end])
+        self.past.give_back(self.past.loaded, found[end - len(past) : end])
         recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]
@@ -172,13 +172,6 @@ class Backward:
     ) -> tuple[list[Value], list[Value]]:
         """The cotangents before what happened at the start; `behind` is what is carried besides."""
         return gx, gw
-
-    def _given_back(self, cotangents: Sequence[Value]) -> None:
-        """Adds what a step read of the past to the cotangents of the history."""
-        code = self.code
-        for row, g in zip(self.past.loaded.values(), cotangents, strict=True):
-            if code.number(g) != 0:
-                code.store("grad_history", row, code.op("add", code.load("grad_history", row), g))
 
     def end(self, carried: list[Value]) -> None:
         """The cotangents of the start."""

@@ -9,7 +9,7 @@ later one and its end the earlier one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,6 +56,8 @@ class Past:
         self.under: Under | None = None
         self.loaded: dict[Value, Value] = {}
         """Numbers that were loaded from the history, and their rows."""
+        self.shifting = False
+        """Whether the times of steps have derivatives."""
 
     def __bool__(self) -> bool:
         return bool(self.delays)
@@ -86,6 +88,15 @@ class Past:
             yield
         finally:
             self.under = before
+
+    @contextmanager
+    def apart(self) -> Iterator[dict[Value, Value]]:
+        """With what is loaded inside a region noted by itself."""
+        before, self.loaded = self.loaded, {}
+        try:
+            yield self.loaded
+        finally:
+            self.loaded = before
 
     # ------------------------------------------------------------ what is written
 
@@ -129,9 +140,17 @@ class Past:
             out[i] = self._component(step, before, theta, self.kept.index(p))
         return out.reshape(shape)
 
+    def give_back(self, loaded: Mapping[Value, Value], cotangents: Sequence[Value]) -> None:
+        """Adds to the cotangents of the history those of what was `loaded` from it."""
+        code = self.code
+        for row, g in zip(loaded.values(), cotangents, strict=True):
+            if code.number(g) != 0:
+                code.store("grad_history", row, code.op("add", code.load("grad_history", row), g))
+
     def _theta(self, step: Value, before: Value, at: Value) -> Value:
         code = self.code
-        start, size = self._load(step, 0), self._load(step, 1)
+        load = self._number if self.shifting else self._load
+        start, size = load(step, 0), load(step, 1)
         # nobody looks at what has not been written
         size = code.op("select", before, 1.0, size)
         return code.op("select", before, 0.5, code.op("div", code.op("sub", at, start), size))

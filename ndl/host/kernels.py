@@ -150,9 +150,7 @@ class Kernels:
         """Raise `Unsupported` for what has no past in kernels."""
         for found, why in (
             (request.noise or bool(request.parts), "it has delays"),
-            (request.backward and self._located(request), "gradients of delays past breaks are torch's"),
             (request.stretch or request.trail, "checkpoints of equations with delays are torch's"),
-            (request.backward and bool(self.ir.events), "gradients of delays past events are torch's"),
             (request.drivers, "gradients of paths beside delays are torch's"),
             (request.backward and stepper.memory > 0, f"`{stepper.name}` remembers more than the state"),
         ):

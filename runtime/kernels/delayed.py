@@ -8,7 +8,7 @@ import numpy as np
 from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.request import KernelSource
 from ndl.runtime.kernels.tables import reals
-from ndl.runtime.problem import Floats, Problem
+from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.delays import Delays, delaying
 from ndl.runtime.stepping.stepper import Stepper
 
@@ -24,9 +24,14 @@ class DelayedRun(KernelRun):
         super().__init__(bound, stepper, source, target, True)
         delays = Delays(bound, stepper)
         self.tables["echoes"] = reals(_columns(delays.times), self.like)
-        if problem.model.EVENTS:
-            lags = [delays.spans(member) for member in range(problem.count)]
-            self.tables["echo_lags"] = reals(_columns(lags), self.like)
+        parts = [delays.parts(member) for member in range(problem.count)]
+        self.tables["echo_lags"] = reals(_columns([spans for spans, _ in parts]), self.like)
+        starts = [
+            counts[np.abs(spans[None] - (times - bound.t0)[:, None]).argmin(1)] if len(spans) else counts
+            for times, (spans, counts) in zip(delays.times, parts, strict=True)
+        ]
+        for name, counts in (("start_counts", starts), ("echo_counts", [c for _, c in parts])):
+            self.tables[name] = reals(_rows(counts), self.like)
 
 
 def _columns(times: Sequence[Floats]) -> Floats:
@@ -34,4 +39,13 @@ def _columns(times: Sequence[Floats]) -> Floats:
     rows = np.full((max(map(len, times)) + 1, len(times)), np.inf)
     for member, found in enumerate(times):
         rows[: len(found), member] = found
+    return rows
+
+
+def _rows(counts: Sequence[Ints]) -> Floats:
+    """How many of each delay `[J, D]` a time is made of, of each member, one column for each."""
+    most = max(map(len, counts)) + 1
+    rows = np.zeros((most * counts[0].shape[1], len(counts)))
+    for member, found in enumerate(counts):
+        rows[: found.size, member] = found.reshape(-1)
     return rows

@@ -256,7 +256,7 @@ class KernelRun:
             if past:
                 # one more, by which a run is known to have come to its end
                 buffers["history"] = self._history(room + 1)
-            for name in ("tape_kind", "tape_fresh", "tape_new"):
+            for name in ("tape_kind", "tape_fresh", "tape_new", "tape_origin", "tape_lag"):
                 if name in self.made.program.buffers:
                     buffers[name] = self._whole(np.zeros((room, b)))
             if watch:
@@ -328,7 +328,7 @@ class KernelRun:
         if "history" in found.tape:
             buffers["grad_history"] = torch.zeros_like(found.tape["history"])
         if found.events:
-            buffers |= {**found.events, "grad_event_t": grad_event_t.contiguous()}
+            buffers |= {**found.events, "grad_event_t": grad_event_t.clone(memory_format=torch.contiguous_format)}
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         if found.kept is not None:
             buffers["kept"] = found.kept.buffer

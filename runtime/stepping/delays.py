@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.past import Past, bound, constant_lags, past_of
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.control import clock, host
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.stepper import Attempt, Stepper
+from torch import Tensor
 
 if TYPE_CHECKING:
     from ndl.runtime.stepping.loop import Loop
@@ -38,11 +40,6 @@ def delaying(problem: Problem, stepper: Stepper) -> Problem:
             f"`gradient = {problem.gradient}` is not for equations with delays, which `{model.NAME}` has",
             help="use `gradient = discrete` or `checkpoint(n)`",
         )
-    if problem.taped and any(e.resets for e in model.EVENTS):
-        raise SettingError(
-            f"the gradient of `{model.NAME}` does not follow the jumps of its events through its delays",
-            help="use `gradient = none`, or a model without resets",
-        )
     if isinstance(problem.gradient, tuple) and not isinstance(stepper, ExplicitRK):
         # the derivatives inside an implicit step would call for all stretches before it again
         raise SettingError(
@@ -55,6 +52,13 @@ def delaying(problem: Problem, stepper: Stepper) -> Problem:
             help="use `tsit5`, `dopri5`, or for stiff equations `rosenbrock23` or `bdf`",
         )
     varying = [d for d in model.DELAYS if not d.constant and d.place is not None]
+    if varying and problem.taped and any(e.resets for e in model.EVENTS):
+        # where a jump comes back after such a delay is left to error control
+        raise SettingError(
+            f"the gradient of `{model.NAME}` does not follow the jumps of its events through "
+            f"`{varying[0].text}`, whose delay changes in a run",
+            help="use `gradient = none`, a delay that stays the same, or a model without resets",
+        )
     if varying and not isinstance(stepper, ExplicitRK):
         raise SettingError(
             f"`{method}` is for delays that stay the same, and `{varying[0].text}` changes in a run",
@@ -117,6 +121,43 @@ class Delays:
             level = self._distinct(level[level < end - self.slack])
             found.append(level)
         return self._distinct(np.concatenate(found))
+
+    def parts(self, member: int) -> tuple[Floats, Ints]:
+        """Of each time `[J]` of `spans`, how many of each delay `[J, D]` it is made of; of delays that are
+        equal, the first."""
+        spans = self.spans(member)
+        assert self.past is not None
+        lags = self.past.lag[:, member]
+        first = [int(np.nonzero(lags == lag)[0][0]) for lag in np.unique(lags[np.isfinite(lags)])]
+        unit = np.eye(len(lags), dtype=np.int64)[first]
+        found, level = [np.zeros((0, len(lags)), np.int64)], np.zeros((1, len(lags)), np.int64)
+        for _ in range(self.depth):
+            level = np.unique((level[:, None] + unit[None]).reshape(-1, len(lags)), axis=0)
+            level = level[level @ np.nan_to_num(lags) < self.problem.t1 - self.problem.t0]
+            found.append(level)
+        made = np.concatenate(found)
+        sums = made @ np.nan_to_num(lags)
+        return spans, made[np.abs(sums[None] - spans[:, None]).argmin(1)] if len(spans) else made[:0]
+
+    def sources(self, member: int, ends: Floats, times: Floats) -> list[tuple[int, int, Ints]]:
+        """Of the ends `[S]` of a member's steps, those at which the jump of a derivative comes back: the
+        number of the step, that of the jump among those at the `times [F]` (-1: the start of the run), and how
+        many of each delay lie between."""
+        spans, made = self.parts(member)
+        found: dict[int, tuple[int, int, Ints]] = {}
+        for number, time in enumerate([self.problem.t0, *times.tolist()], -1):
+            for span, counts in zip(time + spans, made, strict=True):
+                place = int(np.abs(ends - span).argmin())
+                if abs(ends[place] - span) <= self.slack:
+                    found[place] = (place, number, counts)
+        return list(found.values())
+
+    def lags(self) -> Tensor:
+        """`[B, D]`: the delays that stay the same, 0 for others, with their derivative."""
+        p = self.problem
+        lags = p.model.lags(p.x0.new_tensor(p.t0), p.x0.detach()).expand(p.count, -1)
+        places = [d.place if d.constant else None for d in p.model.DELAYS]
+        return torch.stack([torch.zeros_like(p.x0[:, 0]) if k is None else lags[:, k] for k in places], -1)
 
     def _distinct(self, times: Floats) -> Floats:
         times = np.sort(times)

@@ -261,6 +261,10 @@ class Loop:
         self._save(self.t, accept)
         if self.requirements:
             self.requirements.check(self, accept)
+        if self.delays and self.breaks:
+            # of two pieces of the past that meet here, the next step reads the later one
+            self.delays.aim(self.ids, self.t, h)
+            self.breaks.start(self.model, self.ids, self.t, self.x)
         self._limit(accept, h)
         done = accept & ((p.sign * (p.t1 - self.t) <= 0) | (self.watch.stopped[self.ids] >= 0))
         if done.any():

@@ -63,6 +63,16 @@ class Taken:
     fired: list[tuple[int, Tensor]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Echo:
+    """A step of a member ends where a jump comes back: that of firing number `number` (-1: of the start),
+    after as many of each delay as `counts [D]` says."""
+
+    member: int
+    number: int
+    counts: Ints
+
+
 class Replay:
     """Replays a script from the differentiable start of a problem."""
 
@@ -80,6 +90,11 @@ class Replay:
         self.crossings: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for member, step, k in script.crossings:
             self.crossings[step].append((member, k))
+        self.echoes: dict[int, list[Echo]] = defaultdict(list)
+        self.times: dict[int, Tensor] = {}
+        located = problem.model.BREAKS > 0 and not (script.given or self.drawing)
+        if self.delays and (problem.model.EVENTS or located):
+            self._find_echoes()
         self._field: tuple[int, VectorField, Model] | None = None
 
     # ------------------------------------------------------------ stretches
@@ -128,12 +143,14 @@ class Replay:
         t, h, end = table.t[entry], table.h[entry], table.end[entry]
         behind = self._cross(state, k, t, f, model) if k in self.crossings else None
         rooted = self._rows(ids, k + 1, root=True)
-        given = ~rooted & ((end == p.t1) | self._rows(ids, k + 1, root=False) | self.script.given)
+        known = ~rooted & ((end == p.t1) | self._rows(ids, k + 1, root=False))
+        back, later = self._echo(state, k + 1, ~rooted & ~known)
+        given = known | back | (~rooted & self.script.given)
         T: Time = t
         H: Time = h
         if state.shift is not None:
             T = clock(t, state.x) + state.shift
-            H = clock(h, state.x) - torch.where(_mask(given, state.x), state.shift, 0.0)
+            H = clock(h, state.x) + torch.where(_mask(given, state.x), later - state.shift, 0.0)
         before = f.evaluations
         self.delays.aim(ids, t, h)
         step = self.stepper.attempt(f, state.x, T, H, state.carry, taped=True)
@@ -153,11 +170,15 @@ class Replay:
             at = _tensor(T, x1) + theta * _tensor(H, x1)
         if at is not None or state.shift is not None:
             moved = _tensor(T, x1) if at is None else torch.where(_mask(rooted, x1), at, _tensor(T, x1))
-            shift = torch.where(_mask(given, x1), 0.0, moved - moved.detach())
+            shift = torch.where(_mask(given, x1), later, moved - moved.detach())
             state.shift = shift
         if self.keep:
             rows = np.arange(len(ids))
             taken.pieces.append(Piece(rows, ids, t, end, h, table.error[entry], step, (T, H)))
+        passed = None
+        if p.save.kind == "grid" and np.isin(end[back], p.save.times).any():
+            # a value saved where the step ends is not of the end that moves
+            passed = torch.where(_mask(back, x1), later, 0.0)[:, None] * f(x1, clock(end, x1)).detach()
         if behind is not None:
             x1 = x1 - behind[:, None] * f(x1, clock(end, x1)).detach()
         state.carry = state.carry.merge(step.carry, np.ones(len(ids), dtype=bool))
@@ -172,7 +193,7 @@ class Replay:
         again = np.isin(ids, self.restarts.get(k + 1, ()))
         if again.any():
             state.carry = self.stepper.refresh(f, state.x, end, state.carry, again)
-        self._save(state, end, taken)
+        self._save(state, end, taken, passed)
 
     def _leave(self, state: State, k: int, taken: Taken) -> None:
         """Members that took k steps come to their end; they are the last rows."""
@@ -207,7 +228,8 @@ class Replay:
         x = self.stepper.interpolate(step, rows, theta)
         taken.saved.append((state.ids[rows], slots, times, x))
 
-    def _save(self, state: State, t: Floats, taken: Taken) -> None:
+    def _save(self, state: State, t: Floats, taken: Taken, passed: Tensor | None = None) -> None:
+        """Saves what is due at t; `passed [b, n]` is how far the states have gone since then."""
         if self.p.save.kind == "steps":
             taken.saved.append((state.ids, state.slots[state.ids].copy(), t, state.x))
             state.slots[state.ids] += 1
@@ -215,10 +237,41 @@ class Replay:
         due = _due(self.p, state.slots, state.ids, t, inclusive=True)
         if due is not None:
             rows, slots, times = due
-            x = state.x[torch.from_numpy(rows).to(state.x.device)]
+            x = (state.x if passed is None else state.x - passed)[torch.from_numpy(rows).to(state.x.device)]
             taken.saved.append((state.ids[rows], slots, times, x))
 
     # ------------------------------------------------------------ events and breaks
+
+    def _find_echoes(self) -> None:
+        """Where steps end as jumps come back after the delays."""
+        table = self.script.table
+        self.lags = self.delays.lags()
+        for member in range(self.p.count):
+            mine = [(i, f.t) for i, f in enumerate(self.script.firings) if f.member == member]
+            first = table.starts[member]
+            ends = table.end[first : first + table.many[member]]
+            if not len(ends):
+                continue
+            times = np.array([t for _, t in mine])
+            for step, place, counts in self.delays.sources(member, ends, times):
+                number = mine[place][0] if place >= 0 else -1
+                self.echoes[step + 1].append(Echo(member, number, counts))
+
+    def _echo(self, state: State, k: int, rows: np.ndarray) -> tuple[np.ndarray, Tensor]:
+        """Which `rows` end their step k (counted from 1) as a jump comes back, and how far that moves with
+        the time of the jump and with the delays; 0 for others."""
+        later, back = torch.zeros_like(state.x[:, 0]), np.zeros(len(rows), dtype=bool)
+        mine = {e.member: e for e in self.echoes.get(k, ())}
+        for row in np.nonzero(rows & np.isin(state.ids, list(mine)))[0].tolist():
+            echo = mine[int(state.ids[row])]
+            time = self.lags[echo.member] @ torch.from_numpy(echo.counts).to(state.x)
+            if echo.number >= 0:
+                time = time + self.times[echo.number]
+            back[row] = True
+            later = torch.cat([later[:row], (time - time.detach())[None], later[row + 1 :]])
+        if back.any() and state.shift is None:
+            state.shift = torch.zeros_like(later)
+        return back, later
 
     def _rows(self, ids: Ints, k: int, root: bool) -> np.ndarray:
         """Rows whose step k (counted from 1) ends with a root event, or else with a timed one."""
@@ -271,7 +324,9 @@ class Replay:
                     x = at_firing(model, event, state.ids, turns).reset(event, at, state.x)
                     state.x = torch.where(_mask(mine, state.x)[:, None], x, state.x)
                 for row in np.nonzero(mine)[0]:
-                    taken.fired.append((heads[int(state.ids[row])][0], at[int(row)]))
+                    number = heads[int(state.ids[row])][0]
+                    self.times[number] = at[int(row)]
+                    taken.fired.append((number, at[int(row)]))
         if self.p.algebraic:
             touched = _mask(np.isin(state.ids, list(queues)), state.x)[:, None]
             state.x = torch.where(touched, tied(self.p, model, state.x, at)[0], state.x)
