@@ -20,9 +20,7 @@ MOST_BREAKS = 30
 """Breaks that a row of `tape_fresh` has bits for."""
 
 
-def kind_of(
-    code: Code, given: Value, roots: Sequence[tuple[int, Value]], echo: Value | None = None
-) -> Value:
+def kind_of(code: Code, given: Value, roots: Sequence[tuple[int, Value]], echo: Value | None = None) -> Value:
     """The row of `tape_kind` of a step to a given time, to an `echo`, or to one of the events `roots` with
     their flags."""
     kind = code.op("select", given, code.const(GIVEN, "i32"), code.const(FREE, "i32"))

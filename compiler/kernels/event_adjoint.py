@@ -125,7 +125,9 @@ class EventBackward(Backward):
             targets = [(0, t), (1, h), *self.past.targets(dense)]
             read = [(v, code.load("grad_history", self.past.row(k, i))) for i, v in targets]
             seeds = seeded(code, [*seeds.items(), *read])
-        *found, dt, dh = self._pulled(seeds, [*x, *kept[:memory], *weights, *(times or [t, h])], self.past.loaded)
+        *found, dt, dh = self._pulled(
+            seeds, [*x, *kept[:memory], *weights, *(times or [t, h])], self.past.loaded
+        )
         gx, gm, more = found[:n], found[n : n + memory], found[n + memory :]
         gw = [code.op("add", a, b) for a, b in zip(gw, more, strict=True)]
         gs = code.op("sub", dt, code.op("select", given, dh, 0.0)) if self.shifts else code.const(0.0)
@@ -323,9 +325,7 @@ class EventBackward(Backward):
         many = n + len(gw)
         return found[:n], found[many + 1 :], found[n:many], found[many]
 
-    def _before_end(
-        self, back: Value, end: Value, x1: list[Value], gsaved: list[Value], gs: Value
-    ) -> Value:
+    def _before_end(self, back: Value, end: Value, x1: list[Value], gsaved: list[Value], gs: Value) -> Value:
         """The cotangent `gs` of how far an echo moves, less that by values saved at the end that does not."""
         code = self.code
         if not gsaved:
@@ -359,7 +359,9 @@ class EventBackward(Backward):
                     i = code.op("add", code.op("mul", lag, self.whole(many)), self.whole(d))
                     first = code.op("select", start, i, self.whole(0))
                     other = code.op("select", start, self.whole(0), i)
-                    count = code.op("select", start, code.load("start_counts", first), code.load("echo_counts", other))
+                    count = code.op(
+                        "select", start, code.load("start_counts", first), code.load("echo_counts", other)
+                    )
                     seeds.append((value, code.op("mul", g, count)))
             found = pullback(code, code.visible(), seeded(code, seeds), weights, self.field.sums())
             return [code.op("add", a, b) for a, b in zip(gw, found, strict=True)]

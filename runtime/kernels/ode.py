@@ -328,7 +328,10 @@ class KernelRun:
         if "history" in found.tape:
             buffers["grad_history"] = torch.zeros_like(found.tape["history"])
         if found.events:
-            buffers |= {**found.events, "grad_event_t": grad_event_t.clone(memory_format=torch.contiguous_format)}
+            buffers |= {
+                **found.events,
+                "grad_event_t": grad_event_t.clone(memory_format=torch.contiguous_format),
+            }
         buffers["grad_saved"] = buffers["grad_saved"] if slots else new(1, b)
         if found.kept is not None:
             buffers["kept"] = found.kept.buffer

@@ -187,27 +187,50 @@ def test_delays_that_are_no_longer_above_zero_are_named(program: Any) -> None:
     assert [f.status for f in cause.failed] == ["delay"] * COUNT
 
 
+def test_jumps_do_not_come_back_after_delays_that_change(program: Any) -> None:
+    with pytest.raises(NDLError, match="does not follow the jumps of its events through `x.t - y.`"):
+        run(program, "Lost", "tsit5(rtol=1e-4)", "cpu", span=(0, 0.5))
+
+
 @pytest.mark.parametrize("method", ["rk4(h=0.07)", "tsit5(rtol=1e-5)", "bdf(rtol=1e-3)"])
 def test_events_beside_delays(program: Any, method: str) -> None:
     """A jump comes back after each lag, and steps end there; guards and resets read the past, too."""
-    (a, u, _), (b, v, _) = (
-        run(program, "Struck", method, backend, gradient="none", span=(0, 2.5))
+    gradient = "none" if method.startswith("bdf") else "discrete"
+    (a, u, g), (b, v, h) = (
+        run(program, "Struck", method, backend, gradient=gradient, span=(0, 1.95))
         for backend in ("torch", "cpu")
     )
+    assert g is None or off(g, h) < 1e-9
     assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
     assert off(u, v) < 1e-12 and a.events.t.shape[1] > 4
     assert torch.equal(a.events.index, b.events.index)
-    assert off(a.events.t.nan_to_num(), b.events.t.nan_to_num()) < 1e-12
+    assert off(a.events.t.detach().nan_to_num(), b.events.t.detach().nan_to_num()) < 1e-12
 
 
 def test_discontinuities_beside_delays_and_events(program: Any) -> None:
     """Located where the past or the present comes to them."""
-    (a, u, _), (b, v, _) = (
-        run(program, "Relay", "tsit5(rtol=1e-5)", backend, gradient="none", span=(0, 2))
-        for backend in ("torch", "cpu")
+    (a, u, g), (b, v, h) = (
+        run(program, "Relay", "tsit5(rtol=1e-5)", backend, span=(0, 2)) for backend in ("torch", "cpu")
     )
+    assert off(g, h) < 1e-9
     assert torch.equal(a.stats.steps, b.stats.steps) and torch.equal(a.stats.rejected, b.stats.rejected)
     assert int(a.stats.rejected.max()) > 1 and a.events.t.shape[1] > 0 and off(u, v) < 1e-12
+
+
+def test_gradients_past_jumps_that_come_back_against_finite_differences(program: Any) -> None:
+    """The times of jumps follow the lag, and so do those at which they come back; one of them is saved."""
+    method = "tsit5(rtol=1e-9, atol=1e-11)"
+    settings = {"span": (0, 2.5), "method": method, "backend": "cpu", "save": "every 0.53"}
+    k = (0.52 * torch.linspace(0.8, 1.2, COUNT, dtype=torch.float64)).requires_grad_()
+
+    def value(k: torch.Tensor, gradient: str = "none") -> torch.Tensor:
+        s = ndl.solve(program.Struck().bind(k=k), gradient=gradient, **settings)
+        return (s.x.values.sin() + s.y.values).sum(1) + s.events.t.nan_to_num().square().sum(1)
+
+    (exact,) = torch.autograd.grad(value(k, "discrete").sum(), k)
+    with torch.no_grad():
+        rate = (value(k + 1e-5) - value(k - 1e-5)) / 2e-5
+    torch.testing.assert_close(exact, rate, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
