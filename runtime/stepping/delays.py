@@ -141,8 +141,8 @@ class Delays:
 
     def sources(self, member: int, ends: Floats, times: Floats) -> list[tuple[int, int, Ints]]:
         """Of the ends `[S]` of a member's steps, those at which the jump of a derivative comes back: the
-        number of the step, that of the jump among those at the `times [F]` (-1: the start of the run), and how
-        many of each delay lie between."""
+        number of the step, that of the jump among those at the `times [F]` (-1: the start of the run), and
+        how many of each delay lie between."""
         spans, made = self.parts(member)
         found: dict[int, tuple[int, int, Ints]] = {}
         for number, time in enumerate([self.problem.t0, *times.tolist()], -1):

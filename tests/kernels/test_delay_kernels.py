@@ -188,7 +188,7 @@ def test_delays_that_are_no_longer_above_zero_are_named(program: Any) -> None:
 
 
 def test_jumps_do_not_come_back_after_delays_that_change(program: Any) -> None:
-    with pytest.raises(NDLError, match="does not follow the jumps of its events through `x.t - y.`"):
+    with pytest.raises(NDLError, match=r"does not follow the jumps of its events through `x\(t - y\)`"):
         run(program, "Lost", "tsit5(rtol=1e-4)", "cpu", span=(0, 0.5))
 
 
