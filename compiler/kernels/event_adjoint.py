@@ -341,7 +341,7 @@ class EventBackward(Backward):
         return code.when(back, less, [gs])[0]
 
     def _echoed(self, k: Value, back: Value, g: Value, gw: list[Value], weights: list[Value]) -> list[Value]:
-        """The cotangents of weights, after that of a step's end, `g`, has gone to the firing that comes `back`
+        """Those of weights, when that of a step's end, `g`, has gone to the firing that comes `back`
         there and to the delays between."""
         code, many = self.code, len(self.model.delays)
 
