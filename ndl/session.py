@@ -191,6 +191,14 @@ class Program:
                     found[name] = self.host.module_of(net, value.stmt.span)
         return found
 
+    def remake(self, net: str, **options: Any) -> Any:
+        """The net that the file calls so with other options, `remake("N", modes=24)`, as a module of
+        its own: it begins with the weights that `N` has now, by name and wavenumber. Raises `NDLError` where
+        there is no such net or option, or a weight has another shape (NDL478)."""
+        from ndl.host.remade import remade
+
+        return remade(self.host, self.checked.module.names.get(net), net, options)
+
     def class_of(self, model: ModelV, required: bool = False) -> Any:
         """The class of a model, which knows where it comes from: `ndl.solve` asks for it. One whose
         dimensions are open stands for a class of each, unless they are `required`."""

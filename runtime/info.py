@@ -58,7 +58,8 @@ class State:
 
 @dataclass(frozen=True)
 class ParameterInfo:
-    """A weight of a model or of one of its parts; `law` says how it is drawn when no value is given."""
+    """A weight of a model or of one of its parts; `law` says how it is drawn when no value is given, `waves`
+    how far the wavenumbers go along its first axis, if it has an entry for each."""
 
     name: str
     shape: tuple[int, ...] = ()
@@ -68,6 +69,7 @@ class ParameterInfo:
     kind: str = "R"
     law: tuple[str, tuple[Any, ...]] | None = None
     attribute: str = ""
+    waves: tuple[int, ...] = ()
 
     @property
     def constrained(self) -> bool:

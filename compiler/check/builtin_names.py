@@ -160,7 +160,6 @@ LATER = [
     "nngp",
     "limit",
     "parametrize",
-    "remake",
     "tokens",
     "weak_form",
     "facts",

@@ -22,6 +22,7 @@ from ndl.compiler.check.divergence import divergence
 from ndl.compiler.check.elementwise import UNARY, angle, composite, scaled_log, unary, unary_value
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.linear import Diagonal
+from ndl.compiler.check.remade import remake
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -187,6 +188,7 @@ def make_builtins() -> Scope:
         add(n, handler, count, count, *keywords)
     add("linearize", linearized.linearize, 1, 2, "grid", raw=True)
     add("eig", linearized.eig, 1, 2)
+    add("remake", remake, 1, 1, "*")
     add("solve", _solve, 1, 1, "*", raw=True)
     names["training"] = Training()
     names["epoch"] = UNKNOWN

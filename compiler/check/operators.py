@@ -386,6 +386,9 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
     if target is None and stmt.value is not None:
         # a map is wanted, so that an operator without data is constructed here and not applied
         target = ev.eval(stmt.value, scope, signature if isinstance(signature, Map) else Map((), Tensor()))
+    origin = None
+    if isinstance(target, NetV) and target.origin is not None:  # remade
+        signature, origin, target = signature or target.signature, target.origin, target.target
     if isinstance(target, OperatorV):
         if not target.built:
             target = construct(ev, target, {}, stmt.span, stmt)
@@ -419,7 +422,7 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
         if isinstance(target, WordV) and target.name != "expression":
             ev.not_lowered("a formula as a net (`expression(…)`)", stmt.span)
         target = None if not isinstance(target, WordV) else target
-    return NetV(stmt.name, signature, target, stmt.per, owner, inner)
+    return NetV(stmt.name, signature, target, stmt.per, owner, inner, origin)
 
 
 def draw_value(ev: Evaluator, stmt: tree.Draw, scope: Scope) -> Any:

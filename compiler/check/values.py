@@ -137,7 +137,7 @@ class OperatorV:
 @dataclass(frozen=True, eq=False)
 class NetV:
     """A named set of weights that can be applied: `net f: sig = …`, `extern net`; `inner` is the signature
-    that its operator sees, where it differs."""
+    that its operator sees where it differs; `origin` the net (or module) with whose weights it begins."""
 
     name: str
     signature: Type | None
@@ -145,6 +145,7 @@ class NetV:
     per: str | None = None
     owner: Any = None
     inner: Map | None = None
+    origin: Any = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -101,7 +101,8 @@ class ParamSpec:
 
     `init` is a constant array as nested tuples or a number; `law` a (name, arguments) pair, such as
     `("uniform", (-0.1, 0.1))`; exactly one of them is set. `lower`/`upper` bound it (None: free),
-    `trainable` is False for `const`.
+    `trainable` is False for `const`; `waves` are how far the wavenumbers go along its first axis, if it has
+    an entry for each.
     """
 
     name: str
@@ -112,6 +113,7 @@ class ParamSpec:
     upper: float | None = None
     trainable: bool = True
     span: Span = field(default=NO_SPAN, repr=False, compare=False)
+    waves: tuple[int, ...] = ()
 
 
 MEMORY = "memory:"

@@ -178,6 +178,7 @@ class Line:
             found.get("lower"),
             found.get("upper"),
             not found.get("fixed", False),
+            waves=found.get("waves", ()),
         )
 
     def value(self, regions: dict[str, Function]) -> Any:

@@ -71,6 +71,8 @@ def _param(p: ParamSpec) -> str:
         text += f" init={value_text(p.init)}"
     if p.law is not None:
         text += f" law={value_text(p.law)}"
+    if p.waves:
+        text += f" waves={value_text(p.waves)}"
     return text
 
 

@@ -21,7 +21,7 @@ from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import operator_draw
 from ndl.compiler.lower.placed import Placed, fields_of
 from ndl.compiler.lower.random_fields import Place, starting_field
-from ndl.compiler.lower.stored import everywhere, field_axes, formula, stored_spec
+from ndl.compiler.lower.stored import everywhere, field_axes, formula, stored_spec, waves_along
 from ndl.compiler.lower.told import told_by_use
 from ndl.compiler.lower.weights import Weights, law_of, start_of
 from ndl.compiler.source import Span
@@ -111,7 +111,8 @@ class OperatorContext:
         axes = field_axes(ev, item, scope)
         plain = Tensor(type_.kind, (*(a.extent for a in axes), *type_.shape))
         spec = make_spec(ev, name, item, replace(type_, on=None), scope, trainable)
-        self.weights.params[name] = spec = stored_spec(spec, plain, item)
+        spec = replace(stored_spec(spec, plain, item), waves=waves_along(ev, axes))
+        self.weights.params[name] = spec
         node = builder.add("param", [], item.name_span, type=spec.type, name=name)
         v = Value(spec.type, node)
         if type_.kind == "C":

@@ -39,6 +39,14 @@ def field_axes(ev: Evaluator, item: tree.DeclItem, scope: Scope) -> tuple[Axis, 
     return (ev.fields.space.dual(found.domain.name, found.modes),)
 
 
+def waves_along(ev: Evaluator, axes: tuple[Axis, ...]) -> tuple[int, ...]:
+    """How far the wavenumbers go along the first of some axes; () if it is none of wavenumbers."""
+    if ev.fields is None or not axes or axes[0] not in ev.fields.space.modes:
+        return ()
+    modes: tuple[int, ...] = ev.fields.space.modes[axes[0]][1]
+    return modes
+
+
 def stored_spec(spec: ParamSpec, plain: Tensor, item: tree.DeclItem) -> ParamSpec:
     """A weight of one point as that of all points, of a type `plain`; complex numbers are pairs."""
     pairs = plain.kind == "C"

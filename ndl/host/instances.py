@@ -77,7 +77,7 @@ class Instances(Paths):
         if key not in self.nets:
             values = [self.ev.value(a, span) for a in args]
             shapes = [v.type.extents for v in values if isinstance(v, Value)]
-            self.nets[key] = FieldNet(self, op, name, named, None).module(shapes, 0)
+            self.nets[key] = self._begun(FieldNet(self, op, name, named, None).module(shapes, 0), named)
         return NetObject(self.nets[key])
 
     def net(
@@ -92,7 +92,7 @@ class Instances(Paths):
             function = lower_operator(op, types, self.ev, name, named)
             # equal nets start at different weights, which belong to their names
             path = name if named is not None else f"{name} {len(self.nets)}"
-            self.nets[key] = self.compilation.operator(function)(seed=0, path=path)
+            self.nets[key] = self._begun(self.compilation.operator(function)(seed=0, path=path), named)
         return NetObject(self.nets[key])
 
     def trained_net(
@@ -122,12 +122,25 @@ class Instances(Paths):
             if of_fields(net.target.decl):
                 from ndl.host.field_nets import FieldNet
 
-                self.nets[key] = FieldNet(self, net.target, net.name, net, choice).module(None, seed)
+                made = FieldNet(self, net.target, net.name, net, choice).module(None, seed)
+                self.nets[key] = self._begun(made, net)
                 return self.nets[key]
             types = [p for p in net.signature.params if isinstance(p, Tensor)]
             function = lower_operator(net.target, types, self.ev, net.name, net)
-            self.nets[key] = self.compilation.operator(function)(seed=seed, path=net.name)
+            made = self.compilation.operator(function)(seed=seed, path=net.name)
+            self.nets[key] = self._begun(made, net)
         return self.nets[key]
+
+    def _begun(self, module: Any, net: NetV | None) -> Any:
+        """A new module; that of a remade net with the weights of the other one."""
+        if net is None or net.origin is None:
+            return module
+        from ndl.host.remade import carry
+
+        span = net.owner.span if isinstance(net.owner, tree.Node) else net.owner.stmt.span
+        old = self.module_of(net.origin, span) if isinstance(net.origin, NetV) else net.origin.module
+        carry(old, module, span)
+        return module
 
     def attribute(self, ev: Evaluator, value: Any, name: str, span: Span) -> Any:
         """`M.alpha`, `n.params` of a model named in a program."""

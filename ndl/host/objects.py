@@ -256,12 +256,13 @@ class ModelObject(Object):
 
 
 class NetObject(Object):
-    """A net with its weights, applied to values; `kinds` are those of its arguments, R where not known."""
+    """A net with its weights, applied to values; `kinds` are those of its arguments, R where not known; `net`
+    what the file says of it, where that is known."""
 
     kind = "net"
 
-    def __init__(self, module: Any, kinds: tuple[str, ...] | None = None) -> None:
-        self.module = module
+    def __init__(self, module: Any, kinds: tuple[str, ...] | None = None, net: Any = None) -> None:
+        self.module, self.net = module, net
         self.kinds = getattr(module, "KINDS", ()) if kinds is None else kinds
 
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:

@@ -63,6 +63,7 @@ def make_targets(session: Any, seed: int, precision: torch.dtype) -> None:
             target = closed_net(session, target)
             net = host.trained_net(target, seed, precision, written.span, session.grid)
             session.nets[target.name] = net.to(session.device)
+            session.declared[target.name] = target
         else:
             raise fail("NDL508", f"`train` wants models or nets, not {describe(target)}", written.span)
 

@@ -63,6 +63,8 @@ class Session:
     replaced: Mapping[str, Any]
     models: dict[str, tuple[ModelV, Any]] = field(default_factory=dict)
     nets: dict[str, Any] = field(default_factory=dict)
+    declared: dict[str, Any] = field(default_factory=dict)
+    """The nets by name as the file declares them."""
     data: Any = None
     table: Table | None = None
     validation: Table | None = None
@@ -205,7 +207,8 @@ def single(session: Session, folder: Any, progress: str, resume: bool) -> Traini
         source, instance = next(iter(session.models.values()))
         trained = ModelObject(instance, source)
     elif session.nets:
-        trained = NetObject(next(iter(session.nets.values())))
+        name, module = next(iter(session.nets.items()))
+        trained = NetObject(module, net=session.declared.get(name))
     found = TrainingObject(result, trained)
     found.session, found.last = session, loss  # type: ignore[attr-defined]
     return found

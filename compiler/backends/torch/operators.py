@@ -79,6 +79,7 @@ def parameter_fields(params: Sequence[ParamSpec], found: Members) -> list[str]:
             if p.law is None
             else (p.law[0], tuple(float(a) if isinstance(a, int) else a for a in p.law[1])),
             attribute=None if found.params[p.name] == p.name else found.params[p.name],
+            waves=p.waves or None,
         )
         for p in params
     ]
