@@ -127,7 +127,7 @@ class _Conditions:
             return
         given = None
         for side, other in ((left, right), (right, left)):
-            alone = _inside_normal(side) if subject.kind == SLOPE else side
+            alone = inside_normal(side) if subject.kind == SLOPE else side
             if alone is not None and self._is(alone, subject) and not self._reads(other, subject):
                 given = other
                 break
@@ -171,7 +171,7 @@ class _Conditions:
     def _reads(self, e: tree.Expr, subject: _Subject) -> bool:
         """Whether the other side has what the condition determines."""
         if subject.kind == SLOPE:
-            return any(_inside_normal(n) is not None for n in walk(e))
+            return any(inside_normal(n) is not None for n in walk(e))
         return any(self._is(n, subject) for n in walk(e))
 
     def _mixes(self, e: Any, subject: _Subject, span: Span) -> bool:
@@ -190,7 +190,7 @@ class _Conditions:
 
     def _subject(self, left: tree.Expr, right: tree.Expr, span: Span) -> _Subject | None:
         """The field that a condition is about, and whether it gives its value or its slope."""
-        inside = [i for e in (left, right) for n in walk(e) if (i := _inside_normal(n)) is not None]
+        inside = [i for e in (left, right) for n in walk(e) if (i := inside_normal(n)) is not None]
         slopes = [self._named(e) for e in inside]
         if None in slopes:
             what = "in a condition `dn` is of one field, or one component of it, by its name"
@@ -265,7 +265,7 @@ def numbers_of(ev: Evaluator, scope: Any, e: tree.Index) -> Component | None:
     return tuple(found)
 
 
-def _inside_normal(e: Any) -> tree.Expr | None:
+def inside_normal(e: Any) -> tree.Expr | None:
     """What stands in `dn(…)`; None for another expression."""
     if isinstance(e, tree.Call) and isinstance(e.func, tree.Name) and e.func.id == "dn" and len(e.args) == 1:
         return e.args[0].value
@@ -278,7 +278,7 @@ def check_conditions(ev: Evaluator, el: Any) -> list[Condition]:
     told: set[Span] = set()
     for c in found:
         subject = el.scope.find(c.field)
-        if isinstance(subject, Unknown) or c.span in told:
+        if subject is None or isinstance(subject, Unknown) or c.span in told:
             continue
         on = subject.type.on if isinstance(subject, Value) else None
         if on != c.domain.name:

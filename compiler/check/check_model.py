@@ -7,6 +7,7 @@ from typing import Any
 
 from ndl.compiler.check.applications import parts_of
 from ndl.compiler.check.boundaries import check_conditions
+from ndl.compiler.check.condition_forms import check_forms
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.missing import check_missing
 from ndl.compiler.check.models import CheckSite, Elaboration, condition_value
@@ -67,10 +68,23 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
         ev.eval(observed.law, elaboration.scope)
     for condition in parts.conditions:
         _boundary(ev, elaboration, condition)
-    check_missing(ev, elaboration, check_conditions(ev, elaboration))
+    conditions = check_conditions(ev, elaboration)
+    check_forms(ev, elaboration, conditions)
+    check_missing(ev, elaboration, conditions)
+    _coordinates(ev, elaboration)
     check_parts(elaboration)
     ev.context = saved
     return elaboration
+
+
+def _coordinates(ev: Evaluator, el: Elaboration) -> None:
+    """Nothing of a model is called like a coordinate of its own fields."""
+    for name in el.domains():
+        domain = el.domain(name)
+        for c in domain.coordinates if domain is not None else ():
+            if c in el.parts.spans:
+                what = f"`{c}` is a coordinate of `{name}`, on which this model has fields"
+                ev.error("NDL552", what, el.parts.spans[c], help="give one of the two another name")
 
 
 def _starts(ev: Evaluator, el: Elaboration) -> None:

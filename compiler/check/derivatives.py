@@ -15,6 +15,7 @@ from ndl.compiler.check.values import (
     is_number,
 )
 from ndl.compiler.syntax import tree
+from ndl.compiler.syntax.walk import walk
 from ndl.compiler.types import Dim, Tensor, Type
 
 Handler = Callable[..., Any]
@@ -78,6 +79,11 @@ def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
     by = [a.value for a in e.args[1:]]
     if ev.checking:
         v = ev.eval(e.args[0].value, scope)
+        stored = _stored(ev, e.args[0].value, by)
+        if stored is not None:
+            letters = "".join(b.span.text for b in by)
+            what = f"`{kind}` by a coordinate is of a formula, and `{stored}` is a field known by its values"
+            return ev.error("NDL554", what, e.span, help=f"write `d{letters}({e.args[0].value.span.text})`")
         found = [ev.eval(b, scope) for b in by]
         if not isinstance(v, Value):
             v = ev.value(v, e.span) if is_number(v) else UNKNOWN
@@ -92,6 +98,26 @@ def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
             shape = (*shape, *x.type.shape) if kind != "diff" or not v.type.rank else shape
         return Value(Tensor("R", shape)) if isinstance(v, Value) else UNKNOWN
     return ev.worker.derive(ev, e.args[0].value, by, scope, kind, e.span)
+
+
+def _stored(ev: Evaluator, e: tree.Expr, by: list[tree.Expr]) -> str | None:
+    """A field that an expression reads, where it is differentiated by a coordinate."""
+    coordinates = getattr(ev.context, "coordinates", {})
+    if not any(isinstance(b, tree.Name) and b.id in coordinates for b in by):
+        return None
+    parts, seen, waiting = ev.context.parts, set(), [e]
+    while waiting:
+        for n in walk(waiting.pop()):
+            if not isinstance(n, tree.Name) or n.id in seen:
+                continue
+            seen.add(n.id)
+            if n.id in parts.derived:
+                waiting.append(parts.derived[n.id].value)
+            elif n.id in {**parts.states, **parts.params, **parts.consts, **parts.inputs}:
+                found = ev.context.lookup(n.id, 0)
+                if isinstance(found, Value) and found.type.on not in (None, "time"):
+                    return n.id
+    return None
 
 
 FUNCTIONS: dict[str, tuple[Handler, int, int | None, tuple[str, ...]]] = {

@@ -214,7 +214,8 @@ def _field(ev: Evaluator, v: Any, e: tree.Call) -> Any:
             e.span,
             help="declare it `R on Omega`",
         )
-    return v if isinstance(v, Value) else UNKNOWN
+    # coordinates have no unit, so what a derivative has is not known
+    return Value(replace(v.type, unit=None)) if isinstance(v, Value) else UNKNOWN
 
 
 def calculus(name: str) -> Handler:
@@ -319,7 +320,7 @@ def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any,
     if clause.cond is not None:
         _truth(ev, clause.cond, scope.child(points))
     if isinstance(v, Value):
-        return Value(replace(v.type, on=None))
+        return Value(replace(v.type, on=None, unit=None if name == "integral" else v.type.unit))
     return UNKNOWN if isinstance(v, (Unknown, HostV, NotLowered, ListV, TupleV)) else v
 
 

@@ -120,12 +120,32 @@ def _meet(a: Component, b: Component) -> bool:
     return all(i == j for i, j in zip(a, b))
 
 
+def _unread(ev: Evaluator, parts: Any) -> bool:
+    """Whether a condition may be among what could not be read."""
+    spans = [c.span for c in parts.conditions]
+    return any(
+        d.code in ("NDL442", "NDL444", "NDL476")
+        or any(d.span.source == s.source and s.start <= d.span.start < s.end for s in spans)
+        for d in ev.sink.found
+    )
+
+
+def _check_order(ev: Evaluator, parts: Any, name: str, state: str, coordinate: str, order: int) -> None:
+    """A field has one condition on a side, and a fourth derivative needs two."""
+    ev.error(
+        "NDL553",
+        f"`{name}` has one condition at each end of `{coordinate}`, and derivatives of order {order}",
+        parts.spans[state],
+        notes=(f"derivatives of order {order} need {order // 2} conditions at each end",),
+        help=f"name the second derivative, `m = lap({state})`, give `m` conditions, and write `lap(m)`",
+    )
+
+
 def check_missing(ev: Evaluator, el: Any, conditions: list[Condition]) -> None:
     """A field with second derivatives along a coordinate with ends needs a condition at each; an energy has
     natural ones."""
     parts = el.parts
-    unread = any(d.code in ("NDL442", "NDL444", "NDL476") for d in ev.sink.found)  # one may be among them
-    if parts.energies or unread:
+    if parts.energies or _unread(ev, parts):
         return
     reader = Reader(el, {c.field for c in conditions if c.field not in parts.states})
     told: set[tuple[str, str]] = set()
@@ -146,9 +166,13 @@ def check_missing(ev: Evaluator, el: Any, conditions: list[Condition]) -> None:
         for place, there in places:
             for part in split_by(there, component, shape):
                 name = component_name(state, part)
-                if any(c.about(part) for c in there) or (name, place) in told:
+                if (name, place) in told:
                     continue
                 told.add((name, place))
+                if any(c.about(part) for c in there):
+                    if order > 3 and domain.shape is None:
+                        _check_order(ev, parts, name, state, coordinate, order)
+                    continue
                 ev.error(
                     "NDL443",
                     f"`{name}` has no condition on `{place}`",

@@ -17,7 +17,7 @@ from ndl.compiler.check.parts import Path as PartPath
 from ndl.compiler.check.parts import as_parts, constant_of, descend, force, inner_parts
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.sites import CheckSite, Site
-from ndl.compiler.check.typing import convert, resolve_type
+from ndl.compiler.check.typing import apart, convert, resolve_type
 from ndl.compiler.check.values import (
     UNKNOWN,
     Closure,
@@ -511,6 +511,10 @@ class Elaboration:
             found = replace(found, type=replace(found.type, on=wanted.on))
         if found.type.rank == 0 and wanted.rank:
             found = self.ev.spread(found, wanted.shape, eq.value.span)
+        if self.ev.checking and apart(found.type, wanted):
+            what = f"`{eq.name}` is {wanted}, and the other side of its equation is {found.type}"
+            hint = _at_points(found.type, wanted, eq.value.span.text)
+            return self.ev.error("NDL302", what, eq.value.span, text=str(found.type), help=hint)
         if found.type.shape != wanted.shape:
             if any(d.constant is None for d in (*found.type.shape, *wanted.shape)) and len(
                 found.type.shape
@@ -547,6 +551,12 @@ def _written_unit(t: tree.TypeExpr | None) -> bool:
     if isinstance(t, tree.FieldType):
         return _written_unit(t.value)
     return isinstance(t, tree.TypeName) and t.unit is not None
+
+
+def _at_points(found: Tensor, wanted: Tensor, text: str) -> str:
+    if wanted.on is None:
+        return f"declare it `R on {found.on}`, or take one number: `mean({text}, x in {found.on})`"
+    return f"take it at the points of `{wanted.on}`, `{text}(x)`, or declare both on one domain"
 
 
 def condition_value(ev: Evaluator, value: Any, span: Span, what: str) -> None:

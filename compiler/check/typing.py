@@ -155,6 +155,9 @@ def convert(ev: Evaluator, value: Any, wanted: Type | None, what: str, span: Spa
         return UNKNOWN
     if found.type.rank == 0 and wanted.rank:
         found = ev.spread(found, wanted.shape, span)
+    if ev.checking and wanted.on is None and apart(found.type, wanted):
+        what = f"{what} is {wanted}, and its value is a field, {found.type}"
+        return ev.error("NDL302", what, span, help=f"declare it `R on {found.type.on}`")
     if found.type.shape != wanted.shape and not _open(found.type, wanted):
         return ev.error(
             "NDL305",
@@ -165,6 +168,11 @@ def convert(ev: Evaluator, value: Any, wanted: Type | None, what: str, span: Spa
     if wanted.unit is not None and found.type.unit is not None and wanted.unit != found.type.unit:
         return ev.error("NDL306", f"{what} is declared {wanted}, but its value is {found.type}", span)
     return Value(wanted, found.ref, found.axes) if found.type != wanted else found
+
+
+def apart(found: Tensor, wanted: Tensor) -> bool:
+    """Whether a value is a field on another domain than wanted, or where a number is."""
+    return found.on not in (None, "time", wanted.on)
 
 
 def _open(a: Tensor, b: Tensor) -> bool:

@@ -184,6 +184,12 @@ class Conditions:
         if c.given is not None:
             return ev.eval(c.given, scope)
         zero, one = (self._residual(c, scope, s) for s in (0.0, 1.0))
+        if is_number(zero) and is_number(one):
+            two = self._residual(c, scope, 2.0)
+            if one == zero or abs(two - 2 * one + zero) > 1e-9 * (abs(one) + abs(zero)):
+                of = f"dn({c.subject})" if c.kind == SLOPE else c.subject
+                what = f"this condition does not tell what `{of}` is on `{c.place}`: it is not linear in it"
+                raise fail("NDL550", what, c.span, help=f"write `{of} = …`")
         return ev.binary("/", zero, ev.binary("-", zero, one, c.span), c.span)
 
     def _residual(self, c: Condition, scope: Scope, at: float) -> Any:

@@ -242,3 +242,46 @@ def test_grids_that_do_not_fit() -> None:
     with pytest.raises(NDLError) as trouble:
         program.run()
     assert trouble.value.diagnostics[0].code == "NDL440"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ("on boundary(Rod): u^3 = 8", "NDL550", "not linear in `u`"),
+        ("on boundary(Rod): dn(u)^2 + u = 1", "NDL550", "not linear in `dn(u)`"),
+        ("on boundary(Rod): u = u*u", "NDL550", "boundary(Rod)"),
+        ("on boundary(Rod): dx(u) = 1", "NDL551", "dn(u)"),
+        ("on boundary(Rod): dn(u) = lap(u)", "NDL551", "lap(u)"),
+        ("on boundary(Rod): u = [0, 1]", "NDL301", "R on Rod"),
+        ("on boundary(Rood): u = 0", "NDL201", "Rood"),
+        ("on boundary(Rod): w = 0", "NDL201", "w"),
+        ("on boundary(Rod): u = 0\n    state m = 0\n    m' = u", "NDL302", "mean(u, x in Rod)"),
+        ("on boundary(Rod): u = 0\n    param x = 1", "NDL552", "coordinate of `Rod`"),
+        ("on boundary(Rod): u = 0\n    r = diff(u^2, x)", "NDL554", "dx(u^2)"),
+    ],
+)
+def test_mistakes_of_newcomers(said: str, code: str, words: str) -> None:
+    with pytest.raises(NDLError) as trouble:
+        ndl.loads(heat("0", said))
+    (found,) = trouble.value.diagnostics
+    assert found.code == code and words in found.message + (found.help or "")
+
+
+def test_what_is_solved_for_numbers_is_linear() -> None:
+    with pytest.raises(NDLError) as trouble:
+        solved(heat("0", "on boundary(Rod): sin(u) = 1"), "uniform(17)")
+    assert trouble.value.diagnostics[0].code == "NDL550"
+
+
+def test_a_fourth_derivative_needs_two_conditions() -> None:
+    text = heat("0", "on boundary(Rod): u = 0").replace("lap(u)", "-lap(lap(u))")
+    with pytest.raises(NDLError) as trouble:
+        ndl.loads(text)
+    assert trouble.value.diagnostics[0].code == "NDL553"
+
+
+def test_derivatives_by_coordinates_have_units_of_their_own() -> None:
+    text = heat("0", "on boundary(Rod): u = 0").replace(
+        "state u: R on", "param a: R{m^2/s} = 1\n    state u: R{K} on"
+    )
+    ndl.loads(text.replace("lap(u)", "a*lap(u)"))
