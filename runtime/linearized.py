@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,22 @@ def _free(A: Linearized, grid: GridInfo, each: int) -> Tensor:
         for v in probes(A.space.n):
             image = torch.func.jvp(A.residual, (A.own,), (v,))[1]
             given &= (image - (v if A.state.algebraic else 0.0)).abs() <= 1e-14 * v.abs()
+    return ~given
+
+
+def free_places(model: Any, A: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """The same `[n]` for all states of a model of equations `0 = …` and their derivative."""
+    given = torch.zeros(like.shape[-1], dtype=torch.bool)
+    for grid in model.GRIDS[:1]:
+        points = int(np.prod([layout[1] for layout in grid.layouts]))
+        for s in model.STATES:
+            if s.size % points == 0:
+                given[s.places] = _at_ends(grid, s.size // points)
+    with torch.no_grad():
+        for v in probes(like.shape[-1]):
+            probe = v.to(like).expand(like.shape).clone()
+            apart = (A(probe) - probe).abs() <= 1e-14 * probe.abs()
+            given &= apart.reshape(-1, like.shape[-1]).all(0).cpu()
     return ~given
 
 

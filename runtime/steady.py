@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ndl.runtime.failures import SolveFailure
 from ndl.runtime.implicit import jacobian, solve
 from ndl.runtime.iteration import Iterated, iterate
 from ndl.runtime.krylov import KrylovInverse
+from ndl.runtime.linearized import free_places
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.recorder import Saved
@@ -51,14 +53,9 @@ class Residual:
     def jacobian(self, x: Tensor) -> Tensor:
         return self.model.state_jacobian(self.t, x)
 
-    def system(self, x: Tensor, method: str) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """A and b of F(x) = A x - b, A by derivatives along vectors. Raises `SettingError` for an F that is
-        not linear."""
-
-        def A(v: Tensor) -> Tensor:
-            image: Tensor = torch.func.jvp(self, (x,), (v,))[1]
-            return image
-
+    def system(self, x: Tensor, method: str) -> tuple[System, Tensor]:
+        """A and b of F(x) = A x - b. Raises `SettingError` for an F that is not linear."""
+        A = System(self, x)
         probe = torch.cos(torch.arange(x.shape[-1], dtype=x.dtype, device=x.device)).expand(x.shape)
         start, image = self(x), A(probe)
         apart = (self(x + probe) - start - image).abs().amax()
@@ -68,6 +65,28 @@ class Residual:
                 help="use `newton(tol=…)`",
             )
         return A, A(x) - start
+
+
+class System:
+    """The derivative of F at x, by derivatives along vectors, and its transpose."""
+
+    def __init__(self, F: Residual, x: Tensor) -> None:
+        self.F, self.x = F, x
+
+    def __call__(self, v: Tensor) -> Tensor:
+        image: Tensor = torch.func.jvp(self.F, (self.x,), (v,))[1]
+        return image
+
+    def transposed(self, w: Tensor) -> Tensor:
+        """A.T w among the values that no condition gives: there both are 0."""
+        free = self.free.to(w.device)
+        (back,) = torch.func.vjp(self.F, self.x)[1](torch.where(free, w, 0.0))
+        return torch.where(free, back, 0.0)
+
+    @cached_property
+    def free(self) -> Tensor:
+        """`[n]`."""
+        return free_places(self.F.model, self, self.x)
 
 
 class SparseInverse:

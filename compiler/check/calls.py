@@ -314,6 +314,10 @@ def attribute(ev: Evaluator, value: Any, e: tree.Attr) -> Any:
     if isinstance(value, ListV) and e.name == "T":
         found = ev.value(value, e.span)
         return UNKNOWN if isinstance(found, Unknown) else ev.op("permute", [found], e.span, axes=(1, 0))
+    if isinstance(value, (Builtin, Closure)) and e.name == "T":
+        map_ = ev.linear_map(value)
+        if map_ is not value:
+            return map_.attribute(ev, "T", 0, span)
     if isinstance(value, (ModelV, NetV)):
         return ev.builder.attribute(ev, value, e.name, span) if hasattr(ev.builder, "attribute") else UNKNOWN
     if isinstance(value, (DomainV, MethodV, DistV, WordV)):

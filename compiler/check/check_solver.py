@@ -42,6 +42,29 @@ class Hole(Object):
         return Value(tensor("n"))
 
 
+class LinearHole(Hole):
+    """The A of a linear system."""
+
+    kind = "linear map"
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
+        return self if name == "T" else super().attribute(ev, name, primes, span)
+
+    def arithmetic(self, ev: Any, op: str, other: Any, span: Span, left: bool) -> Any:
+        return self
+
+    def negative(self) -> LinearHole:
+        return self
+
+    def apply_to(self, ev: Any, right: Any, span: Span) -> Any:
+        """`A @ v`, `A @ B`."""
+        return self if isinstance(right, LinearHole) else super().apply_to(ev, right, span)
+
+
+def hole(name: str, kind: str) -> Hole:
+    return LinearHole() if name == "A" and kind == "linear" else Hole()
+
+
 def numeric(ev: Evaluator, e: tree.Expr | None, scope: Scope) -> float | None:
     if e is None:
         return None
@@ -72,18 +95,18 @@ def check_solver(ev: Evaluator, solver: SolverV) -> None:
     for tableau in tableaux:
         _check_tableau(ev, decl, tableau, order, embedded)
     saved, ev.context = ev.context, CheckContext("solver")
-    vector = tensor("n")
+    vector, holes = tensor("n"), {c: hole(c, decl.kind) for c in CALLABLES}
     for stmt in decl.body:
         if isinstance(stmt, tree.Declare):
             for item in stmt.items:
                 read_item(
                     ev,
                     item,
-                    scope.child({"x": Value(vector), "b": Value(vector), **{c: Hole() for c in CALLABLES}}),
+                    scope.child({"x": Value(vector), "b": Value(vector), **holes}),
                 )
                 scope.names[item.name] = UNKNOWN
     for step in steps:
-        _check_step(ev, step, scope)
+        _check_step(ev, step, scope, decl.kind)
     for stmt in decl.body:
         if isinstance(stmt, tree.Until):
             ev.eval(stmt.cond, scope.child({n: UNKNOWN for s in steps for n in (*s.params, *_locals(s))}))
@@ -130,7 +153,7 @@ def _check_tableau(
         ev.sink.add(diagnostic)
 
 
-def _check_step(ev: Evaluator, step: tree.Step, scope: Scope) -> None:
+def _check_step(ev: Evaluator, step: tree.Step, scope: Scope, kind: str) -> None:
     known: dict[str, Any] = {
         "x": Value(tensor("n")),
         "t": Value(SCALAR),
@@ -144,7 +167,7 @@ def _check_step(ev: Evaluator, step: tree.Step, scope: Scope) -> None:
         "rtol": Value(tensor("n")),
         "atol": Value(tensor("n")),
     }
-    names = {p: Hole() if p in CALLABLES else known.get(p, UNKNOWN) for p in step.params}
+    names = {p: hole(p, kind) if p in CALLABLES else known.get(p, UNKNOWN) for p in step.params}
     inner = scope.child(names)
     inner.names["h"] = names.get("h", UNKNOWN)
     found = run_block(ev, step.body, inner)

@@ -10,6 +10,7 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
+    Builtin,
     Unknown,
     Value,
     is_number,
@@ -29,6 +30,39 @@ def _diff(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any
 def _jac(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
     """`jac(e, x)`: the axes of e, then those of x."""
     return _derive(ev, e, scope, "jac")
+
+
+def _jacobian_call(e: tree.Expr) -> tree.Call | None:
+    """The call behind `jac(e, x)` or `jac(e, x).T`."""
+    call = e.value if isinstance(e, tree.Attr) and e.name == "T" and not e.primes else e
+    named = isinstance(call, tree.Call) and isinstance(call.func, tree.Name) and call.func.id == "jac"
+    return call if named and isinstance(call, tree.Call) and len(call.args) == 2 else None
+
+
+def is_jacobian(e: tree.Expr, scope: Scope) -> bool:
+    """Whether an expression is written `jac(e, x)` or `jac(e, x).T`."""
+    found = scope.find("jac") if _jacobian_call(e) is not None else None
+    return isinstance(found, Builtin) and found.name == "jac"
+
+
+def product_with_jacobian(ev: Evaluator, e: tree.Expr, right: Any, scope: Scope, span: Any) -> Any:
+    """`jac(e, x) @ v`, `jac(e, x).T @ v` in a compiled formula as a derivative along v, or a pullback, and in
+    one of fields for the checker; None where the Jacobian is wanted as it is."""
+    call, v = _jacobian_call(e), ev.value(right, span)
+    assert call is not None
+    if isinstance(v, Unknown):
+        return None
+    if ev.checking:
+        if v.type.on in (None, "time"):
+            return None
+        value = ev.eval(call.args[0].value, scope)
+        ev.eval(call.args[1].value, scope)
+        return value if isinstance(value, Value) and not isinstance(e, tree.Attr) else v
+    along = getattr(ev.builder, "along_vector", None)
+    if along is None:
+        return None
+    turned = isinstance(e, tree.Attr)
+    return along(ev, call.args[0].value, call.args[1].value, v, scope, turned, span)
 
 
 def _grad(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:

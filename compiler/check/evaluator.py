@@ -342,7 +342,8 @@ class Evaluator:
         """What stands for a map without an argument, `lap` or a formula, as one; others as they are."""
         from ndl.compiler.check.maps import as_map
 
-        return as_map(value) or value if isinstance(value, (Builtin, Closure)) else value
+        written = isinstance(value, (Builtin, Closure)) or hasattr(value, "as_map")
+        return as_map(value) or value if written else value
 
     def _fold(self, op: str, a: Any, b: Any, span: Span) -> Any:
         try:

@@ -87,9 +87,16 @@ def _binary(ev: Evaluator, e: tree.Binary, scope: Scope, expect: Type | None) ->
 
 def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
     """`a @ b`; powers and exponentials on its left are those of maps."""
+    from ndl.compiler.check.derivatives import is_jacobian, product_with_jacobian
     from ndl.compiler.check.maps import exponential, power
 
     left: Any
+    if is_jacobian(e.left, scope):
+        right = ev.eval(e.right, scope)
+        found = product_with_jacobian(ev, e.left, right, scope, e.span)
+        if found is not None:
+            return found
+        return ev.binary("@", ev.eval(e.left, scope), right, e.span, (e.left, e.right))
     if isinstance(e.left, tree.Binary) and e.left.op == "^":
         base, exponent = ev.eval(e.left.left, scope), ev.known(ev.eval(e.left.right, scope))
         if exponent == -1:

@@ -45,7 +45,7 @@ class Diagonal(Object):
                 return ev.error("NDL317", "a matrix cannot divide", span, help="write `A^-1 @ b`")
             return Diagonal(ev.binary(op, self.entries, other, span))
         if op in ("+", "-"):
-            if hasattr(other, "symbol"):
+            if hasattr(other, "arithmetic") and not isinstance(other, Diagonal):
                 return other.arithmetic(ev, op, self, span, not left)
             if isinstance(other, Diagonal):
                 a, b = (self.entries, other.entries) if left else (other.entries, self.entries)

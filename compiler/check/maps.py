@@ -35,8 +35,8 @@ class Map(Object):
 
     kind = "linear map"
 
-    def __init__(self, op: str, *of: Any, name: str = "") -> None:
-        self.op, self.of, self.name = op, of, name
+    def __init__(self, op: str, *of: Any, name: str = "", back: Any = None) -> None:
+        self.op, self.of, self.name, self.back = op, of, name, back
 
     # ------------------------------------------------------------ arithmetic
 
@@ -70,14 +70,30 @@ class Map(Object):
         return None if matrix is None else Map("matrix", matrix)
 
     def attribute(self, ev: Any, name: str, primes: int, span: Any) -> Any:
-        if name != "T":
-            return super().attribute(ev, name, primes, span)
-        return self.of[0] if self.op == "T" else self if self.op == "identity" else Map("T", self)
+        return Map("T", self) if name == "T" else super().attribute(ev, name, primes, span)
+
+    def transposed(self) -> Map:
+        """The transpose, as a formula of those of its leaves."""
+        if self.op in ("T", "identity"):
+            return self.of[0] if self.op == "T" else self
+        if self.op == "base":
+            back = self.back or (lambda ev, v, span: ev.lowering.adjoint(ev, self, v, span))
+            return Map("base", back, name=f"{self.name}.T", back=self.of[0])
+        if self.op == "@":
+            return Map("@", self.of[1].transposed(), self.of[0].transposed())
+        return Map(self.op, *(m.transposed() if isinstance(m, Map) else m for m in self.of))
 
     @property
     def of_arrays(self) -> bool:
         """Whether it is of values outside of models, which no type calls fields."""
         return any(m.of_arrays for m in self.of if isinstance(m, Map))
+
+    @property
+    def of_fields(self) -> bool:
+        """Whether it has a derivative in it."""
+        if self.op == "base":
+            return len(self.of) == 1 and self.back is None and not self.of_arrays
+        return any(m.of_fields for m in self.of if isinstance(m, Map))
 
     # ------------------------------------------------------------ action
 
@@ -90,13 +106,11 @@ class Map(Object):
         if isinstance(v, Unknown):
             return UNKNOWN
         if ev.checking:
-            if v.type.on is None and not self.of_arrays:
+            if v.type.on is None and self.of_fields:
                 return self._no_field(ev, v, span)
             return Value(replace(v.type, kind="C")) if self.complex else v
-        if ev.fields is None:
-            if ev.host is not None:
-                return ev.host.act(self, v, span)
-            return ev.not_lowered("a linear map of what is no field", span)
+        if ev.fields is None and ev.host is not None:
+            return ev.host.act(self, v, span)
         return self.on(ev, v, span)
 
     def solve_to(self, ev: Any, right: Any, span: Any) -> Any:
@@ -109,8 +123,14 @@ class Map(Object):
     def on(self, ev: Any, v: Value, span: Any) -> Any:
         """The map of a field on a grid."""
         if self.op in ("^", "exp"):
+            if ev.fields is None:
+                return ev.not_lowered("a function of a linear map of what is no field", span)
             return ev.fields.by_modes(self, v, span)
+        if self.op == "T":
+            return self.of[0].transposed().on(ev, v, span)
         if self.op == "base":
+            if len(self.of) > 1:
+                ev.lowering.check_linear(ev, self, v, span)
             return self.of[0](ev, v, span)
         if self.op == "identity":
             return v
@@ -148,6 +168,9 @@ class Map(Object):
             return ev.not_lowered("a function of a map with coefficients that are no numbers", span)
         if self.op == "exp":
             return ev.elementwise("exp", inner, span)
+        if self.op == "T":
+            whole = isinstance(inner[0], Value) and inner[0].type.kind == "C"
+            return ev.elementwise("conj", inner, span) if whole else inner[0]
         if self.op == "^":
             return _power(ev, inner[0], inner[1], span)
         return ev.binary("*" if self.op == "@" else self.op, *inner, span)
@@ -237,6 +260,10 @@ def as_map(value: Any) -> Map | None:
     """A value as a linear map: `lap`, a function of a field, `a*identity`."""
     if isinstance(value, Map):
         return value
+    own = getattr(value, "as_map", None)
+    if own is not None:
+        found: Map | None = own()
+        return found
     if isinstance(value, Builtin) and value.name in MAPS:
         return Map("base", lambda ev, v, span: getattr(ev.fields, value.name)(v, span), name=value.name)
     if isinstance(value, Closure):

@@ -76,6 +76,9 @@ class Interpreter:
         if node.op in ("apply_phi", "apply_linear"):
             part: Any = self.callables[attrs["callee"]]
             return part.phi(attrs["order"], *operands) if "order" in attrs else part.linear_part(*operands)
+        if node.op == "apply_transposed":
+            linear: Any = self.callables[attrs["callee"]]
+            return linear.transposed(*operands)
         if node.op == "apply_jac":
             return slope(self.callables[attrs["callee"]], attrs["wrt"], operands)
         return lookup(node.op).reference(*operands, **attrs)

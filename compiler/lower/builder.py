@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ndl.compiler.check.axes import full, split
 from ndl.compiler.check.evaluator import Evaluator, constant_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.sets import of_fields
@@ -298,6 +299,88 @@ class GraphBuilder:
         type_ = Tensor("R", (*y.type.shape, *x.type.shape))
         node = self.add("apply_jac", operands, span, type=type_, callee=y.attr("callee"), wrt=places[0])
         return Value(type_, node)
+
+    # ------------------------------------------------------------ linear maps
+
+    def _probed(self, ev: Evaluator, map_: Any, v: Value, span: Span) -> tuple[Value, Value] | None:
+        """A value of its own like v, and what a map makes of it; None where that is no value like v."""
+        made = self.op("stop_gradient", [full(v)], span, {})
+        probe = split(made, v.axes)
+        image = ev.value(map_.of[0](ev, probe, span), span)
+        if not isinstance(image, Value) or image.axes != v.axes or image.type.shape != v.type.shape:
+            return None
+        return probe, image
+
+    def check_linear(self, ev: Evaluator, map_: Any, v: Value, span: Span) -> None:
+        """A formula `v -> e` is a map where it is proved linear. Raises `NDLError`."""
+        found = self._probed(ev, map_, v, span)
+        if found is not None:
+            self._refuse_bent(map_, *found)
+
+    def _refuse_bent(self, map_: Any, probe: Value, image: Value) -> None:
+        from ndl.compiler.ir.linearity import is_linear
+
+        if len(map_.of) > 1 and not is_linear(self.graph, self.node(image), self.node(probe)):
+            raise fail(
+                "NDL475",
+                "this function is not linear, and stands where a linear map is needed",
+                map_.of[1].expr.span,
+                help="apply it as a function, `f(u)`; `jac(e, x)` is the linear map near a point",
+            )
+
+    def adjoint(self, ev: Evaluator, map_: Any, v: Value, span: Span) -> Any:
+        """The transpose of a map known by what it does: of fields in the inner product of their grid."""
+        from ndl.compiler.ir.autodiff import pullback
+
+        found = self._probed(ev, map_, v, span)
+        if found is None or v.type.kind == "C":
+            return ev.not_lowered("the transpose of this map", span)
+        probe, image = found
+        self._refuse_bent(map_, probe, image)
+        weights = None if ev.fields is None else ev.fields.weights(v.axes, span)
+        dual = v if weights is None else ev.value(ev.binary("*", v, weights, span), span)
+        assert isinstance(dual, Value)
+        (back,) = pullback(
+            self.graph, self.node(image), self.node(full(dual)), [self.node(probe)], parts=self.weights.parts
+        )
+        self.adopt()
+        if back is None:
+            return ev.binary("*", 0.0, v, span)
+        assert isinstance(back.type, Tensor)
+        result = split(Value(back.type, back), v.axes)
+        return result if weights is None else ev.binary("/", result, weights, span)
+
+    def along_vector(
+        self, ev: Evaluator, e: tree.Expr, by: tree.Expr, v: Value, scope: Scope, turned: bool, span: Span
+    ) -> Any:
+        """The derivative of e along v, for a v like x, or its transpose at a v like e, without the Jacobian;
+        None where these are no vectors or fields, or e is a solver's callable, whose Jacobian has a form."""
+        from ndl.compiler.ir.autodiff import jvp, pullback
+
+        variable, inner = self._variable(ev, by, scope)
+        value = ev.value(ev.eval(e, inner), e.span)
+        if not isinstance(value, Value) or not isinstance(variable, Value):
+            return None
+        y, x, parts = self.node(value), self.node(variable), self.weights.parts
+        if any(n.op.startswith("apply") for n in self.graph.needed([y])):
+            return None
+        if not value.axes and not variable.axes and (value.type.rank, variable.type.rank) != (1, 1):
+            return None
+        like = value if turned else variable
+        if v.axes != like.axes or v.type.shape != like.type.shape:
+            return None
+        if turned and like.axes:
+            return ev.not_lowered("the transpose of a Jacobian of fields", span)
+        if turned:
+            (back,) = pullback(self.graph, y, self.node(v), [x], parts=parts)
+            found = back if back is not None else self.add("const", [], span, type=x.type, value=0.0)
+        else:
+            found = jvp(self.graph, y, [x], [self.node(v)], parts)
+        self.adopt()
+        assert isinstance(found.type, Tensor)
+        whole = Value(found.type, found)
+        axes = variable.axes if turned else value.axes
+        return split(whole, axes) if axes else whole
 
     def along_solution(self, elaboration: Any, value: Value) -> Any:
         """d y/dt along the solution: partial derivative by t, and by each state times its rate."""

@@ -454,12 +454,26 @@ class Fields:
         if mesh is not None:
             return self.weak.integral(total, mesh, span)
         for axis in axes:
-            grid = self.space.grid_axis(axis)
-            plain = grid.periodic or grid.kind == "chebyshev"
-            ends = () if plain else tuple(map(float, end_weights(grid.order, grid.cells)))
-            w = split(self.source("grid_weights", span, layout=grid.layout, ends=ends), (axis,))
-            product = self.ev.binary("*", total, w, span)
+            product = self.ev.binary("*", total, self._axis_weights(axis, span), span)
             total = reduce_axes(self.ev, "sum", product, [axis], span)
+        return total
+
+    def _axis_weights(self, axis: Axis, span: Span) -> Value:
+        """The weights of the quadrature along an axis."""
+        grid = self.space.grid_axis(axis)
+        plain = grid.periodic or grid.kind == "chebyshev"
+        ends = () if plain else tuple(map(float, end_weights(grid.order, grid.cells)))
+        return split(self.source("grid_weights", span, layout=grid.layout, ends=ends), (axis,))
+
+    def weights(self, axes: Sequence[Axis], span: Span) -> Any:
+        """The weights of the integral over the axes of grids among some; None without any."""
+        own = [a for a in axes if a in self.space.owner]
+        if self.on_mesh(own) is not None:
+            return self.ev.not_lowered("the transpose of a map on a mesh", span)
+        total: Any = None
+        for axis in own:
+            w = self._axis_weights(axis, span)
+            total = w if total is None else self.ev.binary("*", total, w, span)
         return total
 
     def cell_power(self, axes: Sequence[Axis], power: float, span: Span) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from ndl.compiler.check.check_solver import CALLABLES, check_stiffness, header_word, numeric
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.linear import Diagonal
+from ndl.compiler.check.maps import Map
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.statements import run_block
 from ndl.compiler.check.values import UNKNOWN, Object, SolverV, Unknown, Value, WordV
@@ -32,8 +33,8 @@ class Callable(Object):
 
     kind = "right-hand side"
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, step: str = "") -> None:
+        self.name, self.kind_of_step = name, step
 
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
         if self.name == "g":
@@ -42,11 +43,26 @@ class Callable(Object):
         nodes = [ev.builder.node(v) for v in values]
         return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee=self.name))
 
+    def as_map(self) -> Map | None:
+        """The A of a linear system as a map."""
+        if self.kind_of_step != "linear" or self.name != "A":
+            return None
+        return Map("base", lambda ev, v, span: self.call(ev, [v], {}, span), name="A", back=self._transposed)
+
+    def _transposed(self, ev: Any, v: Value, span: Span) -> Value:
+        node = ev.builder.add("apply_transposed", [ev.builder.node(v)], span, type=VECTOR, callee=self.name)
+        return Value(VECTOR, node)
+
     def apply_to(self, ev: Any, right: Any, span: Span) -> Any:
         """`A @ v` of a linear system."""
-        if self.name != "A":
+        map_ = self.as_map()
+        if map_ is None:
             return ev.error("NDL317", f"`{self.name}` is no linear map", span)
-        return self.call(ev, [right], {}, span)
+        return map_.apply_to(ev, right, span)
+
+    def attribute(self, ev: Any, name: str, primes: int, span: Span) -> Any:
+        owner: Any = self.as_map() or super()
+        return owner.attribute(ev, name, primes, span)
 
     def series(self, ev: Any, x: Any, t: Any, order: int, span: Span) -> Any:
         """The coefficients of the solution through (x, t), `[order + 1, n]`."""
@@ -134,7 +150,7 @@ class StepLowering:
     def argument(self, name: str) -> Any:
         """What a step's argument is."""
         if name in CALLABLES:
-            return Callable(name)
+            return Callable(name, self.decl.kind)
         if name == "mass":
             return Diagonal(self.read(name, VECTOR))
         if name == "n":

@@ -15,6 +15,7 @@ LARGEST = 4096
 
 KEPT = frozenset(
     {"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "apply_phi", "apply_linear"}
+    | {"apply_transposed"}
 )
 KEPT |= {"root", "path"}
 """`expand` of a constant stays: a repeated number is best written as a number."""

@@ -53,9 +53,16 @@ def test_of_a_formula() -> None:
     assert (s.final.v - 1.5 * wanted).abs().max() < 1e-13
 
 
-@pytest.mark.parametrize("map_", ["(q -> q^2)", "(q -> lap(q) + u)"])
-def test_what_is_not_diagonal_is_refused(map_: str) -> None:
-    with pytest.raises(NDLError, match="diagonal in Fourier space"):
+@pytest.mark.parametrize(
+    ("map_", "why"),
+    [
+        ("(q -> q^2)", "not linear"),
+        ("(q -> lap(q) + u)", "not linear"),
+        ("(q -> u*lap(q))", "diagonal in Fourier space"),
+    ],
+)
+def test_what_is_not_linear_or_diagonal_is_refused(map_: str, why: str) -> None:
+    with pytest.raises(NDLError, match=why):
         solved(map_)
 
 

@@ -103,7 +103,9 @@ def test_norms_of_fields_by_a_map() -> None:
 @pytest.mark.parametrize(
     ("formula", "grid", "code"),
     [
-        ("w = (q -> q^2)^2 @ u", "fourier(16)", "NDL490"),
+        ("w = (q -> q^2)^2 @ u", "fourier(16)", "NDL475"),
+        ("w = (q -> q*dx(q)) @ u", "fourier(16)", "NDL475"),
+        ("w = (q -> q + 1).T @ u", "fourier(16)", "NDL475"),
         ("w = (lap + 1) @ u", "fourier(16)", "NDL317"),
         ("w = (lap*lap) @ u", "fourier(16)", "NDL317"),
     ],
@@ -238,3 +240,51 @@ def test_complex_fields_under_maps() -> None:
 def test_other_grids_say_what_they_lack(conditions: str, formula: str, code: str) -> None:
     with pytest.raises(NDLError, match=code):
         rod(conditions, "sin(pi*x)", "uniform(17)", f"w = {formula}")
+
+
+# ------------------------------------------------------------ transposes and derivatives
+
+TURNED = """
+domain Box = interval(x in 0..1, y in 0..2)
+model P:
+    state u: R on Box = sin(x)*y
+    state v: R on Box = x + y^2
+    u' = 0*u
+    v' = 0*v
+    on boundary(Box): u = 0
+    f = lap(u) + u^3
+    a = jac(f, u) @ v
+    b = lap(v) + 3*u^2*v
+    c = integral((q -> x*dx(q) + 2*q) @ u*v, [x, y] in Box)
+    d = integral(u*((q -> x*dx(q) + 2*q).T @ v), [x, y] in Box)
+    h = integral(((lap @ (q -> dy(q))) @ v)*u, [x, y] in Box)
+    k = integral(((lap @ (q -> dy(q))).T @ u)*v, [x, y] in Box)
+model V:
+    state x: R[3] = [1, 2, 0.5]
+    x' = 0*x
+    g = [x[0]*x[1], sin(x[2])]
+    a = jac(g, x) @ [1, 2, 3]
+    b = jac(g, x).T @ [1, 2]
+    M = jac(g, x)
+    c = M @ [1, 2, 3]
+    d = M.T @ [1, 2]
+    e = (w -> 2*w - x*dot(w, x)).T @ x
+"""
+
+
+@pytest.mark.parametrize("grid", ["uniform(9, 8)", "uniform(9, 8, order=4)", "chebyshev(9, 8)"])
+def test_transposes_and_derivatives_of_fields(grid: str) -> None:
+    """<A v, w> and <v, A.T w> by the grid's integral; the derivative of lap(u) + u^3 along v."""
+    program = ndl.loads(TURNED)
+    s = ndl.solve(program.models["P"], span=(0, 1), method="euler(h=1.0)", save="end", grid=grid).final
+    torch.testing.assert_close(s.a, s.b, rtol=0, atol=1e-9)
+    assert float(s.c) == pytest.approx(float(s.d), rel=1e-11)
+    assert float(s.h) == pytest.approx(float(s.k), rel=1e-9)
+
+
+def test_products_with_jacobians_are_those_of_the_matrix() -> None:
+    (v,) = (ndl.loads(TURNED).models["V"],)
+    s = ndl.solve(v, span=(0, 1), method="euler(h=1.0)", save="end").final
+    torch.testing.assert_close(s.a, s.c)
+    torch.testing.assert_close(s.b, s.d)
+    torch.testing.assert_close(s.e, 2 * s.x - s.x * (s.x @ s.x))

@@ -437,6 +437,7 @@ OUTSIDE = {
     "apply",
     "apply_jac",
     "apply_linear",
+    "apply_transposed",
     "apply_phi",
     "apply_series",
     "root",

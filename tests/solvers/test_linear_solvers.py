@@ -12,7 +12,7 @@ import torch
 import ndl
 
 PROGRAM = """
-use std.solvers.linear: conjugate_gradients, minimal_residual
+use std.solvers.linear: conjugate_gradients, minimal_residual, cgls, bicg
 
 model Symmetric:
     param A: R[4, 4] = [[4, 1, 0, 0], [1, 3, 1, 0], [0, 1, 2, 0.5], [0, 0, 0.5, 5]]
@@ -30,7 +30,7 @@ model Square:
     0 = x^2 - 2
 """
 FIELDS = """
-use std.solvers.linear: conjugate_gradients, minimal_residual
+use std.solvers.linear: conjugate_gradients, minimal_residual, cgls, bicg
 domain Box = interval(x in 0..1, y in 0..1)
 
 model Poisson:
@@ -46,6 +46,20 @@ model Carried:
     state u: R on Box = 0
     0 = -lap(u) + 5*dx(u) - x
     on boundary(Box): u = 0
+"""
+SHIFTED = """
+solver shifted for linear:
+    state r = (A.T @ A - 3*A + 2*identity) @ x
+    step(A, b, x):
+        M = A @ A.T + 0.5*identity
+        r = M.T @ x - A.T @ (A @ b)
+        return r
+    until norm(x) >= 0
+
+model Turned:
+    param A: R[3, 3] = [[4, -1, 0], [3, 3, 1], [0, -2, 2]]
+    state x: R[3] = [1, 1, 1]
+    0 = A @ x - [1, 2, 3]
 """
 
 
@@ -111,6 +125,31 @@ def test_fields_that_are_carried(fields: Any) -> None:
         ndl.solve(fields["Carried"](), method=m).final.u for m in ("minimal_residual()", "direct()")
     )
     torch.testing.assert_close(found.detach(), wanted.detach(), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["cgls", "bicg"])
+def test_methods_with_the_transpose(models: Any, name: str) -> None:
+    model = models["Turned"]()
+    s = ndl.solve(model, method=f"{name}()")
+    A, b = model.A.detach().numpy(), np.array([1.0, 2, 3])
+    np.testing.assert_allclose(s.final.x.detach().numpy(), np.linalg.solve(A, b), rtol=1e-9)
+    if name == "bicg":
+        count: list[Any] = []
+        _, info = scipy.sparse.linalg.bicg(A, b, x0=np.ones(3), rtol=1e-10, callback=count.append)
+        assert info == 0 and s.stats.steps == len(count)
+    small = ndl.loads(FIELDS, grid="uniform(7, 6)").models["Carried"]()
+    wanted = ndl.solve(small, method="direct()").final.u
+    found = ndl.solve(small, method=f"{name}()").final.u
+    torch.testing.assert_close(found.detach(), wanted.detach(), rtol=0, atol=1e-8)
+
+
+def test_sums_and_products_of_the_map_in_a_step() -> None:
+    model = ndl.loads(SHIFTED).models["Turned"]()
+    s = ndl.solve(model, method="shifted()")
+    A, b = model.A.detach(), torch.tensor([1.0, 2, 3], dtype=torch.float64)
+    x = torch.ones(3, dtype=torch.float64)
+    wanted = (A @ A.T + 0.5 * torch.eye(3)) @ x - A.T @ (A @ b)
+    torch.testing.assert_close(s.final.x.detach(), wanted)
 
 
 def test_gradients_are_those_of_differences(models: Any, fields: Any) -> None:

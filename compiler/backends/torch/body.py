@@ -177,7 +177,7 @@ class Body:
                 texts[0] = self.full(operands[0])
         else:
             texts = [self.full(n) for n in operands]
-        if node.op in ("apply", "apply_jac", "apply_series", "apply_phi", "apply_linear"):
+        if node.op.startswith("apply"):
             attrs["callee"] = self.scope.read.get(attrs["callee"], attrs["callee"])
         return Value(op.torch(texts, types, attrs))
 

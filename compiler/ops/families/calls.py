@@ -131,6 +131,15 @@ register(
         lambda texts, types, a: call(f"{a['callee']}.linear_part", *texts),
     )
 )
+# A.T v of a linear callable
+register(
+    Op(
+        "apply_transposed",
+        _last_rule,
+        _outside,
+        lambda texts, types, a: call(f"{a['callee']}.transposed", *texts),
+    )
+)
 
 # ---------------------------------------------------------------- root
 

@@ -23,7 +23,7 @@ def evaluate(
     started: dict[str, Any] = {}
     for node in function.graph.needed([n for _, n in function.outputs]):
         name = str(node.attr("name", ""))
-        if node.op in ("call", "path", "apply", "apply_jac", "apply_series", "apply_phi", "apply_linear"):
+        if node.op in ("call", "path") or node.op.startswith("apply"):
             raise NotNumeric(f"`{node.attr('instance') or name or node.op}` is known only in a run")
         if node.op == "input":
             if name not in inputs:
