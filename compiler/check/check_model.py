@@ -14,6 +14,7 @@ from ndl.compiler.check.models import CheckSite, Elaboration, condition_value
 from ndl.compiler.check.noises import noise_parts
 from ndl.compiler.check.operators import draw_value, header_dims
 from ndl.compiler.check.parts import check_parts
+from ndl.compiler.check.resampled import check_model_samplings
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import convert
 from ndl.compiler.check.values import (
@@ -72,6 +73,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
     check_forms(ev, elaboration, conditions)
     check_missing(ev, elaboration, conditions)
     _coordinates(ev, elaboration)
+    check_model_samplings(ev, elaboration)
     check_parts(elaboration)
     ev.context = saved
     return elaboration

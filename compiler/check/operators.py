@@ -474,6 +474,10 @@ def check_operator(ev: Evaluator, op: OperatorV) -> None:
     saved, ev.context = ev.context, CheckContext()
     found = run_block(ev, decl.body, scope, result)
     ev.context = saved
+    if of_fields(decl):
+        from ndl.compiler.check.resampled import check_samplings
+
+        check_samplings(ev, decl, scope)
     if found is None and decl.result is not None:
         ev.error("NDL403", f"`{decl.name}` returns nothing", decl.name_span, help="end it with `return …`")
     if isinstance(found, Value) and isinstance(result, Tensor) and found.type.shape != result.shape:

@@ -121,7 +121,59 @@ def test_two_samplings_do_not_meet() -> None:
     text = TEXT.replace("resample(resample(v, 2), 1/2)", "resample(v, 2)")
     with pytest.raises(ndl.NDLError, match="NDL493") as problem:
         _ = ndl.loads(text).nets
-    assert "16 and 31 points along `x`" in str(problem.value) and "resample" in str(problem.value)
+    assert "1 and 2 times the points of `v`" in str(problem.value) and "resample" in str(problem.value)
+
+
+CHECKED = """
+operator Down(v: R[c] on S; s = 2) -> R[d] on S:
+    param K: R[d, c, 3] ~ he
+    return relu(convolve(K, v, stride=s))
+
+operator Merge(fine: R[c] on S, coarse: R[c] on S) -> R[c] on S:
+    return fine + resample(coarse, 2)
+
+operator Block(v: R[c] on S) -> R[c] on S:
+    h = Down(d=c)(v)
+    for k in 1..2:
+        h = h + Down(d=c, s=1)(h) + ifft(fft(h, 2)) + mean(v, S)
+    return Merge()(v, h)*v + Linear()(FIRST)
+
+domain Ring = periodic(x in 0..1)
+net N: R on Ring -> R on Ring = Down(d=1)
+
+model M:
+    state u: R on Ring = 0
+    fine = resample(u, 2)
+    half = N(u)
+    u' = resample(fine*fine, 1/2) + sin(2*pi*x) + SECOND
+"""
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "words"),
+    [
+        ("v", "u", ""),
+        ("resample(h, [2])", "resample(half, 2)", ""),
+        ("h", "u", "1 and 1/2 times the points of `v`"),
+        ("v", "tanh(half)", "1 and 1/2 times the points of `Ring`"),
+        ("v", "fine", "1 and 2 times the points of `Ring`"),
+    ],
+)
+def test_the_checker_sees_what_meets(here: str, there: str, words: str) -> None:
+    text = CHECKED.replace("FIRST", here).replace("SECOND", there)
+    if not words:
+        ndl.loads(text)
+        return
+    with pytest.raises(ndl.NDLError, match="NDL493") as problem:
+        ndl.loads(text)
+    assert words in str(problem.value)
+
+
+def test_the_lowering_has_the_last_word() -> None:
+    text = TEXT.replace("resample(resample(v, 2), 1/2)", "field(values(resample(v, 2)), S)")
+    with pytest.raises(ndl.NDLError, match="NDL493") as problem:
+        _ = ndl.loads(text).nets
+    assert "16 and 31 points along `x`" in str(problem.value)
 
 
 @pytest.mark.parametrize(
