@@ -6,7 +6,7 @@ constants of a tree are a vector, in the order in which they stand in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ PRIMITIVES = {
         _unary("abs", np.abs, lambda x, f: np.sign(x)),
     )
 }
+NUMPY = {name: p.value for name, p in PRIMITIVES.items()}
 C: Tree = ("c",)
 
 
@@ -97,8 +98,8 @@ def replaced(tree: Tree, at: tuple[int, ...], by: Tree) -> Tree:
     return (*tree[:k], replaced(tree[k], at[1:], by), *tree[k + 1 :])
 
 
-def values(tree: Tree, X: Array, c: Iterable[Any]) -> Any:
-    """The values of a tree at points X [variables, N]."""
+def values(tree: Tree, X: Any, c: Iterable[Any], functions: Mapping[str, Callable[..., Any]] = NUMPY) -> Any:
+    """The values of a tree at points X [variables, N]; `functions` by the names of primitives."""
     rest = iter(c)
 
     def value(t: Tree) -> Any:
@@ -106,7 +107,7 @@ def values(tree: Tree, X: Array, c: Iterable[Any]) -> Any:
             return X[t[1]]
         if t[0] == "c":
             return next(rest)
-        return PRIMITIVES[t[0]].value(*map(value, t[1:]))
+        return functions[t[0]](*map(value, t[1:]))
 
     return value(tree)
 

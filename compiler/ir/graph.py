@@ -117,6 +117,8 @@ class ParamSpec:
 
 
 MEMORY = "memory:"
+EXTERN, FORMULA = "extern", "formula"
+"""The docs of parts without a body: nets that come from Python, and formulas that are still to be found."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class Function:
     def counted(self) -> bool:
         """Whether this part, or one below it, has several sets of weights."""
         return bool(self.per) or any(p.counted for p in self.parts.values())
+
+    @property
+    def without_body(self) -> bool:
+        """Whether this part, or one below it, comes from Python or is a formula that is to be found."""
+        return self.doc in (EXTERN, FORMULA) or any(p.without_body for p in self.parts.values())
 
     @property
     def results(self) -> tuple[tuple[str, Node], ...]:

@@ -227,6 +227,11 @@ class ModelIR:
     """Of states and weights that are fields on grids, for each axis (layout, ends, count) of their waves."""
 
     @property
+    def without_body(self) -> bool:
+        """Whether some nets come from Python, or are formulas that are to be found."""
+        return any(p.without_body for p in self.parts.values())
+
+    @property
     def counted(self) -> bool:
         """Whether some weights have a set for each step of a run, or each visit of a splitting."""
         return any(p.counted for p in self.parts.values())

@@ -9,6 +9,7 @@ from typing import Any
 
 from ndl.compiler.check.axes import full, split
 from ndl.compiler.check.evaluator import Evaluator, constant_of
+from ndl.compiler.check.formulas import formula_signature, is_formula
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.sets import of_fields
 from ndl.compiler.check.values import (
@@ -19,11 +20,10 @@ from ndl.compiler.check.values import (
     TupleV,
     Unknown,
     Value,
-    WordV,
     is_number,
 )
 from ndl.compiler.diagnostics import fail
-from ndl.compiler.ir.graph import Function, Graph, Node
+from ndl.compiler.ir.graph import EXTERN, FORMULA, Function, Graph, Node
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import BOOL, Tensor
@@ -127,8 +127,10 @@ class GraphBuilder:
         from ndl.compiler.lower.operators import lower_operator
         from ndl.compiler.types import Map
 
-        if isinstance(net.target, WordV):
-            return ev.not_lowered(f"a model with the formula `{net.name}` that is still to be found", span)
+        if is_formula(net):
+            formula_signature(net, span)
+            self.weights.parts.setdefault(net.name, extern_function(ev, net, span, FORMULA))
+            return self.call(ev, net.name, self.weights.parts[net.name], args, span)
         if net.target is not None and not isinstance(net.target, OperatorV):
             return ev.apply(net.target, args, span)
         if net.target is not None and of_fields(net.target.decl):
@@ -449,8 +451,8 @@ class GraphBuilder:
         return ev.error("NDL207", f"`{name}` cannot be read inside a compiled formula", span)
 
 
-def extern_function(ev: Evaluator, net: NetV, span: Span) -> Function:
-    """A net that comes from Python: its signature without a body."""
+def extern_function(ev: Evaluator, net: NetV, span: Span, doc: str = EXTERN) -> Function:
+    """A net that comes from Python, or a formula that is to be found: its signature without a body."""
     from ndl.compiler.types import Map
 
     if not isinstance(net.signature, Map) or not isinstance(net.signature.result, Tensor):
@@ -460,7 +462,7 @@ def extern_function(ev: Evaluator, net: NetV, span: Span) -> Function:
         graph.add("input", type=p, name=f"x{i}" if i else "x") for i, p in enumerate(net.signature.params)
     )
     out = graph.add("const", type=net.signature.result, value=0.0)
-    return Function(net.name, graph, inputs, (("result", out),), doc="extern")
+    return Function(net.name, graph, inputs, (("result", out),), doc=doc)
 
 
 __all__ = ["GraphBuilder", "constant_of"]

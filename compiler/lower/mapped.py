@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ndl.compiler.check.evaluator import Evaluator, merge_axes
 from ndl.compiler.check.values import Axis, TupleV, Value
 from ndl.compiler.diagnostics import fail
-from ndl.compiler.ir.graph import Function
+from ndl.compiler.ir.graph import EXTERN, FORMULA, Function
 from ndl.compiler.ir.splice import dotted, part_of
 from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
@@ -27,7 +27,7 @@ def mapped_call(
 ) -> Any:
     """What the part gives for each value of the indices that are bound in its arguments."""
     axes = merge_axes(args)
-    if part.doc == "extern":
+    if part.doc in (EXTERN, FORMULA):
         raise fail(
             "NDL490",
             f"`{part.name}`, which comes from Python, under a bound index is not yet lowered",

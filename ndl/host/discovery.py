@@ -15,92 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ndl.compiler.check.formulas import formula_signature, is_formula
 from ndl.compiler.check.values import Builtin, Closure, ListV, NetV, TupleV, WordV, describe
 from ndl.compiler.diagnostics import did_you_mean, fail
 from ndl.compiler.source import Source, Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.parser import parse_expression
-from ndl.compiler.types import Map
-from ndl.compiler.types import Tensor as TensorType
 from ndl.host.trained import TrainingObject
 from ndl.runtime.batches import Batch
 from ndl.runtime.evolution import Anything, Found, Judge, Search, Settings, Squares
-from ndl.runtime.formulas import PRIMITIVES, constants, text, values
+from ndl.runtime.formula_net import FormulaNet, names_of
+from ndl.runtime.formulas import PRIMITIVES, constants, values
 from ndl.runtime.history import History, Record, TrainResult
 from ndl.runtime.progress import progress as progress_of
 
 ROUNDS = 30
-LETTERS = ("x", "y", "z", "u", "v", "w")
-
-
-class FormulaNet(nn.Module):
-    """A net whose weights are formulas, one for each result. While a loss is studied, its values are
-    given."""
-
-    def __init__(self, name: str, arity: int, outputs: int | None) -> None:
-        super().__init__()
-        self.name, self.arity, self.outputs = name, arity, outputs
-        self.found: tuple[Found, ...] = ()
-        self.fronts: list[list[Found]] = []
-        self.names: tuple[str, ...] = names_of(arity)
-        self.points: list[Tensor] | None = None  # of the calls, while they are collected
-        self.given: Tensor | None = None  # values [outputs, N], while they stand for the formula
-        self.used = 0
-        self.nodes = 0
-
-    @property
-    def rows(self) -> int:
-        return self.outputs or 1
-
-    def forward(self, *args: Tensor) -> Tensor:
-        """Values of shape [...] or [..., outputs] at arguments of shape [...], or [..., arity] for a single
-        one."""
-        if len(args) == 1 and self.arity > 1:
-            args = args[0].unbind(-1)
-        X = torch.stack(torch.broadcast_tensors(*args))  # type: ignore[no-untyped-call]
-        shape = X.shape[1:]
-        if self.points is not None:
-            self.points.append(X.detach().double().reshape(self.arity, -1))
-            F = torch.zeros(self.rows, *shape, dtype=torch.float64)
-        elif self.given is not None:
-            count = X[0].numel()
-            F = self.given[:, self.used : self.used + count].reshape(self.rows, *shape)
-            self.used += count
-        elif self.found:
-            found = torch.from_numpy(
-                evaluated(self.found, X.detach().double().reshape(self.arity, -1).numpy())
-            )
-            F = found.reshape(self.rows, *shape)
-        else:
-            raise ValueError(f"the formula `{self.name}` has not been searched for yet: `train {self.name}`")
-        return F[0] if self.outputs is None else F.movedim(0, -1)
-
-    @property
-    def text(self) -> str:
-        """The formula as a function of the language."""
-        bodies = [b for f in self.found for b in bodies_of(f, self.names)]
-        body = bodies[0] if self.outputs is None else f"[{', '.join(bodies)}]"
-        head = self.names[0] if self.arity == 1 else f"({', '.join(self.names)})"
-        return f"{head} -> {body}"
-
-    def lines(self) -> list[str]:
-        """For a run's summary."""
-        return [f"{self.name} = {self.text}"]
-
-
-def names_of(arity: int) -> tuple[str, ...]:
-    return LETTERS[:arity] if arity <= len(LETTERS) else tuple(f"x{k}" for k in range(1, arity + 1))
-
-
-def bodies_of(f: Found, names: Sequence[str]) -> list[str]:
-    found, at = [], 0
-    for one in f.genome:
-        k = constants(one)
-        found.append(text(one, names, [float(x) for x in f.constants[at : at + k]]))
-        at += k
-    return found
 
 
 def evaluated(found: Sequence[Found], X: Any) -> Any:
@@ -115,29 +46,12 @@ def evaluated(found: Sequence[Found], X: Any) -> Any:
     return np.stack(rows).astype(float)
 
 
-def is_formula(net: Any) -> bool:
-    return isinstance(net, NetV) and isinstance(net.target, WordV) and net.target.name == "expression"
-
-
 def formula_net(host: Any, net: NetV, span: Span) -> FormulaNet:
     """The module of a net that is a formula, made when it is first asked for."""
     key = (id(net.owner), net.name)
     if key not in host.nets:
-        signature = net.signature
-        good = isinstance(signature, Map) and all(
-            isinstance(p, TensorType) and p.rank == 0 and p.kind == "R" for p in signature.params
-        )
-        result = signature.result if isinstance(signature, Map) else None
-        if not good or not isinstance(result, TensorType) or result.rank > 1:
-            raise fail(
-                "NDL680",
-                f"the formula `{net.name}` is a function of numbers: say of how many",
-                span,
-                help=f"write `net {net.name}: (R, R) -> R = expression(…)`, or `-> R[2]`",
-            )
-        assert isinstance(signature, Map)
-        outputs = result.extents[0] if result.rank else None
-        host.nets[key] = FormulaNet(net.name, len(signature.params), outputs)
+        arity, outputs = formula_signature(net, span)
+        host.nets[key] = FormulaNet(net.name, arity, outputs)
     found: FormulaNet = host.nets[key]
     return found
 
@@ -151,6 +65,19 @@ def evolves(session: Any) -> bool:
     if any(map(is_formula, targets)) and len(targets) > 1:
         raise fail("NDL680", "a formula is searched for by itself", session.block.span)
     return bool(targets) and is_formula(targets[0])
+
+
+def refuse_unsearched(session: Any) -> None:
+    """A formula in a model that other optimisers train cannot be found by them."""
+    for source, instance in session.models.values():
+        for module in instance.modules():
+            if isinstance(module, FormulaNet) and not module.genome:
+                raise fail(
+                    "NDL456",
+                    f"the formula `{module.name}` of `{source.decl.name}` has not been searched for yet",
+                    session.block.span,
+                    help="write `optimizer = evolution(…)`, which searches for it",
+                )
 
 
 class DiscoveryObject(TrainingObject):
@@ -178,27 +105,33 @@ def evolve(session: Any, folder: Any, shown: str) -> DiscoveryObject:
     ]
     if folder is not None:
         folder()
-    rounds = session.whole("steps") or ROUNDS
-    record, report = Record(), progress_of(shown)
-    report.start(rounds, 0)
-    try:
-        for k in range(rounds):
-            total = sum(s.round() for s in searches) + study.rest
-            record.add({"loss/loss": sign * total, "rate": float("nan")})
-            report.update(k + 1, sign * total, None, "")
-            if all(s.front()[-1].loss <= s.floor for s in searches):
-                break
-    finally:
-        report.finish()
+    record = rounds_of(session, searches, sign, study.rest, shown)
     module.names = argument_names(expr, net.name, module.arity)
-    module.found = tuple(s.chosen(study.penalty) for s in searches)
-    module.nodes = sum(f.size for f in module.found)
+    module.choose([s.chosen(study.penalty) for s in searches])
     module.fronts = [s.front() for s in searches]
     final = study.loss_of(torch.from_numpy(evaluated(module.found, study.X)), module.nodes)
     result = TrainResult(torch.tensor(sign * final), History.of(record), module, record.steps)
     found = DiscoveryObject(result, closure(host, module))
     found.session, found.last = session, loss  # type: ignore[attr-defined]
     return found
+
+
+def rounds_of(session: Any, searches: Sequence[Search], sign: int, rest: float, shown: str) -> Record:
+    """The rounds of searches that a block asks for, until nothing is left to gain; `rest` is what the loss
+    has besides."""
+    rounds = session.whole("steps") or ROUNDS
+    record, report = Record(), progress_of(shown)
+    report.start(rounds, 0)
+    try:
+        for k in range(rounds):
+            total = sum(s.round() for s in searches) + rest
+            record.add({"loss/loss": sign * total, "rate": float("nan")})
+            report.update(k + 1, sign * total, None, "")
+            if all(s.front()[-1].loss <= s.floor for s in searches):
+                break
+    finally:
+        report.finish()
+    return record
 
 
 def closure(host: Any, module: FormulaNet) -> Closure:

@@ -63,6 +63,8 @@ class Kernels:
             try:
                 if self.ir.counted:
                     raise Unsupported("its nets have weights for each step")
+                if self.ir.without_body:
+                    raise Unsupported("a net comes from Python, or is a formula that is to be found")
                 field = Field(Code("f64"), self.ir, checks=True, watches=True)
                 field.declare()
                 self._nets = field.nets

@@ -123,6 +123,7 @@ class Reducer:
             (ir.delays or any(s.source for s in ir.states), "memory of the past"),
             (len(declarations(self.ev, self.model)) > 1, "parts"),
             (self.model.laws or self.model.members, "a family"),
+            (ir.without_body, "nets that come from Python, or formulas that are to be found"),
             (ir.counted, "nets with weights for each step"),
         ):
             if there:

@@ -19,6 +19,7 @@ from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.counted import count_sets
+from ndl.host.discovery import evolve, evolves, refuse_unsearched
 from ndl.host.failures import diagnostic_of
 from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
@@ -164,13 +165,14 @@ def _place(session: Session, message: str) -> Span:
 
 
 def _run(session: Session, folder: Any, progress: str, resume: bool) -> TrainingObject:
-    from ndl.host.discovery import evolve, evolves
+    from ndl.host.formula_training import evolve_within, evolves_within
 
-    if evolves(session):
+    alone = evolves(session)
+    if alone or evolves_within(session):
         if repeats(session):
             raise fail("NDL533", "the search for a formula is not repeated", session.block.span,
                        help="name the `seed` of one search")  # fmt: skip
-        return evolve(session, folder, progress)
+        return (evolve if alone else evolve_within)(session, folder, progress)
     if repeats(session):
         return run_repeated(session, single, folder, progress, resume)
     return single(session, folder, progress, resume)
@@ -182,6 +184,7 @@ def single(session: Session, folder: Any, progress: str, resume: bool) -> Traini
     precision, session.device = precision_of(session), device_of(session)
     read_data(session, precision)
     make_targets(session, seed, precision)
+    refuse_unsearched(session)
     loss = Loss(session, precision, seed)
     count_sets(session, loss)
     parameters = parameters_of(session)

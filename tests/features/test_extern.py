@@ -69,3 +69,12 @@ def test_a_missing_module_is_named() -> None:
 def test_a_name_that_is_no_extern_net_is_refused() -> None:
     with pytest.raises(NDLError, match="no `extern net g`"):
         load(PROGRAM, bind={"f": Scale(), "g": Scale()})
+
+
+def test_kernels_do_not_know_the_module() -> None:
+    """An ensemble that a kernel would take goes by torch; a kernel that is asked for is refused."""
+    model = load(PROGRAM, bind={"f": Scale()}).models["Flow"]().bind(x=torch.ones(64, 2, dtype=torch.float64))
+    s = ndl.solve(model, span=(0, 1), method="tsit5(rtol=1e-9, atol=1e-9)")
+    assert torch.allclose(s.final["x"], torch.full((64, 2), math.exp(-1), dtype=torch.float64), atol=1e-7)
+    with pytest.raises(NDLError, match="a net comes from Python"):
+        ndl.solve(model, span=(0, 1), method="tsit5()", backend="cpu")

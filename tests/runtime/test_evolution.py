@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ndl.compiler.diagnostics import NDLError
 from ndl.runtime.evolution import Found, Search, Settings, Squares, best_score, scores
+from ndl.runtime.fitted_formulas import bfgs
 from ndl.runtime.formulas import C, canonical, constants, number, size, text, values, with_slopes
 
 import ndl
@@ -77,7 +78,8 @@ fn f(x, y) = {shown}
 test "the same":
     assert abs(f(0.3, 0.8) - {number(float(values(tree, np.array([0.3, 0.8]), [-0.5, 1.0])))}) < 1e-15
 """)
-    assert all(r.passed for r in program.test())
+    for result in program.test():
+        assert result.passed, result
 
 
 def test_the_score_is_the_fall_of_the_loss_for_a_node() -> None:
@@ -139,3 +141,74 @@ train f as search:
     with pytest.raises(NDLError) as trouble:
         program.run()
     assert trouble.value.diagnostics[0].code == "NDL680"
+
+
+WITHIN = """
+model Truth:
+    state x = 0.2
+    x' = 1.5*x - 0.6*x*x
+
+solve Truth as records:
+    span   = 0..3
+    method = tsit5(rtol=1e-8, atol=1e-10)
+    save   = every 0.5
+
+model Grow:
+    param r: R = 1.0
+    net F: R -> R = expression(size=5, primitives=[mul])
+    state x = 0.2
+    x' = r*x + F(x)
+
+train Grow as search:
+    data      = records
+    method    = rk4(h=0.25)
+    loss      = mean((x - data.x)^2)
+    optimizer = evolution(population=8, populations=2, mutations=8, starts=1)
+    steps     = 4
+"""
+
+
+def test_a_formula_is_found_inside_the_training_of_its_model() -> None:
+    """With a parameter of the model fitted beside its constants; the result is a model like any other."""
+    program = ndl.loads(
+        WITHIN
+        + """
+test "found":
+    s = solve(search.model, span=0..3, method=tsit5(rtol=1e-8, atol=1e-10))
+    assert abs(s.final.x - records.final.x) < 0.01
+    assert abs(search.model.r - 1.5) < 0.001 and abs(search.model.F(2.0) + 2.4) < 0.005
+"""
+    )
+    for result in program.test():
+        assert result.passed, result
+
+
+def test_quasi_newton_steps_find_the_least_value() -> None:
+    """Rosenbrock's valley from its usual start, with no value beyond x = 2."""
+
+    def valley(x):
+        if x[0] > 2:
+            return float("inf"), np.zeros(2)
+        a, b = 1 - x[0], x[1] - x[0] ** 2
+        return a * a + 100 * b * b, np.array([-2 * a - 400 * b * x[0], 200 * b])
+
+    least, where = bfgs(valley, np.array([-1.2, 1.0]), 60)
+    assert least < 1e-12 and np.allclose(where, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "old, new, code",
+    [
+        ("    steps     = 4\n", "    batch     = 2\n", "NDL457"),
+        ("expression(size=5, primitives=[mul])", "MLP(width=2)", "NDL457"),
+        (
+            "optimizer = evolution(population=8, populations=2, mutations=8, starts=1)",
+            "optimizer = adam()",
+            "NDL456",
+        ),
+    ],
+)
+def test_searches_that_cannot_be(old: str, new: str, code: str) -> None:
+    with pytest.raises(NDLError) as trouble:
+        ndl.loads(WITHIN.replace(old, new)).run()
+    assert trouble.value.diagnostics[0].code == code and trouble.value.diagnostics[0].span.line

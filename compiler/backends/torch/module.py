@@ -44,6 +44,7 @@ from ndl.runtime.info import (
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.model import Model, Part
 from ndl.runtime.banks import Bank
+from ndl.runtime.formula_net import FormulaNet
 from ndl.runtime.weights import Constrained, Extern
 
 Value = Any

@@ -46,7 +46,7 @@ MODEL_ATTRIBUTES = words(
 
 GLOBALS = words(
     """
-    Bank Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern FourierInfo GridInfo InputInfo
+    Bank Constrained DelayInfo DerivedInfo DrawInfo EventInfo Extern FormulaNet FourierInfo GridInfo InputInfo
     IntegralInfo Model NoiseInfo ObserveInfo ParameterInfo Part RequireInfo Sequence State StepSolver
     Tableau Tensor TermInfo Value Any math ops torch
     """

@@ -15,16 +15,13 @@ from ndl.compiler.backends.torch.arrays import (
 )
 from ndl.compiler.backends.torch.body import Body, Scope
 from ndl.compiler.backends.torch.names import GLOBALS, Names, attributes, class_name
-from ndl.compiler.ir.graph import Function, ParamSpec
+from ndl.compiler.ir.graph import EXTERN, FORMULA, Function, ParamSpec
 from ndl.compiler.ir.model import DrawSpec
 from ndl.compiler.ir.splice import part_of
 from ndl.compiler.ops.families.sources import constant_text
 from ndl.compiler.passes.dce import eliminate_dead_code
 from ndl.compiler.passes.fold import fold
 from ndl.compiler.types import Tensor
-
-EXTERN = "extern"
-"""The docstring by which lowering marks a net without a body."""
 
 
 @dataclass
@@ -128,7 +125,7 @@ class Classes:
         content = print_function(function)
         if content not in self._by_content:
             for part in function.parts.values():
-                if part.doc != EXTERN:
+                if part.doc not in (EXTERN, FORMULA):
                     self.of(part, variants)
             base = class_name(function.name)
             if variants.get(function.name, 1) > 1:
@@ -197,12 +194,21 @@ def part_lines(
     for name, part in parts.items():
         if part.doc == EXTERN:
             made = f"Extern({literal(name)})"
+        elif part.doc == FORMULA:
+            made = f"FormulaNet({literal(name)}, {formula_shape(part)})"
         else:
             where = f"seed=seed, path={place.format(literal(name))}"
             of = classes.of(part, variants)
             made = f"Bank({of}, {where}, per={literal(part.per)})" if part.per else f"{of}({where})"
         lines.append(f"    self.{found.parts[name]} = {made}")
     return lines
+
+
+def formula_shape(part: Function) -> str:
+    """Of how many numbers a formula is, and how many it gives; None: a number."""
+    result = part.outputs[0][1].type
+    assert isinstance(result, Tensor)
+    return f"{len(part.inputs)}, {result.extents[0] if result.rank else None}"
 
 
 def signature(function: Function) -> list[int]:
