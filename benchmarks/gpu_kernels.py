@@ -65,10 +65,14 @@ SYSTEMS = {
 """Three states, three stiff ones, sixteen; three with noise."""
 
 ODE = (
-    "euler", "heun", "midpoint", "rk4", "ssprk2", "ssprk3", "bosh3", "dopri5", "tsit5", "dopri8",
-    "implicit_euler", "trapezoidal", "sdirk", "kvaerno5", "rosenbrock23", "rodas5", "taylor",
+    "euler", "heun", "midpoint", "rk4", "ssprk2", "ssprk3", "ssprk54", "bosh3", "dopri5", "tsit5", "vern7",
+    "dopri8", "implicit_euler", "trapezoidal", "sdirk", "kvaerno5", "rosenbrock23", "rodas5", "bdf", "taylor",
+    "reversible_heun",
 )  # fmt: skip
-SDE = ("euler_maruyama", "milstein", "euler_heun", "heun", "sra1", "sri", "reversible_heun")
+SDE = (
+    "euler_maruyama", "milstein", "euler_heun", "heun", "sra1", "sri", "sosri", "sosri2", "reversible_heun",
+)  # fmt: skip
+"""The methods of the library that kernels have, splittings apart."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,9 @@ from ndl.compiler.passes.series import series_function
 LONGEST = 2000
 """Instructions of the rates beyond which the same is true."""
 
+LARGEST_RANK = 5
+"""Axes of a weight that may stay whole: those of a convolution over space."""
+
 LARGEST_NET = 1 << 18
 """Weights of nets beyond which they no longer stay in a cache near the processor."""
 
@@ -144,7 +147,7 @@ class Field:
                 apart.add(name)
                 return entries(name, shape)
 
-            if name in self.own or name in apart or len(shape) not in (1, 2):
+            if name in self.own or name in apart or not 1 <= len(shape) <= LARGEST_RANK:
                 return entries(name, shape)
             held.add(name)
             return Held(shape, "nets", 0, load)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.splice import dotted, part_of
-from ndl.compiler.kernels import vectors
+from ndl.compiler.kernels import vectors, windows
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.ops import TABLE
@@ -103,9 +103,16 @@ class Scalars:
         if op == "einsum":
             return vectors.product(self.code, node.attr("equation"), operands)
         if op in ("sum", "mean") and isinstance(x, vectors.Vector):
-            return vectors.summed(self.code, x, op == "mean")
+            every = len(axes_of(node, len(x.shape))) == len(x.shape)
+            return vectors.summed(self.code, x, op == "mean") if every else None
         if op in ("expand", "reshape") and self.extents(node.attr("shape")) == x.shape:
             return x
+        if op == "permute" and list(node.attr("axes")) == list(range(len(x.shape))):
+            return x
+        if op == "reshape" and isinstance(x, vectors.Vector):
+            return vectors.Vector(x.value, self.extents(node.attr("shape")))
+        if op in ("convolve", "convolve_back"):
+            return windows.whole(self, node, operands)
         return None
 
     def spread(self, operands: Sequence[Values]) -> list[Values]:
@@ -217,9 +224,9 @@ def along(x: Values, axes: Sequence[int], reduce: Callable[[list[Value]], Value]
     return out
 
 
-def axes_of(node: Node, x: Values) -> list[int]:
+def axes_of(node: Node, rank: int) -> list[int]:
     chosen = node.attr("axes")
-    return list(range(x.ndim)) if chosen is None else [a % x.ndim for a in chosen]
+    return list(range(rank)) if chosen is None else [a % rank for a in chosen]
 
 
 def _expand(s: Scalars, node: Node, operands: list[Values]) -> Values:
@@ -254,7 +261,7 @@ def _cumsum(s: Scalars, node: Node, operands: list[Values]) -> Values:
 
 
 def _mean(s: Scalars, node: Node, operands: list[Values]) -> Values:
-    (x,), axes = operands, axes_of(node, operands[0])
+    (x,), axes = operands, axes_of(node, operands[0].ndim)
     count = int(np.prod([x.shape[a] for a in axes]))
     return each(lambda v: s.code.op("div", v, float(count)), fold(s.code, "add", x, axes))
 
@@ -272,7 +279,7 @@ def _slice(s: Scalars, node: Node, operands: list[Values]) -> Values:
 
 
 def _reduction(name: str) -> Callable[[Scalars, Node, list[Values]], Values]:
-    return lambda s, node, operands: fold(s.code, name, operands[0], axes_of(node, operands[0]))
+    return lambda s, node, operands: fold(s.code, name, operands[0], axes_of(node, operands[0].ndim))
 
 
 ARRAYS: dict[str, Callable[[Scalars, Node, list[Values]], Values]] = {
@@ -296,4 +303,8 @@ ARRAYS: dict[str, Callable[[Scalars, Node, list[Values]], Values]] = {
     "softmax": _softmax,
     "cumsum": _cumsum,
     "diag": _diag,
+    "unfold": windows.unfold,
+    "fold": windows.fold,
+    "convolve": windows.convolve,
+    "convolve_back": windows.convolve_back,
 }

@@ -6,6 +6,7 @@ array as long as it is elementwise. Everything else sees the elements.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from ndl.compiler.kernels.arrays import Matrix, dense, dense_t, elements, extent, mapped, pack, row, total
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Value, extent_of
 from ndl.compiler.kernels.ops import TABLE
 
 LARGE, WIDE = 256, 16
@@ -22,13 +23,14 @@ LARGE, WIDE = 256, 16
 
 @dataclass(frozen=True)
 class Vector:
-    """An array of the kernel."""
+    """An array of the kernel, whose elements stand in the order of a tensor of this shape."""
 
     value: Value
+    shape: tuple[int, ...]
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (extent(self.value),)
+    @staticmethod
+    def flat(value: Value) -> Vector:
+        return Vector(value, (extent(value),))
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,22 @@ def spread(code: Code, x: Any) -> Any:
     if isinstance(x, Held):
         return x.load()
     if isinstance(x, Deferred):
-        operands = [spread(code, o) for o in x.operands]
-        wide = [np.broadcast_to(np.asarray(o, dtype=object), x.shape) for o in operands]
-        return _objects([code.op(x.name, *(w[i] for w in wide)) for i in range(x.shape[0])])
-    return _objects(elements(code, x.value)) if isinstance(x, Vector) else x
+        operands = [_places(code, o, x.shape) for o in x.operands]
+        return _objects([code.op(x.name, *at) for at in zip(*(o.flat for o in operands))], x.shape)
+    return _objects(elements(code, x.value), x.shape) if isinstance(x, Vector) else x
 
 
-def _objects(values: Sequence[Value]) -> Any:
+def _places(code: Code, x: Any, shape: tuple[int, ...]) -> Any:
+    """What an operand of something deferred is at each place."""
+    if isinstance(x, Value) and extent_of(x.type) is not None:
+        return _objects(elements(code, x), shape)
+    return np.broadcast_to(np.asarray(spread(code, x), dtype=object), shape)
+
+
+def _objects(values: Sequence[Value], shape: tuple[int, ...]) -> Any:
     out = np.empty(len(values), dtype=object)
     out[:] = list(values)
-    return out
+    return out.reshape(shape)
 
 
 # ---------------------------------------------------------------- elementwise
@@ -93,7 +101,7 @@ def elementwise(code: Code, name: str, operands: Sequence[Any]) -> Any:
     deferred = Deferred(name, given, shape)
     if TABLE[name].type(types) == "bool":
         return deferred
-    return Vector(evaluated(code, deferred))
+    return Vector(evaluated(code, deferred), shape)
 
 
 def _is_bool(given: Any) -> bool:
@@ -124,7 +132,7 @@ def evaluated(code: Code, x: Deferred) -> Value:
     def place(*given: Value) -> list[Value]:
         return [_at(code, x, dict(zip(args, given)))]
 
-    return mapped(code, args, x.shape[0], place)[0]
+    return mapped(code, args, math.prod(x.shape), place)[0]
 
 
 def _leaves(x: Any) -> list[Value]:
@@ -155,9 +163,9 @@ def product(code: Code, equation: str, operands: Sequence[Any]) -> Any:
     if not isinstance(a, Held) or len(first) != 2 or first[0] == first[1] or isinstance(x, Deferred):
         return None
     if right == first[0] and second == first[1]:
-        return _worth(a, x, 0) and Vector(dense(code, a.matrix, whole(code, x)))
+        return _worth(a, x, 0) and Vector.flat(dense(code, a.matrix, whole(code, x)))
     if right == first[1] and second == first[0]:
-        return _worth(a, x, 1) and Vector(dense_t(code, a.matrix, whole(code, x)))
+        return _worth(a, x, 1) and Vector.flat(dense_t(code, a.matrix, whole(code, x)))
     return None
 
 
@@ -172,4 +180,4 @@ def _one(value: Value) -> Any:
 def summed(code: Code, x: Any, mean: bool) -> Any:
     """The sum or the mean of a vector."""
     found = total(code, x.value)
-    return _one(code.op("div", found, float(x.shape[0])) if mean else found)
+    return _one(code.op("div", found, float(extent(x.value))) if mean else found)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agreement import GAPS, solvers
 
 ROOT = Path(__file__).parents[2]
 CHECKED = (
@@ -34,14 +35,24 @@ def test_every_method_has_its_rows(page) -> None:
     assert module.written(text, table) == text
 
 
+def test_the_methods_are_those_of_the_library(page) -> None:
+    """All that have kernels, but for splittings, whose kernels are those of their parts."""
+    module, *_ = page
+    none = {name for names, *_, why in GAPS for name in names.split() if "scalar form" in why}
+    for kind, named in (("ode", module.ODE), ("sde", module.SDE)):
+        assert set(named) == {name for name, k in solvers() if k == kind} - none
+
+
 def test_small_systems_and_explicit_methods_do_not_spill(page) -> None:
-    """Of sixteen states some implicit methods do, and the derivative of `taylor`: the page says which."""
+    """Of sixteen states some implicit methods do, and a few derivatives: the page says which."""
     _, table, text = page
     spilled = {k for k, row in table.items() if (row[1], row[3]) != ("0", "0")}
     assert {k[0] for k in spilled} == {"Chain"}
     before = text.partition("<!-- kernels: begin -->")[0]
     assert all(f"`{k[1]}`" in before for k in spilled)
-    assert {k[1] for k in spilled} <= {"trapezoidal", "rosenbrock23", "sdirk", "kvaerno5", "rodas5", "taylor"}
+    implicit = {"trapezoidal", "rosenbrock23", "sdirk", "kvaerno5", "rodas5"}
+    assert {k[1] for k in spilled if k[3] == "solve"} <= implicit
+    assert {k[1] for k in spilled} <= {*implicit, "taylor", "reversible_heun"}
 
 
 @pytest.mark.parametrize("key", CHECKED, ids="-".join)

@@ -54,7 +54,13 @@ def test_every_operation_agrees_with_the_kernel_interpreter(
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), [("plain", "rk4(steps=2)"), ("plain", "dopri5(rtol=1e-3)"), ("mixed", "rk4(steps=2)")]
+    ("name", "method"),
+    [
+        ("plain", "rk4(steps=2)"),
+        ("plain", "dopri5(rtol=1e-3)"),
+        ("mixed", "rk4(steps=2)"),
+        ("convolved", "midpoint(steps=1)"),
+    ],
 )
 def test_values_and_gradients_are_those_of_the_cpu(name: str, method: str, found: Path) -> None:
     nets = np.load(found / "nets.npz")

@@ -18,6 +18,8 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.kernels.fuse import fuse
 from ndl.runtime.kernels.triton_engine import TritonKernel
 from test_arrays import buffers, kernel
+from test_convolution_kernels import SOURCE as CONVOLVED
+from test_convolution_kernels import run as convolved
 from test_nets import MIXED, PLAIN, run, start
 
 import ndl
@@ -56,6 +58,10 @@ def main(folder: Path) -> None:
             for backend in ("triton", "cpu"):
                 for k, v in enumerate(run(model, start(16, size), backend, method)):
                     found[f"{name} by {method}/{backend}/{k}"] = v.numpy()
+    model, method = ndl.loads(CONVOLVED).OnPlane(seed=1), "midpoint(steps=1)"
+    for backend in ("triton", "cpu"):
+        for k, v in enumerate(convolved(model, backend, method)):
+            found[f"convolved by {method}/{backend}/{k}"] = v.numpy()
     np.savez(folder / "nets.npz", **found)
 
 

@@ -81,7 +81,8 @@ def offsets(size: Sequence[int], a: Attributes, count: Sequence[int]) -> list[tu
     ]
 
 
-def _counts(n: Sequence[int], size: Sequence[int], a: Attributes) -> list[int]:
+def counts(n: Sequence[int], size: Sequence[int], a: Attributes) -> list[int]:
+    """How many windows there are along each axis, of known extents."""
     return [d.constant or 0 for d in places(dims(n), dims(size), a)]
 
 
@@ -90,7 +91,7 @@ def _unfold_reference(x: Any, **a: Any) -> Any:
 
     size, at = a["size"], x.ndim - len(a["size"])
     wide = padded_reference(x, a["pad"])
-    read = [wide[(..., *where)] for where in offsets(size, a, _counts(x.shape[at:], size, a))]
+    read = [wide[(..., *where)] for where in offsets(size, a, counts(x.shape[at:], size, a))]
     return torch.stack(read, -1).reshape(*read[0].shape, *size)
 
 
@@ -130,7 +131,7 @@ def _fold_reference(y: Any, **a: Any) -> Any:
         (*y.shape[: y.ndim - 2 * count], *(k + lo + hi for k, (lo, hi) in zip(n, a["pad"]))), dtype=y.dtype
     )
     flat = y.flatten(y.ndim - count)
-    for k, where in enumerate(offsets(size, a, _counts(n, size, a))):
+    for k, where in enumerate(offsets(size, a, counts(n, size, a))):
         wide[(..., *where)] += flat[..., k]
     return wide[(..., *(slice(lo, lo + k) for k, (lo, _) in zip(n, a["pad"])))]
 
