@@ -137,10 +137,11 @@ def diagonal(entries: Tensor) -> Tensor | LinearMap:
 
 
 def solve(A: Tensor | LinearMap, b: Tensor) -> Tensor:
-    """The x [..., n] with A x = b."""
+    """The x [..., n] with A x = b; nan where A is singular."""
     if isinstance(A, LinearMap):
         return A.solve(b)
-    x: Tensor = torch.linalg.solve(A, b.unsqueeze(-1)).squeeze(-1)
+    found, info = torch.linalg.solve_ex(A, b.unsqueeze(-1))
+    x: Tensor = torch.where((info == 0)[..., None], found.squeeze(-1), torch.nan)
     return x
 
 

@@ -48,6 +48,8 @@ class Field:
     coordinates: tuple[str, ...]
     points: tuple[Array, ...]
     triangles: Array | None = None
+    ended: str | None = None
+    """A coordinate that is not periodic."""
 
     @staticmethod
     def of(name: str, values: Array, grid: GridInfo) -> list[Field]:
@@ -57,13 +59,17 @@ class Field:
         rank = len(grid.coordinates)
         points = [grid_points(layout).numpy() for layout in grid.layouts]
         names = list(grid.coordinates)
+        ended = next(
+            (c for c, layout in zip(names, grid.layouts) if layout[0] in ("nodes", "chebyshev")), None
+        )
         if rank == 3:
             middle = len(points[2]) // 2
             values, points, names, rank = values[:, :, :, middle], points[:2], names[:2], 2
         found = []
         for index in np.ndindex(values.shape[1 + rank :]):
             label = f"{name}[{', '.join(map(str, index))}]" if index else name
-            found.append(Field(label, values[(..., *index)], tuple(names), tuple(points)))
+            made = Field(label, values[(..., *index)], tuple(names), tuple(points), ended=ended)
+            found.append(made)
         return found
 
 
@@ -224,6 +230,10 @@ def spectrum(fields: Sequence[Field], t: Array, title: str = "") -> Figure:
     at = np.unique(np.linspace(0, len(t) - 1, FEW_TIMES).round().astype(int))
     if any(f.triangles is not None for f in fields):
         raise SettingError("`spectrum` is of a field on evenly spaced points, not on a mesh")
+    for f in fields:
+        if f.ended is not None:
+            what = f"`spectrum` is of periodic fields, and `{f.ended}` of `{f.name}` has ends"
+            raise SettingError(what, help="declare it `periodic`, or plot the field itself")
     with styled():
         figure, panels = parts.grid(len(fields), min(len(fields), 2), COLUMN if len(fields) == 1 else PAGE)
         for axes, f in zip(panels, fields):

@@ -176,6 +176,20 @@ def solve_steady(problem: Problem) -> Solution:
     )
 
 
+def _without_level(problem: Problem, F: Residual, x: Tensor) -> str | None:
+    """A field whose residuals do not feel a constant that is added to it."""
+    if not problem.model.GRIDS:
+        return None
+    with torch.no_grad():
+        r = F(x)
+        for s in problem.model.STATES:
+            moved = x.clone()
+            moved[..., s.places] += 1
+            if bool((F(moved) - r).abs().amax() <= 1e-8 * r.abs().amax()):
+                return s.name
+    return None
+
+
 def not_converged(problem: Problem, F: Residual, found: Iterated) -> SolveFailure:
     """Which equation is farthest from holding, of the first member that came to no end."""
     member, name = int((~found.done).nonzero()[0]), problem.method.name
@@ -191,6 +205,12 @@ def not_converged(problem: Problem, F: Residual, found: Iterated) -> SolveFailur
     if found.stuck is not None and bool(found.stuck[member]):
         why = f"`{name}` finds no move, however short, that makes the residual smaller: {much}"
         advice = "there may be no solution near: start elsewhere, or change a parameter in steps"
+        level = _without_level(problem, F, x)
+        if level is not None:
+            why = f"a constant can be added to `{level}`: no condition says at which level it is"
+            advice = (
+                f"give `{level}` a value on a part of the boundary, or take `lap^-1 @ f`, whose mean is 0"
+            )
     elif not bool(torch.isfinite(r).all()):
         advice = "start nearer to a solution, or leave `damped` at true"
     elif name != "newton":

@@ -419,7 +419,10 @@ def shaped(value: Any, shape: tuple[int, ...], dtype: torch.dtype, name: str) ->
     if tensor.ndim < len(shape) and tensor.ndim == 0:
         return tensor.expand(shape)
     if tuple(tensor.shape[tensor.ndim - len(shape) :]) != shape:
-        raise ValueError(f"`{name}` has shape {list(shape)}, and the value given {list(tensor.shape)}")
+        raise ArgumentsError(
+            f"`{name}` has shape {list(shape)}, and the value given {list(tensor.shape)}",
+            help="give a number, or as many values; a field takes a formula too, `x -> sin(x)`",
+        )
     return tensor
 
 

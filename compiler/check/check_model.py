@@ -211,7 +211,7 @@ def _event_statement(ev: Evaluator, el: Elaboration, stmt: tree.Stmt, scope: Sco
         expect = wanted.type if isinstance(wanted, Value) else None
         value = ev.eval(stmt.value, scope, expect)
         if isinstance(wanted, Value) and not isinstance(value, Unknown):
-            plain = Tensor(wanted.type.kind, wanted.type.shape)
+            plain = Tensor(wanted.type.kind, wanted.type.shape, wanted.type.on)
             convert(ev, value, plain, f"`{stmt.target.span.text}`", stmt.value.span)
     elif isinstance(stmt, tree.Assign):
         from ndl.compiler.check.statements import run

@@ -137,7 +137,7 @@ def _fem(ev: Evaluator, args: Sequence[Any], options: Mapping[str, Any], span: S
         return UNKNOWN
     order, size = ev.known(options.get("order", 1)), ev.known(options.get("size"))
     if order not in (1, 2):
-        return wrong(f"elements have the order 1 or 2, not {describe(order)}")
+        return wrong(f"elements have the order 1 or 2, not {order if is_number(order) else describe(order)}")
     if size is not None and not (is_number(size) and size > 0):
         return wrong("`size`, the length of the edges, is a number above 0")
     mass = getattr(options.get("mass"), "name", "lumped" if order == 1 else "consistent")

@@ -127,7 +127,8 @@ class Elaboration:
         value = force(argument)
         if is_formula(self, name, value):
             return formula_value(self, name, value, span)
-        plain = None if wanted is None else Tensor(wanted.kind, wanted.shape, None, wanted.unit)
+        on = None if wanted is None or not self.ev.checking else wanted.on
+        plain = None if wanted is None else Tensor(wanted.kind, wanted.shape, on, wanted.unit)
         return convert(self.ev, value, plain, f"`{self.prefix}{name}`", span)
 
     def starts_at(self, name: str) -> Any:

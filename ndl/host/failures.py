@@ -40,13 +40,41 @@ def _explain(host: Any, instance: Any, model: ModelV, failure: Any, span: Span) 
     if failure.status == "require" and parts.requires:
         told = [r for r in parts.requires if " ".join(r.cond.span.text.split()) in failure.message]
         where = (told or parts.requires)[0].span
-    notes = list(failure.notes)
+    notes, help_ = list(failure.notes), failure.help
+    begun = getattr(failure.partial, "problem", None)
+    at_start = begun is not None and failure.status in ("finite", "step") and failure.time == begun.t0
+    start = _bad_start(parts, failure) if at_start else None
+    if start is not None:
+        return start
     place = first_bad(host, instance, model, failure)
     if place is not None:
         text, value, at = place
         notes.append(f"the first value that is not finite is `{text}` = {value}, on line {at.line}")
         where = at
-    return Diagnostic(failure.code, failure.message, where, notes=tuple(notes), help=failure.help)
+        if at_start:
+            help_ = "no step passes this point: look at the values of this formula at the start"
+    return Diagnostic(failure.code, failure.message, where, notes=tuple(notes), help=help_)
+
+
+def _bad_start(parts: Any, failure: Any) -> Diagnostic | None:
+    """A state whose initial value is not finite."""
+    for name, values in failure.values.items():
+        whole = torch.as_tensor(values)
+        bad = torch.nonzero(~torch.isfinite(whole))
+        decl = parts.states.get(name, {}).get(0)
+        if not len(bad) or decl is None:
+            continue
+        index = ", ".join(str(int(k)) for k in bad[0])
+        notes = [f"`{name}{f'[{index}]' if index else ''}` = {float(whole[tuple(bad[0])])}"]
+        if whole.ndim:
+            notes.append(f"{len(bad)} of {whole.numel()} values are not finite")
+        span = decl.value.span if decl.value is not None else decl.name_span
+        message = (
+            f"{failure.message.split(' stopped near ')[0]} cannot start: `{name}` has no finite initial value"
+        )
+        hint = f"`{span.text}` is to be finite wherever `{name}` is stored"
+        return Diagnostic(failure.code, message, span, notes=tuple(notes), help=hint)
+    return None
 
 
 def refuse_estimates(problem: Any, name: str, span: Span) -> None:

@@ -198,6 +198,10 @@ class Instances(Paths):
             elif isinstance(value, NetV):
                 inputs[key] = self.trained_net(value, 0, torch.float64, model.decl.name_span)
             elif isinstance(value, (Closure, FnV)):
+                if key in names:
+                    what = f"`{key}` of `{model.decl.name}` is no field, so it takes a number and no formula"
+                    where = (value.expr if isinstance(value, Closure) else value.decl).span
+                    raise fail("NDL576", what, where, help=f"declare it `{key}: R on Omega`")
                 inputs[key] = self._path(
                     self.ev, [value], {}, tree.Call(Span(), tree.Name(Span(), key), ())
                 ).path

@@ -110,6 +110,9 @@ class Solving(Instances):
             check_method(ev, model_v, found["method"], settings["method"][0].span)
         ensemble = found.get("ensemble")
         ensemble = None if ensemble is None else int(self.number(ensemble))
+        if ensemble is not None and ensemble < 1:
+            where = settings["ensemble"][0].span
+            raise fail("NDL514", f"`ensemble` is a number of members, at least 1, not {ensemble}", where)
         if self.sample is not None and (ensemble is not None or getattr(model_v, "members", None)):
             raise Unshared
         seed = int(self.number(found.get("seed", self.run_seed)))

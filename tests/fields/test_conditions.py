@@ -285,3 +285,33 @@ def test_derivatives_by_coordinates_have_units_of_their_own() -> None:
         "state u: R on", "param a: R{m^2/s} = 1\n    state u: R{K} on"
     )
     ndl.loads(text.replace("lap(u)", "a*lap(u)"))
+
+
+BEGUN = """
+solve M{given}:
+    span = 0..1
+    grid = uniform(9)
+    method = rk4(h=0.001)
+    {more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "given", "more", "code", "words"),
+    [
+        ("log(x - 0.5)", "", "", "NDL651", "`u` has no finite initial value"),
+        ("0", "(u=[1, 2])", "", "NDL576", "shape [9]"),
+        ("0", "(k=x -> x)", "", "NDL576", "no field"),
+        ("0", "", "ensemble = 0", "NDL514", "at least 1"),
+    ],
+)
+def test_runs_that_cannot_begin(start: str, given: str, more: str, code: str, words: str) -> None:
+    text = heat(start, "param k = 1\n    on boundary(Rod): u = 0")
+    with pytest.raises(NDLError) as trouble:
+        ndl.loads(text + BEGUN.format(given=given, more=more)).run()
+    (found,) = trouble.value.diagnostics
+    assert found.code == code and words in found.message
+
+
+def test_fields_are_reset_in_events() -> None:
+    ndl.loads(heat("0", "on boundary(Rod): u = 0\n    when every 0.1: u <- 0.5*u"))

@@ -110,3 +110,8 @@ def test_a_spectrum_adds_up_to_the_mean_square() -> None:
     wave, power = power_of(values, (x, y))
     assert power.sum() == pytest.approx(np.mean(values**2))
     assert power[np.isclose(wave, 3)] == pytest.approx(2.0)
+
+
+def test_a_spectrum_is_of_periodic_fields(solution) -> None:
+    with pytest.raises(SettingError, match="`z` of `w` has ends"):
+        solution.plot("w", kind="spectrum")

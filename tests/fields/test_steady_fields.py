@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from field_problems import errors, order, solved
+from ndl.compiler.diagnostics import NDLError
 from ndl.runtime.colouring import library
 from ndl.runtime.sparse import Multigrid
+
+import ndl
 
 PI = math.pi
 
@@ -160,3 +163,18 @@ def test_conjugate_gradients_know_a_symmetric_system(monkeypatch: pytest.MonkeyP
     found = solved(PLATE, "uniform(17, 17)", method="cg(tol=1e-9)")
     exact = solved(PLATE, "uniform(17, 17)", method="direct()")
     torch.testing.assert_close(found.final.u, exact.final.u, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("n", [17, 129])
+def test_a_field_without_a_level_is_named(n: int) -> None:
+    text = """
+domain Rod = interval(x in 0..1)
+
+model Open:
+    state u: R on Rod = 0
+    0 = lap(u) + 1
+    on boundary(Rod): dn(u) = 0
+"""
+    with pytest.raises(NDLError) as trouble:
+        ndl.solve(ndl.loads(text).models["Open"], grid=f"uniform({n})", method="newton()")
+    assert "a constant can be added to `u`" in trouble.value.diagnostics[0].message
