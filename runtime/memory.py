@@ -24,9 +24,13 @@ def free(device: torch.device) -> float | None:
     return max(min(found), 0.0) if found else None
 
 
+SMALL = 1 << 26
+"""Bytes for which nobody asks whether there is room: the answer takes as long as a small run."""
+
+
 def refuse_tape(size: float, device: torch.device) -> None:
     """Raise `SettingError` where a tape of so many bytes does not fit."""
-    room = free(device)
+    room = free(device) if size > SMALL else None
     if room is not None and size > room:
         raise SettingError(
             f"the accepted steps of this run take {amount(size)}, and {amount(room)} of memory are free",

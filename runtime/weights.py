@@ -209,7 +209,7 @@ PartT = TypeVar("PartT", bound="Part")
 
 def view(module: ModuleT) -> ModuleT:
     """A shallow twin: shares every tensor, but replacing one in it leaves the original alone."""
-    twin = module.__new__(type(module))
+    twin: ModuleT = object.__new__(type(module))
     twin.__dict__ = dict(module.__dict__)
     for table in ("_parameters", "_buffers", "_modules"):
         twin.__dict__[table] = dict(module.__dict__[table])
@@ -337,8 +337,10 @@ class Part(nn.Module):
 
     def nets(self) -> dict[str, nn.Module]:
         """The nets of this part by the user's names, one with several sets of weights as `f[0]`, `f[1]`, …"""
-        shown = {attribute: name for name, attribute in self.NETS.items()}
         found: dict[str, nn.Module] = {}
+        if not self._modules:
+            return found
+        shown = {attribute: name for name, attribute in self.NETS.items()}
         for attribute, module in self._modules.items():
             name = shown.get(attribute, attribute)
             sets = getattr(module, "sets", None)  # of a `Bank`
@@ -370,14 +372,14 @@ class Part(nn.Module):
 
     def values(self) -> dict[str, Tensor]:
         """Every weight's value (constraints applied) by the user's dotted name."""
-        return {name: getattr(part, attribute) for name, part, attribute in self._places()}
+        return {name: getattr(part, attribute) for name, part, attribute in self.places()}
 
     def weight_value(self, name: str) -> Tensor:
         """The value (constraints applied) of the weight of that dotted name."""
-        found: Tensor = next(getattr(part, a) for n, part, a in self._places() if n == name)
+        found: Tensor = next(getattr(part, a) for n, part, a in self.places() if n == name)
         return found
 
-    def _places(self) -> Iterator[tuple[str, Part, str]]:
+    def places(self) -> Iterator[tuple[str, Part, str]]:
         """Every weight's dotted name, the part that holds it and its attribute there."""
         for prefix, part in self.parts():
             for p in part.PARAMETERS:

@@ -95,7 +95,7 @@ class Compilation:
         self.models: dict[Any, Compiled] = {}
         self.solvers: dict[Any, Any] = {}
         self.modules: list[ModuleType] = []
-        self.kept: list[ModelV] = []
+        self.keys: dict[int, tuple[ModelV, Any]] = {}
         self.bind: Mapping[str, Any] = {}
         self.read: Reading | None = None
         """Where a file lies that a program names, if it may be read."""
@@ -105,9 +105,13 @@ class Compilation:
 
     def key(self, model: ModelV) -> Any:
         """Applications that differ only in run-time values share a class."""
+        if id(model) not in self.keys:  # the model is kept, so that no other value gets its id
+            self.keys[id(model)] = model, self._key(model)
+        return self.keys[id(model)][1]
+
+    def _key(self, model: ModelV) -> Any:
         options = {p.name for p in model.decl.options}
         written = written_parts(self.checker, model)
-        self.kept.append(model)  # so that no other value gets an id that stands in a key
         chosen = tuple(
             (k, v if is_known(v) else id(v))
             for k, v in sorted(model.values.items())

@@ -30,10 +30,10 @@ def check_family(instance: Any, ensemble: int | None, span: Span) -> None:
     size = listed_members(instance)
     if size is not None and ensemble not in (None, size):
         raise fail("NDL512", f"`ensemble = {ensemble}` meets a family of {size} members", span)
-    if size is not None or ensemble is not None or instance.member_shape():
+    if size is not None or ensemble is not None:
         return
     drawn = next((d for d in instance.DRAWS if d.per == "member"), None)
-    if drawn is not None:
+    if drawn is not None and not instance.member_shape():
         raise uncounted(drawn.name, drawn.law, span)
 
 

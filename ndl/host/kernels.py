@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.backends.llvm.printer import NORMALS, WIDTHS, print_llvm
+from ndl.compiler.backends.llvm.printer import NORMALS, lanes_of, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
@@ -91,7 +91,9 @@ class Kernels:
         kernel, field, stepper = self.kernel(request, kept)
         names = tuple(b.name for b in kernel.buffers)
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
-        lanes = WIDTHS[kernel.precision]
+        lanes = lanes_of(
+            kernel.precision, [w.shape for w in field.weights.values() if w.whole and len(w.shape) == 2]
+        )
         text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())

@@ -111,7 +111,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
 
 def cornered(problem: Problem, fixed: bool) -> bool:
     """Whether corners of paths are more than ends of fixed steps: kernels make no slope anew there."""
-    if not Corners(problem):
+    if not problem.model.INPUTS or not Corners(problem):
         return False
     return not fixed or bool(problem.model.EVENTS) or not plain_steps(problem, stepper_of(problem))
 

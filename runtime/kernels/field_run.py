@@ -13,7 +13,7 @@ from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.pointwise import PointPlan, PointSweeper
 from ndl.runtime.kernels.record import Record
 from ndl.runtime.kernels.sweeping import FieldMade, FieldSource, Plan, Sweeper, alike
-from ndl.runtime.kernels.weights import value_of
+from ndl.runtime.kernels.weights import values_of
 from ndl.runtime.methods import Tableau
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import checkpoints_of
@@ -142,7 +142,7 @@ class FieldRun:
     def outside(self, made: FieldMade) -> tuple[Tensor, dict[str, Tensor]]:
         """Slots `[members or 1, …]` and coefficients, each `[members or 1, points]`."""
         names, compute = made.outside
-        values = {n: value_of(self.p.model, n).cpu() for n in names}
+        values = {n: v.cpu() for n, v in zip(names, values_of(self.p.model, names))}
         plain = dict(self.source.ranks)
         own = any(v.ndim > plain[n] for n, v in values.items())
         found = [

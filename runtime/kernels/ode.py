@@ -19,7 +19,7 @@ from ndl.runtime.kernels.outcome import Outcome
 from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, solver_of
 from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
 from ndl.runtime.kernels.tables import adaptive_tables, fixed_tables, reals, wholes
-from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, value_of
+from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, values_of
 from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import checkpoints_of
@@ -57,7 +57,7 @@ class KernelRun:
         self.drivers = drivers
         self.pace = Pace.of(problem, stepper)
         self.found: Found
-        self.values = [value_of(problem.model, name) for name, _ in names]
+        self.values = values_of(problem.model, [name for name, _ in names])
         """The weights that the kernel reads, in its order."""
         self.steps = problem.save.kind == "steps"
         watch = watch or bool(problem.model.EVENTS)
@@ -75,7 +75,7 @@ class KernelRun:
             solver=solver_of(problem),
             adaptive=not self.pace.fixed,
             precision="f64" if problem.dtype == torch.float64 else "f32",
-            own=own_names(problem.model, names) | drivers.own,
+            own=own_names(self.values, names) | drivers.own,
             save=problem.save.kind == "grid" or (self.known and self.steps),
             tape=whole or (self.steps and not self.known),
             sign=problem.sign,
@@ -341,7 +341,7 @@ class KernelRun:
             buffers["grads"] = cotangents(grad_last, made, rows, n)
             found.way.run(slots, buffers, self._run, states)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
-        of["nets"] = buffers["grad_nets"].t() if rows["nets"] else self.like
+        of["nets"] = buffers["grad_nets"].sum(0)[:, None] if rows["nets"] else self.like
         weights = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), weights
 

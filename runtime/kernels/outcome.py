@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from ndl.runtime.events import EventWatch
 from ndl.runtime.kernels.accepted import Accepted
 from ndl.runtime.kernels.failures import Ended
 from ndl.runtime.kernels.found import Found
@@ -51,6 +51,7 @@ class Outcome:
         many, rejected, evaluations, *_ = self.found.report.cpu().numpy().astype(np.int64)
         return many, rejected, evaluations
 
+    @cached_property
     def last_t(self) -> Floats:
         """Where each trajectory ended `[B]`."""
         p, ended = self.p, self.found.ended
@@ -81,9 +82,9 @@ class Outcome:
             interpolant = steps if run.steps else SavedInterpolant(p, record)
         elif p.taped and not run.known and not p.model.NOISES and not p.model.EVENTS:
             interpolant = steps  # its tape has the steps anyway
-        events = events_of(p, EventWatch(p)) if not found.events else self.record().events(p)
+        events = self.record().events(p) if found.events else events_of(p)
         return Solution(
-            p, record, {"x": last}, self.last_t(), stats_of(p, many, rejected, evaluations),
+            p, record, {"x": last}, self.last_t, stats_of(p, many, rejected, evaluations),
             steps_of(p, steps.table, steps.stiffness, steps.errors if p.taped else None),
             events, interpolant,
         )  # fmt: skip
@@ -91,7 +92,7 @@ class Outcome:
     def saved(self, last: Tensor, saved: Tensor) -> Saved:
         """Times, which of them count, and values."""
         p, run, found, b = self.p, self.run, self.found, self.p.count
-        last_t = self.last_t()
+        last_t = self.last_t
         if p.save.kind == "end":
             return Saved(last_t[:, None], np.ones((b, 1), dtype=bool), {"x": last[:, None]})
         if run.known or not run.steps:
@@ -134,7 +135,7 @@ class Outcome:
         ids = np.repeat(np.arange(p.count), many)
         starts = np.concatenate([[0], np.cumsum(many)])
         end = np.append(t[1:], p.t1)
-        end[starts[1:][many > 0] - 1] = self.last_t()[many > 0]
+        end[starts[1:][many > 0] - 1] = self.last_t[many > 0]
         return StepTable(ids, t, end, h, error, np.arange(len(t)) - starts[ids], ids, starts)
 
     def script(self) -> Script:

@@ -10,17 +10,16 @@ from ndl.runtime.model import Model
 from torch import Tensor
 
 
-def value_of(model: Model, name: str) -> Tensor:
-    """A weight by its dotted name, constraints applied, or an input that is constant in
-    time, or a draw."""
-    if name in {*(i.name for i in model.INPUTS), *(d.name for d in model.DRAWS)}:
-        return model.input(name)
-    return model.weight_value(name)
+def values_of(model: Model, names: Sequence[str]) -> list[Tensor]:
+    """Weights by their dotted names, constraints applied, inputs that are constant in time, and draws."""
+    given = {*(i.name for i in model.INPUTS), *(d.name for d in model.DRAWS)}
+    weights = {name: (part, attribute) for name, part, attribute in model.places()}
+    return [model.input(n) if n in given else getattr(*weights[n]) for n in names]
 
 
-def own_names(model: Model, weights: Sequence[tuple[str, tuple[int, ...]]]) -> frozenset[str]:
+def own_names(values: Sequence[Tensor], weights: Sequence[tuple[str, tuple[int, ...]]]) -> frozenset[str]:
     """Those of which each member has its own."""
-    return frozenset(name for name, shape in weights if value_of(model, name).ndim > len(shape))
+    return frozenset(name for v, (name, shape) in zip(values, weights, strict=True) if v.ndim > len(shape))
 
 
 def packed(

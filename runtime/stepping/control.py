@@ -75,6 +75,8 @@ def _spread(problem: Problem, name: str, value: Any) -> Any:
             if s.name in value:
                 out[s.places] = float(value[s.name])
         return out
+    if isinstance(value, float) and 0 <= value < math.inf:
+        return value
     tensor = torch.as_tensor(value, dtype=torch.float64).detach()
     if bool((tensor < 0).any()) or not bool(torch.isfinite(tensor).all()):
         raise SettingError(f"`{name}` must not be negative")

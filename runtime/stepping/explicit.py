@@ -6,6 +6,7 @@ matrix–vector product with its leading rows. With a tape nothing is written in
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,12 +79,27 @@ class ExplicitRK(Stepper):
         if self.dense is not None and tableau.dense is not None:
             self.dense[: len(tableau.dense)] = tableau.dense
         self.total = s if self.dense is not None else self.main
-        self._vectors = [like.new_tensor(self.A[i, :i]) for i in range(s)]
-        self._b = like.new_tensor(self.b[: self.main])
-        self._d = like.new_tensor(self.d[: self.main])
-        self._sparse = [self._nonzero(self.A[i]) for i in range(s)]
+        self._like = like.new_empty(0)
         self._buffer: Buffer | None = None
         self.width = self.total + 1
+
+    # tensors are for steps by torch: a kernel asks for numbers alone
+
+    @cached_property
+    def _vectors(self) -> list[Tensor]:
+        return [self._like.new_tensor(row[:i]) for i, row in enumerate(self.A)]
+
+    @cached_property
+    def _b(self) -> Tensor:
+        return self._like.new_tensor(self.b[: self.main])
+
+    @cached_property
+    def _d(self) -> Tensor:
+        return self._like.new_tensor(self.d[: self.main])
+
+    @cached_property
+    def _sparse(self) -> list[list[tuple[int, float]]]:
+        return [self._nonzero(row) for row in self.A]
 
     @staticmethod
     def _nonzero(row: np.ndarray) -> list[tuple[int, float]]:

@@ -124,10 +124,13 @@ def errors_of(problem: Problem, trail: Trail, table: StepTable) -> Tensor:
     return by_step(trail, table, norm)
 
 
-def events_of(problem: Problem, watch: EventWatch, times: Tensor | None = None) -> Events:
+def events_of(problem: Problem, watch: EventWatch | None = None, times: Tensor | None = None) -> Events:
     """The events of a run; `times`, one for each firing and with its gradient, replaces the host's."""
     texts = tuple(e.text for e in problem.model.EVENTS)
-    found = watch.firings
+    found = watch.firings if watch is not None else []
+    if not found:
+        shape = (problem.count, 0) if problem.ensemble else (0,)
+        return Events(torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.int64), texts)
     t = torch.tensor([e.t for e in found], dtype=torch.float64) if times is None else times
     index = torch.tensor([e.event for e in found], dtype=torch.int64)
     if not problem.ensemble:

@@ -363,6 +363,7 @@ def test_a_budget_by_torch(program: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("method", ["rk4(h=0.001)", "dopri5(rtol=1e-6)"])
 def test_a_tape_that_does_not_fit(program: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free", lambda device: 1e5)
+    monkeypatch.setattr(memory, "SMALL", 0)
     with pytest.raises(NDLError, match="of memory are free") as found:
         run(program, "Lorenz", method, "discrete")
     assert "checkpoint(memory=5e+04)" in (found.value.diagnostics[0].help or "")

@@ -49,7 +49,7 @@ class Arrays:
         return self.p.types["real"]
 
     def writer(self) -> Writer:
-        return Writer(self.p.lanes, self.element, self.p.declared)
+        return Writer(self.p.lanes, self.element, declared=self.p.declared)
 
     def places(self) -> list[str]:
         """The lines that make room for arrays."""

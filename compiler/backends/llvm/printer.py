@@ -17,6 +17,7 @@ import struct
 from collections.abc import Sequence
 
 from ndl.compiler.backends.llvm.arrays import HANDLERS, Arrays
+from ndl.compiler.backends.llvm.host import registers
 from ndl.compiler.backends.llvm.uniform import Analysis, uniform_values
 from ndl.compiler.kernels.code import Code, number_of
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value
@@ -24,6 +25,18 @@ from ndl.compiler.kernels.math.random import normals
 
 WIDTHS = {"f64": 8, "f32": 16}
 """Default lanes: two AVX2 registers a value."""
+
+FEW_LAYERS, NARROW = 4, 128
+"""Layers, and units of a layer, up to which the arrays of twice as many lanes stay in the first caches."""
+
+
+def lanes_of(precision: str, layers: Sequence[tuple[int, ...]]) -> int:
+    """Lanes of a model's kernels, whose `layers` are the shapes of matrices that are multiplied as such. Of
+    small ones, two of this machine's registers a value: each weight that is read is then used twice."""
+    small = 0 < len(layers) <= FEW_LAYERS and max(n for shape in layers for n in shape) <= NARROW
+    register = registers().bytes // (8 if precision == "f64" else 4)
+    return max(WIDTHS[precision], 2 * register if small else 0)
+
 
 COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
 WHOLE = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-REGISTER = 32
-"""Bytes of a vector register (AVX2)."""
+from ndl.compiler.backends.llvm.host import Registers, registers
 
-SUMS = 12
-"""Registers for sums: of 16, those that an entry and two vectors leave."""
+OTHERS = 4
+"""Registers that are not for sums: an entry, and the vectors that it is multiplied with."""
+
+MOST_SUMS = 16
+"""Registers for sums: twice as many as two units for products have on the way, and no more code."""
 
 UNROLLED = 4
 """Products of each sum in a turn of the innermost loop."""
@@ -26,6 +28,7 @@ class Writer:
 
     lanes: int
     element: str
+    registers: Registers = field(default_factory=registers)
     declared: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     count: int = 0
@@ -42,7 +45,7 @@ class Writer:
     @property
     def native(self) -> int:
         """Elements of a register, or all lanes where they are fewer."""
-        return min(REGISTER // self.bytes, self.lanes)
+        return min(self.registers.bytes // self.bytes, self.lanes)
 
     def vector(self, width: int) -> str:
         return f"<{width} x {self.element}>"
@@ -144,7 +147,9 @@ def groups(count: int, most: int) -> list[tuple[int, int, int]]:
 
 
 def rows_at_once(w: Writer, width: int) -> int:
-    return max(1, SUMS // max(1, width * w.bytes // REGISTER))
+    """How many rows of sums of so many elements stay in registers."""
+    sums = min(MOST_SUMS, w.registers.count - OTHERS)
+    return max(1, sums // max(1, width * w.bytes // w.registers.bytes))
 
 
 def multiply_out(
