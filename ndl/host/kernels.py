@@ -91,9 +91,8 @@ class Kernels:
         kernel, field, stepper = self.kernel(request, kept)
         names = tuple(b.name for b in kernel.buffers)
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
-        lanes = lanes_of(
-            kernel.precision, [w.shape for w in field.weights.values() if w.whole and len(w.shape) == 2]
-        )
+        layers = [w.shape for w in field.weights.values() if w.whole and len(w.shape) == 2]
+        lanes = lanes_of(kernel, layers)
         text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())

@@ -19,23 +19,33 @@ from collections.abc import Sequence
 from ndl.compiler.backends.llvm.arrays import HANDLERS, Arrays
 from ndl.compiler.backends.llvm.host import registers
 from ndl.compiler.backends.llvm.uniform import Analysis, uniform_values
+from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code, number_of
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value
 from ndl.compiler.kernels.math.random import normals
 
 WIDTHS = {"f64": 8, "f32": 16}
-"""Default lanes: two AVX2 registers a value."""
+"""Lanes of long kernels: two AVX2 registers a value."""
 
-FEW_LAYERS, NARROW = 4, 128
-"""Layers, and units of a layer, up to which the arrays of twice as many lanes stay in the first caches."""
+SHORT = 1500
+"""Instructions up to which a kernel without arrays takes as many lanes as two registers hold: they hide the
+time that an operation takes, and are compiled half as long again."""
+
+UNITS = 512
+"""Units of all layers up to which the arrays of so many lanes stay in the first caches."""
 
 
-def lanes_of(precision: str, layers: Sequence[tuple[int, ...]]) -> int:
-    """Lanes of a model's kernels, whose `layers` are the shapes of matrices that are multiplied as such. Of
-    small ones, two of this machine's registers a value: each weight that is read is then used twice."""
-    small = 0 < len(layers) <= FEW_LAYERS and max(n for shape in layers for n in shape) <= NARROW
-    register = registers().bytes // (8 if precision == "f64" else 4)
-    return max(WIDTHS[precision], 2 * register if small else 0)
+def lanes_of(kernel: Kernel, layers: Sequence[tuple[int, ...]]) -> int:
+    """Lanes of a kernel whose model has matrices of the shapes `layers` that are multiplied as such: two of
+    this machine's registers a value where the kernel is not long and the layers are small. A weight of a net
+    is then read once for both. All kernels of a net that others keep arrays for have as many."""
+    narrow = WIDTHS[kernel.precision]
+    wide = max(narrow, 2 * registers().bytes // (8 if kernel.precision == "f64" else 4))
+    if has_arrays(kernel):
+        small = 0 < sum(max(shape) for shape in layers) <= UNITS
+        return wide if small else narrow
+    short = sum(1 for _, block in kernel.blocks() for _ in block.walk()) <= SHORT
+    return wide if short else narrow
 
 
 COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
