@@ -153,7 +153,6 @@ HOSTED = {
     "prune": "model",
 }
 LATER = [
-    "residual",
     "substitute",
     "lift",
     "ntk",
@@ -166,7 +165,6 @@ LATER = [
     "edit",
     "interacts",
     "equivariant",
-    "impose",
     "fft",
     "ifft",
     "resample",

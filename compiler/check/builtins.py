@@ -11,6 +11,7 @@ from ndl.compiler.check import (
     convolving,
     derivatives,
     fields,
+    imposed,
     linearized,
     nearness,
     point_sets,
@@ -189,6 +190,8 @@ def make_builtins() -> Scope:
     add("linearize", linearized.linearize, 1, 2, "grid", raw=True)
     add("eig", linearized.eig, 1, 2)
     add("remake", remake, 1, 1, "*")
+    add("impose", imposed.impose, 3, 3)
+    add("residual", imposed.residual, 2, 2)
     add("solve", _solve, 1, 1, "*", raw=True)
     names["training"] = Training()
     names["epoch"] = UNKNOWN

@@ -173,7 +173,7 @@ class Conditions:
         found = self._solved(c, self.face(el, c, axis))
         if isinstance(found, ListV):  # a vector written by its components
             found = ev.value(found, c.span)
-        found = self._restricted(found, axis, c.side)
+        found = self.restricted(found, axis, c.side)
         if c.kind == SLOPE and c.side == "low":
             found = -found if is_number(found) else ev.elementwise("neg", [found], c.span)
         return found
@@ -213,10 +213,10 @@ class Conditions:
                 if grid.cells:
                     names[name] = _Between(c)
                 else:
-                    names[name] = self._restricted(v, axis, c.side)
+                    names[name] = self.restricted(v, axis, c.side)
         return el.scope.child(names)
 
-    def _restricted(self, v: Any, axis: Axis, side: str) -> Any:
+    def restricted(self, v: Any, axis: Axis, side: str) -> Any:
         """A field on one side."""
         if not isinstance(v, Value) or axis not in v.axes:
             return v

@@ -55,9 +55,8 @@ class HostMap(ModelMap):
 
     def _make(self, shape: tuple[int, ...] | None) -> matrix_free.LinearOperator:
         host = self.host
-        domain = self._domain()
-        choice = self._choice(domain, shape)
-        placed = self.model if choice is None else replace(self.model, grid=choice)
+        domain, placed = self._domain(), self.placed(shape)
+        choice = placed.grid
         instance = self.given.instance if isinstance(self.given, ModelObject) else host.instance(placed)
         if instance.initial_state().ndim > 1:
             what = f"`linearize` of a family: `{self.model.decl.name}` has several members here"
@@ -83,6 +82,11 @@ class HostMap(ModelMap):
         return linearized(instance, state, x, ends, held, lumped)
 
     # ------------------------------------------------------------ where fields stand
+
+    def placed(self, shape: tuple[int, ...] | None) -> ModelV:
+        """The model on the grid for values of a shape."""
+        choice = self._choice(self._domain(), shape)
+        return self.model if choice is None else replace(self.model, grid=choice)
 
     def _domain(self) -> DomainV | None:
         """The domain of the state, if it is a field."""
