@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MARGIN = 2e-2
 """A first step towards a break ends this fraction of the way before it: its location inside a step that
 crosses it is no better."""
+ACROSS = 2.2
+"""A step across a break is so many times its distance: not twice, where stages at the middle of a step would
+stand on it, and rounding decide on which side."""
 FINE = 1e-3
 """The same once the distance is known by extrapolation; stages of order three stay on the old side."""
 HARMLESS = 0.05
@@ -79,6 +82,10 @@ class BreakWatch:
         self.crossed = rows & accept & (size <= self.permit)
         far = rows & ~self.crossed
         near = self.close & accept & ~rows
+        short = near & (size <= self.permit)
+        if short.any():
+            self._onward(short, size)
+            near &= ~short
         if not (far.any() or near.any()):
             return accept
         before = step.cost
@@ -92,13 +99,22 @@ class BreakWatch:
             chosen = np.where(
                 error > 1, np.minimum((1 - MARGIN) * distance, 0.9 * size), (1 - MARGIN) * distance
             )
-            chosen = np.where(tiny, np.maximum(2 * distance, floor), chosen)
+            chosen = np.where(tiny, np.maximum(ACROSS * distance, floor), chosen)
             self.chosen = np.where(far, chosen, np.nan)
             self.permit = np.where(tiny, 1.01 * chosen, np.where(far, 0.0, self.permit))
             self.close |= far
         if near.any():
             self._measure(loop, step, h, end, near, floor)
         return np.asarray(accept & ~far)
+
+    def _onward(self, short: np.ndarray, size: Floats) -> None:
+        """For rows whose step across was `short`, since the new field is slower: one of twice the size, as long
+        as that is small."""
+        more = 2 * size
+        go = short & (8 * more <= self.normal)
+        self.gap = np.where(go, more, np.where(short, self.normal, self.gap))
+        self.permit = np.where(go, 1.01 * more, np.where(short, 0.0, self.permit))
+        self.close &= go | ~short
 
     def _measure(
         self, loop: Loop, step: Attempt, h: Floats, end: Floats, near: np.ndarray, floor: Floats
@@ -128,7 +144,7 @@ class BreakWatch:
         a = step.x1.abs()
         cost = host(loop.tol.norm(jump * clock(distance, x)[:, None], a, a))
         go = (cost <= HARMLESS) | (distance <= floor)
-        gap = np.where(go, np.maximum(2 * distance, floor), np.maximum((1 - FINE) * distance, floor))
+        gap = np.where(go, np.maximum(ACROSS * distance, floor), np.maximum((1 - FINE) * distance, floor))
         self.gap = np.where(seen, gap, self.gap)
         self.permit = np.where(seen, np.where(go, 1.01 * gap, 0.0), self.permit)
 

@@ -21,6 +21,8 @@ from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 MARGIN = 2e-2
 """A first step towards a break ends this fraction of the way before it."""
+ACROSS = 2.2
+"""A step across a break is so many times its distance."""
 FINE = 1e-3
 """The same once the distance is known by extrapolation."""
 HARMLESS = 0.05
@@ -105,6 +107,7 @@ class Breaks:
         crossed = code.op("and", crossed, code.op("le", size, edge.permit))
         far = code.op("and", rows, code.op("not", crossed))
         near = code.op("and", edge.close, code.op("and", judged.accept, code.op("not", rows)))
+        short = code.op("and", near, code.op("le", size, edge.permit))
         ends = self.control.larger(code.op("abs", made.t), code.op("abs", end))
         floor = code.op("mul", ends, self.control.rounding(2e-14))
 
@@ -114,13 +117,24 @@ class Breaks:
             found = code.when(far, lambda: self._back(made, dense, judged, cross, g1, floor, edge), kept)
             kept = [found[0], found[2], edge.normal, code.const(0, "i32")]
             permit, close, gap, cost = code.when(
-                near, lambda: self._measure(made, dense, end, g1, floor, edge), kept
+                code.op("and", near, code.op("not", short)),
+                lambda: self._measure(made, dense, end, g1, floor, edge),
+                kept,
             )
             return [permit, found[1], close, found[3], gap, cost]
 
         kept = [edge.permit, edge.normal, edge.close, size, size, code.const(0, "i32")]
         wanted = code.op("or", far, near)
         permit, normal, close, chosen, gap, cost = code.when(wanted, look, kept)
+        # a step across that was short, since the new field is slower, is followed by one of twice the size
+        more = code.op("mul", size, 2.0)
+        go = code.op("le", code.op("mul", more, 8.0), edge.normal)
+        wider = code.op("select", go, code.op("mul", more, 1.01), 0.0)
+        permit, gap = (
+            code.op("select", short, wider, permit),
+            code.op("select", short, code.op("select", go, more, edge.normal), gap),
+        )
+        close = code.op("and", close, code.op("or", go, code.op("not", short)))
         edge = replace(edge, permit=permit, normal=normal, close=close)
         return Crossing(edge, far, chosen, crossed, near, gap, cost, cross)
 
@@ -138,7 +152,7 @@ class Breaks:
         before = code.op("mul", distance, 1 - MARGIN)
         small = control.smaller(before, code.op("mul", size, 0.9))
         chosen = code.op("select", code.op("gt", judged.square, 1.0), small, before)
-        chosen = code.op("select", tiny, control.larger(code.op("mul", distance, 2.0), floor), chosen)
+        chosen = code.op("select", tiny, control.larger(code.op("mul", distance, ACROSS), floor), chosen)
         permit = code.op("select", tiny, code.op("mul", chosen, 1.01), 0.0)
         return [permit, normal, code.const(True, "bool"), chosen]
 
@@ -165,7 +179,7 @@ class Breaks:
             cost = control.mean_square(moved, control.scale(made.x1, made.x1))
             go = code.op("le", cost, HARMLESS**2)
             go = code.op("or", go, code.op("le", distance, floor))
-            across = control.larger(code.op("mul", distance, 2.0), floor)
+            across = control.larger(code.op("mul", distance, ACROSS), floor)
             closer = control.larger(code.op("mul", distance, 1 - FINE), floor)
             gap = code.op("select", go, across, closer)
             permit = code.op("select", go, code.op("mul", gap, 1.01), 0.0)

@@ -58,6 +58,7 @@ class SteppedSolver(Stepper):
             for k in range(1, depth + 1):
                 carry[f"prev:{name}:{k}"] = clock(t, x) if name == "t" else value
         carry["n"] = np.zeros(x.shape[0], dtype=np.int64)
+        carry["last"] = np.full(x.shape[0], np.nan)
         return carry
 
     def refresh(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
@@ -74,6 +75,7 @@ class SteppedSolver(Stepper):
         cost = np.full(x.shape[0], f.evaluations - before, dtype=np.int64) + carry["began"]
         carry["began"] = np.zeros_like(carry["began"])
         new = Carry(fresh=np.zeros(x.shape[0], dtype=bool), f0=None, n=carry["n"] + 1, began=carry["began"])
+        new["last"] = host(size.detach()).astype(np.float64)
         for name in self.names:
             new[f"state:{name}"] = states.get(name, carry[f"state:{name}"])
         now = {"x": x, "t": at, "h": size, **{name: carry[f"state:{name}"] for name in self.names}}
@@ -131,10 +133,16 @@ class SteppedSolver(Stepper):
         at = t if isinstance(t, Tensor) else clock(t, step.x0)
         before = f.evaluations
         carry = step.extra["carry"]
-        f0 = carry["f0"] if carry["f0"] is not None and bool(carry["fresh"].all()) else None
         stiff = step.extra["stiff"]
-        if f0 is None:
-            f0 = smooth_slopes(f, step.x0, at, size) if stiff else slopes(f, step.x0, at)
+        known = carry["f0"] is not None and bool(carry["fresh"].all())
+        if known and not (stiff and torch.is_grad_enabled()):
+            f0 = carry["f0"]
+        elif stiff:
+            # what the step before had at its end, whether it was completed or not
+            last = clock(carry["last"], step.x0)
+            f0 = smooth_slopes(f, step.x0, at, torch.where(torch.isnan(last), size, last))
+        else:
+            f0 = slopes(f, step.x0, at)
         end = at + size
         f1 = smooth_slopes(f, step.x1, end, size) if stiff else slopes(f, step.x1, end)
         step.carry["f0"], step.carry["fresh"] = f1, np.ones(len(step.cost), dtype=bool)

@@ -118,6 +118,6 @@ def test_against_a_closed_form(program: Any) -> None:
 def test_steps_and_continuous_output_of_an_implicit_method(program: Any) -> None:
     a, b = (solved(program, "Kinked", "rosenbrock23(rtol=1e-4)", k, save="steps") for k in ("torch", "cpu"))
     assert torch.equal(a.stats.steps, b.stats.steps)
-    torch.testing.assert_close(a.steps.t, b.steps.t, rtol=1e-7, atol=1e-9, equal_nan=True)
+    torch.testing.assert_close(a.steps.t, b.steps.t, rtol=1e-10, atol=1e-10, equal_nan=True)
     times = torch.linspace(0, 2, 9, dtype=torch.float64)
-    torch.testing.assert_close(a.x(times), b.x(times), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(a.x(times), b.x(times), rtol=1e-10, atol=1e-10)
