@@ -108,7 +108,7 @@ class BreakWatch:
         return np.asarray(accept & ~far)
 
     def _onward(self, short: np.ndarray, size: Floats) -> None:
-        """For rows whose step across was `short`, since the new field is slower: one of twice the size, as long
+        """For rows whose step across was `short`, since the new field is slower: one twice as long, as long
         as that is small."""
         more = 2 * size
         go = short & (8 * more <= self.normal)
