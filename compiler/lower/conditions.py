@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
 from ndl.compiler.check.boundaries import SLOPE, UNKNOWN_VALUE, VALUE, Component, Condition
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import Axis, Builtin, ListV, Object, Unknown, Value, is_number
+from ndl.compiler.check.values import Axis, Builtin, ListV, Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import Node
+from ndl.compiler.ir.grid import weights
 from ndl.compiler.lower.parted import Ends, parted_ends, where
 from ndl.compiler.lower.subjects import Subject, outwards
 from ndl.compiler.source import Span
@@ -211,7 +213,7 @@ class Conditions:
             v = el.lookup(name, 0)
             if isinstance(v, Value) and axis in v.axes:
                 if grid.cells:
-                    names[name] = _Between(c)
+                    names[name] = self._between(v, axis, c.side)
                 else:
                     names[name] = self.restricted(v, axis, c.side)
         return el.scope.child(names)
@@ -220,11 +222,25 @@ class Conditions:
         """A field on one side."""
         if not isinstance(v, Value) or axis not in v.axes:
             return v
-        place = v.axes.index(axis)
-        n = self.fields.space.grid_axis(axis).n
+        return self._at(v, axis, 0 if side == "low" else self.fields.space.grid_axis(axis).n - 1)
+
+    def _at(self, v: Value, axis: Axis, at: int) -> Any:
+        """A field at one point of an axis."""
         rest = tuple(a for a in v.axes if a is not axis)
-        at = 0 if side == "low" else n - 1
-        return split(self.fields.op("index", full(v), Span(), axis=place, at=at), rest)
+        return split(self.fields.op("index", full(v), Span(), axis=v.axes.index(axis), at=at), rest)
+
+    def _between(self, v: Value, axis: Axis, side: str) -> Any:
+        """A field on a side that lies half a cell outside of the points: the polynomial through the nearest
+        ones, exact up to the degree of the grid's order."""
+        ev, grid = self.fields.ev, self.fields.space.grid_axis(axis)
+        count = min(grid.order + 1, grid.n)
+        data = tuple((Fraction(2 * k + 1, 2), 0) for k in range(count))
+        found: Any = 0.0
+        for k, w in enumerate(weights(data, Fraction(0), 0)):
+            point = self._at(v, axis, k if side == "low" else grid.n - 1 - k)
+            share = ev.binary("*", float(w), point, Span())
+            found = share if k == 0 else ev.binary("+", found, share, Span())
+        return found
 
     def shaped(self, datum: Any, rest: Sequence[Axis], like: Tensor, span: Span) -> Value:
         """A datum as a tensor with the axes `rest` in front of components as in `like`."""
@@ -347,18 +363,3 @@ class Conditions:
                 if given is not v:
                     v = where(self, prefix, c, given, v)
         return v
-
-
-class _Between(Object):
-    """A field at a boundary that lies between points, or a component of it."""
-
-    kind = "field between points"
-
-    def __init__(self, c: Condition) -> None:
-        self.c = c
-
-    def index(self, ev: Any, items: Any, span: Any) -> Any:
-        return self
-
-    def arithmetic(self, ev: Any, op: str, other: Any, span: Any, left: bool) -> Any:
-        return ev.not_lowered("a condition that reads a field between the points of `at = cells`", span)

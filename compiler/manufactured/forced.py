@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 from ndl.compiler.check.applications import parts_of
-from ndl.compiler.check.boundaries import Condition, conditions_of
+from ndl.compiler.check.boundaries import Condition, conditions_of, side_name
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.model_parts import Equation, Parts
 from ndl.compiler.check.models import CheckSite, Elaboration
@@ -227,7 +227,9 @@ class Maker:
         for c in self.conditions:
             if c.span is equation.span and isinstance(equation, tree.Assign):
                 right = replace(equation, value=plus(equation.value, self.gap(c, equation)))
-                where = expression(c.place)
+                where = expression(side_name(c.domain, c.axis, c.side))
+                for cond in c.part.where:
+                    where = tree.Restrict(stmt.set.span, where, cond)
                 found.append(tree.On(stmt.span, where, (right,)))
         return found
 

@@ -58,9 +58,9 @@ BELOW = {2: 0.2, 4: 0.4, 6: 0.4, 8: 0.75}
 the rows near the ends still count: the orders there are 7.3 to 8 and rise from grid to grid."""
 
 
-def study(text: str, grid: str, points: tuple[int, ...], **settings: str) -> Study:
+def study(text: str, grid: str, points: tuple[int, ...], domains: str = DOMAINS, **settings: str) -> Study:
     """The study of the one model of a text."""
-    program = ndl.loads(DOMAINS + text)
+    program = ndl.loads(domains + text)
     (model,) = program._model_values().values()
     assert isinstance(model, ModelV)
     (found,) = studies(program, model, [grid], settings, points)
