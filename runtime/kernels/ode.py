@@ -375,7 +375,8 @@ class KernelRun:
         if ended:
             whole = outcome.solution(found.last.detach(), found.saved.detach())
             raise explained(p, self.stepper, self.tol, ended, whole)
-        if all(bool(torch.isfinite(v.detach()).all()) for v in (last, outcome.reached(saved))):
+        values = (last, outcome.reached(saved))
+        if all(bool(torch.isfinite(v.detach()).all()) for v in values if v.numel()):
             return outcome.solution(last, saved)
         if self.known and self.explains:
             # the same steps once more, each trajectory at its own time: that run knows who fails and where

@@ -6,8 +6,8 @@ matrix–vector product with its leading rows. With a tape nothing is written in
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,36 @@ def full(rows: tuple[tuple[float, ...], ...], width: int) -> np.ndarray:
     return out
 
 
+class Numbers(NamedTuple):
+    """An explicit tableau as arrays: `d` are the weights of the error, `main` the stages that the solution
+    and the error need, `fsal` says that the last of them is the first of the next step."""
+
+    c: np.ndarray
+    A: np.ndarray
+    b: np.ndarray
+    d: np.ndarray
+    dense: np.ndarray | None
+    main: int
+    fsal: bool
+
+
+@cache
+def numbers(tableau: Tableau) -> Numbers:
+    """Nobody may write into them."""
+    s = tableau.stages
+    c, A, b = np.asarray(tableau.c, dtype=np.float64), full(tableau.A, s), full((tableau.b,), s)[0]
+    d = np.zeros(s) if tableau.b_hat is None else b - full((tableau.b_hat,), s)[0]
+    main = int(max(np.nonzero(b)[0].max(), np.nonzero(d)[0].max(initial=0))) + 1
+    last = main - 1
+    fsal = bool(main > 1 and b[last] == 0 and c[last] == 1 and np.array_equal(A[last], b))
+    # a pair without FSAL whose next slope is needed anyway (Hermite) carries it over
+    dense = None
+    if tableau.dense is not None:
+        dense = np.zeros((s, len(tableau.dense[0])))
+        dense[: len(tableau.dense)] = tableau.dense
+    return Numbers(c, A, b, d, dense, main, fsal)
+
+
 class Buffer:
     """Storage for the slopes of one step, with the views that the stages use."""
 
@@ -54,31 +84,14 @@ class ExplicitRK(Stepper):
     revisits = True
 
     def __init__(self, tableau: Tableau, like: Tensor) -> None:
-        s = tableau.stages
-        self.c = np.asarray(tableau.c, dtype=np.float64)
-        self.A = full(tableau.A, s)
-        self.b = np.zeros(s)
-        self.b[: len(tableau.b)] = tableau.b
+        n = numbers(tableau)
+        self.c, self.A, self.b, self.d, self.dense = n.c, n.A, n.b, n.d, n.dense
+        self.main, self.fsal = n.main, n.fsal
         self.adaptive = tableau.b_hat is not None
-        self.d = np.zeros(s)
-        if tableau.b_hat is not None:
-            self.d = self.b.copy()
-            self.d[: len(tableau.b_hat)] -= tableau.b_hat
         self.order = tableau.order
         self.error_order = min(tableau.order, tableau.embedded or tableau.order)
         self.extrapolates = tableau.embedded is None or tableau.embedded < tableau.order
-        self.main = int(max(np.nonzero(self.b)[0].max(), np.nonzero(self.d)[0].max(initial=0))) + 1
-        self.fsal = bool(
-            self.main > 1
-            and self.b[self.main - 1] == 0
-            and self.c[self.main - 1] == 1
-            and np.array_equal(self.A[self.main - 1], self.b)
-        )
-        # a pair without FSAL whose next slope is needed anyway (Hermite) carries it over
-        self.dense = None if tableau.dense is None else np.zeros((s, len(tableau.dense[0])))
-        if self.dense is not None and tableau.dense is not None:
-            self.dense[: len(tableau.dense)] = tableau.dense
-        self.total = s if self.dense is not None else self.main
+        self.total = tableau.stages if self.dense is not None else self.main
         self._like = like.new_empty(0)
         self._buffer: Buffer | None = None
         self.width = self.total + 1
