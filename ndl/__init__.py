@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ndl.api import train as train
     from ndl.compiler.diagnostics import Diagnostic as Diagnostic
     from ndl.compiler.diagnostics import NDLError as NDLError
+    from ndl.host.failures import RunFailed as RunFailed
     from ndl.runtime.solution import Solution as Solution
     from ndl.session import Program as Program
 
@@ -35,10 +36,14 @@ _HOME = {
     "Program": "ndl.session",
     "NDLError": "ndl.compiler.diagnostics",
     "Diagnostic": "ndl.compiler.diagnostics",
+    "RunFailed": "ndl.host.failures",
     "Solution": "ndl.runtime.solution",
 }
 
-__all__ = ["Diagnostic", "NDLError", "Program", "Solution", "__version__", "load", "loads", "solve", "train"]
+__all__ = [
+    "Diagnostic", "NDLError", "Program", "RunFailed", "Solution", "__version__", "load", "loads", "solve",
+    "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,18 @@ def diagnostic_of(error: Any, span: Span) -> Diagnostic:
     return Diagnostic(error.code, error.message, span, notes=tuple(error.notes), help=error.help)
 
 
+class RunFailed(NDLError):
+    """A run that could not go on, told in the words of the model.
+
+    `failed` lists the members that did not come to their end: `member`, `status`, `time`, `last_step`.
+    `partial` is the solution up to there, with the whole paths of the others, or None.
+    """
+
+    def __init__(self, diagnostic: Diagnostic, failure: Any) -> None:
+        super().__init__([diagnostic])
+        self.failed, self.partial = failure.failed, failure.partial
+
+
 @contextmanager
 def explained(host: Any, instance: Any, model: ModelV, span: Span) -> Iterator[None]:
     """Turns a solver's failure into a diagnostic at the equation of the state that gave way."""
@@ -28,7 +40,7 @@ def explained(host: Any, instance: Any, model: ModelV, span: Span) -> Iterator[N
     try:
         yield
     except SolveFailure as failure:
-        raise NDLError([_explain(host, instance, model, failure, span)]) from failure
+        raise RunFailed(_explain(host, instance, model, failure, span), failure) from failure
 
 
 def _explain(host: Any, instance: Any, model: ModelV, failure: Any, span: Span) -> Diagnostic:

@@ -93,7 +93,8 @@ class Kernels:
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
         layers = [w.shape for w in field.weights.values() if w.whole and len(w.shape) == 2]
         lanes = lanes_of(kernel, layers)
-        text = triton_text(kernel) if request.target == "triton" else llvm_text(kernel, lanes)
+        on_gpu = request.target == "triton"
+        text = triton_text(kernel, request.tf32) if on_gpu else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)
         weights = tuple(Weight(w.name, w.shape, w.each, w.offset, w.whole) for w in field.weights.values())
         n = field.size
@@ -286,9 +287,9 @@ def llvm_text(kernel: Kernel, lanes: int) -> str:
     return print_llvm(plain if has_arrays(kernel) else simplify(plain), lanes)
 
 
-def triton_text(kernel: Kernel) -> str:
+def triton_text(kernel: Kernel, tf32: bool = False) -> str:
     """A kernel as a Triton module. Raises `Unsupported` for arrays that are too wide for it."""
-    return print_module(kernel)
+    return print_module(kernel, tf32=tf32)
 
 
 def _named(kernel: Kernel) -> Kernel:

@@ -16,7 +16,7 @@ from ndl.runtime.kernels.gradient import Solve
 from ndl.runtime.kernels.launch import launch, portions
 from ndl.runtime.kernels.lease import KEPT, Lease
 from ndl.runtime.kernels.outcome import Outcome
-from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, solver_of
+from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, rounds, solver_of
 from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
 from ndl.runtime.kernels.tables import adaptive_tables, fixed_tables, reals, wholes
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, values_of
@@ -89,6 +89,7 @@ class KernelRun:
             drivers=drivers.wanted,
             undone=undone,
             trail=self.checkpoints is not None,
+            tf32=rounds(problem, target),
         )
         # of one trajectory: all take the same fixed steps
         alone = problem.on(x0=problem.x0[:1])

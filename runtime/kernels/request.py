@@ -64,6 +64,8 @@ class Request:
     """The run leaves what steps are taken again from: times and sizes of adaptive ones, else checkpoints."""
     stretch: bool = False
     """Not a whole run, but a stretch of one taken again from a checkpoint, or its derivative."""
+    tf32: bool = False
+    """Whether products of matrices on a GPU may round their factors in single precision."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,12 @@ def solver_of(problem: Problem) -> Tableau | type[StepSolver]:
     """The method as a request names it."""
     solver = problem.method.solver
     return solver if isinstance(solver, Tableau) else type(solver)
+
+
+def rounds(problem: Problem, target: str) -> bool:
+    """Whether products may round: where PyTorch's own may, by `torch.set_float32_matmul_precision`."""
+    asked = torch.get_float32_matmul_precision() != "highest"
+    return target == "triton" and problem.dtype == torch.float32 and asked
 
 
 def options_of(problem: Problem) -> tuple[tuple[str, float], ...]:

@@ -75,6 +75,9 @@ def test_values_and_gradients_are_those_of_the_cpu(name: str, method: str, found
 def test_the_text_reads_as_products() -> None:
     text = print_module(fuse(kernel(13, 17)))
     assert text.count("tl.dot(") == 3 and text.count('input_precision="ieee"') == 3
+    double = print_module(fuse(kernel(13, 17)), tf32=True)
+    assert "tf32" not in text and "tf32" not in double, "double precision never rounds"
+    assert print_module(fuse(kernel(13, 17, "f32")), tf32=True).count('input_precision="tf32"') == 3
     before, _, _ = text.partition("lanes = tl.arange")
     assert before.count("tl.load(w_ptr") == 3, "weights are read once, before all else"
 

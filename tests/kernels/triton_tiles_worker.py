@@ -70,7 +70,7 @@ def queue(programs: int, block: int) -> dict[str, np.ndarray]:
 
 def solves() -> dict[str, np.ndarray]:
     """Values, counts of steps and gradients by two backends; Triton's threads have little room."""
-    kernels.triton_text = lambda kernel: print_module(kernel, limit=0, room=20)
+    kernels.triton_text = lambda kernel, tf32: print_module(kernel, limit=0, room=20)
     program, found = ndl.loads(SOURCE), {}
     for name, (method, other, graded) in SOLVES.items():
         for backend in ("triton", other):

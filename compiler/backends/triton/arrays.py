@@ -1,9 +1,10 @@
 """Arrays as tiles: an array of m reals is `[BLOCK, P]`, P the power of two from 16 on that holds m.
 
 Weights are read once, before the first step, and stay with the program; products are `tl.dot` in the
-kernel's own precision. What stands in the places from m on is arbitrary and is blanked before it is summed.
-What trajectories add to the sums of weights is added up in tiles of the program, which end in a row of the
-buffer that is the program's own: the result depends on no order of arrival.
+kernel's own precision, in single with factors rounded to tf32 where that is asked for. What stands in the
+places from m on is arbitrary and is blanked before it is summed. What trajectories add to the sums of weights
+is added up in tiles of the program, which end in a row of the buffer that is the program's own: the result
+depends on no order of arrival.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Arrays:
         self._made: dict[str, str] = {}
         self._sums: dict[tuple[str, int, int], str] = {}
         self.after: list[str] = []
+        self.rounding = "ieee"
+        """How products take their factors: as they are, or rounded to `tf32`."""
 
     def instr(self, instr: Instr) -> None:
         self.body.comment(instr)
@@ -133,7 +136,7 @@ class Arrays:
 
     def product(self, a: str, b: str) -> str:
         real = self.values.precision.real
-        return f'tl.dot({a}, {b}, input_precision="ieee", out_dtype={real})'
+        return f'tl.dot({a}, {b}, input_precision="{self.rounding}", out_dtype={real})'
 
     def map(self, instr: Instr) -> None:
         """A region's code on whole tiles."""

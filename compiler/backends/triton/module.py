@@ -21,13 +21,13 @@ OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 registers that there are: left alone, the assembler prefers spilling a few to having more than 128."""
 
 
-def print_module(kernel: Kernel, limit: int = LIMIT, room: int = ROOM) -> str:
+def print_module(kernel: Kernel, limit: int = LIMIT, room: int = ROOM, tf32: bool = False) -> str:
     """The source of a module with `launch(count, buffers…)`. The same kernel gives the same text.
 
-    `limit` and `room` say when values go to a workspace, and how many (`workspace`). Raises `KernelError` for
-    a kernel that no module can be made of.
+    `limit` and `room` say when values go to a workspace, and how many (`workspace`); with `tf32` products in
+    single precision may round their factors. Raises `KernelError` for a kernel that no module can be made of.
     """
-    return _Module(fitted(printable(kernel), limit, room)).text()
+    return _Module(fitted(printable(kernel), limit, room), tf32).text()
 
 
 def printable(kernel: Kernel) -> Kernel:
@@ -40,9 +40,10 @@ def printable(kernel: Kernel) -> Kernel:
 
 
 class _Module:
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, tf32: bool) -> None:
         self.kernel = kernel
         self.body = Body(kernel)
+        self.body.arrays.rounding = "tf32" if tf32 and kernel.precision == "f32" else "ieee"
         self.values = self.body.values
         self.name = ascii_name(kernel.name) + "_kernel"
         self.plain = not has_arrays(kernel)
