@@ -183,7 +183,7 @@ def _methods(
 
 def _make(run: Run, method: Method, options: Options, where: Span) -> None:
     """Add the kernels of a method to a run's."""
-    source = _Recorder(Kernels(run.compiled.optimized))
+    source = _Recorder(Kernels(run.compiled.optimized, portable=True))
     try:
         request = _request(run.compiled, method, options, source)
         wanted = [request]

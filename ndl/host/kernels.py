@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.backends.llvm.printer import NORMALS, lanes_of, print_llvm
+from ndl.compiler.backends.llvm.printer import NORMALS, WIDTHS, lanes_of, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
@@ -50,8 +50,9 @@ from ndl.runtime.kernels.request import Made, Part, PathUse, Request, Weight
 class Kernels:
     """Makes the kernels of one model, as `ndl.runtime.kernels.request.KernelSource`."""
 
-    def __init__(self, ir: ModelIR) -> None:
-        self.ir = ir
+    def __init__(self, ir: ModelIR, portable: bool = False) -> None:
+        """`portable`: the text of a kernel is the same whatever machine it is made on."""
+        self.ir, self.portable = ir, portable
         self._made: dict[Request, Made | str] = {}
         self._kept: dict[Request, Kept] = {}
         self._nets = False
@@ -92,7 +93,7 @@ class Kernels:
         names = tuple(b.name for b in kernel.buffers)
         sums = tuple(b.name for b in kernel.buffers if b.kind == "sum")
         layers = [w.shape for w in field.weights.values() if w.whole and len(w.shape) == 2]
-        lanes = lanes_of(kernel, layers)
+        lanes = WIDTHS[kernel.precision] if self.portable else lanes_of(kernel, layers)
         on_gpu = request.target == "triton"
         text = triton_text(kernel, request.tf32) if on_gpu else llvm_text(kernel, lanes)
         program = Program(text, kernel.name, names, request.target, lanes, sums)

@@ -177,9 +177,11 @@ def assembly(program: Program) -> str:
     return str(_machine()[1].emit_assembly(optimized(program)))
 
 
-def optimized(program: Program) -> Any:
-    """The LLVM module after LLVM's own passes; vectorisers stay off, since the lanes are vectors already."""
-    binding, machine = _machine()
+def optimized(program: Program, machine: Any = None) -> Any:
+    """The LLVM module after LLVM's own passes, for this machine or another; vectorisers stay off, since the
+    lanes are vectors already."""
+    binding, here = _machine()
+    machine = machine or here
     module = binding.parse_assembly(program.text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from hand import buffers, elementwise, rotation
-from ndl.compiler.backends.llvm.printer import FEW, NORMALS, print_llvm
+from ndl.compiler.backends.llvm.host import Registers
+from ndl.compiler.backends.llvm.printer import FEW, NORMALS, lanes_of, print_llvm
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Kernel
 from ndl.compiler.kernels.ops import TABLE
 from ndl.runtime.kernels import cpu_engine
-from ndl.runtime.kernels.cpu_engine import Program, assembly, load
-from triton_cases import one_turn
+from ndl.runtime.kernels.cpu_engine import Program, assembly, load, optimized
+from triton_cases import lorenz, one_turn
+
+from ndl.host.kernels import llvm_text
 
 PRIMITIVES = [name for name, op in TABLE.items() if op.primitive]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e10, -1e10, 1e300, 1e-300, np.inf, -np.inf, np.nan]
@@ -118,6 +121,33 @@ def test_the_inner_loop_is_in_vector_registers() -> None:
     text = assembly(program(rotation(), 8))
     scalar = [line for line in text.splitlines() if "mulsd" in line or "addsd" in line]
     assert not scalar
+
+
+@pytest.mark.parametrize(("size", "lanes"), [(64, (16, 32)), (32, (8, 16)), (16, (4, 8))])
+def test_lanes_fill_two_registers(size: int, lanes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ndl.compiler.backends.llvm.printer.registers", lambda: Registers(size, 32))
+    assert tuple(lanes_of(rotation(precision), []) for precision in ("f64", "f32")) == lanes
+
+
+def test_another_processor() -> None:
+    """For arm64, whose registers have 128 bits: vector instructions, nothing called, few spills."""
+    import llvmlite.binding as binding
+
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    try:
+        target = binding.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError:
+        pytest.skip("this LLVM does not know arm64")
+    machine = target.create_target_machine(cpu="neoverse-n1", opt=3)
+    spills = {}
+    for lanes in (4, 8):
+        made = Program(llvm_text(lorenz("f64").kernel, lanes), "lorenz", ())
+        text = str(machine.emit_assembly(optimized(made, machine))).splitlines()
+        assert sum("fmla" in line and ".2d" in line for line in text) > 20 * lanes
+        assert not [line for line in text if line.strip().startswith("bl\t")]
+        spills[lanes] = sum("sp" in line and "q" in line and "tr\t" in line for line in text)
+    assert spills[4] * 4 < spills[8], "the lanes of wider registers spill"
 
 
 def test_a_kernel_is_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value
 from ndl.compiler.kernels.math.random import normals
 
 WIDTHS = {"f64": 8, "f32": 16}
-"""Lanes of long kernels: two AVX2 registers a value."""
+"""Lanes of long kernels, and of what is printed for every machine: two AVX2 registers a value."""
 
 SHORT = 1500
 """Instructions up to which a kernel without arrays takes as many lanes as two registers hold: they hide the
@@ -39,8 +39,8 @@ def lanes_of(kernel: Kernel, layers: Sequence[tuple[int, ...]]) -> int:
     """Lanes of a kernel whose model has matrices of the shapes `layers` that are multiplied as such: two of
     this machine's registers a value where the kernel is not long and the layers are small. A weight of a net
     is then read once for both. All kernels of a net that others keep arrays for have as many."""
-    narrow = WIDTHS[kernel.precision]
-    wide = max(narrow, 2 * registers().bytes // (8 if kernel.precision == "f64" else 4))
+    wide = 2 * registers().bytes // (8 if kernel.precision == "f64" else 4)
+    narrow = min(WIDTHS[kernel.precision], wide)
     if has_arrays(kernel):
         small = 0 < sum(max(shape) for shape in layers) <= UNITS
         return wide if small else narrow
