@@ -9,15 +9,18 @@ import os
 import secrets
 import shutil
 import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ndl.runtime.atomic import replacing, write_text
+from ndl.runtime.draws import WAVES
 from ndl.runtime.errors import DataError
 from ndl.runtime.grids import grid_of, grid_points
 from ndl.runtime.info import GridInfo
 from ndl.runtime.meshes import tables
+from ndl.runtime.portions import MEMBER
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -83,6 +86,9 @@ def to_xarray(s: Solution) -> Any:
                 c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)
             }
         data[name] = ([*lead, "time", *named_axes(name, shape, s.model.GRIDS)], values)
+    if lead:
+        own = ((name, axes, values) for name, axes, values in beside(s, data) if axes[:1] == (MEMBER,))
+        data |= {name: (list(axes), values) for name, axes, values in own}
     t = s.t.detach().cpu().numpy()
     if t.ndim == 1:
         coordinates["time"] = t
@@ -92,6 +98,33 @@ def to_xarray(s: Solution) -> Any:
     if lead:
         coordinates["member"] = np.arange(s.problem.count)
     return xarray.Dataset(data, coords=coordinates, attrs=attributes(s))
+
+
+def beside(s: Solution, taken: Iterable[str]) -> Iterator[tuple[str, tuple[str, ...], np.ndarray]]:
+    """Parameters, constant inputs and draws of a bound model that are arrays or differ between members, and
+    initial values that were not saved, with the names of their axes; not the numbers behind a random field,
+    which a derived quantity records."""
+    model, count, taken = s.model, s.problem.count, set(taken)
+    found = [(p.name, getattr(model, p.attribute or p.name), tuple(p.shape)) for p in model.PARAMETERS]
+    draws = [d for d in model.DRAWS if d.per in ("sample", "member") and d.law != WAVES]
+    for info in (*model.INPUTS, *draws):
+        value = model._buffers.get(f"_input_{info.name}")
+        if value is not None:
+            found.append((info.name, value, tuple(info.shape)))
+    for name, value, shape in found:
+        label = f"parameter_{name}" if name in taken else name
+        axes = named_axes(label, shape, model.GRIDS)
+        if value.ndim > len(shape) and value.shape[0] == count:
+            yield label, (MEMBER, *axes), value.detach().cpu().numpy()
+        elif shape:
+            yield label, axes, value.detach().cpu().numpy()
+    if bool((s.saved.t[:, 0] == s.problem.t0).all()):
+        return
+    x = s.problem.x0.detach()
+    for state in (state for state in model.STATES if not state.source):
+        label = f"initial_{state.name}"
+        values = state.value(x[:, state.places].reshape(count, *state.shape)).cpu().numpy()
+        yield label, (MEMBER, *named_axes(label, state.seen, model.GRIDS)), values
 
 
 def named_axes(name: str, shape: tuple[int, ...], grids: Any) -> tuple[str, ...]:

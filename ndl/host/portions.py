@@ -17,7 +17,6 @@ from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.values import Closure, FnV, ModelV, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
-from ndl.runtime.draws import WAVES
 from ndl.runtime.portions import MEMBER, DataSet, Layout, writer
 
 SUFFIXES = (".zarr", ".h5", ".nc")
@@ -183,11 +182,11 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
     """The arrays of a portion `[members, …]`: recorded values, what was drawn for each member, initial fields
     that were not saved; and what the set has beside them."""
     import ndl
-    from ndl.runtime.export import attributes, named_axes
+    from ndl.runtime.export import attributes, beside, named_axes
     from ndl.runtime.grids import grid_points
     from ndl.runtime.meshes import tables
 
-    model, count = solution.model, solution.problem.count
+    model = solution.model
     arrays: dict[str, np.ndarray] = {}
     common: dict[str, np.ndarray] = {"time": np.asarray(solution.problem.save.times)}
     dims: dict[str, tuple[str, ...]] = {}
@@ -198,20 +197,9 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
         values = torch.where(gone, torch.full_like(values, math.nan), values) if bool(gone.any()) else values
         dims[name] = (MEMBER, "time", *named_axes(name, tuple(values.shape[2:]), model.GRIDS))
         arrays[name] = values.cpu().numpy()
-    for name, value, shape in _of_members(model):
-        taken = name in arrays
-        label = f"parameter_{name}" if taken else name
-        axes = named_axes(label, shape, model.GRIDS)
-        if value.ndim > len(shape) and value.shape[0] == count:
-            arrays[label], dims[label] = value.detach().cpu().numpy(), (MEMBER, *axes)
-        elif shape:
-            common[label], dims[label] = value.detach().cpu().numpy(), axes
-    if solution.problem.save.times[0] != solution.problem.t0:
-        x = solution.problem.x0.detach()
-        for s in (s for s in model.STATES if not s.source):
-            label = f"initial_{s.name}"
-            arrays[label] = s.value(x[:, s.places].reshape(count, *s.shape)).cpu().numpy()
-            dims[label] = (MEMBER, *named_axes(label, s.seen, model.GRIDS))
+    for label, axes, values in beside(solution, arrays):
+        (arrays if axes[:1] == (MEMBER,) else common)[label] = values
+        dims[label] = axes
     for grid in model.GRIDS:
         if grid.mesh:
             node, nodes = f"{grid.domain}_node", tables(grid.mesh).nodes.T
@@ -221,19 +209,6 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
             common |= {c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)}
     about = {**attributes(solution), "seed": str(solution.problem.seed), "ndl": ndl.__version__}
     return arrays, Layout(dims, common, about)
-
-
-def _of_members(model: Any) -> list[tuple[str, torch.Tensor, tuple[int, ...]]]:
-    """Parameters, constant inputs and draws of a bound model, with their shapes of one member; not the
-    numbers behind a random field, which a derived quantity records."""
-    found = [(p.name, getattr(model, p.attribute or p.name), tuple(p.shape)) for p in model.PARAMETERS]
-    draws = [d for d in model.DRAWS if d.per in ("sample", "member") and d.law != WAVES]
-    given = [*model.INPUTS, *draws]
-    for info in given:
-        value = model._buffers.get(f"_input_{info.name}")
-        if value is not None:
-            found.append((info.name, value, tuple(info.shape)))
-    return found
 
 
 def run_portioned(host: Any, plan: Plan, block: Any, out: Any, progress: bool) -> DataSet:

@@ -97,6 +97,12 @@ def _as_table(found: Any, precision: torch.dtype, device: torch.device) -> Table
 
 
 def table_of(solution: Any) -> Table:
-    """A solution's saved values as data."""
+    """A solution's saved values as data, and beside them what was drawn for each member."""
+    from ndl.runtime.export import beside
+    from ndl.runtime.portions import MEMBER
+
     columns = {n: solution.get(n).values.detach() for n in solution.names()}
+    if solution.problem.ensemble:
+        own = ((name, values) for name, axes, values in beside(solution, columns) if axes[:1] == (MEMBER,))
+        columns |= {name: torch.as_tensor(values) for name, values in own}
     return Table(columns, solution.t.to(torch.float64), bool(solution.problem.ensemble), solution.model.NAME)

@@ -15,6 +15,7 @@ from ndl.runtime.portions import RECORD
 from ndl.runtime.stored import open_stored, store
 
 import ndl
+from ndl.host.targets import table_of
 
 HEAT = """
 domain Rod = interval(x in 0..1)
@@ -200,3 +201,12 @@ def test_portions_need_a_set_and_common_times(tmp_path):
     assert refused.value.diagnostics[0].code == "NDL538"
     with pytest.raises(ndl.NDLError, match="portions are of times"):
         program(tmp_path, **{"save     = every 0.01": "save     = steps"}).run("sweep")
+
+
+def test_what_was_drawn_stands_beside_a_run_in_memory_and_a_set_written_at_once(tmp_path):
+    (memory,) = program(tmp_path, portion=None).run("sweep")
+    memory.save(tmp_path / "whole.zarr")
+    stored = store(tmp_path / "whole.zarr", "whole")
+    for table in (stored, table_of(memory)):
+        assert torch.equal(table["nu"], memory.model.nu)
+        assert table["u"].shape == (10, 3, 9)
