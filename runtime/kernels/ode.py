@@ -13,7 +13,7 @@ from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import explained
 from ndl.runtime.kernels.found import Found, NoKernel
 from ndl.runtime.kernels.gradient import Solve
-from ndl.runtime.kernels.launch import launch, portions
+from ndl.runtime.kernels.launch import launch, portions, summed, zeros
 from ndl.runtime.kernels.lease import KEPT, Lease
 from ndl.runtime.kernels.outcome import Outcome
 from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, rounds, solver_of
@@ -319,7 +319,7 @@ class KernelRun:
         }
         if rows["nets"]:
             many = portions(made.program, b, rows["nets"])
-            buffers["grad_nets"] = self.like.new_zeros(many, rows["nets"])
+            buffers["grad_nets"] = zeros(many, rows["nets"], self.like)
         if self.drivers.wanted:
             buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
         if not self.known:
@@ -342,7 +342,7 @@ class KernelRun:
             buffers["grads"] = cotangents(grad_last, made, rows, n)
             found.way.run(slots, buffers, self._run, states)
         of = {k: buffers[f"grad_{k}"] for k in ("weights", "own")}
-        of["nets"] = buffers["grad_nets"].sum(0)[:, None] if rows["nets"] else self.like
+        of["nets"] = summed(buffers["grad_nets"])[:, None] if rows["nets"] else self.like
         weights = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), weights
 
