@@ -27,7 +27,8 @@ class Past:
     """The past of all members. `pieces[k]` is an attempt with its times; `starts[m]` and `places[m]` are the
     starts of the steps of member m, and the piece and row in which each stands. `now`, `size [B]` are the
     start and size of the step under way, `lag [D, B]` the lags that are the same all through a run (or
-    nan), and `ahead [B]` says who has asked for what is not known yet."""
+    nan), `ahead [B]` says who has asked for what is not known yet, and
+    `asked` counts reads."""
 
     x0: Tensor
     t0: float
@@ -41,6 +42,7 @@ class Past:
         count = self.x0.shape[0]
         self.now, self.size = np.full(count, self.t0), np.ones(count)
         self.ahead = np.zeros(count, dtype=bool)
+        self.asked = 0
         self.rewind(0)
 
     def copy(self) -> Past:
@@ -75,6 +77,7 @@ class Past:
 
     def read(self, delay: int, places: slice, ids: Ints, s: Tensor) -> Tensor:
         """The places of the state at the times `s [..., b]` of the members `ids [b]`, `[..., b, size]`."""
+        self.asked += 1
         s = s.expand(*s.shape[:-1], len(ids)) if s.ndim else s.expand(len(ids))
         flat = s.reshape(-1)
         members = np.tile(ids, flat.numel() // max(len(ids), 1))

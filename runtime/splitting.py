@@ -24,10 +24,11 @@ from ndl.runtime.flows import (
 from ndl.runtime.fourier import fourier_part
 from ndl.runtime.methods import Method, StepSolver, Tableau, VectorField
 from ndl.runtime.model import Model
+from ndl.runtime.past import past_of
 from ndl.runtime.problem import Ints, Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
-from ndl.runtime.stepping.delays import refuse_delays
+from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
@@ -106,11 +107,11 @@ class SplitProblem(Problem):
 
 def solve_split(problem: Problem) -> Solution:
     """Solve by a splitting. Raises `SettingError` for parts that do not make up the right-hand side."""
-    refuse_delays(problem, "and a splitting")
-    split = prepared(problem)
     solver = problem.method.solver
     assert isinstance(solver, StepSolver)
-    stepper = drawing(split, SplitStepper(solver))
+    plain = SplitStepper(solver)
+    split = prepared(delaying(problem, plain))
+    stepper = drawing(split, plain)
     if problem.taped:
         from ndl.runtime.gradients import solve_with_gradient
 
@@ -149,7 +150,11 @@ def followed_exactly(problem: Problem, name: str, part: Method | None) -> bool:
     """Whether a part's flow is an exponential: asked for, or linear with no method named."""
     if part is not None and part.name != "exact":
         return False
+    past = past_of(problem)
+    asked = 0 if past is None else past.asked
     linear = check_linear(part_field(problem.model, name), name, problem.x0.detach(), problem.t0, problem.t1)
+    # what reads the past is only constant as long as there is none
+    linear = linear and (past is None or past.asked == asked)
     if part is not None and not linear:
         raise SettingError(
             f"`exact` follows linear terms with constant coefficients, and `{name}` is not one",

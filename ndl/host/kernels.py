@@ -154,7 +154,7 @@ class Kernels:
     def _refuse_past(self, request: Request, stepper: Stepper) -> None:
         """Raise `Unsupported` for what has no past in kernels."""
         for found, why in (
-            (request.noise or bool(request.parts), "it has delays"),
+            (request.noise, "it has delays"),
             (request.stretch or request.trail, "checkpoints of equations with delays are torch's"),
             (request.drivers, "gradients of paths beside delays are torch's"),
             (request.backward and stepper.memory > 0, f"`{stepper.name}` remembers more than the state"),

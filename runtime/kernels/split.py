@@ -9,12 +9,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from ndl.runtime.flows import ExactFlow, exponential
+from ndl.runtime.kernels.delayed import DelayedRun
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.request import KernelSource, Made, Part, Request, options_of, solver_of
 from ndl.runtime.methods import Method, StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.splitting import RK4, SplitProblem, part_field, prepared, substeps
+from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.split import SplitStepper
 from torch import Tensor
 
@@ -23,7 +25,9 @@ def split_run(problem: Problem, source: KernelSource, target: str) -> SplitRun:
     """The run of a splitting. Raises `SettingError` for parts that do not make up the right-hand side."""
     solver = problem.method.solver
     assert isinstance(solver, StepSolver)
-    return SplitRun(prepared(problem), SplitStepper(solver), source, target)
+    stepper = SplitStepper(solver)
+    run = DelayedSplitRun if problem.model.DELAYS else SplitRun
+    return run(prepared(delaying(problem, stepper)), stepper, source, target)
 
 
 class SplitRun(KernelRun):
@@ -36,6 +40,8 @@ class SplitRun(KernelRun):
         assert isinstance(p, SplitProblem)
         if p.model.EVENTS and p.exact:
             raise NoKernel("events cut steps that exponentials follow")
+        if p.model.DELAYS and p.exact:
+            raise NoKernel("edges of the past cut steps that exponentials follow")
         return replace(request, parts=tuple(_parts(p)), uneven=abs(last) < (1 - 1e-9) * abs(first))
 
     def _sizes(self) -> tuple[float, float]:
@@ -61,6 +67,10 @@ class SplitRun(KernelRun):
             flow = ExactFlow(part_field(p.model, part), x.new_tensor(p.t0), x, True)
             found = exponential(flow.matrix() * (float(share) * self._sizes()[int(group)]))
             return found[:, :-1] if each else found[0, :-1]
+
+
+class DelayedSplitRun(SplitRun, DelayedRun):
+    """The same with a past."""
 
 
 def _parts(problem: SplitProblem) -> list[Part]:

@@ -62,6 +62,25 @@ model Drawn:
     term spin = [-k*y + z, k*x]
     term push = [0.3*x, sin(x)]
     x', y' = spin + push
+
+model Steady:
+    param k = 1.0
+    state x = 1.0
+    term a = [-0.25*x(t - k)]
+    term b = [-0.75*x(t - k)]
+    x' = a[0] + b[0]
+
+model Late:
+    param k = 0.5
+    state x = 1.0
+    state y = 0.2
+    term spin = [-y, x]
+    term push = [0.3*x(t - k), sin(x) - 0.2*y(t - 2*k)]
+    x', y' = spin + push
+    when rising(y - 0.6):
+        x <- 0.5*x
+    when every 0.37:
+        y <- y - 0.05
 """
 COUNT = 20
 CASES = [
@@ -76,6 +95,7 @@ EVENTS = [
     ("Ball", "leapfrog(h=0.05)"),
     ("Struck", "strang(spin: rk4, push: rk4, h=0.1)"),
     ("Struck", "lie(spin: implicit_euler, push: heun, h=0.1)"),
+    ("Late", "strang(spin: rk4, push: rk4, h=0.1)"),
 ]
 
 
@@ -141,9 +161,34 @@ def test_events_and_gradients_past_them(program: Any, name: str, method: str) ->
         torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_delays_by_hand(program: Any, backend: str) -> None:
+    """x' = -x(t - 1) from x = 1, in two parts: a polynomial on each unit of time."""
+    s = ndl.solve(program.Steady(), method="lie(a: rk4, b: rk4, h=0.25)", backend=backend, span=(0, 3),
+                  save="every 0.125", ensemble=2)  # fmt: skip
+    t = torch.as_tensor(s.t, dtype=torch.float64)
+    exact = 1 - t + (t - 1).clamp(min=0) ** 2 / 2 - (t - 2).clamp(min=0) ** 3 / 6
+    assert float((s.x.values - exact).abs().max()) < 1e-14
+
+
+def test_a_splitting_with_delays_has_its_order(program: Any) -> None:
+    def end(method: str) -> float:
+        return float(
+            ndl.solve(program.Late(), method=method, span=(0, 0.9), save="end", backend="cpu").final.y
+        )
+
+    exact = end("tsit5(rtol=1e-11, atol=1e-12)")
+    errors = [abs(end(f"strang(spin: rk4, push: rk4, h={h})") - exact) for h in (0.02, 0.01)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+
+
 def test_what_goes_by_torch_says_why(program: Any) -> None:
     method = "strang(spin: exact, push: rk4, h=0.1)"
     with pytest.raises(NDLError, match="events cut steps that exponentials follow"):
         ndl.solve(program.Struck(), method=method, backend="cpu", span=(0, 1), ensemble=2)
+    with pytest.raises(NDLError, match="edges of the past cut steps that exponentials follow"):
+        ndl.solve(program.Late(), method=method, backend="cpu", span=(0, 1), ensemble=2)
+    with pytest.raises(NDLError, match="follows linear terms with constant coefficients"):
+        ndl.solve(program.Late(), method="lie(spin: rk4, push: exact, h=0.1)", span=(0, 1), ensemble=2)
     with pytest.raises(NDLError, match="the exponential of `spin` has draws for each step"):
         ndl.solve(program.Drawn(), method=method, backend="cpu", span=(0, 1), ensemble=2)
