@@ -38,10 +38,10 @@ class SplitRun(KernelRun):
     def _requested(self, request: Request) -> Request:
         p, (first, last) = self.p, self._sizes()
         assert isinstance(p, SplitProblem)
-        if p.model.EVENTS and p.exact:
-            raise NoKernel("events cut steps that exponentials follow")
         if p.model.DELAYS and p.exact:
             raise NoKernel("edges of the past cut steps that exponentials follow")
+        if p.model.EVENTS and p.exact:
+            raise NoKernel("events cut steps that exponentials follow")
         return replace(request, parts=tuple(_parts(p)), uneven=abs(last) < (1 - 1e-9) * abs(first))
 
     def _sizes(self) -> tuple[float, float]:
