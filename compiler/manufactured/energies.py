@@ -26,6 +26,44 @@ if TYPE_CHECKING:
     from ndl.compiler.manufactured.forced import Maker
 
 
+def stationary(maker: Maker, stmt: tree.Optimize) -> list[str]:
+    """The Euler–Lagrange equation of each state, p = sum_a dq_a/dx_a, and the weak form, in LaTeX."""
+    call = stmt.value
+    if not isinstance(call, tree.Call) or call.func.span.text != "integral" or len(call.args) != 2:
+        raise refused("its energy is not `integral(…, x in Omega)`", stmt.value.span)
+    unknown = _unknown(maker)
+    density, domain = _density(maker, call, unknown)
+    points = [coordinate(c) for c in domain.coordinates]
+    plain = {cells[p]: _symbol(n, p) for n, cells in unknown.items() for p in np.ndindex(cells.shape)}
+    found = []
+    for cells in unknown.values():
+        for place in np.ndindex(cells.shape):
+            u = cells[place]
+            p, q = sp.diff(density, u), [sp.diff(density, sp.Derivative(u, x)) for x in points]
+            shown = [_latex(e, plain, points) for e in (p, *q)]
+            flow = [rf"\partial_{{{x}}}\left({e}\right)" for x, e in zip(points, shown[1:]) if e != "0"]
+            found.append(f"{shown[0]} &= {' + '.join(flow) or 0}")
+            test = rf"\delta {_latex(u, plain, points)}"
+            terms = [
+                rf"\left({e}\right) \partial_{{{x}}} {test}" for x, e in zip(points, shown[1:]) if e != "0"
+            ]
+            terms += [rf"\left({shown[0]}\right) {test}"] if shown[0] != "0" else []
+            whole = " + ".join(terms) or "0"
+            found.append(rf"0 &= \int_{{\mathrm{{{domain.name}}}}} \left({whole}\right)")
+    return found
+
+
+def _symbol(name: str, place: tuple[int, ...]) -> Any:
+    return sp.Symbol("_".join([name, *map(str, place)]), real=True)
+
+
+def _latex(e: Any, plain: Mapping[Any, Any], points: list[Any]) -> str:
+    """An expression with functions of the coordinates as bare letters, and derivatives as `u_{x}`."""
+    slopes = {sp.Derivative(f, x): sp.Symbol(f"{s}_{{{x}}}") for f, s in plain.items() for x in points}
+    found: str = sp.latex(e.subs(slopes).subs(plain))
+    return found
+
+
 def forced_energy(maker: Maker, stmt: tree.Optimize) -> tree.Optimize:
     """`minimize integral(L, x in S)` as `minimize integral(L - s*u, x in S)`."""
     call = stmt.value

@@ -48,6 +48,17 @@ def manufactured(model: ModelV, sink: Sink) -> Forced:
     return Maker(model, sink).forced()
 
 
+def euler_lagrange(model: ModelV, sink: Sink) -> list[str]:
+    """The Euler–Lagrange equations of an energy and their weak forms, as lines of LaTeX; none for a model
+    without an energy. Raises `NDLError` (NDL449) where they cannot be worked out."""
+    energies = [s for s in model.decl.body if isinstance(s, tree.Optimize)]
+    if not energies:
+        return []
+    from ndl.compiler.manufactured.energies import stationary
+
+    return stationary(Maker(model, sink), energies[0])
+
+
 class Maker:
     """Works out the forced problem of one model."""
 

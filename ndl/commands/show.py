@@ -39,12 +39,15 @@ def command(
 ) -> None:
     """Show what NDL makes of FILE, or of a module of the standard library: `std.models.diffusion`.
 
-    The equations of fields are followed by what of them is diagonal in Fourier space.
+    The equations of fields are followed by what of them is diagonal in Fourier space; in LaTeX an energy
+    over a box by its Euler–Lagrange equation and the weak form of it.
     """
     if way in ("tree", "equations", "latex"):
         sys.stdout.write(from_text(file, way, name, import_paths))
         if way == "equations":
             sys.stdout.write(modes_text(file, name, import_paths, grid))
+        if way == "latex":
+            sys.stdout.write(energies_text(file, name, import_paths))
         return
     program = _shared.load(file, import_paths=import_paths, grid=grid)
     if way == "code":
@@ -109,6 +112,27 @@ def modes_text(file: Path, name: str | None, import_paths: tuple[Path, ...], gri
     except NDLError:  # `ndl check` reports it: equations are shown of files that do not run, too
         return ""
     return "".join(f"\n# {n} in Fourier space: {modes}\n" for n, modes in found.items() if modes is not None)
+
+
+def energies_text(file: Path, name: str | None, import_paths: tuple[Path, ...]) -> str:
+    """The Euler–Lagrange equation of each model with an energy, and its weak form, as LaTeX."""
+    from ndl.compiler.diagnostics import NDLError, Sink
+    from ndl.compiler.manufactured.forced import euler_lagrange
+
+    models = [m for m in _shared.parse(file).items if isinstance(m, tree.Model) and name in (None, m.name)]
+    names = [m.name for m in models if any(isinstance(s, tree.Optimize) for s in m.body)]
+    found = ""
+    for n in names:
+        try:
+            program = _shared.load(file, import_paths=import_paths)
+            lines = euler_lagrange(program._model_values()[n], Sink())
+        except NDLError as error:
+            found += f"\n% Euler–Lagrange equation of {n}: {error.diagnostics[0].message}\n"
+            continue
+        rows = " \\\\\n  ".join(lines)
+        body = f"\\begin{{aligned}}\n  {rows}\n\\end{{aligned}}"
+        found += f"\n% Euler–Lagrange equation of {n}, and its weak form\n{body}\n"
+    return found
 
 
 def _one_of(known: list[str], name: str | None, file: Path) -> list[str]:

@@ -181,3 +181,14 @@ def test_the_command(ndl, tmp_path) -> None:
     assert ndl("test", "--manufactured", file, "--set", "mu=1").code == 2
     assert ndl("test", file, "--grid", "uniform(n)").code == 2
     assert ndl("test", "--manufactured", file, "--points", "a").code == 2
+
+
+def test_the_euler_lagrange_equation_is_shown(ndl, tmp_path) -> None:
+    path = tmp_path / "film.ndl"
+    path.write_text(
+        "domain Rod = interval(x in 0..1)\n\nmodel Film:\n    state u: R on Rod = x\n"
+        "    minimize integral(dx(u)^2/2 + u^4/4, x in Rod)\n    on boundary(Rod): u = x\n"
+    )
+    shown = ndl("show", "--latex", path).out
+    assert r"u^{3} &= \partial_{x}\left(u_{x}\right)" in shown
+    assert r"\left(u_{x}\right) \partial_{x} \delta u + \left(u^{3}\right) \delta u" in shown
