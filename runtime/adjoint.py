@@ -139,7 +139,7 @@ class AdjointModel(Model):
     def __init__(self, run: _Run, ids: Ints, times: Floats, jumps: Tensor) -> None:
         super().__init__()
         self.run, self.ids, self.times, self.jumps = run, ids, times, jumps
-        self.inner = run.problem.members(ids if len(ids) < run.problem.count else None)
+        self.inner = run.problem.smooth(ids if len(ids) < run.problem.count else None)
         n = run.problem.size
         self.STATES = (State("adjoint", (n,)),)  # type: ignore[misc]
         self.EVENTS = (EventInfo("sample", "saved", ("adjoint",), column="saved"),)  # type: ignore[misc]
@@ -269,7 +269,7 @@ def parameter_gradients(run: _Run, adjoint: TrailInterpolant) -> list[Tensor | N
         shape = (-1, p.count) if family else (-1,)
         x, a = x.reshape(*shape, p.size), a.reshape(*shape, p.size)
         with torch.enable_grad():
-            rate = p.model.vector_field(clock(flat, x).reshape(shape), x)
+            rate = p.smooth().vector_field(clock(flat, x).reshape(shape), x)
             if not rate.requires_grad:
                 return total
             found = torch.autograd.grad(rate, run.weights, a.expand(rate.shape), allow_unused=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from ndl.runtime.colouring import colouring, components, is_sparse, library
 from ndl.runtime.errors import SettingError
 from ndl.runtime.linear_maps import Factors
+from ndl.runtime.members import is_family
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Problem
 from torch import Tensor
@@ -38,14 +40,17 @@ class Constraint:
         mass = problem.mass()
         self.kept = mass
         self.places = torch.nonzero(mass == 0).reshape(-1)
+        self.rows: Tensor | None = None
         x = problem.x0.detach() * mass
+        # members that differ in their state alone have one S
+        x = x if is_family(problem.model) else x[:1]
         self.zero = torch.zeros_like(x)
-        self.start = x.new_full((problem.count,), problem.t0)
+        self.start = x.new_full((len(x),), problem.t0)
         with torch.no_grad():
             self.moves = self._moves()
             self.matrices: Matrices | None = None
             self._check(x)
-            self.solve: Solve = self._solver()
+            self.inverse: Solve = self._solver()
             self.rest = self.field(self.start, self.zero)
             """Rates and residual of the state 0, at the start."""
             one = self.zero.new_ones(len(x), len(self.places))
@@ -53,6 +58,14 @@ class Constraint:
                 self.schur(one).abs().max() <= 1e-9 * self.schur(self._random(one.shape, 6)).abs().max()
             )
             """Whether a multiplier has no level of its own: a constant is not felt."""
+
+    def of(self, rows: Tensor | None) -> Constraint:
+        """That of the members `rows [m]` (None: all), for functions of x `[..., m, n]`."""
+        if rows is None or len(self.zero) == 1:
+            return self
+        made = copy(self)
+        made.rows = rows
+        return made
 
     # ------------------------------------------------------------ the model's parts
 
@@ -69,14 +82,26 @@ class Constraint:
 
     def along(self, model: Model, k: Tensor) -> Tensor:
         """C k."""
-        t = self.start.expand(k.shape[:-1])
+        t = self.first(k)
         return self.field_of(model, t, k)[1] - self.field_of(model, t, torch.zeros_like(k))[1]
 
     def spread(self, model: Model, p: Tensor) -> Tensor:
         """B p."""
         zero = p.new_zeros(*p.shape[:-1], self.kept.shape[0])
-        t = self.start.expand(p.shape[:-1])
+        t = self.first(p)
         return self.field_of(model, t, zero, p)[0] - self.field_of(model, t, zero)[0]
+
+    def first(self, like: Tensor) -> Tensor:
+        """The start of the run, for each row of `[..., n]`."""
+        return like.new_full(like.shape[:-1], self.problem.t0)
+
+    def solve(self, b: Tensor) -> Tensor:
+        """S^-1 b, `[..., B, m]`."""
+        if self.rows is None:
+            return self.inverse(b)
+        count = len(self.zero)
+        whole = b.new_zeros(*b.shape[:-2], count, b.shape[-1]).index_copy(-2, self.rows, b)
+        return self.inverse(whole).index_select(-2, self.rows)
 
     def schur(self, p: Tensor) -> Tensor:
         """S p."""
@@ -102,30 +127,50 @@ class Constraint:
         if not torch.is_grad_enabled():
             return k + self._spread(model, p), p
         k, _ = self.field_of(model, t, x, p)
-        left = self.along(model, k) + self.change(model, t, x)
-        # S held, the derivative is that of the implicit function
+        return self._corrected(model, k, p, self.along(model, k) + self.change(model, t, x))
+
+    def _corrected(self, model: Model, k: Tensor, p: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """k, made with the numbers p and for which `left` of the constraint is left, and p: nearly what they
+        were, with the derivatives of the implicit function, S being held."""
         more = self.solve(left)
         return k - self.spread(model, more), p - more
 
+    def freed(self, model: Model, t: Tensor, k: Tensor) -> Tensor:
+        """Of rates k without multipliers, those that keep the constraint."""
+        with torch.no_grad():
+            p = -self.solve(self._along(model, k) + self.change(model, t, k))
+        if not torch.is_grad_enabled():
+            return k + self._spread(model, p)
+        k = k + self.spread(model, p)
+        return self._corrected(model, k, p, self.along(model, k) + self.change(model, t, k))[0]
+
     def restored(self, model: Model, t: Tensor, x: Tensor) -> Tensor:
         """x + B q, so that the constraint holds."""
-        if torch.is_grad_enabled():
-            return x - self.spread(model, self.solve(self.field_of(model, t, x)[1]))
-        r = self.field_of(model, t, x)[1] if self.moves else self._along(model, x) + self.rest[1]
-        return x - self._spread(model, self.solve(r))
+        with torch.no_grad():
+            r = self.field_of(model, t, x)[1] if self.moves else self._along(model, x) + self._rest(1)
+            q = -self.solve(r)
+        if not torch.is_grad_enabled():
+            return x + self._spread(model, q)
+        x = x + self.spread(model, q)
+        return self._corrected(model, x, q, self.field_of(model, t, x)[1])[0]
 
     def _along(self, model: Model, k: Tensor) -> Tensor:
         """C k without derivatives."""
         if self.matrices is not None:
-            return self.matrices.along(k)
-        return self.field_of(model, self.start.expand(k.shape[:-1]), k)[1] - self.rest[1]
+            return self.matrices.along(k, self.rows)
+        return self.field_of(model, self.first(k), k)[1] - self._rest(1)
 
     def _spread(self, model: Model, p: Tensor) -> Tensor:
         """B p without derivatives."""
         if self.matrices is not None:
-            return self.matrices.spread(p)
+            return self.matrices.spread(p, self.rows)
         zero = p.new_zeros(*p.shape[:-1], self.kept.shape[0])
-        return self.field_of(model, self.start.expand(p.shape[:-1]), zero, p)[0] - self.rest[0]
+        return self.field_of(model, self.first(p), zero, p)[0] - self._rest(0)
+
+    def _rest(self, part: int) -> Tensor:
+        """Rates (0) or residual (1) of the state 0, of the members."""
+        found = self.rest[part]
+        return found if self.rows is None else found.index_select(0, self.rows)
 
     # ------------------------------------------------------------ checks
 
@@ -257,17 +302,24 @@ def product(matrices: list[Any], v: Tensor) -> Tensor:
     return v.new_tensor(found.reshape(*rows.shape[:-1], found.shape[-1]))
 
 
+def chosen(matrices: list[Any], rows: Tensor | None) -> list[Any]:
+    """Those of some members, or the one of all."""
+    if rows is None or len(matrices) == 1:
+        return matrices
+    return [matrices[int(k)] for k in rows]
+
+
 class Matrices:
     """C and B as matrices, one for all members or one for each."""
 
     def __init__(self, C: list[Any], B: list[Any]) -> None:
         self.C, self.B = C, B
 
-    def along(self, k: Tensor) -> Tensor:
-        return product(self.C, k)
+    def along(self, k: Tensor, rows: Tensor | None) -> Tensor:
+        return product(chosen(self.C, rows), k)
 
-    def spread(self, p: Tensor) -> Tensor:
-        return product(self.B, p)
+    def spread(self, p: Tensor, rows: Tensor | None) -> Tensor:
+        return product(chosen(self.B, rows), p)
 
 
 def _refined(matrices: list[Any]) -> Solve:

@@ -198,6 +198,10 @@ class Problem:
         `members`."""
         return field_of(self.members(ids, steps).prepared(), self.mass() if self.algebraic else None)
 
+    def smooth(self, ids: Ints | None = None) -> Any:
+        """What has the `vector_field(t, x)` whose adjoint equation is solved."""
+        return self.members(ids)
+
     def state_name(self, place: int) -> str:
         """The name of the flat state's entry `place`, with an index where the state is a tensor."""
         for s in self.model.STATES:

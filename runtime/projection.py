@@ -28,6 +28,19 @@ from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from torch import Tensor
 
 
+class ProjectedModel:
+    """What the adjoint equation asks of a model, of the equations that the constraint leaves."""
+
+    def __init__(self, constraint: Constraint, model: Model) -> None:
+        self.constraint, self.model = constraint, model
+
+    def vector_field(self, t: Tensor, x: Tensor) -> Tensor:
+        return self.constraint.projected(self.model, t, x)[0]
+
+    def colours(self) -> None:
+        """Its Jacobian is dense."""
+
+
 class ProjectedField(VectorField):
     """Rates of what moves, for which the constraint goes on to hold; multipliers stay 0."""
 
@@ -48,8 +61,7 @@ class SplitProjectedField(SplitField):
 
         def others(t: Tensor, x: Tensor) -> Tensor:
             k = constraint.field_of(model, t, x)[0] - term.function(t, x)
-            needed = constraint.along(model, k) + constraint.change(model, t, x)
-            return k - constraint.spread(model, constraint.solve(needed))
+            return constraint.freed(model, t, k)
 
         rest = VectorField(others)
         flows: list[Flow] = []
@@ -81,12 +93,19 @@ class ProjectedProblem(Problem):
     def mass(self) -> Tensor:
         return torch.ones(self.size, dtype=self.dtype, device=self.device)
 
-    def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
+    def constrained(self, ids: Ints | None) -> Constraint:
+        """The constraint of the members `ids` (None: all)."""
         assert self.constraint is not None
-        model = self.members(ids, steps).prepared()
+        return self.constraint.of(None if ids is None else torch.from_numpy(ids).to(self.device))
+
+    def smooth(self, ids: Ints | None = None) -> ProjectedModel:
+        return ProjectedModel(self.constrained(ids), self.members(ids))
+
+    def field(self, ids: Ints | None = None, steps: Ints | None = None) -> VectorField:
+        model, constraint = self.members(ids, steps).prepared(), self.constrained(ids)
         if self.method.kind == "split":
-            return SplitProjectedField(self.constraint, model, self, self.method)
-        found = ProjectedField(self.constraint, model)
+            return SplitProjectedField(constraint, model, self, self.method)
+        found = ProjectedField(constraint, model)
         if self.parted:  # of which the methods of the parts ask whether its Jacobian is sparse
             found.colours = model.colours()
         return found
@@ -147,19 +166,15 @@ def solve_projected(problem: Problem) -> Solution:
     inside = _inside(problem)
     if problem.model.NOISES:
         raise SettingError(f"`{name}` does not solve equations with noise, which `{problem.model.NAME}` has")
-    if problem.gradient == "adjoint":
+    if problem.gradient == "adjoint" and inside.kind == "split":
         raise SettingError(
-            f"`gradient = adjoint` does not know the constraints of `{problem.model.NAME}`",
-            help="use `gradient = discrete` or `checkpoint(n)`",
-        )
-    if problem.taped and inside.kind == "split":
-        raise SettingError(
-            f"`{name}({inside.name}(…))` has no gradients",
-            help=f"write `{name}(rk4(h=…))`, or leave `gradient` out",
+            f"the adjoint equation has no terms for `{name}({inside.name}(…))` to be implicit in",
+            help=f"use `gradient = discrete` or `checkpoint(n)`, or `{name}(rk4(h=…))`",
         )
     constraint = Constraint(problem)
     with torch.set_grad_enabled(problem.taped):
-        x0 = constraint.restored(problem.model, constraint.start, problem.x0 * constraint.kept)
+        first = problem.x0 * constraint.kept
+        x0 = constraint.restored(problem.model, constraint.first(first), first)
     parted = inside.kind == "split"
     fields: dict[str, Any] = {n: getattr(problem, n) for n in Problem.__dataclass_fields__}
     made = ProjectedProblem(**{**fields, "method": inside, "x0": x0}, constraint=constraint, parted=parted)
@@ -212,7 +227,7 @@ def _check_parts(problem: Problem, inside: Method, constraint: Constraint) -> No
         )
     with torch.no_grad():
         x = problem.x0.detach() * constraint.kept + 0.1 * constraint._random(tuple(problem.x0.shape), 7)
-        t, p = constraint.start, constraint._random((len(x), len(constraint.places)), 8)
+        t, p = constraint.first(x), constraint._random((len(x), len(constraint.places)), 8)
         free = (x * constraint.kept).index_copy(-1, constraint.places, p)
         if bool((model.term(implicit, t, x * constraint.kept) != model.term(implicit, t, free)).any()):
             raise SettingError(f"the term `{implicit}` of `{model.NAME}` holds the multipliers")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +44,9 @@ RK4 = Tableau(
     (1 / 6, 1 / 3, 1 / 3, 1 / 6),
 )
 """How a part is followed that names no method and is not linear."""
+
+COLUMNS = 256
+"""How many columns of a term's Jacobian are made at once."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,25 @@ def prepared(problem: Problem) -> SplitProblem:
 
 def part_field(model: Model, name: str) -> VectorField:
     """A named term as a vector field."""
-    field = VectorField(lambda t, x: model.term(name, t, x))
+
+    def rate(t: Tensor, x: Tensor) -> Tensor:
+        return model.term(name, t, x)
+
+    field = VectorField(rate, lambda t, x: by_columns(rate, t, x))
     field.colours = model.colours()
     return field
+
+
+def by_columns(f: Callable[[Tensor, Tensor], Tensor], t: Tensor, x: Tensor) -> Tensor:
+    """df/dx `[..., n, n]` of a function that broadcasts over leading axes, some columns at a time."""
+    unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    found: list[Tensor] = []
+    for some in unit.split(COLUMNS):
+        shape = (len(some), *x.shape)
+        ways = some.reshape(len(some), *(1,) * (x.ndim - 1), -1).expand(shape).contiguous()
+        at, rows = t.expand(shape[:-1]), x.expand(shape).contiguous()
+        found.append(torch.func.jvp(lambda y, at=at: f(at, y), (rows,), (ways,))[1])
+    return torch.cat(found).movedim(0, -1)
 
 
 def followed_exactly(problem: Problem, name: str, part: Method | None) -> bool:
