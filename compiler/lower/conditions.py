@@ -10,7 +10,7 @@ from ndl.compiler.check.axes import aligned, full, split
 from ndl.compiler.check.boundaries import SLOPE, UNKNOWN_VALUE, VALUE, Component, Condition
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import Axis, Builtin, ListV, Unknown, Value, is_number
-from ndl.compiler.diagnostics import fail
+from ndl.compiler.diagnostics import NDLError, fail
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.grid import weights
 from ndl.compiler.lower.parted import Ends, parted_ends, where
@@ -38,6 +38,7 @@ class Conditions:
         self.fields, self.root, self.by_part, self.paths = fields, el, by_part, paths
         self.found: dict[tuple[int, int, str], Any] = {}
         self.kept: list[Condition] = []
+        self.reading: set[tuple[int, int, str]] = set()
 
     def frame(self, prefix: str) -> Elaboration:
         """A part of the model, by the prefix of its names."""
@@ -154,9 +155,13 @@ class Conditions:
 
     def _datum(self, c: Condition, prefix: str, order: int) -> Any:
         key = (id(c), order, self.fields.weak.place)
+        if key in self.reading:
+            raise itself(c, f"the slope of `{c.field}` by derivatives of `{c.field}`")
         if key not in self.found:
             self.kept.append(c)
+            self.reading.add(key)
             self.found[key] = self._made(c, prefix) if order == 0 else self._rate(c, prefix, order)
+            self.reading.discard(key)
         return self.found[key]
 
     def _rate(self, c: Condition, prefix: str, order: int) -> Any:
@@ -164,8 +169,19 @@ class Conditions:
         before = self._datum(c, prefix, order - 1)
         if not isinstance(before, Value):
             return 0.0
+        if c.domain.name in self.fields.space.meshes and self._reads_fields(before):
+            raise itself(c, f"the values of `{c.field}` by those of a field that changes in time")
         rate = self.fields.ev.lowering.along_solution(self.root, full(before))
         return split(rate, before.axes) if isinstance(rate, Value) else rate
+
+    def _reads_fields(self, v: Value) -> bool:
+        graph = self.fields.ev.lowering.graph
+        states = [self.root.lookup(name, 0) for name in self.root.parts.rates]
+        return any(
+            s.ref.id in {n.id for n in graph.needed([full(v).ref])}
+            for s in states
+            if isinstance(s, Value) and s.axes
+        )
 
     def _made(self, c: Condition, prefix: str) -> Any:
         ev, el = self.fields.ev, self._frame(prefix)
@@ -363,3 +379,9 @@ class Conditions:
                 if given is not v:
                     v = where(self, prefix, c, given, v)
         return v
+
+
+def itself(c: Condition, what: str) -> NDLError:
+    """What no condition may read."""
+    help = "give it by time, coordinates and parameters, a slope also by the values of fields"
+    return fail("NDL482", f"this condition gives {what}", c.span, help=help)

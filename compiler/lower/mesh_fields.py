@@ -9,7 +9,7 @@ its weak form (`weak.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -319,8 +319,15 @@ class MeshFields:
         return self.ev.binary("-", self.partial(second, mesh, 0, span), down, span)
 
 
+def refuse_standing(nodes: Iterable[Node]) -> None:
+    """Raises `NDLError` where a function of a model still has a divergence that no weak form took up."""
+    for n in nodes:
+        if n.op == WEAK:
+            raise waiting("this second derivative on a mesh", n.span)
+
+
 def waiting(what: str, span: Span) -> NDLError:
     return fail("NDL490", f"{what} is not yet lowered", span, help="see the page on fields")
 
 
-__all__ = ["WEAK", "MeshFields", "waiting"]
+__all__ = ["WEAK", "MeshFields", "refuse_standing", "waiting"]

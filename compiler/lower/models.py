@@ -27,6 +27,7 @@ from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
 from ndl.compiler.lower import constraints, delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.fields import Fields, grid_type
+from ndl.compiler.lower.mesh_fields import refuse_standing
 from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec, numbers
@@ -217,7 +218,9 @@ class ModelLowering:
                 raise fail("NDL902", f"`{key}` of `{self.decl.name}` has no value", self.decl.name_span)
             found = el.ev.fields.whole(found, None, self.decl.name_span)
             outputs.append((key, builder.node(found)))
-        delays.refuse_slopes(self, builder.graph.needed([node for _, node in outputs]))
+        needed = builder.graph.needed([node for _, node in outputs])
+        delays.refuse_slopes(self, needed)
+        refuse_standing(needed)
         self.smooth |= builder.smooth_nodes
         return Function(
             name,

@@ -290,3 +290,18 @@ def test_what_is_not_lowered_says_so() -> None:
             solved(text.replace("EQUATION", equation), "fem(size=0.5)", method="rk4(h=0.25)")
         (only,) = trouble.value.diagnostics
         assert only.code == "NDL490" and words in only.message, only
+
+
+@pytest.mark.parametrize("condition", ["dn(u) = 0.1*lap(u)", "dn(u) = 1 - dx(u)", "u = v^2", "u = lap(v)"])
+def test_conditions_that_their_fields_decide(condition: str) -> None:
+    text = f"""{DISC}
+model M:
+    state u: R on Disc = x
+    state v: R on Disc = y
+    u' = lap(u)
+    v' = lap(v)
+    on boundary(Disc): {condition}
+    on boundary(Disc): v = 0
+"""
+    with pytest.raises(NDLError, match="NDL482"):
+        solved(text, "fem(size=0.5)", method="rk4(h=0.25)")

@@ -11,11 +11,9 @@ mesh_apply     (mesh, place, slope, axis, size, transposed): the value (`slope` 
                coordinate of a field at the points of a place; transposed, what belongs to the points summed
                up with the functions of each node. `size` is how many entries the axis then has
 mesh_solve     (mesh, free, axis): M^-1 among the nodes that the vector `free` marks, 0 at others; M is the
-mass
-               matrix
+               mass matrix
 weak_divergence the divergence of a vector that depends on derivatives of fields. It stands for its weak form
-and
-               is gone when a model is lowered
+               and is gone when a model is lowered: a function that still has one is refused (NDL490)
 """
 
 from __future__ import annotations
