@@ -56,6 +56,65 @@ def test_the_diffusion_is_a_root_of_the_covariance() -> None:
     assert torch.allclose(root @ root.mT[:, 4], image, atol=1e-13)
 
 
+STATIONARY = """
+domain S = DOMAIN
+
+model M:
+    param nu = 0.3, a = RATE, s = 0.7
+    noise W: NOISE on S
+    state u: R on S = 0
+    du = (nu*lap(u) - a*u)*dt + s*dW
+CONDITION
+"""
+
+
+def bridge(x: torch.Tensor) -> torch.Tensor:
+    """Of white noise between two ends with the value 0, that of the Brownian bridge; differences of second
+    order have this Green's function exactly."""
+    return 0.7**2 / (2 * 0.3) * (torch.minimum(x[:, None], x) - x[:, None] * x)
+
+
+def waves(x: torch.Tensor, colour: float) -> torch.Tensor:
+    """On a ring of length 2: each wave of period 2/k has the variance of its noise over twice its rate."""
+    total = torch.zeros(len(x), len(x), dtype=x.dtype)
+    for k in range(-4, 5):
+        w = math.pi * k
+        total += torch.cos(w * (x[:, None] - x)) / (1 + colour * w**2) ** 2 / (2 * (0.5 + 0.3 * w**2)) / 2
+    return 0.7**2 * total
+
+
+@pytest.mark.parametrize(
+    ("domain", "grid", "noise", "exact"),
+    [
+        ("interval(x in 0..1)", "uniform(9)", "white", bridge),
+        ("interval(x in 0..1)", "uniform(9)", "wiener(cov=identity)", bridge),
+        ("periodic(x in 0..2)", "fourier(9)", "white", lambda x: waves(x, 0.0)),
+        ("periodic(x in 0..2)", "fourier(9)", "wiener(cov=(identity - 0.1*lap)^-2)", lambda x: waves(x, 0.1)),
+    ],
+)
+def test_the_stationary_covariance_of_the_stochastic_heat_equation(
+    domain: str, grid: str, noise: str, exact: Any
+) -> None:
+    """With A the drift's matrix and B that of the noise the covariance P solves A P + P A' + B B' = 0."""
+    ends = domain.startswith("interval")
+    words = {"DOMAIN": domain, "NOISE": noise, "RATE": "0" if ends else "0.5"}
+    words["CONDITION"] = "    on boundary(S): u = 0" if ends else ""
+    text = STATIONARY
+    for name, value in words.items():
+        text = text.replace(name, value)
+    model = ndl.loads(text, grid=grid).M()
+    x, t = model.initial_state(), torch.tensor(0.0, dtype=torch.float64)
+    A = torch.stack([model.vector_field(t, e) for e in torch.eye(9, dtype=torch.float64)], 1)
+    B = model.diffusion(t, x)
+    B = torch.diag(B) if B.ndim == 1 else B
+    points = torch.arange(9, dtype=torch.float64) * (1 / 8 if ends else 2 / 9)
+    P = exact(points)
+    inside = slice(1, -1) if ends else slice(None)
+    A, B, P = A[inside, inside], B[inside], P[inside, inside]
+    assert torch.allclose(A @ P + P @ A.mT, -B @ B.mT, rtol=0, atol=1e-11)
+    assert float((B @ B.mT).detach().diagonal().min()) > 0.1
+
+
 def run(text: str, grid: str, h: float, members: int = 1, span: str = "0..0.1", **more: Any) -> Any:
     chosen = {"method": f"euler_maruyama(h={h})", "save": f"every {h}", "ensemble": members, **more}
     return solved(text, grid, span=span, **chosen)
