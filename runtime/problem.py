@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from ndl.runtime.chance import at_step
+from ndl.runtime.colouring import Colouring
 from ndl.runtime.devices import chosen_device
 from ndl.runtime.errors import SettingError
 from ndl.runtime.fourier import fourier_part
@@ -65,6 +66,16 @@ class SavePlan:
         if outside.any():
             raise SettingError(f"`save` asks for t = {times[outside][0]:g}, outside the span {t0:g}..{t1:g}")
         return SavePlan("grid", np.asarray(times, dtype=np.float64))
+
+
+class Smooth(Protocol):
+    """What the adjoint equation asks of a model."""
+
+    def vector_field(self, t: Tensor, x: Tensor) -> Tensor: ...
+
+    def jacobian(self, t: Tensor, x: Tensor) -> Tensor: ...
+
+    def colours(self) -> Colouring | None: ...
 
 
 @dataclass(frozen=True)
@@ -198,8 +209,8 @@ class Problem:
         `members`."""
         return field_of(self.members(ids, steps).prepared(), self.mass() if self.algebraic else None)
 
-    def smooth(self, ids: Ints | None = None) -> Any:
-        """What has the `vector_field(t, x)` whose adjoint equation is solved."""
+    def smooth(self, ids: Ints | None = None) -> Smooth:
+        """What has the vector field whose adjoint equation is solved."""
         return self.members(ids)
 
     def state_name(self, place: int) -> str:

@@ -15,7 +15,7 @@ from ndl.runtime.methods import Method, StepSolver, VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.solution import Interpolant, Solution
-from ndl.runtime.splitting import part_field, substeps
+from ndl.runtime.splitting import by_columns, part_field, substeps
 from ndl.runtime.stepping.calling import call_step
 from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.control import clock
@@ -36,6 +36,9 @@ class ProjectedModel:
 
     def vector_field(self, t: Tensor, x: Tensor) -> Tensor:
         return self.constraint.projected(self.model, t, x)[0]
+
+    def jacobian(self, t: Tensor, x: Tensor) -> Tensor:
+        return by_columns(self.vector_field, t, x)
 
     def colours(self) -> None:
         """Its Jacobian is dense."""

@@ -157,7 +157,7 @@ def by_columns(f: Callable[[Tensor, Tensor], Tensor], t: Tensor, x: Tensor) -> T
     """df/dx `[..., n, n]` of a function that broadcasts over leading axes, some columns at a time."""
     unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     found: list[Tensor] = []
-    for some in unit.split(COLUMNS):
+    for some in torch.split(unit, COLUMNS):
         shape = (len(some), *x.shape)
         ways = some.reshape(len(some), *(1,) * (x.ndim - 1), -1).expand(shape).contiguous()
         at, rows = t.expand(shape[:-1]), x.expand(shape).contiguous()

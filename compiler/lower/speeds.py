@@ -55,6 +55,41 @@ def eigenvalues(p: Pointwise, a: list[list[Node]]) -> list[Node]:
     return [p.add(mean, p.mul(root, p.op("cos", p.add(phi, p.number(t, phi))))) for t in turns]
 
 
+def few_eigenvalues(p: Pointwise, a: list[list[Node]], count: int) -> list[Node]:
+    """The eigenvalues in increasing order of a matrix of which 2 or 3 are different.
+
+    The traces of its powers are the moments of a measure on these points, whose orthogonal polynomials have
+    a recurrence with a matrix of so many rows: Gauss quadrature (Golub and Welsch 1969, Math. Comp. 23).
+    """
+    if len(a) <= count:
+        return eigenvalues(p, a)
+    mean, b = _centred(p, a)
+    m = range(len(b))
+
+    def product(one: list[list[Node]], two: list[list[Node]]) -> list[list[Node]]:
+        return [[p.add(*(p.mul(one[i][k], two[k][j]) for k in m)) for j in m] for i in m]
+
+    def at_least(x: Node) -> Node:
+        return p.most(x, p.number(TINY, x))
+
+    square = product(b, b)
+    p2, p3 = at_least(_trace(p, b, b)), _trace(p, square, b)
+    one, zero = p.number(1.0, p2), p.number(0.0, p2)
+    beta, alpha = p.times(1 / len(b), p2), p.div(p3, p2)
+    if count == 2:
+        return [p.add(mean, x) for x in eigenvalues(p, [[zero, beta], [one, alpha]])]
+    cube = product(square, b)
+    p4, p5 = _trace(p, square, square), _trace(p, cube, square)
+
+    def less(high: Node, middle: Node, low: Node) -> Node:
+        return p.sub(p.sub(high, p.mul(alpha, middle)), p.mul(beta, low))
+
+    norm = at_least(less(p4, p3, p2))
+    beta2, alpha2 = p.div(norm, p2), p.sub(p.div(less(p5, p4, p3), norm), alpha)
+    rows = [[zero, beta, zero], [one, alpha, beta2], [zero, one, alpha2]]
+    return [p.add(mean, x) for x in eigenvalues(p, rows)]
+
+
 def _centred(p: Pointwise, a: list[list[Node]]) -> tuple[Node, list[list[Node]]]:
     """The mean eigenvalue, and the matrix less it."""
     m = len(a)

@@ -6,7 +6,8 @@ eigenvectors, and the sum of all is the vector. For an eigenvalue of one eigenve
 multiples of the amplitude that the left eigenvector gives, so that their reconstruction is that of the
 amplitude: the characteristic-wise scheme of Shu (1998), "Essentially non-oscillatory and weighted essentially
 non-oscillatory schemes for hyperbolic conservation laws", Procedure 2.8, with the largest speed of each wave
-at both neighbours.
+at both neighbours. Waves of the same speed are reconstructed together, entry by entry. How many speeds are
+different is seen of the matrix at random states, when the model is compiled.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ndl.compiler.diagnostics import fail
-from ndl.compiler.ir.graph import Node
+from ndl.compiler.ir.graph import Function, Graph, Node
 from ndl.compiler.lower.diffusive import entries
 from ndl.compiler.lower.faces import lower_face, upper_face
 from ndl.compiler.lower.pointwise import Pointwise
-from ndl.compiler.lower.speeds import Matrix, blocks, eigenvalues
+from ndl.compiler.lower.speeds import Matrix, blocks, few_eigenvalues
 from ndl.compiler.ops.adjoint import extents
 
 if TYPE_CHECKING:
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
 
 Square = list[list[Node]]
 MOST = 3
-"""Unknowns whose eigenvalues have a closed form."""
+"""Different speeds that have a closed form."""
+POINTS = 64
+"""Points at which it is seen how many speeds are different."""
+SAME = 1e-6
+"""The distance of two eigenvalues that count as one, over the largest: rounding parts double ones by its
+root."""
 LEAST = 1e-10
 """The distance of two speeds, below which they count as this far apart."""
 
@@ -41,14 +47,18 @@ class Waves:
         self.fluxes, self.slots = fluxes, slots
         self.unknowns = [(s.spec.name, i) for s in slots for i in entries(fluxes[s.spec.name], self.grids)]
         self.parts = [(block, self._entries(matrix, block)) for block in blocks(matrix)]
-        largest = max(self.parts, key=lambda part: len(part[0]))[0]
-        if len(largest) > MOST:
-            names = ", ".join(f"`{n}`" for n in dict.fromkeys(self.unknowns[i][0] for i in largest))
-            what = f"{len(largest)} unknowns ({names}) depend on each other along `{axial.axis.name}`"
-            why = "`fluxes=characteristic` takes waves apart of two and three unknowns"
-            help = "use `fluxes=components`"
-            raise fail("NDL454", f"{why}, and {what}", slots[0].spec.span, help=help)
-        self.speeds = [eigenvalues(self.p, a) for _, a in self.parts]
+        self.speeds = [few_eigenvalues(self.p, a, self._different(block, a)) for block, a in self.parts]
+
+    def _different(self, block: Sequence[int], a: Square) -> int:
+        """How many speeds of some unknowns are different. Raises `NDLError` for more than are served."""
+        count = len(a) if len(a) <= MOST else different(self.p.graph, a)
+        if count is not None and count <= MOST:
+            return count
+        names = ", ".join(f"`{n}`" for n in dict.fromkeys(self.unknowns[i][0] for i in block))
+        many = "" if count is None else f", with {count} different speeds"
+        what = f"{len(block)} unknowns ({names}) depend on each other along `{self.axial.axis.name}`{many}"
+        why = f"`fluxes=characteristic` takes apart waves of up to {MOST} different speeds"
+        raise fail("NDL454", f"{why}, and {what}", self.slots[0].spec.span, help="use `fluxes=components`")
 
     def _entries(self, matrix: Matrix, block: Sequence[int]) -> Square:
         like = next(iter(self.fluxes.values()))
@@ -88,7 +98,7 @@ class Waves:
             for each in (self.fluxes, states)
         ]
         if len(names) > 1:
-            onto = self._projectors(a, k)
+            onto = self._projectors(a, speeds, k)
             flux, state = ([self._apart(onto, at(v, j)) for j in range(k - 2, k + 4)] for v in whole)
         else:
             flux, state = ([at(v, j) for j in range(k - 2, k + 4)] for v in whole)
@@ -114,23 +124,51 @@ class Waves:
         equation = f"{g}kij,{g}j->{g}ki"
         return self.p.graph.add("einsum", [onto, vector], equation=equation)
 
-    def _projectors(self, a: Square, k: int) -> Node:
+    def _projectors(self, a: Square, speeds: Sequence[Node], k: int) -> Node:
         """P_k at the face, `[…, waves, unknowns, unknowns]`."""
         p, axial = self.p, self.axial
         inputs = axial.schemes.inputs.values()
-        here = [n for n in inputs if axial.axis in axial.schemes.slots[n.id].axes]
-        mean = {n.id: p.times(0.5, p.add(axial.at(n, k), axial.at(n, k + 1))) for n in here}
+        moving = [n for n in inputs if axial.axis in axial.schemes.slots[n.id].axes]
+        mean = {n.id: p.times(0.5, p.add(axial.at(n, k), axial.at(n, k + 1))) for n in moving}
         image = axial.near.image(k, mean)
-        waves = projectors(p, [[axial.near.replaced(x, image) for x in row] for row in a])
+        here = [[axial.near.replaced(x, image) for x in row] for row in a]
+        waves = projectors(p, here, [axial.near.replaced(s, image) for s in speeds])
         rows = [[self._list(row) for row in wave] for wave in waves]
         each = [p.graph.add("stack", wave, axis=self.grids) for wave in rows]
         return p.graph.add("stack", each, axis=self.grids)
 
 
-def projectors(p: Pointwise, a: Square) -> list[Square]:
-    """Those of a matrix of two or three rows onto its eigenspaces, in the order of the eigenvalues. Their
+def different(graph: Graph, a: Square) -> int | None:
+    """How many eigenvalues of a matrix are different at random states; None where that cannot be told."""
+    import torch
+    from ndl.compiler.ir.interpret import interpret
+
+    nodes = [x for row in a for x in row]
+    needed = graph.needed(nodes)
+    if any(n.op in ("call", "path", "apply") for n in needed):
+        return None
+    draw = torch.Generator().manual_seed(0)
+
+    def values(op: str) -> dict[str, torch.Tensor]:
+        # positive numbers, for densities and the like
+        named = {n.attr("name"): extents(n) for n in needed if n.op == op}
+        return {k: 0.5 + torch.rand(s, generator=draw, dtype=torch.float64) for k, s in named.items()}
+
+    outputs = tuple((str(k), x) for k, x in enumerate(nodes))
+    got = interpret(Function("speeds", graph, (), outputs), values("input"), values("param"))
+    entries = torch.stack([got[str(k)].double().reshape(-1)[:POINTS] for k in range(len(nodes))], -1)
+    found = torch.linalg.eigvals(entries.reshape(-1, len(a), len(a))[torch.isfinite(entries).all(-1)])
+    size = found.abs().amax(-1, keepdim=True)
+    gaps = (found[:, :, None] - found[:, None]).abs() > SAME * size[..., None]
+    # each value counts as the share that it is of those like it
+    many = (1 / (~gaps).double().sum(-1)).sum(-1).round()
+    return int(many.max()) if len(many) else None
+
+
+def projectors(p: Pointwise, a: Square, speeds: Sequence[Node]) -> list[Square]:
+    """Those of a matrix onto its eigenspaces, in the order of its two or three different eigenvalues. Their
     sum is the unit matrix also where eigenvalues meet."""
-    low, *middle, high = eigenvalues(p, a)
+    low, *middle, high = speeds
     one = [[p.number(float(i == j), low) for j in range(len(a))] for i in range(len(a))]
     if not middle:
         width = p.op("neg", _gap(p, low, high))
