@@ -168,6 +168,7 @@ class AdjointModel(Model):
 
     def sparse(self, t: Tensor, a: Tensor) -> np.ndarray:
         """The same for each row, where the model's is sparse."""
+        assert isinstance(self.inner, Model)
         matrices = field_of(self.inner).sparse
         assert matrices is not None
         x = self.state_at(host(t))
