@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from ndl.runtime.colouring import LEAST
 from ndl.runtime.duals import from_waves, pair, to_waves
+from ndl.runtime.eigen import eigvalsh, eigvecsh, symmetric_power
 from ndl.runtime.grids import (
     chebyshev,
     grid_points,
@@ -340,4 +341,4 @@ def trigamma(x: Tensor) -> Tensor:
     return torch.where(low, mirrored, total)
 
 
-__all__ += ["axis_spectrum", "eigenmodes", "eigenmodes_dot"]
+__all__ += ["axis_spectrum", "eigenmodes", "eigenmodes_dot", "eigvalsh", "eigvecsh", "symmetric_power"]

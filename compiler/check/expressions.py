@@ -88,9 +88,7 @@ def _binary(ev: Evaluator, e: tree.Binary, scope: Scope, expect: Type | None) ->
 def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
     """`a @ b`; powers and exponentials on its left are those of maps."""
     from ndl.compiler.check.derivatives import is_jacobian, product_with_jacobian
-    from ndl.compiler.check.maps import exponential, power
 
-    left: Any
     if is_jacobian(e.left, scope):
         right = ev.eval(e.right, scope)
         found = product_with_jacobian(ev, e.left, right, scope, e.span)
@@ -98,15 +96,31 @@ def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
             return found
         return ev.binary("@", ev.eval(e.left, scope), right, e.span, (e.left, e.right))
     if isinstance(e.left, tree.Binary) and e.left.op == "^":
-        base, exponent = ev.eval(e.left.left, scope), ev.known(ev.eval(e.left.right, scope))
+        exponent = ev.known(ev.eval(e.left.right, scope))
         if exponent == -1:
-            return _solve(ev, e, base, scope)
-        left = power(ev, base, exponent, e.left)
-    elif isinstance(e.left, tree.Call) and _is_exp(e.left, scope):
-        left = exponential(ev, ev.eval(e.left.args[0].value, scope), e.left)
-    else:
-        left = ev.eval(e.left, scope)
+            return _solve(ev, e, ev.eval(e.left.left, scope), scope)
+    left = _map_of(ev, e.left, scope)
     return ev.binary("@", left, ev.eval(e.right, scope), e.span, (e.left, e.right))
+
+
+def _map_of(ev: Evaluator, e: tree.Expr, scope: Scope) -> Any:
+    """What stands before `@`: a power or an exponential of a map, also with a sign or a factor before it."""
+    from ndl.compiler.check.maps import exponential, power
+
+    if isinstance(e, tree.Unary) and e.op == "-" and _is_function(e.operand, scope):
+        inner = ev.linear_map(_map_of(ev, e.operand, scope))
+        return inner.negative() if hasattr(inner, "negative") else ev.elementwise("neg", [inner], e.span)
+    if isinstance(e, tree.Binary) and e.op == "*" and _is_function(e.right, scope):
+        return ev.binary("*", ev.eval(e.left, scope), _map_of(ev, e.right, scope), e.span, (e.left, e.right))
+    if isinstance(e, tree.Binary) and e.op == "^":
+        return power(ev, ev.eval(e.left, scope), ev.known(ev.eval(e.right, scope)), e)
+    if isinstance(e, tree.Call) and _is_exp(e, scope):
+        return exponential(ev, ev.eval(e.args[0].value, scope), e)
+    return ev.eval(e, scope)
+
+
+def _is_function(e: tree.Expr, scope: Scope) -> bool:
+    return (isinstance(e, tree.Binary) and e.op == "^") or (isinstance(e, tree.Call) and _is_exp(e, scope))
 
 
 def _is_exp(e: tree.Call, scope: Scope) -> bool:

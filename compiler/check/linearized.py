@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.maps import Map, as_map
+from ndl.compiler.check.maps import Map, as_map, refuse_unless_symmetric
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import UNKNOWN, HostV, ModelV, Unknown, Value, describe
+from ndl.compiler.check.values import UNKNOWN, HostV, ModelV, TupleV, Unknown, Value, describe
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Type
@@ -86,7 +86,11 @@ def eig(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, s
     if ev.checking:
         return UNKNOWN
     if ev.host is None:
-        return ev.not_lowered("`eig` inside of a model", e.span)
+        matrix = ev.value(args[0], e.span)
+        if map_ is not None or not isinstance(matrix, Value) or matrix.type.rank != 2:
+            return ev.not_lowered("`eig` of this inside of a model", e.span)
+        refuse_unless_symmetric(ev, matrix, "`eig` inside of a model", e.span)
+        return TupleV((ev.op("eigvalsh", [matrix], e.span), ev.op("eigvecsh", [matrix], e.span)))
     return ev.host.eigen(ev, map_ or args[0], args[1] if len(args) > 1 else None, e.span)
 
 

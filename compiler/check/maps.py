@@ -22,6 +22,7 @@ from ndl.compiler.check.values import (
     Value,
     is_number,
 )
+from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import SCALAR
 
@@ -216,15 +217,33 @@ def exponential(ev: Any, v: Any, e: tree.Call) -> Any:
 
 def power(ev: Any, v: Any, exponent: Any, e: tree.Binary) -> Any:
     """`A^n` before `@`: of a square matrix the power of the map, else entry by entry."""
-    inner = _square(ev, v, e.left.span) if isinstance(exponent, (int, float)) else None
+    number = isinstance(exponent, (int, float)) or (isinstance(exponent, Value) and not exponent.type.rank)
+    inner = _square(ev, v, e.left.span) if number else None
     if inner is None:
         return ev.binary("^", v, exponent, e.span, (e.left, e.right))
-    if not isinstance(exponent, int) or exponent < 1:
-        return ev.not_lowered("a power of a matrix that is no whole number above 0,", e.span)
+    if not isinstance(exponent, int) or exponent == 0:
+        refuse_unless_symmetric(ev, inner, f"the power `{e.span.text}`", e.span)
+        s = ev.elementwise("real", [exponent], e.right.span)
+        return UNKNOWN if isinstance(s, Unknown) else ev.op("symmetric_power", [inner, s], e.span)
+    inner = inner if exponent > 0 else ev.op("inv", [inner], e.span)
     found = inner
-    for _ in range(exponent - 1):
+    for _ in range(abs(exponent) - 1):
         found = ev.matmul(found, inner, e.span)
     return found
+
+
+def refuse_unless_symmetric(ev: Any, matrix: Value, what: str, span: Any) -> None:
+    """A matrix is proved to be symmetric by its formula; outside of models its numbers tell."""
+    if ev.checking:
+        return
+    proved = getattr(ev.builder, "is_symmetric", None)
+    if proved is not None and not proved(matrix):
+        raise fail(
+            "NDL472",
+            f"{what} is of a matrix that is not known to be symmetric",
+            span,
+            help="`A.T @ A` and `(A + A.T)/2` are symmetric whatever A is",
+        )
 
 
 def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:

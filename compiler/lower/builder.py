@@ -330,6 +330,12 @@ class GraphBuilder:
                 help="apply it as a function, `f(u)`; `jac(e, x)` is the linear map near a point",
             )
 
+    def is_symmetric(self, matrix: Value) -> bool:
+        """Whether a matrix is proved to be symmetric."""
+        from ndl.compiler.ir.symmetry import is_symmetric
+
+        return not matrix.axes and is_symmetric(self.graph, self.node(matrix))
+
     def adjoint(self, ev: Evaluator, map_: Any, v: Value, span: Span) -> Any:
         """The transpose of a map known by what it does: of fields in the inner product of their grid."""
         from ndl.compiler.ir.autodiff import pullback

@@ -102,6 +102,11 @@ class EagerBuilder:
             return v
         return x.item()
 
+    def is_symmetric(self, matrix: Value) -> bool:
+        from ndl.runtime.eigen import is_symmetric
+
+        return not matrix.axes and is_symmetric(matrix.ref)
+
     # ------------------------------------------------------------ weights
 
     def apply_operator(self, ev: Evaluator, op: OperatorV, args: list[Any], span: Span) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import scipy.linalg
 import torch
 from ndl.compiler.diagnostics import NDLError
+from ndl.runtime.eigen import symmetric_power
 
 import ndl
 
@@ -288,3 +289,60 @@ def test_products_with_jacobians_are_those_of_the_matrix() -> None:
     torch.testing.assert_close(s.a, s.c)
     torch.testing.assert_close(s.b, s.d)
     torch.testing.assert_close(s.e, 2 * s.x - s.x * (s.x @ s.x))
+
+
+# ------------------------------------------------------------ symmetric matrices
+
+MATRICES = """
+model V:
+    param A: R[3, 3] = [[2, 1, 0], [1, 3, 0.5], [0, 0.5, 1]]
+    param B: R[3, 3] = [[1, 2, 0], [0, 1, 0.5], [3, 0.5, 1]]
+    param s = 0.5
+    state x: R[3] = [1, 2, 0.5]
+    S = (B + B.T)/2 + 4*eye(3)
+    r = (B.T @ B)^0.5 @ x
+    rr = (B.T @ B)^0.5 @ r
+    q = (S^s) @ x
+    w, v = eig(S)
+    h = A^-2 @ x
+    z = [[4, 0], [0, 9]]^0.5 @ [1, 1]
+    total = dot(q, [1, 2, 3]) + dot(w, [1, -1, 2]) + v[0, 1]
+    x' = 0*x
+"""
+
+
+def test_powers_and_eigenvalues_of_symmetric_matrices() -> None:
+    s = ndl.solve(
+        ndl.loads(MATRICES).models["V"], span=(0, 1), method="euler(h=1.0)", save="end", gradient="discrete"
+    )
+    model, s = s.problem.model, s.final
+    A, B, x = model.A, model.B, s.x
+    torch.testing.assert_close(s.rr, B.mT @ B @ x)
+    torch.testing.assert_close(s.q, torch.from_numpy(scipy.linalg.sqrtm(s.S.detach().numpy())) @ x)
+    torch.testing.assert_close(s.S @ s.v.mT, s.v.mT * s.w)
+    torch.testing.assert_close(s.h, torch.linalg.solve(A @ A, x))
+    torch.testing.assert_close(s.z, torch.tensor([2.0, 3.0], dtype=torch.float64))
+    slopes = torch.autograd.grad(s.total, [B, model.s])
+    for k, (name, slope) in enumerate(zip(("B", "s"), slopes)):
+        way = torch.cos(torch.arange(9.0).double()).reshape(3, 3) if k == 0 else torch.tensor(1.0)
+        ends = []
+        for e in (1e-5, -1e-5):
+            moved = model.bind(**{name: getattr(model, name).detach() + e * way})
+            ends.append(ndl.solve(moved, span=(0, 1), method="euler(h=1.0)", save="end").final.total.detach())
+        assert float((slope * way).sum()) == pytest.approx(float(ends[0] - ends[1]) / 2e-5, rel=1e-7)
+
+
+def test_the_derivative_of_a_power_where_eigenvalues_are_equal() -> None:
+    """(I + e E)^s = I + s e E + …; by a pullback and along a direction."""
+    eye, E = torch.eye(3, dtype=torch.float64), torch.tensor([[0.0, 1, 2], [1, 3, 0], [2, 0, 1]]).double()
+    found = torch.func.jvp(lambda A: symmetric_power(A, 0.3), (eye,), (E,))[1]
+    torch.testing.assert_close(found, 0.3 * E)
+    A = eye.clone().requires_grad_()
+    (back,) = torch.autograd.grad(symmetric_power(A, 0.3), A, E)
+    torch.testing.assert_close(back, 0.3 * E)
+
+
+@pytest.mark.parametrize("formula", ["B^0.5 @ x", "B^s @ x", "eig(B @ A)[0]", "(B.T @ A)^0.5 @ x"])
+def test_what_is_not_known_to_be_symmetric_is_refused(formula: str) -> None:
+    with pytest.raises(NDLError, match="NDL472"):
+        _ = ndl.loads(f"{MATRICES}    no = {formula}\n").models["V"]
