@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ndl.runtime.model import Model
 from ndl.runtime.past import past_of
 from ndl.runtime.problem import Ints, Problem
 from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.calling import call_step
 from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.drawn import drawing
@@ -61,16 +63,34 @@ class SplitProblem(Problem):
         model = self.members(ids, steps)
         whole = super().field(ids, steps)
         if self.masks is not None:
-            held = [
-                HeldFlow(whole, mask, inside) for mask, inside in zip(self.masks, (0.5, 0.0), strict=True)
+            held: list[Flow] = [
+                HeldFlow(whole, mask, inside) for mask, inside in zip(self.masks, self.insides, strict=True)
             ]
-            return SplitField(whole, list(held))
+            return SplitField(whole, held)
         x = self.x0 if ids is None else self.x0[torch.from_numpy(ids).to(self.x0.device)]
         visits: dict[str, int] = {}
         flows = [
             self._visited(model, name, part, x, steps, visits) for name, part in self.method.parts.items()
         ]
         return SplitField(whole, flows, visits)
+
+    @cached_property
+    def insides(self) -> tuple[float, float]:
+        """The fractions of what positions and momenta are followed at which time stands for them. It is the
+        middle where momenta have a clock of their own, as in Strang's splitting; leapfrog and its kin begin
+        each part of theirs at the time that the positions have reached."""
+        calls: list[tuple[Tensor, Tensor]] = []
+
+        def momenta(x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+            calls.append((t, h))
+            return x
+
+        zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+        offered = {"A": lambda x, t, h: x, "B": momenta, "x": zero[None, None], "t": zero, "h": one}
+        assert isinstance(self.method.solver, StepSolver)
+        call_step(self.method.solver, offered)
+        own = [sum((h for _, h in calls[:k]), zero) for k in range(len(calls))]
+        return 0.5, 0.5 if all(abs(float(t - o)) < 1e-9 for (t, _), o in zip(calls, own)) else 0.0
 
     def _visited(
         self,

@@ -14,8 +14,9 @@ from ndl.compiler.check.boundaries import (
     side_name,
     split_by,
 )
-from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
 from ndl.compiler.check.values import DomainV
+from ndl.compiler.diagnostics import Sink
 from ndl.compiler.syntax import tree
 
 Orders = dict[tuple[str, Component, str], int]
@@ -31,6 +32,7 @@ class Reader:
     def __init__(self, el: Any, named: set[str]) -> None:
         self.el, self.parts, self.named = el, el.parts, named
         self.seen: list[str] = []
+        self.quiet = Evaluator(TypeBuilder(), Sink())  # of indices, which may be those of a sum round them
 
     def of(self, e: Any) -> Orders:
         if isinstance(e, tree.Name):
@@ -58,7 +60,7 @@ class Reader:
 
     def _component(self, e: tree.Index) -> Component:
         """Of a state; all of it where the indices are not known or count from the end."""
-        found = numbers_of(self.el.ev, self.el.scope, e) or ()
+        found = numbers_of(self.quiet, self.el.scope, e) or ()
         return () if any(k < 0 for k in found) else found
 
     def _name(self, e: tree.Name, component: Component = ()) -> Orders:

@@ -76,7 +76,7 @@ class DelayedSplitRun(SplitRun, DelayedRun):
 def _parts(problem: SplitProblem) -> list[Part]:
     if problem.masks is not None:
         moves = (tuple(bool(v) for v in np.asarray(m.cpu()) != 0) for m in problem.masks)
-        return [Part(moves=m, inside=inside) for m, inside in zip(moves, (0.5, 0.0), strict=True)]
+        return [Part(moves=m, inside=inside) for m, inside in zip(moves, problem.insides, strict=True)]
     return [_part(problem, name, part) for name, part in problem.method.parts.items()]
 
 

@@ -133,15 +133,6 @@ def test_convolutions_that_do_not_fit() -> None:
     assert stride.code == "NDL345"
 
 
-def test_kernels_leave_convolutions_to_torch() -> None:
-    program = load(
-        "use std.nets: Conv1d\n\nmodel M:\n    net f: R[1, 8] -> R[1, 8] = Conv1d()\n"
-        "    state u: R[1, 8] = 1\n    u' = f(u)\n"
-    )
-    facts = dict(program.facts("M"))
-    assert "torch" in facts["choice of backend"] and "convolve" in facts["choice of backend"]
-
-
 def test_initialisers_have_their_spread() -> None:
     laws = {"glorot": 2 / 90, "glorot_normal": 2 / 90, "he": 2 / 60, "he_uniform": 2 / 60, "lecun": 1 / 60}
     laws |= {"lecun_uniform": 1 / 60, "fan_uniform": 1 / 180, "glorot(2)": 8 / 90}

@@ -52,7 +52,7 @@ def test_a_solver_has_its_order(method: str, order: int) -> None:
     assert -slope(steps, errors) == pytest.approx(order, abs=0.12)
 
 
-@pytest.mark.parametrize(("method", "order"), SYMPLECTIC.items())
+@pytest.mark.parametrize(("method", "order"), [*SYMPLECTIC.items(), ("lie", 1), ("strang", 2)])
 def test_a_symplectic_solver_has_its_order(method: str, order: int) -> None:
     steps = (16, 24, 32)
     runs = [solve(model("Kicked"), f"{method}(steps={n})", "0..2", save="end") for n in steps]

@@ -37,9 +37,9 @@ MODEL_ATTRIBUTES = words(
     DIFFERENTIATED SERIES STATES TERMS bind
     breaks chance colours correction define drawn derived device diffusion dtype fit_initial forcing foreign
     forget guard info initial initial_parameters initial_state initial_values input jacobian kernel lags
-    limits make member_shape nets parts path path_given path_value period place observation pace prepared
-    remember replace require reset seed series settle size start state state_jacobian store tensor term values
-    vector_field weight_value weights
+    limits make member_shape nets parts path path_given path_value period place places observation pace
+    prepared remember replace require reset seed series settle size start state state_jacobian store tensor
+    term values vector_field weight_value weights
     """
 )
 """What `ndl.runtime.model.Model` calls its own."""
