@@ -50,6 +50,13 @@ model Lambda:
 
 net shared: R[2] -> R[2] = Field(width=1)
 
+test "matrices of whole numbers":
+    turn = [[0, 1], [-1, 0]]
+    assert abs(expm(turn)[0, 1] - sin(1)) < 1e-12 and abs(logdet([[2, 0], [0, 2]]) - log(4)) < 1e-12
+    assert inv([[2, 0], [0, 4]])[0, 0] == 0.5 and det([[2, 0], [0, 4]]) == 8
+    assert cholesky([[4, 0], [0, 9]])[1, 1] == 3
+    assert max(abs(turn^-1 @ [1, 2] - [-2, 1])) == 0
+
 test "binders":
     s = solve(Binders, span=0..1, method=tsit5(rtol=1e-9, atol=1e-10))
     x = exp(-1)*[1.0, 2.0]

@@ -46,9 +46,14 @@ def torch_linalg(name: str) -> Callable[..., Any]:
     def reference(x: Any) -> Any:
         import torch
 
-        return getattr(torch.linalg, name)(x)
+        return getattr(torch.linalg, name)(_divisible(x))
 
     return reference
+
+
+def _divisible(x: Any) -> Any:
+    """A matrix of whole numbers as one of reals."""
+    return x if x.is_floating_point() or x.is_complex() else x.double()
 
 
 # ---------------------------------------------------------------- solve
@@ -67,6 +72,7 @@ def _solve_rule(types: Sequence[Type], attributes: Attributes) -> Type:
 def _solve_reference(a: Any, b: Any) -> Any:
     import torch
 
+    a, b = _divisible(a), _divisible(b)
     wide = torch.promote_types(a.dtype, b.dtype)
     return torch.linalg.solve(a.to(wide), b.to(wide))
 
@@ -147,7 +153,7 @@ def linalg_text(name: str) -> Callable[[Sequence[str], Sequence[Type], Attribute
 def _logdet_reference(x: Any) -> Any:
     import torch
 
-    return torch.linalg.slogdet(x).logabsdet
+    return torch.linalg.slogdet(_divisible(x)).logabsdet
 
 
 for _name, _function, _vjp in (
