@@ -7,6 +7,7 @@ conditions of a field give its value.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -100,19 +101,20 @@ class _Product(torch.autograd.Function):
         return _Product.apply(g, ctx.A), None  # type: ignore[no-untyped-call]
 
 
-class LinearOperator:
+class LinearOperator(ABC):
     """A map of a space to itself. Subclasses have `act` and `transposed`, and `weak` where W A is a sparse
     matrix."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
 
+    @abstractmethod
     def act(self, v: Tensor) -> Tensor:
         """A v for `v [..., n]`, with derivatives by v and by what A depends on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transposed(self) -> LinearOperator:
-        raise NotImplementedError
+        """The adjoint in the space's inner product."""
 
     def weak(self) -> Any:
         """W A among the free entries as a sparse matrix, without derivatives; None where it is not known as
