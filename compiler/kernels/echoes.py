@@ -2,14 +2,17 @@
 derivative at its start comes back.
 
 The counterpart of `ndl.runtime.stepping.delays`. The buffer `echoes` has those times of a trajectory in their
-order, then one that never comes. Events start echoes anew: `echo_lags` has in their order the times after
-which one comes back, and then one that is never over.
+order, then one that never comes. Events and located breaks start echoes anew: `echo_lags` has in their order
+the times after which one comes back, and then one that is never over. `break_t` and `break_step` have the end
+and the number of each step over a break.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
@@ -21,10 +24,15 @@ SAME = {"f64": 1e-12, "f32": 1e-6}
 SMALLEST = {"f64": 1e-300, "f32": 1e-30}
 
 
+def over(code: Code, step: Value) -> Value:
+    """The number, below -1, of a jump where a `step` has crossed a break; and the step of such a number."""
+    return code.op("sub", code.const(-2, "i32"), step)
+
+
 @dataclass(frozen=True)
 class Echo:
-    """The next time at which a jump comes back, that of firing `origin` (-1: of the start), and the number of
-    the time between."""
+    """The next time at which a jump comes back, that of firing `origin` (-1: of the start; below that: see
+    `over`), and the number of the time between."""
 
     time: Value
     origin: Value
@@ -34,12 +42,17 @@ class Echo:
 class Echoes:
     """What a run asks of the delays; false where the model has none."""
 
-    def __init__(self, field: Field, control: Control) -> None:
+    def __init__(self, field: Field, control: Control, located: bool) -> None:
+        """`located`: whether steps end at breaks."""
         self.code, self.field, self.control = field.code, field, control
+        self.located = located and bool(self)
         if self:
             self.code.buffer("echoes", "member", "in")
-            if field.model.events:
+            if field.model.events or self.located:
                 self.code.buffer("echo_lags", "member", "in")
+            if self.located:
+                self.code.buffer("break_t", "member", "inout")
+                self.code.buffer("break_step", "member", "inout", "i32")
             self.code.buffer("history", "member", "inout")
 
     def __bool__(self) -> bool:
@@ -63,11 +76,12 @@ class Echoes:
         return code.op("mul", far, SAME[code.precision])
 
     def limit(
-        self, t: Value, x: list[Value], target: Value, echo: Value, fired: Value | None = None
-    ) -> tuple[Value, Echo, Value, Value]:
+        self, t: Value, x: list[Value], target: Value, echo: Value, fired: Value | None = None,
+        crossed: Value | None = None,
+    ) -> tuple[Value, Echo, Value, Value]:  # fmt: skip
         """The number of the next echo of the start after t, the next one of all, how far a step
         from (t, x) may go, at most to `target`, and whether all lags are above 0. `fired` is how many events
-        there were of which the time is known."""
+        there were of which the time is known, `crossed` how many breaks."""
         code, control = self.code, self.control
         here = code.op("add", t, self._slack())
 
@@ -77,15 +91,20 @@ class Echoes:
         (echo,) = code.loop([echo], gone, lambda c: [code.op("add", c[0], code.const(1, "i32"))])
         coming = Echo(code.load("echoes", echo), code.const(-1, "i32"), echo)
         if fired is not None:
-            coming = self._of_events(here, coming, fired)
+            coming = self._after(here, coming, fired, "event_t", lambda row: row)
+        if crossed is not None:
+            number = lambda row: over(code, code.load("break_step", row))  # noqa: E731
+            coming = self._after(here, coming, crossed, "break_t", number)
         target = control.smaller(coming.time, target)
         shortest = self.field.past.shortest(t, x)
         back = code.op("not", code.op("le", shortest, 0.0))
         return echo, coming, control.smaller(code.op("add", t, shortest), target), back
 
-    def _of_events(self, here: Value, coming: Echo, fired: Value) -> Echo:
-        """The next echo after a time `here`, those of events included, from the last of them to the first of
-        which none is left to come."""
+    def _after(
+        self, here: Value, coming: Echo, many: Value, times: str, origin: Callable[[Value], Value]
+    ) -> Echo:
+        """The next echo after a time `here`, those of `many` jumps at `times` included, from the last of them
+        to the first of which none is left to come."""
         code, zero, one = self.code, self.code.const(0, "i32"), self.code.const(1, "i32")
         last = code.op("sub", self.control.t1, self._slack())
 
@@ -94,7 +113,7 @@ class Echoes:
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
             row, *before = code.op("sub", carried[0], one), *carried[1:]
-            since = code.load("event_t", row)
+            since = code.load(times, row)
 
             def when(k: Value) -> Value:
                 return code.op("add", since, code.load("echo_lags", k))
@@ -107,10 +126,22 @@ class Echoes:
             # those at the end of the run are none
             inside = code.op("and", some, code.op("lt", time, last))
             nearer = code.op("and", inside, code.op("lt", time, before[0]))
-            found = [code.op("select", nearer, a, b) for a, b in zip((time, row, k), before, strict=True)]
+            new = (time, origin(row), k)
+            found = [code.op("select", nearer, a, b) for a, b in zip(new, before, strict=True)]
             return [code.op("select", some, row, zero), *found]
 
-        return Echo(*code.loop([fired, coming.time, coming.origin, coming.lag], more, turn)[1:])
+        return Echo(*code.loop([many, coming.time, coming.origin, coming.lag], more, turn)[1:])
+
+    def crossed(self, rows: Value, number: Value, t: Value, step: Value) -> None:
+        """Write break `number`, over which a step has come to t."""
+        code = self.code
+
+        def write() -> list[Value]:
+            code.store("break_t", number, t)
+            code.store("break_step", number, step)
+            return []
+
+        code.when(rows, write)
 
     def reached(self, t: Value, coming: Value) -> Value:
         """Whether a trajectory has come to its next echo."""

@@ -3,9 +3,9 @@ of each accepted step.
 
 `tape_kind` is the number of the root event that ended a step (of several, the first in the file), `GIVEN`
 where it came to a time that does not depend on the state, `ECHO` where a jump came back after delays, `FREE`
-elsewhere. Of which jump, `tape_origin` says: the row of a firing, or -1 for the start; `tape_lag` after which
-of the times at which one comes back. `tape_fresh` has a bit for each
-break that the step crosses.
+elsewhere. Of which jump, `tape_origin` says: the row of a firing, -1 for the start, or a step over a break
+(see `echoes.over`); `tape_lag` after which of the times at which one comes back. `tape_fresh` has a bit for
+each break that the step crosses.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.consistent import tied_again
+from ndl.compiler.kernels.echoes import over
 from ndl.compiler.kernels.endings import ECHO, GIVEN, MOST_BREAKS, has_bit
 from ndl.compiler.kernels.events import ROOTS
 from ndl.compiler.kernels.ir import Kernel, Value
@@ -71,6 +72,8 @@ class EventBackward(Backward):
                 code.buffer(name, "member", "in", "i32")
             for name in ("start_counts", "echo_counts"):
                 code.buffer(name, "member", "in")
+            if self.breaks:
+                code.buffer("grad_break_t", "member", "inout")
 
     def more(self) -> list[Value]:
         """The cotangent of the shift, and the firings."""
@@ -99,6 +102,8 @@ class EventBackward(Backward):
             gx = [code.op("add", a, b) for a, b in zip(gx, gsaved)] if gsaved else gx
             if self.events:
                 gx, gs, gw, fired = self._fired(last, end, gx, gs, gw, fired, weights)
+        if self.past and self.breaks:
+            gs = code.op("add", gs, code.load("grad_break_t", k))
         row = load_rows(code, "tape", k, n + self.stepper.width)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
@@ -341,17 +346,18 @@ class EventBackward(Backward):
         return code.when(back, less, [gs])[0]
 
     def _echoed(self, k: Value, back: Value, g: Value, gw: list[Value], weights: list[Value]) -> list[Value]:
-        """Those of weights, when that of a step's end, `g`, has gone to the firing that comes `back`
-        there and to the delays between."""
+        """Those of weights, when that of a step's end, `g`, has gone to the firing or break that comes
+        `back` there and to the delays between."""
         code, many = self.code, len(self.model.delays)
 
         def one() -> list[Value]:
             origin, lag = code.load("tape_origin", k), code.load("tape_lag", k)
-            start = code.op("lt", origin, self.whole(0))
+            start = code.op("eq", origin, self.whole(-1))
+            none = self.whole(-1)
             if self.events:
-                row = code.op("select", start, self.whole(0), origin)
-                share = code.op("select", start, 0.0, g)
-                code.store("grad_event_t", row, code.op("add", code.load("grad_event_t", row), share))
+                self._gave("grad_event_t", code.op("gt", origin, none), origin, g)
+            if self.breaks:
+                self._gave("grad_break_t", code.op("lt", origin, none), over(code, origin), g)
             seeds = []
             for d in range(many):
                 value = self.field.lag(d) if self.model.delays[d].constant else None
@@ -367,6 +373,13 @@ class EventBackward(Backward):
             return [code.op("add", a, b) for a, b in zip(gw, found, strict=True)]
 
         return list(code.when(back, one, gw))
+
+    def _gave(self, name: str, some: Value, row: Value, g: Value) -> None:
+        """Where `some`, the cotangent g goes to a row of those of times."""
+        code = self.code
+        row = code.op("select", some, row, self.whole(0))
+        share = code.op("select", some, g, 0.0)
+        code.store(name, row, code.op("add", code.load(name, row), share))
 
     def _behind(self, k: Value, end: Value, x1: list[Value], gx: list[Value]) -> Value:
         """The cotangent of how far the time of a break moves, from the move along the new field behind it."""

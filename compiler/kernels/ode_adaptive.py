@@ -70,7 +70,7 @@ class _Forward:
         self.watch = Watch(self.field, self.control, variant.tape)
         self.breaks = Breaks(stepper, self.control)
         self.locates = variant.adaptive and bool(self.breaks)
-        self.echoes = Echoes(self.field, self.control)
+        self.echoes = Echoes(self.field, self.control, self.locates)
         self.follows = variant.tape and (self.locates or bool(self.watch))
         """Whether the derivative wants to know how steps ended."""
         code.buffer("counts", "table", "in", "i32")
@@ -169,7 +169,8 @@ class _Forward:
         target = self.watch.target(place.sides) if place.sides is not None else control.t1
         if place.echo is not None:
             fired = None if place.sides is None else self.watch.known(place.sides)
-            found = self.echoes.limit(t, x, target, place.echo, fired)
+            over = None if place.edge is None else control.smaller(place.edge.count, self.room)
+            found = self.echoes.limit(t, x, target, place.echo, fired, over)
             place.echo, place.coming, target, back = found
         if self.v.adaptive and self.stepper.proposes:
             pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
@@ -206,12 +207,12 @@ class _Forward:
             slot = self.save_inside(accept, end, made, place.slot) if self.v.save else place.slot
             place = self.moved(place, made, judged, made.x1, end, slot)
             if crossing is not None:
-                place = self.crossed(place, crossing, made, accept)
+                place = self.crossed(place, crossing, made, accept, row)
             if place.echo is not None:
                 place = self.onward(place, made, accept)
         else:
             with self.stepper.seen(row, t, h):
-                fires = self.watched(place, made, judged, end, steps, crossing)
+                fires = self.watched(place, made, judged, end, steps, crossing, row)
             place, stopped, endless, untied, cost, roots, timed = fires
             evaluations = code.op("add", evaluations, cost)
         if place.edge is not None:
@@ -298,8 +299,8 @@ class _Forward:
         after[0] = code.op("select", near, crossing.gap, after[0])
         return replace(judged, accept=code.op("and", judged.accept, code.op("not", far)), after=after)
 
-    def crossed(self, place: Place, crossing: Crossing, made: Attempt, rows: Value) -> Place:
-        """After a step over a break, in the `rows` that came to no event: a fresh start."""
+    def crossed(self, place: Place, crossing: Crossing, made: Attempt, rows: Value, step: Value) -> Place:
+        """After the step number `step` over a break, in the `rows` that came to no event: a fresh start."""
         code, control = self.code, self.control
         rows = code.op("and", rows, crossing.crossed)
         edge = crossing.edge
@@ -311,6 +312,9 @@ class _Forward:
         carry = code.when(rows, again, place.carry)
         pace = [code.op("select", rows, a, b) for a, b in zip(fresh, place.pace, strict=True)]
         close = code.op("and", edge.close, code.op("not", rows))
+        if self.echoes:
+            kept = code.op("and", rows, code.op("lt", step, self.room))
+            self.echoes.crossed(kept, edge.count, place.t, step)
         count = code.op("add", edge.count, code.op("from_bool", rows))
         return replace(place, carry=list(carry), pace=pace, edge=replace(edge, close=close, count=count))
 
@@ -330,11 +334,12 @@ class _Forward:
         return replace(place, carry=carry, pace=pace)
 
     def watched(
-        self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None
-    ) -> tuple[Place, Value, Value, Value, Value, list[tuple[int, Value]], list[Value]]:
-        """After an attempt, with the events of the step fired: the place, whether the run stops, goes round
-        in circles, or has lost its algebraic equations, what evaluations that took, the root events at which
-        the step ended with their flags, and the flags of timed ones."""
+        self, old: Place, made: Attempt, judged: Judged, end: Value, steps: Value, crossing: Crossing | None,
+        row: Value,
+    ) -> tuple[Place, Value, Value, Value, Value, list[tuple[int, Value]], list[Value]]:  # fmt: skip
+        """After an attempt at step `row`, with the events of the step fired: the place, whether the
+        run stops, goes round in circles, or has lost its algebraic equations, what evaluations that took, the
+        root events at which the step ended with their flags, and the flags of timed ones."""
         code, watch, accept = self.code, self.watch, judged.accept
         assert old.sides is not None
         before: Sides = old.sides
@@ -358,7 +363,8 @@ class _Forward:
         x1, rooted = rest[:n], dict(zip(watch.roots, rest[n:]))
         place = self.moved(old, made, judged, x1, stop, slot)
         if crossing is not None:
-            place = self.crossed(place, crossing, made, code.op("and", accept, code.op("not", hit)))
+            free = code.op("and", accept, code.op("not", hit))
+            place = self.crossed(place, crossing, made, free, row)
         if place.echo is not None:
             place = self.onward(place, made, accept)
         sides = watch.settle(place.t, place.x, before, code.op("and", accept, code.op("not", hit)))

@@ -77,10 +77,6 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (not isinstance(solver, Tableau | StepSolver), f"`{name}` is not yet a kernel"),
         (problem.method.kind not in ("ode", "sde", "split"), f"`{name}` is not yet a kernel"),
         (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
-        (
-            problem.method.kind == "split" and problem.taped and model.BREAKS > 0 and not fixed,
-            "gradients of splittings past a located break are torch's",
-        ),
         (undone and (bool(model.EVENTS) or bool(Requirements(problem))), UNDONE),
         (undone and bool(Corners(problem)), "its steps are undone past corners of a path"),
         (bool(banks_of(model)), "its nets have weights for each step"),

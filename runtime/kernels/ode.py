@@ -257,9 +257,11 @@ class KernelRun:
             if past:
                 # one more, by which a run is known to have come to its end
                 buffers["history"] = self._history(room + 1)
-            for name in ("tape_kind", "tape_fresh", "tape_new", "tape_origin", "tape_lag"):
+            for name in ("tape_kind", "tape_fresh", "tape_new", "tape_origin", "tape_lag", "break_step"):
                 if name in self.made.program.buffers:
                     buffers[name] = self._whole(np.zeros((room, b)))
+            if "break_t" in self.made.program.buffers:
+                buffers["break_t"] = self.like.new_empty(room, b)
             if watch:
                 buffers["event_t"] = self.like.new_empty(events, b)
                 for name in ("event_step", "event_kind", "event_turn"):
@@ -328,6 +330,8 @@ class KernelRun:
             buffers["ended"] = found.ended
         if "history" in found.tape:
             buffers["grad_history"] = torch.zeros_like(found.tape["history"])
+        if "grad_break_t" in made.program.buffers:
+            buffers["grad_break_t"] = torch.zeros_like(found.tape["tape_t"])
         if found.events:
             buffers |= {
                 **found.events,

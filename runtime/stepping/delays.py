@@ -1,9 +1,9 @@
 """Delay equations by the method of steps: which steps a run may take, and where its solution is not smooth.
 
 A step is no longer than the shortest lag, so that it reads only what is known. The jump of the first
-derivative at the start, and that of the state at an event, comes back after each lag, a derivative higher
-each time: such times are ends of steps, until the method does not see them. A. Bellen, M. Zennaro, "Numerical
-Methods for Delay Differential Equations", Oxford 2003.
+derivative at the start or at a located break, and that of the state at an event, comes back after each lag, a
+derivative higher each time: such times are ends of steps, until the method does not see them. A. Bellen, M.
+Zennaro, "Numerical Methods for Delay Differential Equations", Oxford 2003.
 """
 
 from __future__ import annotations

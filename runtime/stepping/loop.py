@@ -245,6 +245,9 @@ class Loop:
         if self.earlier.changes:
             self.carry = self.stepper.refresh(self.f, self.x, self.t, self.carry, accept)
         self.breaks.after(self, accept & ~hit)
+        if self.delays and self.breaks:
+            over = self.breaks.crossed & accept & ~hit
+            self.delays.jumped(ids[over], self.t[over])
         if self.corners:
             passed, onward = self.corners.passed(self.t)
             if (passed & accept).any():

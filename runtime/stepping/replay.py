@@ -65,8 +65,9 @@ class Taken:
 
 @dataclass(frozen=True)
 class Echo:
-    """A step of a member ends where a jump comes back: that of firing number `number` (-1: of the start),
-    after as many of each delay as `counts [D]` says."""
+    """A step of a member ends where a jump comes back: that of firing number `number` (-1: of the start; from
+    the number of firings on: of the break that a step crosses), after as many of each delay as `counts [D]`
+    says."""
 
     member: int
     number: int
@@ -91,6 +92,7 @@ class Replay:
         for member, step, k in script.crossings:
             self.crossings[step].append((member, k))
         self.echoes: dict[int, list[Echo]] = defaultdict(list)
+        self.across: dict[tuple[int, int], int] = {}
         self.times: dict[int, Tensor] = {}
         located = problem.model.BREAKS > 0 and not (script.given or self.drawing)
         if self.delays and (problem.model.EVENTS or located):
@@ -189,6 +191,10 @@ class Replay:
         if self.earlier.changes:
             everyone = np.ones(len(ids), dtype=bool)
             state.carry = self.stepper.refresh(f, state.x, end, state.carry, everyone)
+        if self.across and k in self.crossings:
+            for row, member in enumerate(ids.tolist()):
+                if (k, member) in self.across:
+                    self.times[self.across[k, member]] = now[row]
         self._fire(state, k + 1, end, now, model, taken)
         again = np.isin(ids, self.restarts.get(k + 1, ()))
         if again.any():
@@ -244,14 +250,18 @@ class Replay:
 
     def _find_echoes(self) -> None:
         """Where steps end as jumps come back after the delays."""
-        table = self.script.table
+        table, firings = self.script.table, self.script.firings
         self.lags = self.delays.lags()
+        # a step over several breaks at a time is one origin
+        over = sorted({(step, member) for member, step, _ in self.script.crossings})
+        self.across = {pair: number for number, pair in enumerate(over, len(firings))}
         for member in range(self.p.count):
-            mine = [(i, f.t) for i, f in enumerate(self.script.firings) if f.member == member]
+            mine = [(i, f.t) for i, f in enumerate(firings) if f.member == member]
             first = table.starts[member]
             ends = table.end[first : first + table.many[member]]
             if not len(ends):
                 continue
+            mine += [(number, ends[step]) for (step, m), number in self.across.items() if m == member]
             times = np.array([t for _, t in mine])
             for step, place, counts in self.delays.sources(member, ends, times):
                 number = mine[place][0] if place >= 0 else -1

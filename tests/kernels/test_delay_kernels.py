@@ -72,6 +72,11 @@ model Relay:
     when falling(x - 0.4):
         x <- 0.9
 
+model Switched:
+    param k = 0.52
+    state x = 1.0
+    x' = if x > 0.7 then -x(t - k) else 0.8 - 2*x(t - k)
+
 model Mindful:
     state x = 1.0
     x' = -x(t - 0.5)
@@ -233,6 +238,22 @@ def test_gradients_past_jumps_that_come_back_against_finite_differences(program:
     torch.testing.assert_close(exact, rate, rtol=1e-7, atol=1e-7)
 
 
+def test_gradients_past_breaks_that_come_back_against_finite_differences(program: Any) -> None:
+    """A jump of the slope comes back after the lag, where the derivative of what is read jumps."""
+    method = "tsit5(rtol=1e-9, atol=1e-11)"
+    k = (0.52 * torch.linspace(0.8, 1.1, COUNT, dtype=torch.float64)).requires_grad_()
+
+    def value(k: torch.Tensor, gradient: str = "none") -> torch.Tensor:
+        s = ndl.solve(program.Switched().bind(k=k), span=(0, 2.5), method=method, backend="cpu",
+                      save="every 0.53", gradient=gradient)  # fmt: skip
+        return s.x.values.sin().sum(1)
+
+    (exact,) = torch.autograd.grad(value(k, "discrete").sum(), k)
+    with torch.no_grad():
+        rate = (value(k + 1e-5) - value(k - 1e-5)) / 2e-5
+    torch.testing.assert_close(exact, rate, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 def test_a_root_that_rounding_hides_at_the_end_of_a_step_is_met(program: Any, backend: str) -> None:
     """With a lag of 0.5, x = 1 - t comes to 0.5 where the start comes back and a step ends."""
@@ -255,6 +276,16 @@ def test_the_interpreter_agrees(program: Any, monkeypatch: pytest.MonkeyPatch) -
     interpret_runs(monkeypatch)
     _, v, h = run(program, "Pair", "heun(h=0.25)", "cpu", **settings)
     assert off(u, v) < 1e-13 and off(g, h) < 1e-12
+
+
+def test_the_interpreter_agrees_past_breaks(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"save": "end", "span": (0, 1.2)}
+    a, u, g = run(program, "Switched", "tsit5(rtol=1e-3)", "cpu", **settings)
+    _, w, f = run(program, "Switched", "tsit5(rtol=1e-3)", "torch", **settings)
+    interpret_runs(monkeypatch)
+    b, v, h = run(program, "Switched", "tsit5(rtol=1e-3)", "cpu", **settings)
+    assert off(u, v) < 1e-13 and off(g, h) < 1e-12 and torch.equal(a.stats.steps, b.stats.steps)
+    assert off(u, w) < 1e-12 and off(g, f) < 1e-9
 
 
 @pytest.mark.parametrize(

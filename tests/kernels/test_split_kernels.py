@@ -70,6 +70,15 @@ model Steady:
     term b = [-0.75*x(t - k)]
     x' = a[0] + b[0]
 
+model Switched:
+    param k = 1.0
+    state x = 0.0
+    state on = 1
+    term a = [0.2 + on*(k - 0.2), 0]
+    term b = [-0.1*x, 0]
+    x', on' = a + b
+    when rising(x - 0.5): on <- 0
+
 model Late:
     param k = 0.5
     state x = 1.0
@@ -159,6 +168,20 @@ def test_events_and_gradients_past_them(program: Any, name: str, method: str) ->
         torch.testing.assert_close(a[n].values, b[n].values, rtol=1e-12, atol=1e-12)
     for g, h in zip(ga, gb, strict=True):
         torch.testing.assert_close(g, h, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_a_jump_of_the_rates_at_an_event_by_hand(program: Any, backend: str) -> None:
+    """x' = k - x/10 up to 1/2 and 1/5 - x/10 from there on: fixed steps find the place by an event."""
+    k = torch.linspace(1, 1.5, COUNT, dtype=torch.float64).requires_grad_()
+    s = ndl.solve(
+        program.Switched().bind(k=k), method="strang(a: rk4, b: rk4, h=0.05)", span=(0, 2), save="end",
+        backend=backend, gradient="discrete",
+    )  # fmt: skip
+    exact = 2 - 1.5 * torch.exp(-0.2 - torch.log(1 - 0.05 / k))
+    torch.testing.assert_close(s.final.x, exact, rtol=1e-4, atol=0)
+    (found,), (wanted,) = (torch.autograd.grad(v.sum(), k) for v in (s.final.x, exact))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
