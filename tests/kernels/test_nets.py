@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.ir import Kernel
 from ndl.runtime.kernels import lease, ode
-from ndl.runtime.kernels.cpu_engine import Compiled
+from ndl.runtime.kernels.cpu_engine import Compiled, Program, load
 from ndl.runtime.kernels.request import Request
 
 import ndl
@@ -195,6 +197,28 @@ def test_what_is_kept_and_what_is_computed_again(method: str, monkeypatch: pytes
     again = run(model, start(), "cpu", method, save="every 0.3")
     compare(kept, again, 0, 1e-14)
     compare(kept, run(model, start(), "torch", method, save="every 0.3"), 1e-12, 1e-9)
+
+
+def test_a_step_fetches_all_that_the_step_before_has_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once more with marks in the place of what is fetched: each line of memory has one."""
+    calls: list[tuple[Program, dict[str, torch.Tensor]]] = []
+    compiled = Compiled.run
+
+    def noted(self: Compiled, tensors: dict[str, torch.Tensor], *args: Any) -> None:
+        calls.append((self.program, tensors))
+        compiled(self, tensors, *args)
+
+    monkeypatch.setattr(Compiled, "run", noted)
+    monkeypatch.setattr(lease, "_spare", {})
+    model, steps = ndl.loads(PLAIN.format(width=20, act="tanh")).Node(), 3
+    run(model, start(32), "cpu", f"rk4(steps={steps})")
+    back, tensors = calls[-1]
+    size = tensors["kept"].numel()
+    padded = torch.zeros(3 * size, dtype=torch.float64)
+    text = re.sub(r"call void @llvm.prefetch.p0\((ptr \S+),.*", r"store i8 1, \1", back.text)
+    compiled(load(replace(back, text=text)), {**tensors, "kept": padded[size : 2 * size]}, 32, 1)
+    kept = padded[size : 2 * size].view(torch.uint8).reshape(steps, -1, 64)
+    assert bool((kept[:-1, :, 0] == 1).all()) and not bool(kept[-1].any(-1).all())
 
 
 def test_memory_is_lent_on() -> None:

@@ -8,9 +8,11 @@ small.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ndl.compiler.backends.llvm import routines, single
+from ndl.compiler.backends.llvm.ahead import Ahead
 from ndl.compiler.backends.llvm.routines import Writer, padded
 from ndl.compiler.kernels.arrays import Product
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value, extent_of
@@ -41,12 +43,17 @@ class Arrays:
         self.texts: dict[str, str] = {}
         self.names: dict[str, str] = {}
         self.deaths = deaths(printer.kernel)
+        self.before = ""
 
     # ------------------------------------------------------------ the module
 
     @property
     def element(self) -> str:
         return self.p.types["real"]
+
+    @cached_property
+    def ahead(self) -> Ahead | None:
+        return Ahead.of(self.p.kernel.step, self.p.lanes, self.writer().bytes)
 
     def writer(self) -> Writer:
         return Writer(self.p.lanes, self.element, declared=self.p.declared)
@@ -158,36 +165,55 @@ class Arrays:
     def row(self, instr: Instr) -> None:
         self.rows[instr.results[0]] = self.part(instr.attr("buffer"), instr.attr("at"))
 
-    def part(self, buffer: str, at: int) -> str:
+    def part(self, buffer: str, at: int | str) -> str:
         return self.p.set(f"getelementptr inbounds {self.element}, ptr %buffer.{buffer}, i64 {at}")
 
     def kept(self, instr: Instr) -> str:
-        """Where a kept array of the block of lanes stands: step by step, block by block."""
-        width, element, lanes = instr.attr("width"), self.element, self.p.lanes
+        """Where a kept array of the block of lanes stands."""
+        first = self.first(instr, self.p.set(f"sext i32 {self.p.scalar(instr.args[0])} to i64"))
+        at = self.p.set(f"add i64 {first}, {instr.attr('at') * self.p.lanes}")
+        return self.part(instr.attr("buffer"), at)
+
+    def first(self, instr: Instr, step: str) -> str:
+        """Where what a step keeps of the block of lanes begins: step by step, block by block."""
+        lanes = self.p.lanes
         last = self.p.set(f"add i64 %members, {lanes - 1}")
         blocks = self.p.set(f"udiv i64 {last}, {lanes}")
-        step = self.p.set(f"sext i32 {self.p.scalar(instr.args[0])} to i64")
         before = self.p.set(f"mul i64 {step}, {blocks}")
         block = self.p.set(f"add i64 {before}, {self.p.set(f'udiv i64 %base, {lanes}')}")
-        first = self.p.set(f"mul i64 {block}, {width * lanes}")
-        at = self.p.set(f"add i64 {first}, {instr.attr('at') * lanes}")
-        return self.p.set(f"getelementptr inbounds {element}, ptr %buffer.{instr.attr('buffer')}, i64 {at}")
+        return self.p.set(f"mul i64 {block}, {instr.attr('width') * lanes}")
 
     def keep(self, instr: Instr) -> None:
         """Nothing is left to do: see `make`."""
 
     def recall(self, instr: Instr) -> None:
         self.elsewhere[instr.results[0]] = self.kept(instr)
+        if self.ahead and not self.before:
+            step = self.p.set(f"sext i32 {self.p.scalar(instr.args[0])} to i64")
+            first = self.first(instr, self.p.set(f"sub i64 {step}, 1"))
+            # before the first step there is nothing: what is fetched may lie outside of the buffer
+            self.before = self.p.set(
+                f"getelementptr {self.element}, ptr %buffer.{instr.attr('buffer')}, i64 {first}"
+            )
+
+    def fetched(self, product: Instr) -> tuple[int, list[str]]:
+        """How many lines a product fetches of the step before, and the argument that says which."""
+        if not self.ahead or not self.before:
+            return 0, []
+        first, many = self.ahead.share(product)
+        at = self.p.set(f"getelementptr i8, ptr {self.before}, i64 {first * routines.LINE}")
+        return many, [f"ptr {at}"]
 
     def dense(self, instr: Instr) -> None:
         p, x = Product.of(instr), self.address(instr.args[0])
         y = self.make(instr.results[0])
+        lines, ahead = self.fetched(instr)
 
         def write(w: Writer, name: str) -> str:
-            return routines.product(w, name, p.outer, p.inner, p.across, p.along)
+            return routines.product(w, name, p.outer, p.inner, p.across, p.along, lines)
 
-        args = (f"ptr {y}", f"ptr {x}", f"ptr {self.part(p.matrix.buffer, p.matrix.at)}")
-        self.call(f"{instr.op}_{p.matrix.rows}_{p.matrix.columns}", write, *args)
+        args = (f"ptr {y}", f"ptr {x}", f"ptr {self.part(p.matrix.buffer, p.matrix.at)}", *ahead)
+        self.call(f"{instr.op}_{p.matrix.rows}_{p.matrix.columns}{suffix(lines)}", write, *args)
 
     def outer(self, instr: Instr) -> None:
         m = instr.attr("matrix")
@@ -198,9 +224,11 @@ class Arrays:
         self.call(
             f"turn_{m.columns}", lambda w, name: routines.turn(w, name, m.columns), "ptr %turned", f"ptr {x}"
         )
+        lines, ahead = self.fetched(instr)
         self.call(
-            f"outer_{m.rows}_{m.columns}", lambda w, name: routines.outer(w, name, m.rows, m.columns),
-            f"ptr {self.part(m.buffer, m.at)}", f"ptr {g}", "ptr %turned",
+            f"outer_{m.rows}_{m.columns}{suffix(lines)}",
+            lambda w, name: routines.outer(w, name, m.rows, m.columns, lines),
+            f"ptr {self.part(m.buffer, m.at)}", f"ptr {g}", "ptr %turned", *ahead,
         )  # fmt: skip
 
     def accumulate(self, instr: Instr) -> None:
@@ -263,6 +291,11 @@ class Arrays:
         inputs = [f"{kind if k == 'real' else 'ptr'} %x{i}" for i, k in enumerate(kinds)]
         outputs = [f"ptr %y{j}" for j in range(len(block.yields))]
         return w.function(f"define internal void @map({', '.join([*outputs, *inputs])})")
+
+
+def suffix(lines: int) -> str:
+    """What the name of a function that fetches lines has besides."""
+    return f"_ahead_{lines}" if lines else ""
 
 
 HANDLERS: dict[str, Callable[[Arrays, Instr], None]] = {

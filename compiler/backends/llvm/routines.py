@@ -21,6 +21,9 @@ MOST_SUMS = 16
 UNROLLED = 4
 """Products of each sum in a turn of the innermost loop."""
 
+LINE = 64
+"""Bytes that memory gives at once."""
+
 
 @dataclass
 class Writer:
@@ -77,6 +80,17 @@ class Writer:
             return str(int(index) * factor + more)
         found = self.set(f"mul i64 {index}, {factor}")
         return self.set(f"add i64 {found}, {more}") if more else found
+
+    def fetch(self, base: str, first: str, lines: int) -> None:
+        """Bring lines of memory into the first cache; they may lie outside of what there is."""
+        name = self.intrinsic("llvm.prefetch.p0", "void", "ptr", "i32", "i32", "i32")
+        for line in range(lines):
+            at = self.set(f"getelementptr i8, ptr {base}, i64 {self.times(first, LINE, line * LINE)}")
+            self.put(f"call void @{name}(ptr {at}, i32 0, i32 3, i32 1)")
+
+    def sum(self, a: str, b: str) -> str:
+        """The sum of two indices."""
+        return b if a == "0" else a if b == "0" else self.set(f"add i64 {a}, {b}")
 
     def load(self, base: str, width: int | None = None) -> str:
         """A vector that stands anywhere; by default all lanes, of an array."""
@@ -177,11 +191,14 @@ def multiply_out(
     return products("0", whole * UNROLLED, rest, sums) if rest else sums
 
 
-def product(w: Writer, name: str, out: int, inner: int, by_row: int, by_inner: int) -> str:
-    """y[o] = sum over i of w[o by_row + i by_inner] x[i]."""
-    for first, size, blocks in groups(out, rows_at_once(w, w.lanes)):
+def product(w: Writer, name: str, out: int, inner: int, by_row: int, by_inner: int, lines: int = 0) -> str:
+    """y[o] = sum over i of w[o by_row + i by_inner] x[i], and `lines` fetched meanwhile."""
+    parts, done = groups(out, rows_at_once(w, w.lanes)), 0
+    each = -(-lines // sum(blocks for *_, blocks in parts))
+    for first, size, blocks in parts:
 
-        def block(b: str, _: list[str], first: int = first, size: int = size) -> list[str]:
+        def block(b: str, _: list[str], first: int = first, size: int = size, done: int = done) -> list[str]:
+            w.fetch("%ahead", w.times(b, each, done * each), each)
             start = w.times(b, size, first)
             left = w.at("%w", w.times(start, by_row)), by_row, by_inner
             zeros = ["zeroinitializer"] * size
@@ -192,17 +209,29 @@ def product(w: Writer, name: str, out: int, inner: int, by_row: int, by_inner: i
             return []
 
         w.counted(blocks, "", [], block)
-    return w.function(f"define internal void @{name}(ptr noalias %y, ptr noalias %x, ptr noalias %w)")
+        done += blocks
+    return w.function(
+        f"define internal void @{name}(ptr noalias %y, ptr noalias %x, ptr noalias %w{ahead(lines)})"
+    )
 
 
-def outer(w: Writer, name: str, rows: int, columns: int) -> str:
-    """c[o, i] += sum over lanes of g[o] x[i], with `turned` the lanes of x one after the other."""
-    step = padded(w, columns)
+def ahead(lines: int) -> str:
+    """The parameter of a function that fetches lines."""
+    return ", ptr %ahead" if lines else ""
+
+
+def outer(w: Writer, name: str, rows: int, columns: int, lines: int = 0) -> str:
+    """c[o, i] += sum over lanes of g[o] x[i], with `turned` the lanes of x one after the other, and `lines`
+    fetched meanwhile."""
+    step, done = padded(w, columns), 0
+    whole = [(c, p) for c in groups_of(columns, w.lanes) for p in groups(rows, rows_at_once(w, c[1]))]
+    each = -(-lines // sum(chunks * blocks for (*_, chunks), (*_, blocks) in whole))
     for left, width, chunks in groups_of(columns, w.lanes):
         for first, size, blocks in groups(rows, rows_at_once(w, width)):
 
-            def block(b: str, given: list[str], first: int = first, size: int = size,
-                      width: int = width, column: str = "") -> list[str]:  # fmt: skip
+            def block(b: str, given: list[str], first: int = first, size: int = size, width: int = width,
+                      column: str = "", before: str = "") -> list[str]:  # fmt: skip
+                w.fetch("%ahead", w.sum(before, w.times(b, each)), each)
                 start = w.times(b, size, first)
                 to = w.at(w.at("%c", w.times(start, columns)), column)
                 sums = [w.load(w.at(to, j * columns), width) for j in range(size)]
@@ -213,12 +242,15 @@ def outer(w: Writer, name: str, rows: int, columns: int) -> str:
                 return []
 
             def chunk(k: str, _: list[str], left: int = left, width: int = width, blocks: int = blocks,
-                      block: Callable[..., list[str]] = block) -> list[str]:  # fmt: skip
-                column = w.times(k, width, left)
-                return w.counted(blocks, "", [], lambda b, s: block(b, s, column=column))
+                      block: Callable[..., list[str]] = block, done: int = done) -> list[str]:  # fmt: skip
+                column, before = w.times(k, width, left), w.times(k, blocks * each, done * each)
+                return w.counted(blocks, "", [], lambda b, s: block(b, s, column=column, before=before))
 
             w.counted(chunks, "", [], chunk)
-    return w.function(f"define internal void @{name}(ptr noalias %c, ptr noalias %g, ptr noalias %turned)")
+            done += chunks * blocks
+    return w.function(
+        f"define internal void @{name}(ptr noalias %c, ptr noalias %g, ptr noalias %turned{ahead(lines)})"
+    )
 
 
 def groups_of(count: int, width: int) -> list[tuple[int, int, int]]:
