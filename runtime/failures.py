@@ -15,6 +15,7 @@ STATUSES = {
     "events": ("NDL654", "events fire again and again without progress in t"),
     "require": ("NDL655", "a requirement does not hold"),
     "delay": ("NDL657", "a delay is not above 0"),
+    "unstable": ("NDL658", "steps are too long for the method"),
     "initial": ("NDL656", "the algebraic equations have no solution near the initial values"),
 }
 

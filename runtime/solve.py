@@ -14,6 +14,7 @@ from ndl.runtime.model import Model
 from ndl.runtime.opaque import opaque
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
+from ndl.runtime.stability import refuse_unstable
 from ndl.runtime.stepping.earlier import refuse_exact
 from ndl.runtime.surroundings import exact_arithmetic, refuse_surroundings
 
@@ -66,7 +67,7 @@ def solve(
     if settle_banks(model, problem):
         problem = make()
     with exact_arithmetic(problem.device):
-        return dispatch(problem)
+        return refuse_unstable(problem, dispatch(problem), dispatch)
 
 
 def dispatch(problem: Problem) -> Solution:
