@@ -42,7 +42,10 @@ class MeshConditions:
             self.weak.space.checked.add((s.prefix, s.text))
             second = s.name in frame.parts.states and of_second_order(frame, found, s.name, s.component)
             needed = second and not frame.parts.energies
-            mesh.check(found, frame.scope, needed, s.text, frame.parts.spans.get(s.name, Span()))
+            span = frame.parts.spans.get(s.name, Span())
+            mesh.check(found, frame.scope, needed, s.text, span)
+            if second or frame.parts.energies:
+                _leaves_nodes(mesh, self.value_marks(mesh, s), s.text, span)
         return [(c, mesh.facets(c, frame.scope)) for c in found]
 
     def split(self, mesh: MeshSpace, s: Subject) -> bool:
@@ -183,3 +186,17 @@ class MeshConditions:
             own = [weak.made("index", [g], axis=0, at=j) for g in grads]
             parts.append(self.corrected(own, mesh, s.at(j)))
         return [weak.made("stack", list(part), axis=0) for part in zip(*parts)]
+
+
+def _leaves_nodes(mesh: MeshSpace, given: np.ndarray, name: str, span: Span) -> None:
+    """Raises `NDLError` where a mesh is so coarse that conditions give a field at all of its nodes."""
+    if not given.all():
+        return
+    width = float(np.ptp(mesh.elements.nodes, axis=0).min())
+    raise fail(
+        "NDL573",
+        f"the mesh of `{mesh.domain.name}` leaves nothing of `{name}` to find: conditions give it at all of its "
+        f"{len(given)} nodes",
+        span,
+        help=f"take a smaller `size`, such as `grid = fem(size={width / 20:.1g})`",
+    )

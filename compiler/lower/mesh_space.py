@@ -215,11 +215,20 @@ def _mesh(
         if len(domain.coordinates) > 3:
             raise ShapeError("shapes by a condition have at most three coordinates")
         tests = [implicit(c, domain.coordinates, scope).holds for c, scope in cuts]
-        return mesh_of(implicit(shape.cond, domain.coordinates, shape.scope), fem.size, tests)
+        return _fine(mesh_of(implicit(shape.cond, domain.coordinates, shape.scope), fem.size, tests), fem.size)
     if any(domain.periodic):
         raise ShapeError("`fem` has no periodic coordinates; take `fourier(…)` or `uniform(…)`")
     low, high = box_of(ev, domain, span)
-    return box([*zip(low, high)], fem.size)
+    return _fine(box([*zip(low, high)], fem.size), fem.size)
+
+
+def _fine(mesh: Mesh, size: float) -> Mesh:
+    """The mesh, whose edges are to be shorter than the shape is wide. Raises `ShapeError`."""
+    used = mesh.points[np.unique(mesh.cells)]
+    width = float(np.ptp(used, axis=0).max(initial=0.0)) if len(used) else 0.0
+    if size > width * (1 + 1e-9):
+        raise ShapeError(f"edges of size {size:g} are longer than it is wide; take a smaller size")
+    return mesh
 
 
 def box_of(ev: Evaluator, domain: DomainV, span: Span) -> tuple[np.ndarray, np.ndarray]:

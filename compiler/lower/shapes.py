@@ -54,6 +54,9 @@ def _values(function: Function, coordinates: Sequence[str], points: np.ndarray) 
     """The outputs at points `[n, d]`, as `[m, n]`."""
     import torch
 
+    if not len(points):  # vmap has no trip of no samples
+        return np.empty((len(function.outputs), 0))
+
     def at(p: torch.Tensor) -> torch.Tensor:
         found = interpret(function, {c: p[k] for k, c in enumerate(coordinates)})
         return torch.stack([found[name].to(torch.float64) for name, _ in function.outputs])

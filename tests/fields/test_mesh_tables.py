@@ -86,6 +86,44 @@ def test_shapes_that_cannot_be_meshed() -> None:
         assert found.code == "NDL447" and words in found.notes[0], found
 
 
+@pytest.mark.parametrize(
+    "domain",
+    ["{ x, y | x^2 + y^2 < 1 }", "{ x, y, z | x^2 + y^2 + z^2 < 1 }", "interval(x in 0..1)", "{ x | 0 < x < 1 }"],
+)
+@pytest.mark.parametrize("condition", ["u = 0", "u + dn(u) = 0"])
+def test_edges_longer_than_the_shape(domain: str, condition: str) -> None:
+    text = f"""
+domain S = {domain}
+model M:
+    state u: R on S = 0
+    0 = lap(u) + 1
+    on boundary(S): {condition}
+"""
+    with pytest.raises(NDLError) as trouble:
+        solved(text, "fem(size=5)", method="direct()")
+    (found,) = trouble.value.diagnostics
+    assert found.code == "NDL447" and "longer than it is wide" in found.notes[0], found
+
+
+def test_a_mesh_whose_nodes_are_all_given() -> None:
+    text = """
+domain S = { x, y | x^2 + y^2 < 1 }
+model M:
+    state u: R on S = 0
+    state v: R on S = 0
+    0 = lap(u) + 1
+    0 = lap(v) + u
+    on boundary(S): v + dn(v) = 0
+    on boundary(S): u = 0
+"""
+    with pytest.raises(NDLError) as trouble:
+        solved(text, "fem(size=1)", method="direct()")
+    (found,) = trouble.value.diagnostics
+    assert found.code == "NDL573" and "of `u` to find" in found.message, found
+    centre = solved(text, "fem(size=0.05)", method="direct()").final.u.max()
+    assert abs(float(centre) - 0.25) < 2e-3  # u = (1 - r^2)/4
+
+
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("dimension", [1, 2, 3])
 def test_the_iteration_for_mass_matrices_solves_them(order: int, dimension: int) -> None:
