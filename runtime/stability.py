@@ -26,9 +26,9 @@ FEWEST, MOST = 8, 4096
 def refuse_unstable(problem: Problem, found: Solution, run: Callable[[Problem], Solution]) -> Solution:
     """The solution, or a `SolveFailure` where steps multiply what the equation does not.
 
-    From the end x of a run that has grown, one more step by `run` leads to y, and many short ones over the same
-    time to z. Where log(|y|/|z|), times the number of steps, is half or more of what the logarithm of the
-    solution has grown by, the method has made it grow: a step beyond its limit of stability.
+    From the end x of a run that has grown, one more step by `run` leads to y, and many short ones over the
+    same time to z. Where log(|y|/|z|), times the number of steps, is half or more of what the logarithm of
+    the solution has grown by, the method has made it grow: a step beyond its limit of stability.
     """
     if not _looked_at(problem):
         return found
@@ -121,8 +121,8 @@ def _failure(
         last_step=h,
         member=member if problem.ensemble else None,
         state=state,
-        detail=f"`{method.name}({knob})` is unstable: a step makes the values {_times(excess)} times larger than "
-        f"the equation does; `{state}` is {float(x[member, largest]):.3g}",
+        detail=f"`{method.name}({knob})` is unstable: a step makes the values {_times(excess)} times larger "
+        f"than the equation does; `{state}` is {float(x[member, largest]):.3g}",
         advice=_advice(problem, h, rate),
         partial=found,
     )
@@ -135,7 +135,7 @@ def _times(excess: float) -> str:
 
 
 def _advice(problem: Problem, h: float, rate: float) -> str:
-    """A step at which the mode that has grown moves by twice its size at most: the limit of Euler's method."""
+    """A step at which the mode that has grown moves by twice its size, the limit of Euler's method."""
     other = "a method for stiff equations such as `rodas5`"
     if problem.model.FOURIER:
         other = "`etdrk4`, which follows the linear part exactly"

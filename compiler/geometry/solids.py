@@ -26,7 +26,7 @@ def solid_mesh(shape: Shape, size: float) -> Mesh:
     inside = shape.level(points) < 0
     kept = inside[cells].any(1)
     if not kept.any():
-        raise ShapeError(f"edges of size {size:g} are longer than it is wide; take a smaller size")
+        raise ShapeError(f"it is smaller than the size {size:g} of its mesh")
     used, cells = np.unique(cells[kept], return_inverse=True)
     points, cells = points[used], cells.reshape(-1, 4)
     sign = np.where(inside[used], -1, 1)

@@ -195,8 +195,8 @@ def _leaves_nodes(mesh: MeshSpace, given: np.ndarray, name: str, span: Span) -> 
     width = float(np.ptp(mesh.elements.nodes, axis=0).min())
     raise fail(
         "NDL573",
-        f"the mesh of `{mesh.domain.name}` leaves nothing of `{name}` to find: conditions give it at all of its "
-        f"{len(given)} nodes",
+        f"the mesh of `{mesh.domain.name}` leaves nothing of `{name}` to find: conditions give it at all of "
+        f"its {len(given)} nodes",
         span,
         help=f"take a smaller `size`, such as `grid = fem(size={width / 20:.1g})`",
     )

@@ -215,7 +215,8 @@ def _mesh(
         if len(domain.coordinates) > 3:
             raise ShapeError("shapes by a condition have at most three coordinates")
         tests = [implicit(c, domain.coordinates, scope).holds for c, scope in cuts]
-        return _fine(mesh_of(implicit(shape.cond, domain.coordinates, shape.scope), fem.size, tests), fem.size)
+        level = implicit(shape.cond, domain.coordinates, shape.scope)
+        return _fine(mesh_of(level, fem.size, tests), fem.size)
     if any(domain.periodic):
         raise ShapeError("`fem` has no periodic coordinates; take `fourier(…)` or `uniform(…)`")
     low, high = box_of(ev, domain, span)
@@ -227,7 +228,7 @@ def _fine(mesh: Mesh, size: float) -> Mesh:
     used = mesh.points[np.unique(mesh.cells)]
     width = float(np.ptp(used, axis=0).max(initial=0.0)) if len(used) else 0.0
     if size > width * (1 + 1e-9):
-        raise ShapeError(f"edges of size {size:g} are longer than it is wide; take a smaller size")
+        raise ShapeError(f"it is smaller than the size {size:g} of its mesh")
     return mesh
 
 
