@@ -104,7 +104,8 @@ def _rate(problem: Problem, x: Tensor, mass: Tensor) -> Tensor:
     t = clock(np.full(problem.count, problem.t1), x)
     unit = x[:, mass].abs().amax(-1, keepdim=True).clamp_min(1e-300)
     f = (problem.field()(x, t)[:, mass] / unit).nan_to_num(0.0, 0.0, 0.0)
-    return f.norm(dim=-1) / (x[:, mass] / unit).norm(dim=-1)
+    found: Tensor = f.norm(dim=-1) / (x[:, mass] / unit).norm(dim=-1)
+    return found
 
 
 def _failure(
