@@ -8,6 +8,7 @@ the last place.
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,10 +19,12 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
+W = TypeVar("W", Tensor, int)
 
 
-def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
-    """The four output words of each counter under a key; all arguments int64 in 0..2^32 - 1, broadcast.
+def philox(counter: tuple[W, W, W, W], key: tuple[W, W]) -> tuple[W, W, W, W]:
+    """The four output words of each counter under a key; all arguments in 0..2^32 - 1, whole numbers or int64
+    tensors, which are broadcast.
 
     A product of two words is taken modulo 2^64 by the signed multiplication; shift and mask then give its
     upper word all the same.
@@ -42,13 +45,12 @@ def subkey(seed: int, stream: int, domain: int, device: torch.device | None = No
 
     `domain` keeps the uses of the generator (paths, draws) apart. `seed` and `stream` are taken modulo 2^64.
     """
-
-    def word(value: int) -> Tensor:
-        return torch.tensor(value & MASK, dtype=torch.int64, device=device)
-
-    counter = (word(stream), word(stream >> 32), word(domain), word(0))
-    out = philox(counter, (word(seed), word(seed >> 32)))
-    return out[0], out[1]
+    counter = (stream & MASK, stream >> 32 & MASK, domain & MASK, 0)
+    high, low, *_ = philox(counter, (seed & MASK, seed >> 32 & MASK))
+    return (
+        torch.tensor(high, dtype=torch.int64, device=device),
+        torch.tensor(low, dtype=torch.int64, device=device),
+    )
 
 
 def uniform53(high: Tensor, low: Tensor) -> Tensor:

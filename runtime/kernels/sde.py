@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,24 @@ from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.path_program import program
 from ndl.runtime.kernels.request import Request
-from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING
+from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING, Places, Unit
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats
-from ndl.runtime.sde import NoisyInterpolant, path_of, places_of, split
+from ndl.runtime.sde import NoisyInterpolant, places_of, split
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.finish import SavedInterpolant
+from ndl.runtime.stepping.noise import NoiseStepper
 from torch import Tensor
+
+FEW = 1 << 14
+"""Times of which the tables are kept for the runs to come."""
 
 
 class NoisyRun(KernelRun):
     """One run. `saved [B, S, n + m]` and `last [B, n + m]` hold W - W(t0) after the state."""
 
     explains = False
+    stepper: NoiseStepper
 
     def solve(self) -> Solution | None:
         """The solution with the noises on record, or None where some trajectory failed: torch then says where
@@ -46,9 +51,9 @@ class NoisyRun(KernelRun):
         n = self.p.size
         return {"x": values[..., :n], **split(values[..., n:].detach(), places)}
 
-    @cached_property
+    @property
     def path(self) -> BrownianPath:
-        return path_of(self.p)
+        return self.stepper.reader.path
 
     @property
     def components(self) -> int:
@@ -96,11 +101,11 @@ class NoisyRun(KernelRun):
         times = self._ends()
         if backward and self.request.undone:
             times = times[::-1]
-        found = program(self.path.places(times), ways=bool(self.request.trail))
-        cells = self.like.new_empty(found.slots * 4 * self.components, self.p.count)
-        whole = {f"path_{name}": _whole(v, self.like) for name, v in found.whole.items()}
-        real = {f"path_{name}": _real(v, self.like) for name, v in found.real.items()}
-        return {**tables, **whole, **real, "cells": cells}
+        tables_at = lately if len(times) <= FEW else path_tables
+        path, like, ways = self.path, self.like, bool(self.request.trail)
+        found, slots = tables_at(path.unit, path.t0, times.tobytes(), ways, like.dtype, like.device)
+        cells = self.like.new_empty(slots * 4 * self.components, self.p.count)
+        return {**tables, **found, "cells": cells}
 
 
 def refuse(problem: Any) -> None:
@@ -126,6 +131,22 @@ def cell_tables(path: BrownianPath, like: Tensor) -> dict[str, Tensor]:
         "path_share": _real(1 / inside, like),
         "path_levels": _whole([len(inside)], like),
     }
+
+
+def path_tables(
+    unit: Unit, start: float, times: bytes, ways: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[dict[str, Tensor], int]:
+    """The tables of `GridPath` for the times of a run from `start`, and how many cells there is to be room
+    for."""
+    like = torch.empty(0, dtype=dtype, device=device)
+    found = program(Places.of(np.frombuffer(times), unit, start), ways)
+    whole = {f"path_{name}": _whole(v, like) for name, v in found.whole.items()}
+    real = {f"path_{name}": _real(v, like) for name, v in found.real.items()}
+    return {**whole, **real}, found.slots
+
+
+lately = lru_cache(maxsize=8)(path_tables)
+"""The same for a training, each run of which has the same times."""
 
 
 def _real(values: Any, like: Tensor) -> Tensor:
