@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.contest import PEER, USUAL, Call, Contestant, Work
+from benchmarks.contest import PEER, RULER, USUAL, Call, Contestant, Missing, Work
 from benchmarks.libraries import by_ndl, jax_on_all_cores
 from benchmarks.nets import Net, distance, flat, in_jax, in_torch, into_ndl, learnable, module
+from benchmarks.rulers import build
 from benchmarks.works.neural_ode import classical_of_diffrax
 
 PROGRAM = """
@@ -98,13 +99,14 @@ def step(field: Any, einsum: Any, z: Any, slopes: Sequence[Any], h: float) -> An
 
 
 def works(quick: bool = False, backends: Sequence[str | None] = (None,)) -> list[Work]:
-    p = Problem(batch=16, length=12) if quick else Problem()
+    p = Problem(batch=32, length=12) if quick else Problem()
     contestants = [
         *_ndl(p, backends),
         Contestant("torchcde, rk4", USUAL, lambda: _torchcde(p, adjoint=False)),
         Contestant("torchcde, rk4, adjoint", PEER, lambda: _torchcde(p, adjoint=True)),
         Contestant("diffrax, rk4, checkpoints", PEER, lambda: _diffrax(p)),
         Contestant("jax, scan, rk4", PEER, lambda: _jax_scan(p)),
+        Contestant("C tiles, rk4", RULER, lambda: _tiles(p)),
     ]
     title = (
         f"Neural CDE, state 8, width 32, length {p.length} × {p.batch}, rk4, forward and backward, float32"
@@ -205,3 +207,27 @@ def _jax_scan(p: Problem) -> Call:
 
     run = jax.jit(jax.grad(loss))
     return lambda: [np.asarray(g) for g in run(NET.weights, p.start, slopes)]
+
+
+def _tiles(p: Problem) -> Call:
+    from ctypes import c_int64
+
+    if p.batch % 32:
+        raise Missing("the ruler is for whole tiles of 32 samples")
+    solve, workers, threads = build.library("neural_cde").neural_cde, build.pool(), build.cores()
+    given = np.concatenate([w.reshape(-1) for w in NET.weights])
+    by_time = np.ascontiguousarray(np.moveaxis(p.controls, 0, 2))
+    sizes = [c_int64(p.batch), c_int64(p.length)]
+    tables = [build.pointer(a) for a in (p.start, by_time, given)]
+
+    def call() -> Any:
+        sums = np.zeros((threads, given.size), np.float32)
+
+        def some(k: int) -> None:
+            if solve(*sizes, *tables, build.pointer(sums[k]), c_int64(k), c_int64(threads)):
+                raise MemoryError
+
+        build.on_all(workers, some)
+        return [sums.sum(0)]
+
+    return call
