@@ -68,6 +68,7 @@ def to_xarray(s: Solution) -> Any:
     except ImportError:
         raise _missing("xarray", "xarray") from None
     lead = ["member"] if s.problem.ensemble else []
+    times = [] if s.problem.steady else ["time"]
     data: dict[str, Any] = {}
     coordinates: dict[str, Any] = {}
     for name in s.names():
@@ -85,14 +86,15 @@ def to_xarray(s: Solution) -> Any:
             coordinates |= {
                 c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)
             }
-        data[name] = ([*lead, "time", *named_axes(name, shape, s.model.GRIDS)], values)
+        values = values if times else values.squeeze(len(lead))
+        data[name] = ([*lead, *times, *named_axes(name, shape, s.model.GRIDS)], values)
     if lead:
         own = ((name, axes, values) for name, axes, values in beside(s, data) if axes[:1] == (MEMBER,))
         data |= {name: (list(axes), values) for name, axes, values in own}
     t = s.t.detach().cpu().numpy()
-    if t.ndim == 1:
+    if t.ndim == 1 and times:
         coordinates["time"] = t
-    else:
+    elif times:
         data["t"] = (["member", "time"], t)
         data["valid"] = (["member", "time"], s.saved.valid)
     if lead:

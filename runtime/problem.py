@@ -194,6 +194,11 @@ class Problem:
         return mass
 
     @property
+    def steady(self) -> bool:
+        """Whether it has no times: a root is looked for."""
+        return self.method.kind in ("root", "linear")
+
+    @property
     def algebraic(self) -> bool:
         return any(s.algebraic for s in self.model.STATES)
 

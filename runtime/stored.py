@@ -306,7 +306,7 @@ def _column(source: Stored, origin: str, name: str) -> Column:
             )
         return Column(array, None)
     if called is None or array == origin:
-        return Column(array, slice(None) if len(times) > 1 else 0)
+        return Column(array, slice(None))
     t = float(called[2])
     k = int((times - t).abs().argmin())
     if abs(float(times[k]) - t) > 1e-9 * max(1.0, abs(t)):

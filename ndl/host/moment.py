@@ -197,11 +197,16 @@ class Moment:
         for name, module in self.session.nets.items():
             names[name] = NetObject(module)
         if solution is not None:
-            shown = SolutionObject(solution, sample if solution.problem.ensemble else None)
+            shown, steady = (
+                SolutionObject(solution, sample if solution.problem.ensemble else None),
+                solution.problem.steady,
+            )
             for name in solution.names() if solution.problem.save.kind != "end" else ():
                 found = shown.path(name)
-                names[name] = Value(found.type, found.ref)
-            names["t"] = lift(solution.t.to(self.loss.precision))
+                # what is steady has no axis of times
+                names[name] = lift(found.ref[0]) if steady else Value(found.type, found.ref)
+            if not steady:
+                names["t"] = lift(solution.t.to(self.loss.precision))
             names["final"] = shown.attribute(self.host.ev, "final", 0, self.session.block.span)
             names["steps"] = StepsObject(solution, shown.sample)
             names["stats"] = shown.attribute(self.host.ev, "stats", 0, self.session.block.span)

@@ -188,15 +188,17 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
 
     model = solution.model
     arrays: dict[str, np.ndarray] = {}
-    common: dict[str, np.ndarray] = {"time": np.asarray(solution.problem.save.times)}
+    steady = solution.problem.steady
+    common: dict[str, np.ndarray] = {} if steady else {"time": np.asarray(solution.problem.save.times)}
     dims: dict[str, tuple[str, ...]] = {}
     valid = torch.from_numpy(solution.saved.valid)
     for name in solution.names():
         values = solution.get(name).values.detach()
         gone = ~valid.reshape(*valid.shape, *[1] * (values.ndim - 2))
         values = torch.where(gone, torch.full_like(values, math.nan), values) if bool(gone.any()) else values
-        dims[name] = (MEMBER, "time", *named_axes(name, tuple(values.shape[2:]), model.GRIDS))
-        arrays[name] = values.cpu().numpy()
+        own = named_axes(name, tuple(values.shape[2:]), model.GRIDS)
+        dims[name] = (MEMBER, *own) if steady else (MEMBER, "time", *own)
+        arrays[name] = (values[:, 0] if steady else values).cpu().numpy()
     for label, axes, values in beside(solution, arrays):
         (arrays if axes[:1] == (MEMBER,) else common)[label] = values
         dims[label] = axes

@@ -102,7 +102,11 @@ def table_of(solution: Any) -> Table:
     from ndl.runtime.portions import MEMBER
 
     columns = {n: solution.get(n).values.detach() for n in solution.names()}
+    if solution.problem.steady:  # no times
+        columns = {n: v.squeeze(int(solution.problem.ensemble)) for n, v in columns.items()}
     if solution.problem.ensemble:
         own = ((name, values) for name, axes, values in beside(solution, columns) if axes[:1] == (MEMBER,))
         columns |= {name: torch.as_tensor(values) for name, values in own}
+    if solution.problem.steady and solution.problem.ensemble:
+        return Table(columns, source=solution.model.NAME)
     return Table(columns, solution.t.to(torch.float64), bool(solution.problem.ensemble), solution.model.NAME)

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 import torch
+import xarray
 from ndl.runtime import stored
 from ndl.runtime.stored import store
 
 import ndl
 from ndl.host import portions
+from ndl.host.targets import table_of
 
 
 def program(tmp_path, suffix="zarr", portion=4, **changes):
@@ -46,7 +48,7 @@ operator Sum(x: R[9]) -> R:
     return dot(w, x)
 
 train F:
-    data  = store("sweep.zarr", u="u(1)", f="source(1)")
+    data  = store("sweep.zarr", u="u", f="source")
     loss  = (F(data.f) - data.u[4])^2
     batch = 5
     steps = 2
@@ -67,6 +69,67 @@ def test_a_steady_ensemble_of_random_fields(tmp_path):
     assert trained.history.loss[-1] < trained.history.loss[0]
     with pytest.raises(ndl.NDLError, match="`family` is"):
         program(tmp_path, **{"-> 0.1*x, 0.1*(": "-> 0.1*x, 0.2*("}).run("sweep")
+
+
+ALIKE = """
+domain Rod = interval(x in 0..1)
+
+model Bar:
+    param f = 1.0
+    state u: R on Rod = 0
+    EQUATION
+    on boundary(Rod): u = 0
+
+solve Bar(f ~ uniform(1, 2)) as memory:
+    RUN
+    ensemble = 4
+
+solve Bar(f ~ uniform(1, 2)) as sweep:
+    RUN
+    ensemble = 4
+    portion  = 2
+    write    = "sweep.zarr"
+
+train Bar as from_memory:
+    data  = memory
+    RUN
+    loss  = mean((u - data.u)^2)
+    steps = 1
+
+train Bar as from_disk:
+    data  = sweep
+    RUN
+    loss  = mean((u - data.u)^2)
+    steps = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("equation", "run", "shape"),
+    [
+        ("0 = lap(u) + f", ["grid = uniform(9)", "method = direct()"], (4, 9)),
+        (
+            "u' = lap(u) + f",
+            ["span = 0..0.1", "grid = uniform(9)", "method = rodas5()", "save = end"],
+            (4, 1, 9),
+        ),
+    ],
+)
+def test_data_in_memory_and_on_disk_have_the_same_axes(tmp_path, equation, run, shape):
+    """What moves has an axis of times, also of one; what is steady has none, in a loss neither."""
+    text = ALIKE.replace("EQUATION", equation)
+    text = text.replace("RUN", "\n    ".join(run)).replace("save = end\n    loss", "save = [0.1]\n    loss")
+    (tmp_path / "bar.ndl").write_text(text)
+    bar = ndl.load(tmp_path / "bar.ndl")
+    results = {n: bar.run(n)[0] for n in ("memory", "sweep", "from_memory", "from_disk")}
+    memory, disk = table_of(results["memory"]), store(tmp_path / "sweep.zarr", "sweep")
+    assert memory["u"].shape == disk["u"].shape == shape and memory["f"].shape == disk["f"].shape == (4,)
+    assert (memory.time is None) == (disk.time is None) == (len(shape) == 2)
+    torch.testing.assert_close(memory["u"], disk["u"], rtol=1e-12, atol=1e-13)
+    sides = [results["memory"].to_xarray()["u"].dims, xarray.open_zarr(tmp_path / "sweep.zarr")["u"].dims]
+    assert sides[0] == sides[1] == (("member", "x") if len(shape) == 2 else ("member", "time", "x"))
+    losses = [float(results[n].history.loss[0]) for n in ("from_memory", "from_disk")]
+    assert losses[0] > 0 and abs(losses[0] - losses[1]) < 1e-12
 
 
 def test_run_resume_makes_what_is_missing(tmp_path):
