@@ -159,6 +159,7 @@ class Program:
                 bind=self.bind,
                 overrides=self.overrides,
             )
+            self._host.compilation.program = self
         return self._host
 
     def _model_values(self) -> dict[str, ModelV]:
@@ -362,10 +363,10 @@ class Program:
 def source_of(model: Any) -> tuple[Program, ModelV]:
     """The program and the declaration of a model's class. Raises TypeError for anything else."""
     cls = model if isinstance(model, type) else type(model)
-    found = getattr(model, "_ndl_source", None)
-    if found is None:
-        raise TypeError(f"{cls.__name__} is not a model of a loaded program; take it from `program.models`")
-    program, declared = found
+    program, declared = getattr(model, "_ndl_source", None) or (None, None)
+    if program is None or declared is None:
+        where = "its `.model` is one" if hasattr(model, "model") else "take it from `program.models`"
+        raise TypeError(f"{cls.__name__} is not a model of a loaded program; {where}")
     return program, declared
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.grids import HELP, KINDS
 from ndl.compiler.check.model_parts import Parts, collect
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import Argument, declarations
@@ -14,6 +15,8 @@ from ndl.compiler.check.plotted import plots_of
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
+    DomainV,
+    FileV,
     HostV,
     ListV,
     MethodV,
@@ -306,17 +309,40 @@ def _check_plot(ev: Evaluator, value: tree.Expr) -> None:
 
 
 def setting_scope(ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
-    """A method's options and a plot may name what the model declares."""
+    """A method's options and a plot may name what the model declares. What is misspelt in a grid or a method
+    is meant to be a grid or a method."""
+    if name == "grid":
+        return Scope(scope, advice=lambda n: did_you_mean(n, [*KINDS, *_sizes(scope)]) or HELP)
+    own = scope
     if name in ("plot", "method", "observe") and isinstance(target, ModelV):
         parts = parts_of(ev, target.decl)
         hidden = {n: HostV("value") for n in parts.spans if scope.find(n) is None or name == "plot"}
-        inner = scope.child(hidden)
+        own = scope.child(hidden)
         if name == "plot":
-            inner.lazy = lambda n, primes: HostV("value") if 0 < primes < parts.order(n) else None
-        return inner
-    if name in ("plot", "method", "observe") and isinstance(target, (HostV, Unknown)):
-        return any_name(scope)
-    return scope
+            own.lazy = lambda n, primes: HostV("value") if 0 < primes < parts.order(n) else None
+    elif name in ("plot", "method", "observe") and isinstance(target, (HostV, Unknown)):
+        own = any_name(scope)
+    if name == "method":
+        return Scope(own, advice=lambda n: _nearest_method(n, own))
+    return own
+
+
+METHOD_HELP = (
+    "write `tsit5(rtol=1e-6)`, `rk4(h=0.01)`, for stiff equations `rodas5()`, for steady ones `newton()` or "
+    "`direct()`"
+)
+
+
+def _nearest_method(name: str, scope: Scope) -> str:
+    names = scope.all_names()
+    methods = [n for n in names if isinstance(scope.find(n), (SolverV, MethodV))]
+    return did_you_mean(name, methods) or did_you_mean(name, names) or METHOD_HELP
+
+
+def _sizes(scope: Scope) -> list[str]:
+    """The names in sight that may stand in a grid: numbers and domains."""
+    found = ((n, scope.find(n)) for n in scope.all_names())
+    return [n for n, v in found if is_number(v) or isinstance(v, (FileV, DomainV, Value))]
 
 
 def any_name(scope: Scope) -> Scope:

@@ -44,7 +44,7 @@ def _name(ev: Evaluator, e: tree.Name, scope: Scope, expect: Type | None) -> Any
             return found.read(ev, e.span)
         return ev.file_value(found) if isinstance(found, FileV) else found
     shown = e.id + "'" * e.primes
-    hint = did_you_mean(e.id, scope.all_names())
+    hint = did_you_mean(e.id, scope.all_names()) if scope.advice is None else scope.advice(e.id)
     if e.id == "every":
         hint = "`every` is followed by a positive number: `every 0.1`"
     return ev.error("NDL201", f"`{shown}` is not known", e.span, help=hint)

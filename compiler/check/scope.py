@@ -27,7 +27,8 @@ class Scope:
     """A table of names with a parent. `lazy` answers for names that are worked out on demand (a
     model's, whose statements stand in any order); it returns None for a name that it does not have.
 
-    `turns` tells apart the turns of enclosing `for` loops, so that each has weights of its own.
+    `turns` tells apart the turns of enclosing `for` loops, so that each has weights of its own. `advice` is
+    the hint for a name that is nowhere, where only few make sense.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class Scope:
         lazy: Lookup | None = None,
         known: Callable[[], Iterator[str]] | None = None,
         turns: tuple[Any, ...] | None = None,
+        advice: Callable[[str], str | None] | None = None,
     ) -> None:
         self.parent = parent
         self.names: dict[str, Any] = dict(names or {})
         self.lazy = lazy
         self.known = known
+        self.advice = advice
         self.turns: tuple[Any, ...] = turns if turns is not None else (parent.turns if parent else ())
 
     def find(self, name: str, primes: int = 0) -> Any:

@@ -100,6 +100,8 @@ class Compilation:
         self.read: Reading | None = None
         """Where a file lies that a program names, if it may be read."""
         self.checker = Evaluator(TypeBuilder(), Sink())
+        self.program: Any = None
+        """Whose models these are, for `ndl.solve`."""
 
     # ------------------------------------------------------------ models
 
@@ -153,6 +155,7 @@ class Compilation:
                 cls.KERNELS = Kernels(optimized)
             cls.SERIES = SeriesOf(optimized)
             cls.DIFFERENTIATED = differentiated(optimized)
+            cls._ndl_source = (self.program, model)
             self.models[key] = Compiled(ir, cls, text, optimized)
         return self.models[key]
 

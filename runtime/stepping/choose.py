@@ -17,6 +17,11 @@ def stepper_of(problem: Problem) -> Stepper:
 
         return DiagonallyImplicitRK(solver, problem)
     if isinstance(solver, Tableau):
+        if all(s.algebraic for s in problem.model.STATES) and problem.algebraic:
+            raise SettingError(
+                f"`{name}` makes steps in time, and nothing of `{problem.model.NAME}` moves",
+                help="use `newton(tol=1e-10)`, or `direct()` where the equations are linear",
+            )
         if problem.algebraic:
             raise SettingError(
                 f"`{name}` is explicit and cannot keep the algebraic equations of `{problem.model.NAME}`",
