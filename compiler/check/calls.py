@@ -157,7 +157,9 @@ def apply(
         if ev.builder.mode == "eager":
             return ev.builder.evaluate_path(ev, func, args, span)  # type: ignore[attr-defined]
         return ev.error("NDL320", f"{func.type} cannot be called", span)
-    return ev.error("NDL320", f"{describe(func)} cannot be called", span)
+    several = isinstance(func, ListV) and any(isinstance(f, (Object, NetV)) for f in func.items)
+    hint = "choose one of its members: `f[0](…)`" if several else None
+    return ev.error("NDL320", f"{describe(func)} cannot be called", span, help=hint)
 
 
 def _owner_of(place: Any, scope: Scope | None) -> Any:

@@ -16,6 +16,7 @@ from ndl.host.builder import Path, lift, type_of
 from ndl.host.masked import nothing_missing
 from ndl.host.sample import Sample, batched, column
 from ndl.host.steps import StepsObject
+from ndl.runtime.banks import banks_of
 
 
 def plain(x: Any) -> Any:
@@ -244,6 +245,13 @@ class ModelObject(Object):
         )
         if branch is not None:
             return branch
+        if name in banks_of(self.instance):
+            return ev.error(
+                "NDL528",
+                f"`{name}` has weights for each step, and no run of this model has counted its steps",
+                span,
+                help="solve the model first",
+            )
         known = [*weights, *nets, *written] + [s.name for s in self.instance.STATES]
         return ev.error("NDL207", f"the model has no `{name}`", span, help=did_you_mean(name, known))
 

@@ -192,6 +192,18 @@ def test_steps_that_cannot_be_counted(text: str, name: str, settings: str, words
     assert all(word in found.message for word in words), found.message
 
 
+@pytest.mark.parametrize(
+    ("before", "code", "words"),
+    [("", "NDL528", "no run of this model has counted"), ("    s = RUN\n", "NDL320", "`f[0](…)`")],
+)
+def test_a_net_of_an_instance_by_its_name(before: str, code: str, words: str) -> None:
+    run = "solve(m, span=0..1, method=euler(steps=3), save=end)"
+    body = f"    m = Residual(u=[1, 2, 3])\n{before.replace('RUN', run)}    assert m.f([1, 0, 0])[0] < 9\n"
+    (result,) = load(RESIDUAL + f'test "a set":\n{body}').test()
+    assert result.diagnostic is not None and result.diagnostic.code == code
+    assert words in str(result.diagnostic)
+
+
 def test_another_number_of_steps_is_refused() -> None:
     model = load(RESIDUAL).models["Residual"]().bind(u=U)
     ndl.solve(model, span=(0, 1), method="euler(steps=4)")
