@@ -55,25 +55,41 @@ def places(shape: Sequence[int], axes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Line:
-    """One axis of a grid and the waves along it."""
+    """One axis of a grid and the waves along it; of `stored` waves all axes, `shape`."""
 
     layout: Layout
     ends: Ends
     count: int
+    shape: tuple[int, ...] = ()
+
+    def basis(self) -> Tensor:
+        """`[n, count]`"""
+        return eigenbasis(self.layout, self.ends, self.count)
+
+
+Lines = tuple[Line, ...]
 
 
 @dataclass(frozen=True)
 class RandomField:
-    """`normal(mean, covariance)` on a grid, or with `log` the exponential of that."""
+    """`normal(mean, covariance)` on a grid, or with `log` the exponential of that. `apart` are the waves of
+    the components, in order, where conditions make them different; `lines` is then that of the first."""
 
-    lines: tuple[Line, ...]
+    lines: Lines
     covariance: Formula
     mean: Any = 0.0
     log: bool = False
+    apart: tuple[Lines, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Any, covariance: Formula, mean: Any = 0.0, log: bool = False) -> RandomField:
+        """From the waves that a compiled model tells of a field."""
+        every = tuple(tuple(Line(*line) for line in part) for part in parts)
+        return cls(every[0], covariance, mean, log, every if len(every) > 1 else ())
 
     @property
     def waves(self) -> tuple[int, ...]:
-        return tuple(line.count for line in self.lines)
+        return tuple(max(each) for each in zip(*([q.count for q in p] for p in self.apart or (self.lines,))))
 
     def at(
         self,
@@ -92,22 +108,37 @@ class RandomField:
     def made(self, normals: Tensor, rank: int = 0) -> Tensor:
         """The field of standard normals `[..., *waves, *components]`, `rank` the number of axes of
         components."""
-        axes = len(self.lines)
-        first = normals.ndim - rank - axes
-        spread = self.spread().reshape(*self.waves, *(1,) * rank).to(normals)
-        found = normals * spread
-        for k, line in enumerate(self.lines):
-            basis = eigenbasis(line.layout, line.ends, line.count).to(found)
-            moved = found.movedim(first + k, -1) @ basis.mT
-            found = moved.movedim(-1, first + k)
+        if self.apart:
+            first = normals.ndim - rank
+            flat = normals.flatten(first).unbind(-1)
+            each = [self._centred(v, lines, 0) for v, lines in zip(flat, self.apart, strict=True)]
+            whole = torch.stack(each, -1)
+            found = whole.reshape(*whole.shape[:-1], *normals.shape[first:])
+        else:
+            found = self._centred(normals, self.lines, rank)
         found = found + torch.as_tensor(self.mean, dtype=found.dtype, device=found.device)
-        return found.exp() if self.log else found
+        made: Tensor = found.exp() if self.log else found
+        return made
 
-    def spread(self) -> Tensor:
+    def _centred(self, normals: Tensor, lines: Lines, rank: int) -> Tensor:
+        """The field less its mean; of more numbers than waves the first ones count."""
+        first = normals.ndim - rank - len(lines)
+        for k, line in enumerate(lines):
+            normals = normals.narrow(first + k, 0, line.count)
+        spread = self.spread(lines)
+        found = normals * spread.reshape(*spread.shape, *(1,) * rank).to(normals)
+        for k, line in enumerate(lines):
+            moved = found.movedim(first + k, -1) @ line.basis().to(found).mT
+            found = moved.movedim(-1, first + k)
+            if line.shape:
+                found = found.reshape(*found.shape[: first + k], *line.shape, *found.shape[first + k + 1 :])
+        return found
+
+    def spread(self, lines: Lines | None = None) -> Tensor:
         """The standard deviations of the coefficients of the waves, `[*waves]`. Raises `SettingError` where a
         variance is negative."""
         lap = torch.zeros((), dtype=torch.float64)
-        for line in self.lines:
+        for line in lines or self.lines:
             lap = lap[..., None] + eigenvalues(line.layout, line.ends, line.count)
         found = spectrum(self.covariance, lap).expand(lap.shape)
         if bool((found < 0).any()):

@@ -185,17 +185,17 @@ LAWS: dict[str, Callable[..., Tensor]] = {
 
 
 RANDOM_FIELD = "random_field"
-"""The law of a weight that is a field drawn by its covariance: lines, covariance, mean, log, and the number
-of axes of its components."""
+"""The law of a weight that is a field drawn by its covariance: its waves, covariance, mean, log, and the
+number of axes of its components."""
 
 
 def draw(law: str, arguments: tuple[Any, ...], shape: tuple[int, ...], seed: int, name: str) -> Tensor:
     """A tensor of a law in float64 (complex128), the same whenever seed and name are."""
     if law == RANDOM_FIELD:
-        from ndl.runtime.random_fields import Line, RandomField
+        from ndl.runtime.random_fields import RandomField
 
-        lines, covariance, mean, log, rank = arguments
-        field = RandomField(tuple(Line(*line) for line in lines), covariance, mean, bool(log))
+        parts, covariance, mean, log, rank = arguments
+        field = RandomField.of(parts, covariance, mean, bool(log))
         components = shape[len(shape) - int(rank) :]
         return field.at(torch.tensor(0), components, seed=seed, stream=name)
     if law not in LAWS:

@@ -1,4 +1,5 @@
-"""Laws of random fields: `normal(m, K)` with a covariance map K, and `lognormal(m, K)`, its exponential."""
+"""Laws of random fields: `normal(m, K)` with a covariance map K, or a kernel K(p, q), and `lognormal(m, K)`,
+its exponential."""
 
 from __future__ import annotations
 
@@ -22,6 +23,14 @@ def covariance_of(law: Any) -> Map | None:
     return as_map(law.args[1]) if isinstance(law, DistV) and len(law.args) > 1 else None
 
 
+def kernel_of(map_: Map | None) -> Closure | None:
+    """The function K(p, q) of two points that is written in the place of a covariance map."""
+    if map_ is None or map_.op != "base" or len(map_.of) != 2 or not isinstance(map_.of[1], Closure):
+        return None
+    pattern = map_.of[1].expr.pattern
+    return map_.of[1] if pattern.bracket == "(" and len(pattern.names) == 2 else None
+
+
 def check_covariance(ev: Evaluator, name: str, law: Any, type_: Tensor | None, span: Span) -> None:
     """A covariance map belongs to `normal` or `lognormal` of a field, as the second argument."""
     maps = [isinstance(as_map(a), Map) for a in law.args] if isinstance(law, DistV) else []
@@ -41,6 +50,8 @@ def check_covariance(ev: Evaluator, name: str, law: Any, type_: Tensor | None, s
 def formula(map_: Map, number: Callable[[Any], Any], span: Span) -> tuple[Any, ...]:
     """A covariance as `ndl.runtime.random_fields` takes it. Raises `NDLError` for a map that is no function
     of `lap`."""
+    if kernel_of(map_) is not None:
+        return ("identity",)  # its waves are those of the kernel itself
     if map_.op == "base":
         if map_.name != "lap":
             raise no_function_of_lap(span)
@@ -54,8 +65,8 @@ def no_function_of_lap(span: Span) -> NDLError:
         "NDL586",
         "the covariance of a random field is here a function of `lap` and `identity`",
         span,
-        help="write it like `(identity - 0.01*lap)^-2`; other derivatives serve on `fourier` grids, "
-        "in the draws and initial values of a model",
+        help="write it like `(identity - 0.01*lap)^-2`, or as a kernel, `(p, q) -> exp(-distance(p, q))`; "
+        "other derivatives serve on `fourier` grids, in the draws and initial values of a model",
     )
 
 

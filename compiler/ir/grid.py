@@ -60,7 +60,7 @@ class GridAxis:
         return ("chebyshev" if self.kind == "chebyshev" else kind, self.n, self.lower, self.upper)
 
 
-def wave_count(layout: tuple[str, int, float, float], ends: tuple[str, str]) -> int:
+def wave_count(layout: tuple[str, int, float, float], ends: tuple[str | float, str | float]) -> int:
     """How many of the waves of `ndl.runtime.waves` the points of an axis tell apart; Chebyshev points those
     with pi or more points to a period."""
     kind, n = layout[:2]

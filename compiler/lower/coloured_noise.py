@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, split
-from ndl.compiler.check.covariances import no_function_of_lap
+from ndl.compiler.check.covariances import kernel_of, no_function_of_lap
 from ndl.compiler.check.maps import Map, as_map
 from ndl.compiler.check.model_parts import Equation
 from ndl.compiler.check.models import Elaboration
@@ -18,15 +18,9 @@ from ndl.compiler.check.noises import covariance, noise_type, standard
 from ndl.compiler.check.values import Value
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.lower.equations import stored
-from ndl.compiler.lower.random_fields import (
-    Line,
-    NotOfWaves,
-    Place,
-    check_sign,
-    coloured,
-    lines_of,
-    spectrum,
-)
+from ndl.compiler.lower.field_waves import Line, Place, lines_of
+from ndl.compiler.lower.kernel_fields import kernel_line
+from ndl.compiler.lower.random_fields import NotOfWaves, check_sign, coloured, spectrum
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
@@ -53,6 +47,9 @@ def lines_of_noise(fields: Fields, frame: Elaboration, name: str) -> list[Line]:
     if domain is None:
         raise fail("NDL490", f"the noise `{name}` is not yet lowered", span)
     axes = fields.space.add(frame.ev, domain, span)
+    map_, where = _map(frame, name)
+    if kernel_of(map_) is not None:
+        return [kernel_line(frame.ev, map_, axes, where)]
     own = any(c.field == name for c in fields.conditions.by_part.get(frame.prefix, ()))
     subject = name if own else next(_driven(frame, name), name)
     return lines_of(fields, Place(axes, frame.prefix, subject, Tensor()), span)
@@ -83,20 +80,21 @@ def of_waves(el: Elaboration, eq: Equation, slot: Slot, name: str, factor: Any) 
     ev, span = el.ev, eq.value.span
     lines = lines_of_noise(ev.fields, el, name)
     state = el.state_type(eq.name)
-    if slot.axes != tuple(line.grid for line in lines) or state is None or state.rank:
+    if slot.axes != tuple(a for line in lines for a in line.grid) or state is None or state.rank:
         what = f"the noise `{name}` in the equation of `{eq.name}` is not yet lowered"
         raise fail(
             "NDL490", what, span, help="noise with a covariance map drives a scalar field on its domain"
         )
     map_, where = _map(el, name)
-    try:
-        total: Any = ev.binary("*", factor, spectrum(ev, Map("^", map_, 0.5), lines, where), span)
-        check_sign(ev, spectrum(ev, map_, lines, where), where)
-    except NotOfWaves:
-        raise no_function_of_lap(where) from None
+    total: Any = factor
+    if kernel_of(map_) is None:
+        try:
+            total = ev.binary("*", factor, spectrum(ev, Map("^", map_, 0.5), lines, where), span)
+            check_sign(ev, spectrum(ev, map_, lines, where), where)
+        except NotOfWaves:
+            raise no_function_of_lap(where) from None
     for line in lines:
-        basis = split(ev.fields.source("eigenbasis", span, **line.attrs), (line.grid, line.waves))
-        total = ev.binary("*", total, basis, span)
+        total = ev.binary("*", total, line.basis(ev.fields, span), span)
     order = (*slot.axes, *(line.waves for line in lines))
     total = ev.value(total, span)
     assert isinstance(total, Value)

@@ -21,7 +21,8 @@ from ndl.compiler.check.varied import Varied
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import DrawSpec
 from ndl.compiler.lower.builder import GraphBuilder, constant_of
-from ndl.compiler.lower.random_fields import Place, random_field
+from ndl.compiler.lower.field_waves import Place
+from ndl.compiler.lower.random_fields import random_field
 from ndl.compiler.lower.regions import known_law
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree

@@ -26,12 +26,12 @@ from ndl.compiler.ir.graph import Function, Graph, ParamSpec
 from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
 from ndl.compiler.lower import constraints, delays, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
+from ndl.compiler.lower.field_waves import Place, waves_of
 from ndl.compiler.lower.fields import Fields, grid_type
 from ndl.compiler.lower.mesh_fields import refuse_standing
 from ndl.compiler.lower.mesh_space import Reading
 from ndl.compiler.lower.observes import observes
 from ndl.compiler.lower.operators import make_spec, numbers
-from ndl.compiler.lower.random_fields import Place, waves_of
 from ndl.compiler.lower.refused import refuse
 from ndl.compiler.lower.schemes import Schemes
 from ndl.compiler.lower.sites import GraphSite

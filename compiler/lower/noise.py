@@ -66,8 +66,8 @@ def driver_type(lowering: ModelLowering, frame: Elaboration, name: str) -> Tenso
     """The type of a noise as it is stored: of one on a domain, a number for each point of the grid."""
     type_ = noise_type(frame, name) or Tensor()
     if type_.on is not None and covariance(frame, name) is not None:
-        fields = lowering.scratch().ev.fields
-        return waves_type(lines_of_noise(fields, frame, name))
+        scratch = lowering.scratch().descend(frame.path)
+        return waves_type(lines_of_noise(scratch.ev.fields, scratch, name))
     return grid_type(type_, lowering.axes(frame, type_, frame.parts.noises[name].span))
 
 

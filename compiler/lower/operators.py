@@ -19,8 +19,9 @@ from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.graph import MEMORY, Function, Graph, Node, ParamSpec
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.draws import operator_draw
+from ndl.compiler.lower.field_waves import Place
 from ndl.compiler.lower.placed import Placed, fields_of
-from ndl.compiler.lower.random_fields import Place, starting_field
+from ndl.compiler.lower.random_fields import starting_field
 from ndl.compiler.lower.stored import everywhere, field_axes, formula, stored_spec, waves_along
 from ndl.compiler.lower.told import told_by_use
 from ndl.compiler.lower.weights import Weights, law_of, start_of

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ndl.compiler.check.covariances import covariance_of, formula
-from ndl.compiler.check.grids import grid_choice, grid_of
-from ndl.compiler.check.values import Closure, DistV, DomainV, FileV, FnV, ModelV, Unknown
+import torch
+from torch import Tensor
+
+from ndl.compiler.check.axes import aligned, split
+from ndl.compiler.check.calls import apply
+from ndl.compiler.check.covariances import covariance_of, formula, kernel_of
+from ndl.compiler.check.grids import Fem, chosen_for, grid_choice, grid_of
+from ndl.compiler.check.values import Axis, Closure, DistV, DomainV, FileV, FnV, ListV, ModelV, Unknown
 from ndl.compiler.diagnostics import fail
+from ndl.compiler.geometry import store
 from ndl.compiler.ir.grid import SLOPE, wave_count
+from ndl.compiler.lower.field_waves import STORED
+from ndl.compiler.lower.kernel_fields import check_size, kept_factor
 from ndl.compiler.source import Span
-from ndl.compiler.types import Tensor
-from ndl.runtime.random_fields import Line, RandomField
+from ndl.compiler.types import Dim
+from ndl.compiler.types import Tensor as Type
+from ndl.host.builder import lift
+from ndl.host.compiled import register_sets
+from ndl.runtime.grids import grid_points
+from ndl.runtime.random_fields import RandomField
 
 
 def member_field(host: Any, model: ModelV, name: str, law: DistV) -> RandomField | None:
@@ -24,10 +36,10 @@ def member_field(host: Any, model: ModelV, name: str, law: DistV) -> RandomField
     if lines is None:
         what = f"`{name}` of `{model.decl.name}` has no grid of points, and its law has a covariance map"
         raise fail("NDL585", what, law.span or model.decl.name_span)
-    return made(host, law, [Line(*line) for line in lines], law.span or model.decl.name_span)
+    return made(host, law, lines, law.span or model.decl.name_span)
 
 
-def block_field(session: Any, law: DistV, type_: Tensor, name: str, span: Span) -> RandomField:
+def block_field(session: Any, law: DistV, type_: Type, name: str, span: Span) -> RandomField:
     """The random field of a draw `name: R on Omega ~ law` of a block, on the grid of its settings. Where a
     model that is trained has a field of that name, it takes its conditions; else its slope vanishes at the
     ends. Raises `NDLError`."""
@@ -35,7 +47,7 @@ def block_field(session: Any, law: DistV, type_: Tensor, name: str, span: Span) 
     for model, _ in session.models.values():
         lines = host.compilation.model(model).ir.waves.get(name)
         if lines is not None:
-            return made(host, law, [Line(*line) for line in lines], span)
+            return made(host, law, lines, span)
     domain = host.module.scope.find(type_.on)
     domain = host.ev.file_value(domain) if isinstance(domain, FileV) else domain
     if not isinstance(domain, DomainV):
@@ -47,32 +59,52 @@ def block_field(session: Any, law: DistV, type_: Tensor, name: str, span: Span) 
         setting, where = session.settings["grid"]
         made_of = grid_choice(host.ev, host.ev.eval(setting, session.scope), where)
         choice = None if isinstance(made_of, Unknown) else made_of
+    if isinstance(chosen_for(domain, choice, span), Fem):
+        what = f"the draw `{name}` on the mesh of `{type_.on}` is that of no input or field of a model"
+        hint = f"give a model of this training `input {name}: R on {type_.on}`"
+        raise fail("NDL585", what, span, help=hint)
     found = []
     for axis in grid_of(host.ev, domain, choice, span).axes:
         ends = ("", "") if axis.periodic else (SLOPE, SLOPE)
-        found.append(Line(axis.layout, ends, wave_count(axis.layout, ends)))
-    return made(host, law, found, span)
+        found.append((axis.layout, ends, wave_count(axis.layout, ends)))
+    return made(host, law, (tuple(found),), span)
 
 
-def made(host: Any, law: DistV, lines: Sequence[Line], span: Span) -> RandomField:
-    """`normal(m, K)` on a grid, the numbers in K worked out."""
-    covariance = covariance_of(law)
+def made(host: Any, law: DistV, parts: Any, span: Span) -> RandomField:
+    """`normal(m, K)` on a grid or mesh with these waves, the numbers in K worked out."""
+    covariance, log = covariance_of(law), law.law == "lognormal"
     assert covariance is not None
+    register_sets()
+    points = _points(parts[0])
     mean = law.args[0]
     if isinstance(mean, (Closure, FnV)):
-        mean = _at_points(host, mean, lines, span)
-    return RandomField(
-        tuple(lines), formula(covariance, host.number, span), host.number(mean), law.law == "lognormal"
-    )
+        mean = apply(host.ev, mean, [lift(p) for p in points], {}, span, None)
+    kernel = kernel_of(covariance)
+    if kernel is not None:
+        parts = _of_kernel(host, kernel, points, span)
+    return RandomField.of(parts, formula(covariance, host.number, span), host.number(mean), log)
 
 
-def _at_points(host: Any, mean: Any, lines: Sequence[Line], span: Span) -> Any:
-    """A formula in the coordinates at the points of the grid."""
-    import torch
+def _points(lines: Any) -> tuple[Tensor, ...]:
+    """The coordinates at the points of a grid or the nodes of a mesh."""
+    layouts = [line[0] for line in lines]
+    if layouts[0][0] == STORED:
+        return torch.from_numpy(store.MESHES[layouts[0][3]].nodes).unbind(-1)
+    return torch.meshgrid(*map(grid_points, layouts), indexing="ij")
 
-    from ndl.compiler.check.calls import apply
-    from ndl.host.builder import lift
-    from ndl.runtime.grids import grid_points
 
-    points = torch.meshgrid(*(grid_points(line.layout) for line in lines), indexing="ij")
-    return apply(host.ev, mean, [lift(p) for p in points], {}, span, None)
+def _of_kernel(host: Any, kernel: Any, points: Sequence[Tensor], span: Span) -> Any:
+    """The columns of a factor of a kernel as waves."""
+    shape = points[0].shape
+    flat = [p.reshape(-1) for p in points]
+    check_size(len(flat[0]), span)
+    n = len(flat[0])
+    axes = Axis("point", Dim.of(n)), Axis("point again", Dim.of(n))
+    first, second = ([split(lift(p), (axis,)) for p in flat] for axis in axes)
+    pair = [p[0] if len(p) == 1 else ListV(tuple(p)) for p in (first, second)]
+    made = host.ev.value(apply(host.ev, kernel, pair, {}, span, None), span)
+    C = host.number(aligned(host.ev, made, axes, span))
+    key, count = kept_factor(torch.as_tensor(C).detach().double().numpy(), span)
+    register_sets()
+    line = ((STORED, n, key, ""), ("", ""), count)
+    return (((*line, *([tuple(shape)] if len(shape) > 1 else [])),),)
