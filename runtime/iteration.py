@@ -99,7 +99,10 @@ def shortened(
         for _ in range(HALVINGS):
             trial = x.detach() + scale[..., None] * (new - x).detach()
             now = call_merit(solver, {**offered, unknown: trial})
-            bad = ~(now <= (1 - ENOUGH * scale) * before) & ~sure
+            if solver.KIND == "energy":  # which has no size of its own
+                bad = ~(now <= before + SETTLED * torch.finfo(x.dtype).eps * before.abs()) & ~sure
+            else:
+                bad = ~(now <= (1 - ENOUGH * scale) * before) & ~sure
             if not bool(bad.any()):
                 break
             scale = torch.where(bad, scale / 2, scale)

@@ -70,6 +70,9 @@ class StepSolver:
     PREVIOUS: ClassVar[Mapping[str, int]] = {}
     CALCULUS: ClassVar[str] = "ito"
     NOISE: ClassVar[str] = "general"
+    DATA: ClassVar[tuple[str, ...]] = ()
+    """The names of what the solver is given before its options."""
+
     IR: ClassVar[Any] = None
     """The solver as the compiler has lowered it, for kernels."""
 
@@ -78,6 +81,8 @@ class StepSolver:
         if unknown:
             raise TypeError(f"`{self.NAME}` has no option `{unknown[0]}`; it has {', '.join(self.OPTIONS)}")
         self.options: dict[str, Any] = {**self.OPTIONS, **options}
+        self.data: dict[str, Any] = {}
+        """What DATA names: numbers, vectors, matrices, and functions of flat states `[..., n]`."""
 
     def initial_states(self, f: Any, x: Tensor, t: Tensor, **extras: Any) -> dict[str, Tensor]:
         """The carried states before the first step."""
@@ -86,7 +91,8 @@ class StepSolver:
             if value is None:
                 out[name] = x
             elif callable(value):
-                out[name] = value(self, **self._wanted(value, {"f": f, "x": x, "t": t, **extras}))
+                found = value(self, **self._wanted(value, {"f": f, "x": x, "t": t, **extras}))
+                out[name] = found if found.ndim >= x.ndim else found.expand(x.shape)
             else:
                 out[name] = torch.full_like(x, float(value))
         return out

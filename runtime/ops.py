@@ -224,7 +224,7 @@ def over(value: Tensor | float, like: Tensor, rank: int) -> Tensor:
 
 def array(value: Any, like: Tensor) -> Tensor:
     """A constant of the dtype and device of another tensor."""
-    return torch.tensor(value, dtype=like.dtype, device=like.device)
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
 def gather(x: Tensor, at: Tensor, axis: int, rank: int, at_rank: int) -> Tensor:

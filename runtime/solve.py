@@ -89,7 +89,7 @@ def dispatch(problem: Problem) -> Solution:
         from ndl.runtime.projection import solve_projected
 
         return solve_projected(problem)
-    if method.kind in ("root", "linear"):
+    if method.kind in ("root", "linear", "energy"):
         from ndl.runtime.steady import solve_steady
 
         return solve_steady(problem)

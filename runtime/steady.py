@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ndl.runtime import sparse
 from ndl.runtime.colouring import colouring, components
+from ndl.runtime.energy import Energy
 from ndl.runtime.errors import SettingError
 from ndl.runtime.failures import SolveFailure
 from ndl.runtime.implicit import jacobian, solve
@@ -135,15 +136,18 @@ def solve_steady(problem: Problem) -> Solution:
         )
     assert isinstance(solver, StepSolver)
     F = Residual(problem)
-    linear = solver.KIND == "linear"
-    implicit = problem.taped and (problem.gradient == "adjoint" or F.inverse is not None or linear)
+    linear, energy = solver.KIND == "linear", solver.KIND == "energy"
+    known = linear or energy
+    implicit = problem.taped and (problem.gradient == "adjoint" or F.inverse is not None or known)
     with torch.set_grad_enabled(problem.taped and not implicit):
         x = problem.x0.contiguous()
         if linear:
             A, right = F.system(x, method.name)
-            found = iterate(
-                solver, A, x, MOST * max(1, problem.size // 100), settles=bool(model.GRIDS), b=right
-            )
+            most = MOST * max(1, problem.size // 100)
+            found = iterate(solver, A, x, most, settles=bool(model.GRIDS), b=right)
+        elif energy:
+            E = Energy(problem, F)
+            found = iterate(solver, E, E.start(x), MOST, laplacian=E.laplacian, weights=E.weights)
         else:
             found = iterate(solver, F, x, MOST, settles=bool(model.GRIDS))
     if not bool(found.done.all()):

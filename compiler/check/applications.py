@@ -213,7 +213,21 @@ def make_method(ev: Evaluator, solvers: tuple[SolverV, ...], e: tree.Call, scope
         else:
             ev.error("NDL324", "`~` has no meaning in a method", a.span)
     _tolerances(ev, options, e)
+    _data(ev, solvers, positional, e)
     return MethodV(solvers, options, parts, tuple(positional), e.span)
+
+
+def _data(ev: Evaluator, solvers: Sequence[SolverV], given: Sequence[Any], e: tree.Call) -> None:
+    """A solver is given as many things before its options as its header names."""
+    name, wanted = solvers[0].decl.name, [p.name for p in solvers[0].decl.data]
+    if len(given) != len(wanted):
+        things = ", ".join(f"`{w}`" for w in wanted) or "none"
+        ev.error(
+            "NDL322",
+            f"`{name}` takes {len(wanted)} data ({things}), {len(given)} are given",
+            e.span,
+            help=f"write `{name}({', '.join([*wanted, 'tol=…'])})`" if wanted else "options are set by name",
+        )
 
 
 def _tolerances(ev: Evaluator, options: Mapping[str, Any], e: tree.Call) -> None:
@@ -229,7 +243,7 @@ def method_options(solvers: Sequence[SolverV]) -> list[str]:
     """The options that a method knows: the solver's own and those of its kind."""
     found: list[str] = []
     for s in solvers:
-        found.extend(p.name for p in (*s.decl.data, *s.decl.options))
+        found.extend(p.name for p in s.decl.options)
         found.extend(METHOD_OPTIONS.get(s.decl.kind, ()))
         if s.decl.embedded is not None:
             found.extend(ADAPTIVE)
@@ -241,6 +255,11 @@ def as_method(ev: Evaluator, value: Any, span: Span) -> Any:
     if isinstance(value, (MethodV, Unknown)):
         return value
     if isinstance(value, tuple) and value and isinstance(value[0], SolverV):
+        data = value[0].decl.data
+        if data:
+            name = value[0].decl.name
+            what = f"`{name}` needs what it works with: {', '.join(f'`{p.name}`' for p in data)}"
+            return ev.error("NDL322", what, span, help=f"write `{name}({', '.join(p.name for p in data)})`")
         return MethodV(value, span=span)
     if isinstance(value, WordV):
         return value

@@ -14,7 +14,7 @@ from typing import Any
 from ndl.compiler.check.axes import to_tensor
 from ndl.compiler.check.calls import bind_pattern
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.reduced import REDUCTIONS, finish
+from ndl.compiler.check.reduced import NEUTRAL, REDUCTIONS, finish
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -41,6 +41,9 @@ from ndl.compiler.syntax.walk import walk
 from ndl.compiler.types import INTEGER, Dim, Tensor, Type
 
 WRITTEN_OUT = 32
+
+SHORTENED = ("sum", "prod", "max", "min", "all", "any")
+"""Reductions that may run to an end which only a run knows."""
 
 
 class Clause:
@@ -314,6 +317,8 @@ def reduction(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) ->
         good = [c for c in clauses if c is not None]
         return _bound(ev, name, first, good, e, scope)
     rest = [ev.eval(a.value, scope) for a in positional[1:]]
+    if len(rest) == 1 and isinstance(rest[0], (DomainV, BoundaryV, BallV)):
+        return over_whole(ev, name, e, rest[0], scope)
     head = ev.eval(first, scope)
     if not rest:
         return whole(ev, name, head, e, first)
@@ -326,6 +331,15 @@ def reduction(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) ->
     return ev.error(
         "NDL338", f"the second argument of `{name}` binds an index or names a set", positional[1].span
     )
+
+
+def over_whole(ev: Evaluator, name: str, e: tree.Call, domain: Any, scope: Scope) -> Any:
+    """`mean(e, S)`: over a set whose points the formula does not name."""
+    from ndl.compiler.check.fields import over_domain
+
+    named = e.args[1]
+    clause = Clause(tree.Pattern(named.span, ()), named.value, None, None, named.span)
+    return over_domain(ev, name, e, clause, domain, scope)
 
 
 def extreme(ev: Evaluator, name: str, values: list[Any], span: Span, exprs: Sequence[tree.Expr]) -> Any:
@@ -426,7 +440,10 @@ def _written_out(
         return None
     c = clauses[0]
     assert c.set is not None
-    items = members(ev, ev.eval(c.set, scope), c.span)
+    found = ev.eval(c.set, scope)
+    items, last = members(ev, found, c.span), None
+    if items is None and name in SHORTENED:
+        items, last = _shortened(ev, found, c.set, scope)
     if items is None or len(items) > WRITTEN_OUT or name.startswith("arg") or not items:
         return None
     out = []
@@ -441,8 +458,25 @@ def _written_out(
                 continue
             if keep is not True:
                 return None
-        out.append(ev.eval(body, inner))
+        term = ev.eval(body, inner)
+        if last is not None:
+            term = ev.choose(ev.compare("<=", item, last, c.span, ()), term, NEUTRAL[name], c.span)
+        out.append(term)
     return out
+
+
+def _shortened(ev: Evaluator, found: Any, e: tree.Expr, scope: Scope) -> tuple[list[int] | None, Any]:
+    """The integers of `a..min(k, n)`, k known and n a number of the run: those up to k, and min(k, n)."""
+    call = e.hi if isinstance(e, tree.Range) else None
+    named = isinstance(call, tree.Call) and isinstance(call.func, tree.Name) and call.func.id == "min"
+    if not isinstance(found, RangeV) or found.by is not None or not named or ev.checking:
+        return None, None
+    assert isinstance(call, tree.Call)
+    ends = [ev.known(ev.eval(a.value, scope)) for a in call.args]
+    most = [k for k in ends if is_number(k)]
+    if not most:
+        return None, None
+    return ev.integers(RangeV(found.lo, min(most), None), e.span), found.hi
 
 
 def _fold(ev: Evaluator, name: str, terms: list[Any], e: tree.Call) -> Any:

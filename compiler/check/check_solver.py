@@ -56,6 +56,10 @@ class LinearHole(Hole):
     def negative(self) -> LinearHole:
         return self
 
+    def solve_to(self, ev: Any, right: Any, span: Span) -> Any:
+        """`A^-1 @ v`."""
+        return Value(tensor("n"))
+
     def apply_to(self, ev: Any, right: Any, span: Span) -> Any:
         """`A @ v`, `A @ B`."""
         return self if isinstance(right, LinearHole) else super().apply_to(ev, right, span)
@@ -63,6 +67,11 @@ class LinearHole(Hole):
 
 def hole(name: str, kind: str) -> Hole:
     return LinearHole() if name == "A" and kind == "linear" else Hole()
+
+
+def maps_of(kind: str) -> dict[str, Any]:
+    """Linear maps that the steps of a kind may name: `lap` is that of an energy's fields."""
+    return {"lap": LinearHole()} if kind == "energy" else {}
 
 
 def numeric(ev: Evaluator, e: tree.Expr | None, scope: Scope) -> float | None:
@@ -96,13 +105,14 @@ def check_solver(ev: Evaluator, solver: SolverV) -> None:
         _check_tableau(ev, decl, tableau, order, embedded)
     saved, ev.context = ev.context, CheckContext("solver")
     vector, holes = tensor("n"), {c: hole(c, decl.kind) for c in CALLABLES}
+    scope.names.update(maps_of(decl.kind))
     for stmt in decl.body:
         if isinstance(stmt, tree.Declare):
             for item in stmt.items:
                 read_item(
                     ev,
                     item,
-                    scope.child({"x": Value(vector), "b": Value(vector), **holes}),
+                    scope.child({**dict.fromkeys(("x", "u", "b"), Value(vector)), **holes}),
                 )
                 scope.names[item.name] = UNKNOWN
     for step in steps:
@@ -163,6 +173,7 @@ def _check_step(ev: Evaluator, step: tree.Step, scope: Scope, kind: str) -> None
         "dZ": Value(tensor("m")),
         "b": Value(tensor("n")),
         "y": Value(tensor("n")),
+        "u": Value(tensor("n")),
         "mass": Diagonal(Value(tensor("n"))),
         "rtol": Value(tensor("n")),
         "atol": Value(tensor("n")),

@@ -301,6 +301,8 @@ def over_domain(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any,
     if not ev.checking:
         if not isinstance(found, SETS):
             return ev.not_lowered(f"`{name}` over this set", e.span)
+        if ev.fields is None and ev.host is not None:
+            return ev.host.over_set(name, found, names, body, e.span)
         fields = _lowered(ev, e)
         if isinstance(found, BallV):
             found = _told(ev, found, names, e.args[0].value, scope)
@@ -361,7 +363,7 @@ def _over_mesh(ev: Evaluator, name: str, e: tree.Call, clause: Any, found: Any, 
 def _apart(domain: DomainV, names: Sequence[str], body: tree.Node) -> bool:
     """Whether a binder's point is another one than that at which the formula stands: it has names of its own,
     and the body says where fields are taken, or speaks of the coordinates too."""
-    if set(names) & set(domain.coordinates):
+    if not names or set(names) & set(domain.coordinates):
         return False
     nodes = list(walk(body))
     calls = [n for n in nodes if isinstance(n, tree.Call) and any(_is(a.value, names) for a in n.args)]

@@ -124,6 +124,9 @@ class Map(Object):
     def on(self, ev: Any, v: Value, span: Any) -> Any:
         """The map of a field on a grid."""
         if self.op in ("^", "exp"):
+            in_step = getattr(ev.context, "function_of_map", None)
+            if in_step is not None:
+                return in_step(ev, self, v, span)
             if ev.fields is None:
                 return ev.not_lowered("a function of a linear map of what is no field", span)
             return ev.fields.by_modes(self, v, span)

@@ -12,11 +12,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import reduce_axes
-from ndl.compiler.check.binders import Clause, clause_of
+from ndl.compiler.check.binders import Clause, clause_of, over_whole
 from ndl.compiler.check.evaluator import Evaluator, constant_of
 from ndl.compiler.check.fields import over_domain, part_of_axis, whole_integral
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import UNKNOWN, Axis, DistV, HostV, ListV, RangeV, Unknown, Value
+from ndl.compiler.check.values import (
+    UNKNOWN,
+    Axis,
+    BallV,
+    BoundaryV,
+    DistV,
+    DomainV,
+    HostV,
+    ListV,
+    RangeV,
+    Unknown,
+    Value,
+)
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -249,8 +261,9 @@ def integral(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> 
     if clause is None and len(e.args) == 1:
         return whole_integral(ev, e, scope)
     if clause is None:
-        for a in e.args:
-            ev.eval(a.value, scope)
+        *_, domain = (ev.eval(a.value, scope) for a in e.args[1:])
+        if len(e.args) == 2 and isinstance(domain, (DomainV, BoundaryV, BallV)):
+            return over_whole(ev, "integral", e, domain, scope)
         return ev.not_lowered("an integral over a domain", e.span)
     found = ev.eval(clause.set, scope) if clause.set is not None else UNKNOWN
     if not isinstance(found, RangeV):

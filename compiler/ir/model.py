@@ -185,6 +185,10 @@ class ModelIR:
     schemes     what carries fields, and by which scheme
     pace        (t, states) -> `pace`, the largest speed over the width of a cell, summed over coordinates:
                 the reciprocal of the step of Courant number 1
+    energy      (t, states) -> `energy`, the number that `minimize` names, of fields on grids of points
+    measure     (t, states) -> the integral of all components of these fields: its derivative are the weights
+    laplacian   (t, states) -> the Laplacian of each of these fields, 0 where a condition gives the value;
+                None where an end has no condition
     grids       those of the domains on which states or weights are fields
     equations   the equations as text, one for each state or constraint, for docstrings
     """
@@ -223,6 +227,9 @@ class ModelIR:
     fourier: tuple[FourierSpec, ...] = ()
     schemes: tuple[SchemeSpec, ...] = ()
     pace: Function | None = None
+    energy: Function | None = None
+    measure: Function | None = None
+    laplacian: Function | None = None
     waves: Mapping[str, tuple[tuple[Any, ...], ...]] = field(default_factory=dict)
     """Of states and weights that are fields on grids, for each axis (layout, ends, count) of their waves."""
 

@@ -48,8 +48,8 @@ def stationary(el: Elaboration, slots: list[Slot]) -> dict[str, Value]:
         raise _waiting("more than one energy", energies[1].span)
     (energy,) = energies
     sign = -1.0 if energy.sense == "maximize" else 1.0
-    domain = _domain(el, energy.value)
-    density, span = _density(el, energy.value, domain), energy.value.span
+    domain = domain_of(el, energy.value)
+    density, span = density_of(el, energy.value, domain), energy.value.span
     fields: Fields = el.ev.fields
     if domain.name in fields.space.meshes:
         return _on_mesh(el, fields, energy.value, slots, sign)
@@ -76,10 +76,10 @@ def _on_mesh(
 ) -> dict[str, Value]:
     """The derivatives of an energy by the values at the nodes: the weak form of its Euler–Lagrange
     equation."""
-    domain = _domain(el, e)
+    domain = domain_of(el, e)
     mesh = fields.space.meshes[domain.name]
     with fields.weak.at("cell"):
-        total = fields.weak.integral(_density(el, e, domain), mesh, e.span)
+        total = fields.weak.integral(density_of(el, e, domain), mesh, e.span)
     states = [el.lookup(slot.name, 0) for slot in slots]
     graph = el.ev.lowering.graph
     seed = graph.add("const", value=sign)
@@ -92,7 +92,7 @@ def _on_mesh(
     return made
 
 
-def _domain(el: Elaboration, e: tree.Expr) -> DomainV:
+def domain_of(el: Elaboration, e: tree.Expr) -> DomainV:
     """The domain of an energy, its grid made."""
     clause = _clause(el, e)
     domain = None if clause is None or clause.set is None else el.ev.eval(clause.set, el.scope)
@@ -109,7 +109,7 @@ def _clause(el: Elaboration, e: tree.Expr) -> Any:
     return clause_of(el.ev, call.args[1], el.scope)
 
 
-def _density(el: Elaboration, e: tree.Expr, domain: DomainV) -> Value:
+def density_of(el: Elaboration, e: tree.Expr, domain: DomainV) -> Value:
     """The integrand of an energy."""
     clause = _clause(el, e)
     assert isinstance(e, tree.Call)

@@ -24,7 +24,7 @@ from ndl.compiler.check.weights import Item, read_item
 from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function, Graph, ParamSpec
 from ndl.compiler.ir.model import DelaySpec, InputSpec, ModelIR, StateSpec
-from ndl.compiler.lower import constraints, delays, equations, events, integrals, noise
+from ndl.compiler.lower import constraints, delays, energy_functions, equations, events, integrals, noise
 from ndl.compiler.lower.builder import GraphBuilder
 from ndl.compiler.lower.field_waves import Place, waves_of
 from ndl.compiler.lower.fields import Fields, grid_type
@@ -280,6 +280,9 @@ class ModelLowering:
             grids=tuple(self.space.grids.values()),
             schemes=schemes,
             pace=pace,
+            energy=energy_functions.energy(self),
+            measure=energy_functions.measure(self),
+            laplacian=energy_functions.laplacian(self),
             waves=self._waves(),
         )
 

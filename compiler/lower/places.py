@@ -174,7 +174,7 @@ class Places:
         count = len(domain.coordinates)
         pairs = zip(domain.coordinates, axes if len(axes) == count else [*axes] * count)
         points = [self.fields.coordinate(domain.name, c, span, axis) for c, axis in pairs]
-        if len(names) == len(points):
+        if not names or len(names) == len(points):
             return points, dict(zip(names, points))
         if len(names) == 1:
             return points, {names[0]: ListV(tuple(points))}
@@ -193,6 +193,8 @@ class Places:
             if name == "integral":
                 return total
             return ev.binary("/", total, fields.integral(share, axes, span), span)
+        if name in ("var", "std"):
+            return self._spread(name, value, cond, axes, span)
         if name not in ("max", "min"):
             return ev.not_lowered(f"`{name}` over a domain", span)
         if cond is not None:
@@ -202,12 +204,21 @@ class Places:
             return UNKNOWN
         return reduce_axes(ev, "amax" if name == "max" else "amin", found, axes, span)
 
+    def _spread(self, name: str, value: Any, cond: Any, axes: Sequence[Axis], span: Span) -> Any:
+        """The variance along axes, or its root."""
+        ev = self.ev
+        gap = ev.value(ev.binary("-", value, self._reduced("mean", value, cond, axes, span), span), span)
+        found = self._reduced("mean", ev.binary("*", gap, gap, span), cond, axes, span)
+        return found if name == "var" else ev.elementwise("sqrt", [found], span)
+
     def _over_points(self, name: str, value: Any, cond: Any, axes: Sequence[Axis], span: Span) -> Any:
         """A sum, mean, maximum or minimum over a set of points."""
         ev = self.ev
         if name == "integral":
             domain = self.space.domains[self.space.owner[self.space.copies.get(axes[0], axes[0])][0]]
             refuse_points(domain, "which has no volume", span, SUMS)
+        if name in ("var", "std"):
+            return self._spread(name, value, cond, axes, span)
         if name not in ("sum", "mean", "max", "min"):
             return ev.not_lowered(f"`{name}` over a set of points", span)
         if name in ("max", "min"):

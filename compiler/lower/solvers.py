@@ -16,6 +16,7 @@ from ndl.compiler.diagnostics import Sink, fail
 from ndl.compiler.ir.graph import Function, Graph
 from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.lower.builder import GraphBuilder, constant_of
+from ndl.compiler.lower.energy_steps import matrix_of, of_energies
 from ndl.compiler.lower.weights import Weights
 from ndl.compiler.passes.fold import fold
 from ndl.compiler.source import Span
@@ -37,11 +38,12 @@ class Callable(Object):
         self.name, self.kind_of_step = name, step
 
     def call(self, ev: Any, args: list[Any], options: dict[str, Any], span: Span) -> Any:
-        if self.name == "g":
+        if self.name == "g" and self.kind_of_step == "sde":
             return DiffusionAt(args)
         values = [ev.value(a, span) for a in args]
         nodes = [ev.builder.node(v) for v in values]
-        return Value(VECTOR, ev.builder.add("apply", nodes, span, type=VECTOR, callee=self.name))
+        type_ = SCALAR if self.kind_of_step == "energy" else VECTOR
+        return Value(type_, ev.builder.add("apply", nodes, span, type=type_, callee=self.name))
 
     def as_map(self) -> Map | None:
         """The A of a linear system as a map."""
@@ -83,6 +85,27 @@ class Callable(Object):
         return Value(VECTOR, ev.builder.add("apply_linear", nodes, span, type=VECTOR, callee=self.name))
 
 
+FORMS = {"number": SCALAR, "vector": VECTOR, "matrix": tensor("n", "n")}
+"""What a solver may be given, beside a `function` and a `map` of the state."""
+
+
+class GivenFunction(Callable):
+    """What a solver is given to apply to vectors: a net or another function, `f(r)`, or a map, `M @ r`."""
+
+    kind = "function"
+
+    def __init__(self, name: str, form: str) -> None:
+        super().__init__(name)
+        self.form = form
+
+    def as_map(self) -> Map | None:
+        back = self._transposed if self.form == "map" else self._no_transpose
+        return Map("base", lambda ev, v, span: self.call(ev, [v], {}, span), name=self.name, back=back)
+
+    def _no_transpose(self, ev: Any, v: Value, span: Span) -> Any:
+        return ev.error("NDL317", f"the transpose of the function `{self.name}` is not known", span)
+
+
 class DiffusionAt(Object):
     """`g(x, t)`: applied to one number for each component of the noise by `@`."""
 
@@ -109,6 +132,13 @@ class StepContext:
     def statement(self, ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
         ev.not_lowered("this statement in a step", stmt.span)
 
+    def function_of_map(self, ev: Evaluator, map_: Map, v: Value, span: Span) -> Any:
+        """`(identity - lap)^-1 @ v`: the solution with a matrix of the step."""
+        if map_.op != "^" or map_.of[1] != -1:
+            return ev.not_lowered("a function of a map, but its inverse, in a step", span)
+        matrix = ev.value(matrix_of(ev, map_.of[0], span), span)
+        return UNKNOWN if isinstance(matrix, Unknown) else ev.op("solve", [matrix, v], span)
+
     def previous(self, ev: Evaluator, e: tree.Expr, k: Any, span: Span) -> Any:
         """The value of `x`, `h`, `t` or a carried state k steps earlier."""
         if not isinstance(e, tree.Name) or not isinstance(k, int) or k < 1:
@@ -121,8 +151,11 @@ class StepContext:
 class StepLowering:
     """Lowers the functions of one step solver."""
 
-    def __init__(self, solver: SolverV, sink: Sink, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, solver: SolverV, sink: Sink, options: Mapping[str, Any], data: Mapping[str, str]
+    ) -> None:
         self.solver, self.decl, self.sink, self.options = solver, solver.decl, sink, options
+        self.data = data
         self.builder = GraphBuilder(Graph(), Weights())
         self.inputs: dict[str, Value] = {}
         self.states = {
@@ -159,7 +192,7 @@ class StepLowering:
             return self.read(name, SCALAR)
         if name in ("dW", "dZ"):
             return self.read(name, NOISE)
-        if name in ("x", "b", "y", *TOLERANCES):
+        if name in ("x", "b", "y", *TOLERANCES) or (name == "u" and self.decl.kind == "energy"):
             return self.read(name, VECTOR)
         raise fail("NDL352", f"a step for `{self.decl.kind}` has no argument `{name}`", self.decl.name_span)
 
@@ -167,6 +200,13 @@ class StepLowering:
         scope = self.solver.module.scope.child()
         for name in step.params:
             scope.names[name] = self.argument(name)
+        if self.decl.kind == "energy":
+            scope.names.update(of_energies(self, step))
+        for name, form in self.data.items():
+            shape = FORMS.get(form)
+            scope.names[name] = (
+                GivenFunction(name, form) if shape is None else self.read(f"data:{name}", shape)
+            )
         for name in self.states:
             scope.names[name] = self.read(f"state:{name}", self.type(name))
         for name, value in self.options.items():
@@ -269,8 +309,14 @@ def _given(name: str, default: Any, value: Any, span: Span) -> Any:
     return value
 
 
-def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = None) -> SolverIR:
-    """Lower one solver, for options as they are given."""
+def lower_solver(
+    solver: SolverV,
+    sink: Sink,
+    given: Mapping[str, Any] | None = None,
+    data: Mapping[str, str] | None = None,
+) -> SolverIR:
+    """Lower one solver, for options as they are given; `data` says of each thing before the options which
+    form of `FORMS` it has, or that it is a `function` or a `map`."""
     decl = solver.decl
     check = Evaluator(TypeBuilder(), sink)
     values = option_values(solver, sink, given or {})
@@ -307,21 +353,21 @@ def lower_solver(solver: SolverV, sink: Sink, given: Mapping[str, Any] | None = 
             b_hat=tableau.outputs[1].a if len(tableau.outputs) > 1 else None,
             dense=_dense(decl, len(tableau.stages), scope, sink),
         )
-    if decl.kind == "energy":
-        raise fail("NDL490", "a solver for `energy` problems is not yet lowered", decl.name_span)
-    if decl.data:
-        raise fail("NDL490", "a solver with data of its own is not yet lowered", decl.data[0].span)
+    if decl.data and data is None:
+        raise fail(
+            "NDL490", "a solver that is given data, outside of a run, is not yet lowered", decl.data[0].span
+        )
     step = next((s for s in decl.body if isinstance(s, tree.Step)), None)
     if step is None:
         return SolverIR(**common)
-    lowering = StepLowering(solver, sink, values)
+    lowering = StepLowering(solver, sink, values, data or {})
     until = next((s.cond for s in decl.body if isinstance(s, tree.Until)), None)
     return SolverIR(
         **common,
         arguments=step.params,
         step=lowering.step(step),
         size=lowering.said(step, "size"),
-        merit=lowering.said(step, "merit") if decl.kind == "root" else None,
+        merit=lowering.said(step, "merit") if decl.kind in ("root", "energy") else None,
         stiffness=lowering.stiffness(step),
         states={n: lowering.start(n, step) for n, item in lowering.states.items() if not is_plain_x(item)},
         until=None if until is None else lowering.until(step, until),

@@ -27,6 +27,7 @@ from ndl.compiler.source import Span
 from ndl.host.field_kernels import FieldKernels
 from ndl.host.kernels import Kernels
 from ndl.host.series import SeriesOf
+from ndl.host.solver_data import Given
 
 
 @dataclass
@@ -191,17 +192,21 @@ class Compilation:
 
     # ------------------------------------------------------------ solvers
 
-    def solver_ir(self, solver: SolverV, given: Mapping[str, Any] | None = None) -> SolverIR:
-        return lower_solver(solver, self.sink, given)
+    def solver_ir(
+        self, solver: SolverV, given: Mapping[str, Any] | None = None, data: Mapping[str, str] | None = None
+    ) -> SolverIR:
+        return lower_solver(solver, self.sink, given, data)
 
-    def solver(self, solver: SolverV, given: Mapping[str, Any] | None = None) -> Any:
-        """A `Tableau`, or a class of step solvers, one for each choice of its counts."""
+    def solver(
+        self, solver: SolverV, given: Mapping[str, Any] | None = None, data: Mapping[str, str] | None = None
+    ) -> Any:
+        """A `Tableau`, or a class of step solvers, one for each choice of its counts and form of its data."""
         given = {k: smallest(v) for k, v in (given or {}).items()}
         values = option_values(solver, self.sink, given) if solver.decl.options else {}
         counts = tuple((k, v) for k, v in values.items() if type(v) is int)
-        key = id(solver.decl), counts
+        key = id(solver.decl), counts, tuple((data or {}).items())
         if key not in self.solvers:
-            ir = self.solver_ir(solver, given)
+            ir = self.solver_ir(solver, given, data)
             names = Names([])
             text = print_module([], [ir])
             module = compile_source(text, f"ndl_generated_solver_{ir.name}")
@@ -217,16 +222,26 @@ class Compilation:
                 self.solvers[key].IR = ir
         return self.solvers[key]
 
-    def method(self, method: MethodV, kind: str, options: dict[str, Any], parts: dict[str, Any]) -> Any:
-        """A runtime method; `kind` chooses among solvers of one name."""
+    def method(
+        self,
+        method: MethodV,
+        kind: str,
+        options: dict[str, Any],
+        parts: dict[str, Any],
+        data: Mapping[str, Given] | None = None,
+    ) -> Any:
+        """A runtime method; `kind` chooses among solvers of one name; `data` is what a solver is given before
+        its options."""
         from ndl.runtime.methods import Method, Tableau
 
-        solver = self.choose(method, kind)
-        made = self.solver(solver, options)
+        solver, data = self.choose(method, kind), data or {}
+        made = self.solver(solver, options, {k: d.form for k, d in data.items()})
         if isinstance(made, Tableau):
             return Method(method.name, solver.decl.kind, made, options, parts)
         own = {k: options[k] for k in list(options) if k in made.OPTIONS}
-        return Method(method.name, solver.decl.kind, made(**own), options, parts)
+        stepper = made(**own)
+        stepper.data = {k: d.value for k, d in data.items()}
+        return Method(method.name, solver.decl.kind, stepper, options, parts)
 
     def choose(self, method: MethodV, kind: str) -> SolverV:
         for s in method.solvers:
@@ -237,7 +252,7 @@ class Compilation:
 
 def differentiated(ir: ModelIR) -> frozenset[str]:
     """The nets whose weights the equations read by themselves, and not by calling the net."""
-    functions = [ir.initial, ir.drift, ir.diffusion, ir.forcing, ir.correction, ir.pace]
+    functions = [ir.initial, ir.drift, ir.diffusion, ir.forcing, ir.correction, ir.pace, ir.energy]
     functions += [*ir.derived.values(), *ir.terms.values()]
     read = {
         str(node.attr("name")).partition(".")[0]

@@ -16,10 +16,11 @@ from ndl.host.functions import Functions
 from ndl.host.maps import Maps
 from ndl.host.names import stmt_name
 from ndl.host.objects import DataObject, ModelObject, SolutionObject
+from ndl.host.over_sets import OverSets
 from ndl.host.residuals import Residuals
 
 
-class Host(Functions, Maps, Residuals):
+class Host(Functions, Maps, OverSets, Residuals):
     """Runs one program: values and paths, instances, solves, functions, and here the named runs."""
 
     def named_run(self, stmt: tree.Stmt) -> Any:

@@ -42,6 +42,7 @@ from ndl.host.families import check_family
 from ndl.host.instances import Instances
 from ndl.host.objects import ModelObject, SolutionObject
 from ndl.host.sample import Unshared, batched
+from ndl.host.solver_data import given, state_shape
 from ndl.runtime.recompute import Checkpoints
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -257,7 +258,10 @@ class Solving(Instances):
         kind = "sde" if compiled.ir.noises else "integral" if compiled.ir.integrals else "ode"
         options = {k: self.option(v) for k, v in value.options.items()}
         parts = {n: self.part(p) for n, p in value.parts.items()}
-        return self.compilation.method(value, kind, options, parts)
+        names = [p.name for p in self.compilation.choose(value, kind).decl.data]
+        shape = state_shape(compiled.ir.states)
+        data = {n: given(self, v, shape, value.span or span) for n, v in zip(names, value.positional)}
+        return self.compilation.method(value, kind, options, parts, data)
 
     def default_method(self, model: ModelV) -> MethodV:
         from ndl.compiler.passes.choose import choose_method

@@ -44,6 +44,8 @@ def by_kernel(problem: Problem) -> Solution | None:
     if problem.backend == "torch":
         return None
     try:
+        if getattr(problem.method.solver, "data", None):
+            raise NoKernel("its solver is given data")
         if problem.model.FIELDS is not None and not problem.model.foreign:
             return _field_run(problem, problem.model.FIELDS, target_of(problem)).solve()
         if problem.backend == "auto" and problem.count * problem.repeats < MANY:

@@ -76,7 +76,7 @@ def _plan(solver: StepSolver, function: Any, offered: Mapping[str, Any]) -> tupl
     for name, parameter in inspect.signature(function).parameters.items():
         plain = name.rstrip("_")  # a name that the module has already is written with a line after it
         if parameter.kind is parameter.VAR_KEYWORD:
-            wanted = {*solver.ARGUMENTS, *solver.STATES, "prev"}
+            wanted = {*solver.ARGUMENTS, *solver.STATES, "prev", "laplacian", "weights"}
             taken.update({k: k for k in rest if k in wanted})
         elif plain in rest:
             take(name, plain)

@@ -81,6 +81,12 @@ class ModelPrinter:
         methods += [self._symbol(f) for f in model.fourier]
         if model.pace is not None:
             methods.append(self._single("transport_pace", model.pace))
+        if model.energy is not None:
+            methods.append(self._single("energy", model.energy))
+        if model.measure is not None:
+            methods.append(self._single("measure", model.measure))
+        if model.laplacian is not None:
+            methods.append(self._packed("laplacian", model.laplacian, model.states))
         methods += self._events()
         for k, require in enumerate(model.requires):
             methods.append(self._single(f"require_{k}", require.condition))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ndl.compiler.backends.torch.arrays import class_lines, docstring, literal, local_array
 from ndl.compiler.backends.torch.body import Body, Scope
 from ndl.compiler.backends.torch.names import LOCALS, Names
@@ -63,6 +65,8 @@ def step_lines(solver: SolverIR, name: str) -> list[str]:
     if solver.options:
         entries = ", ".join(f"{literal(k)}: {option(v)}" for k, v in solver.options.items())
         fields.append(f"OPTIONS = {{{entries}}}")
+    if solver.data:
+        fields.append(f"DATA = {literal(solver.data)}")
     fields.append(f"ARGUMENTS = {literal(solver.arguments)}")
     if solver.kind == "sde":
         fields += [f"CALCULUS = {literal(solver.calculus)}", f"NOISE = {literal(solver.noise)}"]
@@ -111,6 +115,13 @@ def earlier_values(solver: SolverIR) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
+def others_called(function: Function, known: Mapping[str, str]) -> list[str]:
+    """The callables of a step that are none of its arguments: what a solver is given, the Laplacian."""
+    nodes = function.graph.needed([n for _, n in function.outputs])
+    called = dict.fromkeys(n.attr("callee") for n in nodes)
+    return [str(name) for name in called if name is not None and name not in known]
+
+
 def method_lines(solver: SolverIR, name: str, function: Function, step: bool) -> list[str]:
     """A method whose arguments are those of the step; carried states and earlier values by name."""
     function = tidy(function)
@@ -130,12 +141,20 @@ def method_lines(solver: SolverIR, name: str, function: Function, step: bool) ->
             _, of, k = key.split(":")
             read[key] = names[f"{of}_before_{k}"]
             lines.append(f'{read[key]} = extras["prev"][{literal(of)}][{int(k) - 1}]')
+        elif key.startswith("data:"):
+            of = key.removeprefix("data:")
+            read[key] = names[of]
+            lines.append(f"{read[key]} = ops.array(self.data[{literal(of)}], {vector})")
         elif key in solver.options:
             read[key] = names[key]
             lines.append(f"{read[key]} = ops.array(self.options[{literal(key)}], {vector})")
         else:
             read[key] = names[key]
             lines.append(f"{read[key]} = extras[{literal(key)}]")
+    for callee in others_called(function, read):
+        read[callee] = names[callee]
+        place = "self.data" if callee in solver.data else "extras"
+        lines.append(f"{read[callee]} = {place}[{literal(callee)}]")
     scope = Scope(
         lambda n: f"self.{n}",
         local_array(vector),
