@@ -43,7 +43,7 @@ class Arrays:
         self.texts: dict[str, str] = {}
         self.names: dict[str, str] = {}
         self.deaths = deaths(printer.kernel)
-        self.before = ""
+        self.next = ""
 
     # ------------------------------------------------------------ the module
 
@@ -56,7 +56,7 @@ class Arrays:
         return Ahead.of(self.p.kernel.step, self.p.lanes, self.writer().bytes)
 
     def writer(self) -> Writer:
-        return Writer(self.p.lanes, self.element, declared=self.p.declared)
+        return Writer(self.p.lanes, self.element, declared=self.p.declared, keeps=bool(self.keeps))
 
     def places(self) -> list[str]:
         """The lines that make room for arrays."""
@@ -105,6 +105,7 @@ class Arrays:
         """A place for an array: one that is kept is made where it is to stay."""
         if value in self.keeps:
             self.elsewhere[value] = self.kept(self.keeps[value])
+            self.look_ahead(self.keeps[value])
             return self.elsewhere[value]
         self.slot[value] = self.reserve(extent_of(value.type) or 0)
         return self.address(value)
@@ -188,20 +189,24 @@ class Arrays:
 
     def recall(self, instr: Instr) -> None:
         self.elsewhere[instr.results[0]] = self.kept(instr)
-        if self.ahead and not self.before:
+        self.look_ahead(instr)
+
+    def look_ahead(self, instr: Instr) -> None:
+        """Note where the next step keeps what this one keeps or reads."""
+        if self.ahead and not self.next:
             step = self.p.set(f"sext i32 {self.p.scalar(instr.args[0])} to i64")
-            first = self.first(instr, self.p.set(f"sub i64 {step}, 1"))
-            # before the first step there is nothing: what is fetched may lie outside of the buffer
-            self.before = self.p.set(
+            first = self.first(instr, self.p.set(f"add i64 {step}, {self.ahead.turns}"))
+            # beyond the ends there is nothing: what is fetched may lie outside of the buffer
+            self.next = self.p.set(
                 f"getelementptr {self.element}, ptr %buffer.{instr.attr('buffer')}, i64 {first}"
             )
 
     def fetched(self, product: Instr) -> tuple[int, list[str]]:
-        """How many lines a product fetches of the step before, and the argument that says which."""
-        if not self.ahead or not self.before:
+        """How many lines a product fetches for the next step, and the argument that says which."""
+        if not self.ahead or not self.next:
             return 0, []
         first, many = self.ahead.share(product)
-        at = self.p.set(f"getelementptr i8, ptr {self.before}, i64 {first * routines.LINE}")
+        at = self.p.set(f"getelementptr i8, ptr {self.next}, i64 {first * routines.LINE}")
         return many, [f"ptr {at}"]
 
     def dense(self, instr: Instr) -> None:

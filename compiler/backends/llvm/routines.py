@@ -27,12 +27,14 @@ LINE = 64
 
 @dataclass
 class Writer:
-    """Writes the text of one function; `element` is its real type, `declared` collects intrinsics."""
+    """Writes the text of one function; `element` is its real type, `declared` collects intrinsics; with
+    `keeps`, what is fetched is to be written."""
 
     lanes: int
     element: str
     registers: Registers = field(default_factory=registers)
     declared: dict[str, str] = field(default_factory=dict)
+    keeps: bool = False
     lines: list[str] = field(default_factory=list)
     count: int = 0
     label: str = "start"
@@ -86,7 +88,7 @@ class Writer:
         name = self.intrinsic("llvm.prefetch.p0", "void", "ptr", "i32", "i32", "i32")
         for line in range(lines):
             at = self.set(f"getelementptr i8, ptr {base}, i64 {self.times(first, LINE, line * LINE)}")
-            self.put(f"call void @{name}(ptr {at}, i32 0, i32 3, i32 1)")
+            self.put(f"call void @{name}(ptr {at}, i32 {int(self.keeps)}, i32 3, i32 1)")
 
     def sum(self, a: str, b: str) -> str:
         """The sum of two indices."""
