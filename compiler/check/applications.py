@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.grids import HELP, KINDS
+from ndl.compiler.check.grids import CHOICES, HELP, KINDS
 from ndl.compiler.check.model_parts import Parts, collect
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import Argument, declarations
@@ -331,7 +331,7 @@ def setting_scope(ev: Evaluator, target: Any, scope: Scope, name: str) -> Scope:
     """A method's options and a plot may name what the model declares. What is misspelt in a grid or a method
     is meant to be a grid or a method."""
     if name == "grid":
-        return Scope(scope, advice=lambda n: did_you_mean(n, [*KINDS, *_sizes(scope)]) or HELP)
+        return Scope(scope, advice=lambda n: did_you_mean(n, [*KINDS, *CHOICES, *_sizes(scope)]) or HELP)
     own = scope
     if name in ("plot", "method", "observe") and isinstance(target, ModelV):
         parts = parts_of(ev, target.decl)

@@ -165,9 +165,11 @@ def boundary(faces: tuple[str, ...]) -> Handler:
             return ev.error("NDL444", what, e.span, help=hint)
         found = [FACES[name] for name in faces if FACES[name][0] < len(domain.coordinates)]
         if not found:
-            count = len(domain.coordinates)
-            what = f"`{domain.name}` has {count} coordinates, so it has no side `{faces[0]}`"
-            return ev.error("NDL444", what, e.span)
+            own = [f for f, (axis, _) in FACES.items() if axis < len(domain.coordinates)]
+            along = ", ".join(domain.coordinates)
+            what = f"`{domain.name}` has the coordinates {along}, so it has no side `{faces[0]}`"
+            hint = f"its sides are {', '.join(f'`{f}({domain.name})`' for f in own)}"
+            return ev.error("NDL444", what, e.span, help=hint)
         bounded = tuple(f for f in found if not domain.periodic[f[0]])
         if not bounded and not domain.given:
             c = domain.coordinates[found[0][0]]

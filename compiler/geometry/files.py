@@ -3,6 +3,8 @@ calls parts of their boundary."""
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,10 @@ def read(path: Path, dimension: int) -> Mesh:
     except ImportError:
         raise MissingPackage("meshio") from None
     try:
-        found = meshio.read(path)
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            found = meshio.read(path)
+    except SystemExit:  # what it does with a file that none of its readers takes
+        raise ShapeError(f"`{path.name}` is in no format that its ending stands for, or damaged") from None
     except meshio.ReadError as trouble:
         raise ShapeError(f"meshio cannot read `{path.name}`: {trouble}") from None
     points, cells = np.asarray(found.points, np.float64), found.cells_dict

@@ -78,6 +78,7 @@ def read_data(session: Any, precision: torch.dtype) -> None:
                 "NDL519",
                 f"`data` is a table or a solution, not {describe(found)}",
                 session.settings["data"][0].span,
+                help=f'write `table("{found}")`' if isinstance(found, str) else None,
             )
         session.data = DataObject(session.table)
     other = session.value("validate")

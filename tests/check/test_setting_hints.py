@@ -29,6 +29,7 @@ solve Heat:
         ("uniform(11)", "regular(11)", "`grid = uniform(65)`"),
         ("uniform(11)", "Fourier(11)", "did you mean `fourier`?"),
         ("uniform(11)", "uniform(point)", "did you mean `points`?"),
+        ("uniform(11)", "uniform(11, scheme=weno)", "did you mean `weno5`?"),
         ("uniform(11)", "{Rd: uniform(11)}", "did you mean `Rod`?"),
         ("rk4(h=0.001)", "ode45()", "`tsit5(rtol=1e-6)`"),
         ("rk4(h=0.001)", "tsit()", "did you mean `tsit5`?"),

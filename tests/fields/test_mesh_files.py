@@ -113,6 +113,15 @@ def test_errors_of_meshes(tmp_path: Path, old: str, new: str, code: str, words: 
     assert found.code == code and words in found.message, found
 
 
+def test_a_file_that_is_no_mesh(tmp_path: Path) -> None:
+    write_channel(tmp_path)
+    (tmp_path / "channel.msh").write_text("a letter")
+    with pytest.raises(NDLError) as trouble:
+        run(tmp_path, CHANNEL)
+    (found,) = trouble.value.diagnostics
+    assert found.code == "NDL448" and "damaged" in found.message, found
+
+
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
