@@ -234,7 +234,7 @@ def described(model: ModelIR) -> str | None:
     if parts:
         found.append(
             f"{' and '.join(parts)}: linear with constant coefficients, so that it multiplies each mode by a "
-            "number; `etdrk4(h=…)` follows it exactly"
+            f"number{'' if model.noises else '; `etdrk4(h=…)` follows it exactly'}"
         )
     if terms:
         found.append(

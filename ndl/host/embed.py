@@ -34,6 +34,7 @@ from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.request import Made, PathUse, Request
 from ndl.runtime.methods import Method, StepSolver
 from ndl.runtime.problem import Problem
+from ndl.unplaced import on_grid
 
 if TYPE_CHECKING:
     from ndl.session import Program
@@ -140,7 +141,17 @@ def _runs(program: Program, options: Options) -> Iterator[Run]:
         if solved and options.model is None and name not in solved:
             continue
         applied = solved[name][0] if name in solved else model
+        if program.grid is not None:
+            applied = on_grid(program, applied, program.grid)
         run = Run(program.host.compilation.model(applied))
+        if run.compiled.optimized.grids:
+            raise fail(
+                "NDL510",
+                f"the kernels of `{name}`, whose states are fields, are not written into modules",
+                model.decl.name_span,
+                help="they are made when it is run, with `backend = cpu` or `backend = triton`; without "
+                "`--target` the module is for torch",
+            )
         for method in _methods(program, applied, options, solved.get(name, (model, []))[1]):
             runtime = program.host.method(program.host.ev, applied, method, {}, model.decl.name_span)
             chosen = program.host.compilation.choose(method, runtime.kind)

@@ -74,3 +74,24 @@ train Decay as fit:
     assert float(again.final.x) == float(s.final.x)
     with pytest.raises(TypeError, match=r"its `\.model` is one"):
         ndl.solve(trained, span=(0, 1))  # type: ignore[arg-type]
+
+
+def test_what_is_diagonal_under_noise_is_not_promised_to_a_method_that_sees_none() -> None:
+    program = ndl.loads(
+        """
+domain Ring = periodic(x in 0..1)
+
+model Still:
+    state u: R on Ring = 0
+    u' = 0.1*lap(u)
+
+model Stirred:
+    noise W: white on Ring
+    state u: R on Ring = 0
+    du = 0.1*lap(u)*dt + dW
+""",
+        grid="fourier(8)",
+    )
+    told = {name: dict(program.facts(name))["Fourier space"] for name in ("Still", "Stirred")}
+    assert "`etdrk4(h=…)`" in told["Still"] and "etdrk4" not in told["Stirred"]
+    assert "multiplies each mode by a number" in told["Stirred"]
