@@ -137,9 +137,13 @@ def named_axes(name: str, shape: tuple[int, ...], grids: Any) -> tuple[str, ...]
 
 
 def attributes(s: Solution) -> dict[str, str]:
-    """What a data set says of itself: the model, its equations, the method, parameters that are numbers."""
+    """What a data set says of itself: the model, its equations, the method, the seed, the version of NDL,
+    parameters that are numbers."""
+    from ndl import __version__
+
     model, method = s.problem.model, s.problem.method
     found = {"model": model.NAME, "equations": "\n".join(model.EQUATIONS), "method": method.name}
+    found |= {"seed": str(s.problem.seed), "ndl": __version__}
     found |= {f"method {k}": str(v) for k, v in method.options.items() if v is not None}
     for p in model.PARAMETERS:
         value = getattr(model, p.attribute or p.name, None)

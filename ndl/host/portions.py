@@ -181,7 +181,6 @@ def write_portions(host: Any, plan: Plan, seen: Any = None) -> DataSet:
 def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
     """The arrays of a portion `[members, …]`: recorded values, what was drawn for each member, initial fields
     that were not saved; and what the set has beside them."""
-    import ndl
     from ndl.runtime.export import attributes, beside, named_axes
     from ndl.runtime.grids import grid_points
     from ndl.runtime.meshes import tables
@@ -209,8 +208,7 @@ def contents(solution: Any, plan: Plan) -> tuple[dict[str, np.ndarray], Layout]:
             common |= {c: np.asarray(x) for c, x in zip(grid.coordinates, nodes)}
         else:
             common |= {c: grid_points(layout).numpy() for c, layout in zip(grid.coordinates, grid.layouts)}
-    about = {**attributes(solution), "seed": str(solution.problem.seed), "ndl": ndl.__version__}
-    return arrays, Layout(dims, common, about)
+    return arrays, Layout(dims, common, attributes(solution))
 
 
 def run_portioned(host: Any, plan: Plan, block: Any, out: Any, progress: bool) -> DataSet:

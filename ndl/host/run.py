@@ -120,6 +120,8 @@ def write_figures(solution: Any, settings: Any, folder: Any) -> None:
 
 def _figures(solution: Any, settings: Any) -> Iterator[tuple[str, Any]]:
     """The pictures that `plot` asks for, with the names of their files; without it, that of all states."""
+    from ndl.host.failures import diagnostic_of
+    from ndl.runtime.errors import SettingError
     from ndl.runtime.plots import plot
 
     if "plot" not in settings:
@@ -135,7 +137,11 @@ def _figures(solution: Any, settings: Any) -> Iterator[tuple[str, Any]]:
         names = p.names
         if p.kind == "phase" and not names:
             names = solution.names(derived=False)[:2]
-        yield stem, plot(solution, *names, kind="auto" if p.kind == "trajectories" else p.kind)
+        try:
+            figure = plot(solution, *names, kind="auto" if p.kind == "trajectories" else p.kind)
+        except SettingError as error:
+            raise NDLError([diagnostic_of(error, p.span)]) from error
+        yield stem, figure
 
 
 def _apart(solution: Any, wanted: Sequence[Plot]) -> Iterator[Plot]:

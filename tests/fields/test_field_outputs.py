@@ -11,6 +11,7 @@ from ndl.runtime.plot_fields import power_of
 from PIL import Image
 
 import ndl
+from ndl.runfolder import RunFolder
 
 TEXT = """
 domain Torus = periodic(x in 0..1, y in 0..2)
@@ -115,3 +116,27 @@ def test_a_spectrum_adds_up_to_the_mean_square() -> None:
 def test_a_spectrum_is_of_periodic_fields(solution) -> None:
     with pytest.raises(SettingError, match="`z` of `w` has ends"):
         solution.plot("w", kind="spectrum")
+
+
+def test_a_spectrum_of_a_field_with_ends_is_told_where_it_is_asked_for(tmp_path):
+    (tmp_path / "heat.ndl").write_text(
+        """
+domain Rod = interval(x in 0..1)
+
+model Heat:
+    state u: R on Rod = sin(pi*x)
+    u' = lap(u)
+    on boundary(Rod): u = 0
+
+solve Heat:
+    span   = 0..0.1
+    grid   = uniform(9)
+    method = rodas5()
+    save   = every 0.05
+    plot   = [u, spectrum(u)]
+"""
+    )
+    with pytest.raises(ndl.NDLError) as caught:
+        ndl.load(tmp_path / "heat.ndl").run(out=RunFolder(tmp_path, "Heat", fixed=True))
+    (told,) = caught.value.diagnostics
+    assert told.code == "NDL510" and told.span.text == "spectrum(u)" and "has ends" in told.message

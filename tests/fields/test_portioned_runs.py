@@ -163,3 +163,14 @@ def test_memory_is_that_of_a_portion(tmp_path, monkeypatch):
         kept = held.columns.source._kept
         assert len(kept) <= 4 and {n for n, _ in kept} == {"u", "k"}
     assert len(kept) == 4
+
+
+def test_a_set_says_its_seed_and_version_also_when_it_is_written_at_once(tmp_path):
+    program(tmp_path, portion=4).run("sweep")
+    text = (
+        (tmp_path / "heat.ndl").read_text().replace("    portion  = 4\n", "").replace("sweep.zarr", "all.nc")
+    )
+    (tmp_path / "heat.ndl").write_text(text)
+    (memory,) = ndl.load(tmp_path / "heat.ndl").run("sweep")
+    stored = xarray.open_zarr(tmp_path / "sweep.zarr").attrs
+    assert memory.to_xarray().attrs == stored and stored["seed"] == "3" and stored["ndl"] == ndl.__version__
