@@ -219,12 +219,12 @@ def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Spa
         points = axes.points * count if len(axes.points) == len(chosen) == 1 else axes.points
         each += [replace(axes, points=(n,)) for n in points]
     if len(each) != count:
-        points = ", ".join(["33"] * count)
+        sizes = ", ".join(["33"] * count)
         raise _misfit(
             f"this grid has {len(each)} axes, and `{domain.name}` has the coordinates "
             f"{', '.join(domain.coordinates)}",
             span,
-            f"write a number of points for each, `uniform({points})`, or one for all, `uniform(33)`",
+            f"write a number of points for each, `uniform({sizes})`, or one for all, `uniform(33)`",
         )
     made = zip(domain.coordinates, domain.ranges, domain.periodic, each)
     return Grid(domain.name, tuple(_axis(ev, domain, c, r, p, a, span) for c, r, p, a in made))
