@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ class Factors:
         self.factors = [_factor(A) for A in matrices]
 
     def __call__(self, b: Tensor) -> Tensor:
-        found: Tensor = _Solved.apply(b, self)  # type: ignore[no-untyped-call]
-        return found
+        return solved(b, self)
 
     def solve(self, b: Tensor, transposed: bool = False) -> Tensor:
         """Without derivatives."""
@@ -45,15 +44,28 @@ def _factor(A: Any) -> Any:
         return None
 
 
+class Solver(Protocol):
+    """Solves A x = b, or the system of the pullback, without derivatives."""
+
+    def solve(self, b: Tensor, transposed: bool = False) -> Tensor: ...
+
+
+def solved(b: Tensor, solver: Solver, x: Tensor | None = None) -> Tensor:
+    """A^-1 b with its derivative by b, A held; `x` is the solution where it is known. With b = v - A x that
+    has the derivatives of A^-1 v by v and by what A depends on."""
+    found: Tensor = _Solved.apply(b, solver, x)  # type: ignore[no-untyped-call]
+    return found
+
+
 class _Solved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, b: Tensor, factors: Factors) -> Tensor:
-        ctx.factors = factors
-        return factors.solve(b)
+    def forward(ctx: Any, b: Tensor, solver: Solver, x: Tensor | None) -> Tensor:
+        ctx.solver = solver
+        return solver.solve(b) if x is None else x.clone()
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.factors.solve(g, transposed=True), None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return ctx.solver.solve(g, transposed=True), None, None
 
 
 class LinearMap:
@@ -153,15 +165,14 @@ class LinearMap:
         return self._factors
 
     def solve(self, b: Tensor) -> Tensor:
-        """(D + c J)^-1 b. With a tape, x - W^-1 (W x - b) with the exact factors held has the derivative of
-        the solution by all that W depends on."""
+        """(D + c J)^-1 b, with derivatives by all that the matrix depends on where there is a tape."""
         if self.matrices is None:
             return b / self.diagonal  # type: ignore[no-any-return]
         factors = self._systems()
         x = factors.solve(b)
         if not torch.is_grad_enabled():
             return x
-        return x - factors(self.matvec(x) - b)
+        return solved(b - self.matvec(x), factors, x)
 
 
 ARITHMETIC = {

@@ -11,7 +11,7 @@ from ndl.runtime.colouring import colouring, components, installed, library
 from ndl.runtime.grids import grid_weights
 from ndl.runtime.info import GridInfo, State
 from ndl.runtime.matrix_free import LinearOperator, Space, probes
-from ndl.runtime.meshes import tables
+from ndl.runtime.meshes import mass_matrix
 from torch import Tensor
 
 SMALL = 256
@@ -118,7 +118,7 @@ def linearized(
     if state.size % points:
         return Linearized(model, state, x, Space(state.shape))
     each = state.size // points
-    mass = _mass(grid, each) if grid.mesh else None
+    mass = mass_matrix(grid.mesh, each) if grid.mesh else None
     weights = None if grid.mesh else _weights(grid, ends, each)
     if mass is not None and lumped:
         weights, mass = torch.from_numpy(np.asarray(mass.sum(axis=1)).ravel()), None
@@ -132,20 +132,6 @@ def _weights(grid: GridInfo, ends: Sequence[Sequence[float]], each: int) -> Tens
     for layout, own in zip(grid.layouts, ends):
         found = torch.outer(found, grid_weights(layout, own)).reshape(-1)
     return found.repeat_interleave(each)
-
-
-def _mass(grid: GridInfo, each: int) -> Any:
-    """The mass matrix of a mesh."""
-    mesh, sparse = tables(grid.mesh), library()
-    cell = mesh.places["cell"]
-    dofs, values, weights = (a.numpy() for a in (cell.dofs, cell.values, cell.weights))
-    local = np.einsum(
-        "eq,eqi,eqj->eij", weights, *[np.broadcast_to(values, (len(dofs), *values.shape[1:]))] * 2
-    )
-    rows, columns = np.broadcast_arrays(dofs[:, :, None], dofs[:, None, :])
-    n = len(mesh.nodes)
-    M = sparse.csr_matrix((local.ravel(), (rows.ravel(), columns.ravel())), shape=(n, n))
-    return M if each == 1 else sparse.kron(M, sparse.identity(each)).tocsr()
 
 
 def _free(A: Linearized, grid: GridInfo, each: int) -> Tensor:

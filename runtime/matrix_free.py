@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ndl.runtime.colouring import library
 from ndl.runtime.errors import RunError
-from ndl.runtime.linear_maps import Factors
+from ndl.runtime.linear_maps import Factors, solved
 from torch import Tensor
 
 TOLERANCE = 1e-13
@@ -274,9 +274,7 @@ class Inverse(LinearOperator):
             x = self.solve(v.detach())
         if not torch.is_grad_enabled():
             return x
-        # the correction is 0 and has the derivatives of the solution by b and by what A depends on
-        found: Tensor = _Held.apply(self.A.act(x) - v, self)  # type: ignore[no-untyped-call]
-        return x - (found - found.detach())
+        return solved(v - self.A.act(x), self, x)
 
     def solve(self, b: Tensor, transposed: bool = False) -> Tensor:
         """A^-1 b for `b [..., n]`; with `transposed` W A^-T W^-1 b for its adjoint, the pullback."""
@@ -347,19 +345,6 @@ def singular() -> RunError:
         code="NDL473",
         help="add a multiple of `identity`, or give a value at the boundary",
     )
-
-
-class _Held(torch.autograd.Function):
-    """r -> A^-1 r with A held."""
-
-    @staticmethod
-    def forward(ctx: Any, r: Tensor, inverse: Inverse) -> Tensor:
-        ctx.inverse = inverse
-        return torch.zeros_like(r)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.inverse.solve(g, transposed=True), None
 
 
 __all__ = [

@@ -338,6 +338,22 @@ def chebyshev_iteration(b: Tensor, mesh: str, free: str) -> Tensor:
     return x
 
 
+def mass_matrix(key: str, each: int) -> Any:
+    """The mass matrix of a mesh for fields of `each` numbers, a sparse matrix."""
+    import scipy.sparse as sparse
+
+    mesh = tables(key)
+    cell = mesh.places["cell"]
+    dofs, values, weights = (a.numpy() for a in (cell.dofs, cell.values, cell.weights))
+    local = np.einsum(
+        "eq,eqi,eqj->eij", weights, *[np.broadcast_to(values, (len(dofs), *values.shape[1:]))] * 2
+    )
+    rows, columns = np.broadcast_arrays(dofs[:, :, None], dofs[:, None, :])
+    n = len(mesh.nodes)
+    M = sparse.csr_matrix((local.ravel(), (rows.ravel(), columns.ravel())), shape=(n, n))
+    return M if each == 1 else sparse.kron(M, sparse.identity(each)).tocsr()
+
+
 def _mass_parts(
     tables: MeshTables, free: str, like: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, tuple[float, float]]:

@@ -35,6 +35,7 @@ from ndl.runtime.meshes import mesh_apply, mesh_cardinal, mesh_data, mesh_index,
 from ndl.runtime.modes import modal, modal_dot
 from ndl.runtime.sets import nearest
 from ndl.runtime.spectra import axis_spectrum, eigenmodes, eigenmodes_dot
+from ndl.runtime.traced_maps import Formula, map_function, map_function_along, map_function_back
 from ndl.runtime.waves import eigenbasis, eigenvalues
 from ndl.runtime.weights import broadcast_shapes
 from ndl.runtime.windows import convolve, convolve_back, fold, unfold
@@ -341,4 +342,5 @@ def trigamma(x: Tensor) -> Tensor:
     return torch.where(low, mirrored, total)
 
 
+__all__ += ["Formula", "map_function", "map_function_along", "map_function_back"]
 __all__ += ["axis_spectrum", "eigenmodes", "eigenmodes_dot", "eigvalsh", "eigvecsh", "symmetric_power"]

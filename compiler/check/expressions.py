@@ -88,6 +88,7 @@ def _binary(ev: Evaluator, e: tree.Binary, scope: Scope, expect: Type | None) ->
 def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
     """`a @ b`; powers and exponentials on its left are those of maps."""
     from ndl.compiler.check.derivatives import is_jacobian, product_with_jacobian
+    from ndl.compiler.check.maps import acted_on
 
     if is_jacobian(e.left, scope):
         right = ev.eval(e.right, scope)
@@ -100,7 +101,7 @@ def _product(ev: Evaluator, e: tree.Binary, scope: Scope) -> Any:
         if exponent == -1:
             return _solve(ev, e, ev.eval(e.left.left, scope), scope)
     left = _map_of(ev, e.left, scope)
-    return ev.binary("@", left, ev.eval(e.right, scope), e.span, (e.left, e.right))
+    return ev.binary("@", left, acted_on(ev, left, e.right, scope), e.span, (e.left, e.right))
 
 
 def _map_of(ev: Evaluator, e: tree.Expr, scope: Scope) -> Any:
@@ -133,8 +134,10 @@ def _is_exp(e: tree.Call, scope: Scope) -> bool:
 
 def _solve(ev: Evaluator, e: tree.Binary, matrix: Any, scope: Scope) -> Any:
     """`A^-1 @ b` as a linear solve, without forming the inverse."""
+    from ndl.compiler.check.maps import acted_on
+
     assert isinstance(e.left, tree.Binary)
-    right = ev.eval(e.right, scope)
+    right = acted_on(ev, matrix, e.right, scope, True)
     inverse = getattr(matrix, "solve_to", None)
     if inverse is not None:
         return inverse(ev, right, e.span)

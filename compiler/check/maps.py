@@ -98,6 +98,15 @@ class Map(Object):
 
     # ------------------------------------------------------------ action
 
+    @property
+    def of_nodes(self) -> bool:
+        """Whether it acts on what the nodes of a mesh hold: a power, an exponential, or what starts with
+        one."""
+        if self.op == "@":
+            return bool(self.of[1].of_nodes)
+        inner = [m for m in self.of if isinstance(m, Map)]
+        return self.op in ("^", "exp") or bool(inner and all(m.of_nodes for m in inner))
+
     def apply_to(self, ev: Any, right: Any, span: Any) -> Any:
         """`M @ v`, and `M @ N`."""
         second = as_map(right)
@@ -133,7 +142,7 @@ class Map(Object):
         if self.op == "T":
             return self.of[0].transposed().on(ev, v, span)
         if self.op == "base":
-            if len(self.of) > 1:
+            if len(self.of) > 1 and not (ev.fields is not None and ev.fields.tracing):
                 ev.lowering.check_linear(ev, self, v, span)
             return self.of[0](ev, v, span)
         if self.op == "identity":
@@ -178,6 +187,15 @@ class Map(Object):
         if self.op == "^":
             return _power(ev, inner[0], inner[1], span)
         return ev.binary("*" if self.op == "@" else self.op, *inner, span)
+
+
+def acted_on(ev: Any, map_: Any, e: tree.Expr, scope: Any, inverse: bool = False) -> Any:
+    """What stands after the `@` of a map; on meshes functions of maps take it at the nodes."""
+    known = as_map(map_) if ev.fields is not None else None
+    if known is None or not (inverse or known.of_nodes):
+        return ev.eval(e, scope)
+    with ev.fields.weak.at("node"):
+        return ev.eval(e, scope)
 
 
 class Argument(Map):

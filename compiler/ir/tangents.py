@@ -13,6 +13,7 @@ from ndl.compiler.ir.graph import Graph, Node
 from ndl.compiler.ops.adjoint import kind, number, op, plain, spread, zeros
 from ndl.compiler.ops.adjoint import shape as shape_of
 from ndl.compiler.ops.families.contraction import matmul_equation
+from ndl.compiler.ops.families.map_functions import tangent as along_map
 from ndl.compiler.ops.rules import axes_of
 from ndl.compiler.ops.table import lookup
 from ndl.compiler.types import Dim, Tensor
@@ -55,6 +56,8 @@ def tangent(
         return _solve(graph, node, operands, dots, extra)
     if node.op == "apply":
         return _apply(graph, node, operands, dots, extra)
+    if node.op == "map_function":
+        return along_map(graph, node, operands, dots, extra)
     if entry.scalar is not None:
         return _elementwise(graph, node, operands, dots, extra)
     return _rows(graph, node, operands, dots, extra)

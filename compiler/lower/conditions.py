@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from ndl.compiler.check.boundaries import SLOPE, UNKNOWN_VALUE, VALUE, Component
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import Axis, Builtin, ListV, Unknown, Value, is_number
 from ndl.compiler.diagnostics import NDLError, fail
+from ndl.compiler.ir.autodiff import jvp
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.grid import weights
 from ndl.compiler.lower.parted import Ends, parted_ends, where
@@ -39,6 +42,8 @@ class Conditions:
         self.found: dict[tuple[int, int, str], Any] = {}
         self.kept: list[Condition] = []
         self.reading: set[tuple[int, int, str]] = set()
+        self.stands: tuple[Subject, Value] | None = None
+        """A value in the place of a state."""
 
     def frame(self, prefix: str) -> Elaboration:
         """A part of the model, by the prefix of its names."""
@@ -52,10 +57,26 @@ class Conditions:
         if not isinstance(v.ref, Node):
             return None
         for node, component in outwards(self.fields.ev.lowering.graph, v.ref, len(v.axes)):
+            if self.stands is not None and node.id == self.stands[1].ref.id:
+                s = self.stands[0]
+                return replace(s, component=(*s.component, *component))
             whole = self._whole(node)
             if whole is not None:
                 return Subject(*whole, component)
         return None
+
+    @contextmanager
+    def standing(self, s: Subject | None, v: Value) -> Iterator[None]:
+        """Conditions are about a value in the place of a state (or of a component): they are read anew."""
+        if s is None:
+            yield
+            return
+        before = self.found, self.reading, self.stands
+        self.found, self.reading, self.stands = {}, set(), (s, v)
+        try:
+            yield
+        finally:
+            self.found, self.reading, self.stands = before
 
     def _whole(self, node: Node) -> tuple[str, str, int] | None:
         for prefix, conditions in self.by_part.items():
@@ -186,7 +207,7 @@ class Conditions:
     def _made(self, c: Condition, prefix: str) -> Any:
         ev, el = self.fields.ev, self._frame(prefix)
         if c.domain.name in self.fields.space.meshes:
-            return self._solved(c, el.scope)
+            return self._solved(c, self._on_mesh(el))
         axis = self.fields.space.axes[c.domain.name][c.axis]
         found = self._solved(c, self.face(el, c, axis))
         if isinstance(found, ListV):  # a vector written by its components
@@ -208,9 +229,26 @@ class Conditions:
                 of = f"dn({c.subject})" if c.kind == SLOPE else c.subject
                 what = f"this condition does not tell what `{of}` is on `{c.place}`: it is not linear in it"
                 raise fail("NDL550", what, c.span, help=f"write `{of} = …`")
+        slope = None if is_number(zero) else self._factor(c, scope)
+        if slope is not None:
+            return ev.binary("/", zero, -slope, c.span)
         return ev.binary("/", zero, ev.binary("-", zero, one, c.span), c.span)
 
-    def _residual(self, c: Condition, scope: Scope, at: float) -> Any:
+    def _factor(self, c: Condition, scope: Scope) -> float | None:
+        """What stands before the unknown of a condition where that is a number known by its formula."""
+        ev, unknown = self.fields.ev, self.fields.source("const", c.span, value=0.0)
+        whole = ev.value(self._residual(c, scope, unknown), c.span)
+        one = ev.value(1.0, c.span)
+        if not isinstance(whole, Value) or not isinstance(one, Value):
+            return None
+        slope = jvp(ev.lowering.graph, full(whole).ref, [unknown.ref], [one.ref])
+        ev.lowering.adopt()
+        while slope.op == "expand":
+            (slope,) = ev.lowering.graph.operands(slope)
+        found = slope.attr("value") if slope.op == "const" else None
+        return found if isinstance(found, float) and found != 0 else None
+
+    def _residual(self, c: Condition, scope: Scope, at: Any) -> Any:
         """left - right, with a number in place of what the condition determines."""
         ev = self.fields.ev
         names: dict[str, Any] = {UNKNOWN_VALUE if c.component else c.field: at}
@@ -219,6 +257,13 @@ class Conditions:
         inner = scope.child(names)
         return ev.binary("-", ev.eval(c.left, inner), ev.eval(c.right, inner), c.span)
 
+    def _on_mesh(self, el: Elaboration) -> Scope:
+        """A scope in which a state may be what stands in its place."""
+        if self.stands is None or el.prefix != self.stands[0].prefix:
+            return el.scope
+        s, v = self.stands
+        return el.scope.child({s.name: self.fields.weak.field(v, s.prefix + s.name)})
+
     def face(self, el: Elaboration, c: Condition, axis: Axis) -> Scope:
         """A scope in which fields and coordinates are what they are on one side."""
         grid = self.fields.space.grid_axis(axis)
@@ -226,13 +271,37 @@ class Conditions:
         for name in el.parts.states:
             if name == c.field and c.kind == VALUE:
                 continue
-            v = el.lookup(name, 0)
+            v = self._state(el, name)
             if isinstance(v, Value) and axis in v.axes:
                 if grid.cells:
                     names[name] = self._between(v, axis, c.side)
                 else:
                     names[name] = self.restricted(v, axis, c.side)
         return el.scope.child(names)
+
+    def _state(self, el: Elaboration, name: str) -> Any:
+        """A state, or what stands in its place."""
+        whole = el.lookup(name, 0)
+        if self.stands is None or (el.prefix, name) != (self.stands[0].prefix, self.stands[0].name):
+            return whole
+        s, v = self.stands
+        for k, j in reversed(list(enumerate(s.component))):
+            outer = whole
+            for i in s.component[:k]:
+                outer = self.fields.ev.op("index", [outer], Span(), axis=0, at=i)
+            v = self._replaced(outer, j, v)
+        return v
+
+    def _replaced(self, whole: Value, j: int, part: Value) -> Value:
+        """A vector with another component j."""
+        ev = self.fields.ev
+        count = whole.type.shape[0].constant or 0
+        parts: list[Any] = [
+            part if k == j else ev.op("index", [whole], Span(), axis=0, at=k) for k in range(count)
+        ]
+        found = ev.op("stack", parts, Span(), axis=0)
+        assert isinstance(found, Value)
+        return found
 
     def restricted(self, v: Any, axis: Axis, side: str) -> Any:
         """A field on one side."""

@@ -58,6 +58,8 @@ class Fields:
         self.weak = Weak(self)
         self.multipliers: frozenset[tuple[str, str]] = frozenset()
         """(prefix, name) of the states that no equation of their own holds: they make others hold."""
+        self.tracing = False
+        """While a map is read that is proved to be linear by what it becomes."""
         self.constraining = False
         """While the equations are read that multipliers make hold."""
 

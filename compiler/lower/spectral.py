@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import full, split
 from ndl.compiler.check.boundaries import SLOPE, VALUE, Condition
-from ndl.compiler.check.maps import Argument, Map
+from ndl.compiler.check.maps import Map
 from ndl.compiler.check.values import UNKNOWN, Axis, Unknown, Value
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import FREE, stencil
+from ndl.compiler.lower.map_functions import by_products, of_argument
 from ndl.compiler.ops.families.spectra import many
 from ndl.compiler.passes.fourier import diagonal
 from ndl.compiler.source import Span
@@ -32,7 +33,20 @@ def by_modes(fields: Fields, map_: Map, v: Value, span: Span) -> Any:
     if not axes:
         return fields.ev.not_lowered("a function of a map of what is no field", span)
     if fields.on_mesh(axes) is not None:
-        return fields.ev.not_lowered("powers and exponentials of maps on meshes", span)
+        return by_products(fields, map_, v, span)
+    try:
+        return _diagonal_one(fields, map_, v, axes, span)
+    except NotDiagonal:
+        return by_products(fields, map_, v, span)
+
+
+class NotDiagonal(Exception):
+    """The map has no eigenvectors that are known from the grid."""
+
+
+def _diagonal_one(fields: Fields, map_: Map, v: Value, axes: Sequence[Axis], span: Span) -> Any:
+    if any(_varies(m) for m in _numbers(map_)):
+        raise NotDiagonal
     if all(fields.space.grid_axis(a).kind == "fourier" for a in axes):
         return _by_waves(fields, map_, v, axes, span)
     conditions, s = fields.conditions, fields.conditions.subject(v)
@@ -56,8 +70,7 @@ def _by_waves(fields: Fields, map_: Map, v: Value, axes: Sequence[Axis], span: S
         if leaf.op == "base":
             made = _diagonal(fields, lambda probe: leaf.on(ev, probe, span), v, span)
             if made is None:
-                what = "a function of a map that is not diagonal in Fourier space"
-                return ev.not_lowered(what, span)
+                raise NotDiagonal
             if not whole and any(isinstance(c, complex) for c, _ in made[2]):
                 what = "this map makes a real field complex, and is not yet lowered: apply it to `u + 0i`,"
                 return ev.not_lowered(what, span)
@@ -105,16 +118,25 @@ def _by_eigenvectors(fields: Fields, map_: Map, v: Value, axes: Sequence[Axis], 
             return total
         if len(leaf.name) == 2 and leaf.name[0] == leaf.name[1] and leaf.name[0] in letters:
             return along(letters[leaf.name[0]])
-        inner = ev.apply(leaf.of[1], [Argument()], span) if len(leaf.of) > 1 else None
-        if isinstance(inner, Map):
-            return inner.symbol(ev, base, span)
-        return ev.not_lowered("a function of this map, but on Fourier grids,", span)
+        inner = of_argument(fields, leaf, span)
+        if inner is None or any(_varies(m) for m in _numbers(inner)):
+            raise NotDiagonal
+        return inner.symbol(ev, base, span)
 
     s = ev.value(map_.symbol(ev, base, span), span)
     if isinstance(s, Unknown):
         return UNKNOWN
     places = tuple(v.axes.index(a) for a in axes)
     return split(ev.builder.op("eigenmodes", [full(v), s], span, {"axes": places, "bases": bases}), v.axes)
+
+
+def _numbers(map_: Map) -> list[Any]:
+    """The numbers in a map."""
+    return [x for m in map_.of for x in (_numbers(m) if isinstance(m, Map) else [m])]
+
+
+def _varies(number: Any) -> bool:
+    return isinstance(number, Value) and bool(number.axes or number.type.rank)
 
 
 def _basis(fields: Fields, v: Value, axis: Axis, span: Span) -> Basis:
@@ -158,12 +180,7 @@ def _ends(fields: Fields, v: Value, axis: Axis, span: Span) -> tuple[str, str]:
     prefix, pair = found[0]
     for c in pair:
         if c is not None and c.kind == SLOPE and _reads_itself(fields, c, prefix):
-            raise fail(
-                "NDL490",
-                "a function of a map under a condition of both value and slope is not yet lowered",
-                span,
-                help="give the value or the slope",
-            )
+            raise NotDiagonal
     low, high = next(iter(kinds))
     return str(low), str(high)
 

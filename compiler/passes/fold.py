@@ -17,7 +17,7 @@ KEPT = frozenset(
     {"expand", "stop_gradient", "call", "apply", "apply_jac", "apply_series", "apply_phi", "apply_linear"}
     | {"apply_transposed"}
 )
-KEPT |= {"root", "path"}
+KEPT |= {"root", "path", "map_function", "map_function_back", "map_function_along"}
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
 ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier", "truncate", "nearest"})

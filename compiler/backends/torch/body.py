@@ -167,6 +167,8 @@ class Body:
             return self._expand(node, operands[0])
         if node.op == "root":
             return self._root(node, operands)
+        if node.op.startswith("map_function"):
+            return self._map_function(node, operands)
         if node.op == "stack" and (rows := self._rows(node, operands)) is not None:
             return Value(call("ops.matrix", f"[{', '.join(rows)}]"))
         if op.scalar is not None:
@@ -262,23 +264,37 @@ class Body:
     def _root(self, node: Node, operands: Sequence[Node]) -> Value:
         """The equation as a local function, then its root."""
         inner: Function = node.attr("function")
-        name = self.names.fresh("residual")
         texts = [self.full(n) for n in operands]
+        name = self._local(inner, "residual", texts)
+        types = [n.type for n in operands]
+        called = {n.attr("callee") for n in inner.graph if n.op == "apply"}
+        like = next(self.scope.read.get(c, c) for c in called) if len(called) == 1 else None
+        return Value(lookup("root").torch(texts, types, {"function": name, "like": like}))
+
+    def _map_function(self, node: Node, operands: Sequence[Node]) -> Value:
+        """The map and its transpose as local functions, then the function of the map."""
+        texts = [self.full(n) for n in operands]
+        first = 5 if node.op == "map_function_back" else 4
+        given = [texts[first - 4], *texts[first:]]
+        attrs = dict(node.attrs)
+        for key, name in (("function", "along"), ("back", "backward")):
+            attrs[name] = self._local(attrs[key], name, given)
+        return Value(lookup(node.op).torch(texts, [n.type for n in operands], attrs))
+
+    def _local(self, inner: Function, called: str, texts: Sequence[str]) -> str:
+        """Prints a function of an unknown and of what it captures, whose texts are given; its name."""
+        name = self.names.fresh(called)
         # what is captured keeps its name inside when it has one
         arguments = [
             text if i and text.isidentifier() and texts.count(text) == 1 else self.names.fresh(n.attr("name"))
             for i, (n, text) in enumerate(zip(inner.inputs, texts))
         ]
         read = {n.attr("name"): a for n, a in zip(inner.inputs, arguments)}
-        scope = replace(self.scope, read=read)
-        body = Body(inner, scope, self.names)
+        body = Body(inner, replace(self.scope, read=read), self.names)
         result = body.full(inner.outputs[0][1])
         self.lines.append(f"def {name}({', '.join(f'{a}: Tensor' for a in arguments)}) -> Tensor:")
         self.lines += [f"    {line}" for line in [*body.lines, f"return {result}"]]
-        types = [n.type for n in operands]
-        called = {n.attr("callee") for n in inner.graph if n.op == "apply"}
-        like = next(self.scope.read.get(c, c) for c in called) if len(called) == 1 else None
-        return Value(lookup("root").torch(texts, types, {"function": name, "like": like}))
+        return name
 
 
 def uniform(value: Any) -> Any:
