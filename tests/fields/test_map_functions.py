@@ -10,8 +10,12 @@ import pytest
 import scipy.linalg
 import torch
 from ndl.compiler.diagnostics import NDLError
+from ndl.compiler.ir.interpret import interpret
+from ndl.compiler.ir.reader import parse_function
+from ndl.compiler.ir.text import print_function
 
 import ndl
+from ndl.unplaced import on_grid
 
 ROD = """
 domain Rod = {domain}(x in 0..1)
@@ -127,6 +131,21 @@ def test_gradients_are_those_of_differences() -> None:
             for e in (1e-5, -1e-5)
         ]
         assert float((slopes[j] * way).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6, abs=1e-9)
+
+
+def test_the_reference_and_the_text_of_a_graph_agree() -> None:
+    L = "(q -> div((a + 0.1*u^2)*grad(q)))"
+    rate = f"(identity - k*{L})^-1 @ u - exp(k*{L}) @ u"
+    program = ndl.loads(ROD.format(domain="interval", rate=rate, conditions=ROBIN))
+    ir = program.host.compilation.model(
+        on_grid(program, program._model_values()["M"], "uniform(6)")
+    ).optimized
+    m, x = program.models["M"].on("uniform(6)")(), torch.linspace(1, 2, 6).double()
+    drift = parse_function(print_function(ir.drift))
+    weights = {"k": torch.tensor(0.02), "a": m.a.detach()}
+    found = interpret(drift, {"t": torch.zeros(()), "u": x}, weights)["u"]
+    wanted = m.vector_field(torch.zeros(()).double(), x).detach()
+    torch.testing.assert_close(wanted, found, rtol=1e-11, atol=1e-11)
 
 
 def test_members_of_a_family_have_maps_of_their_own() -> None:

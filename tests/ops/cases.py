@@ -443,6 +443,9 @@ OUTSIDE = {
     "apply_transposed",
     "apply_phi",
     "apply_series",
+    "map_function",
+    "map_function_along",
+    "map_function_back",
     "root",
     "training",
 }
