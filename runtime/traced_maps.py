@@ -33,8 +33,11 @@ BLOCK = 256
 FULL = 0.25
 """The share of entries beyond which a large matrix is no sparse one."""
 
-KEPT: dict[Any, tuple[tuple[Tensor, ...], Traced]] = {}
-"""The last map of each formula, with what it captured."""
+KEPT: dict[Any, tuple[Any, tuple[Tensor, ...], Traced]] = {}
+"""The last map of each of the formulas used lately, with the formula's code and what it captured."""
+
+LATELY = 16
+"""How many formulas."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,12 @@ class Doubled(LinearOperator):
 def operator(formula: Formula, weights: Tensor, free: Tensor, captured: Sequence[Tensor]) -> Traced:
     """The map for what its formula captures; the last one is kept with its factors."""
     plain = tuple(c.detach().to("cpu", torch.float64) for c in captured)
-    key = getattr(formula.along, "__code__", formula.along), formula.mesh, formula.turned
-    known = KEPT.get(key)
-    same = known is not None and all(
-        a.shape == b.shape and torch.equal(a, b) for a, b in zip(known[0], plain)
-    )
-    if known is not None and same:
-        return known[1].taped(captured)
+    held = _held(formula.along)
+    key = tuple(map(id, held))
+    known = KEPT.pop(key, None)
+    if known is not None and all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(known[1], plain)):
+        KEPT[key] = known
+        return known[2].taped(captured)
     mass = mass_matrix(formula.mesh, int(np.prod(weights.shape[1:]))) if formula.mesh else None
     shape = tuple(weights.shape)
     flat = None if mass is not None else weights.detach().to("cpu", torch.float64).reshape(-1)
@@ -151,8 +153,16 @@ def operator(formula: Formula, weights: Tensor, free: Tensor, captured: Sequence
     if formula.kind == "inverse":
         _ = made.inverse.factors
     _ = made.symmetric, made.matrix
-    KEPT[key] = plain, made
+    KEPT[key] = held, plain, made
+    while len(KEPT) > LATELY:
+        del KEPT[next(iter(KEPT))]
     return made.taped(captured)
+
+
+def _held(image: Image) -> list[Any]:
+    """What tells a local function from others: its code, and what it reads around it."""
+    cells = getattr(image, "__closure__", None) or ()
+    return [getattr(image, "__code__", image), *(c.cell_contents for c in cells)]
 
 
 def valued(A: LinearOperator, kind: str, s: Tensor, v: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ def test_the_reference_and_the_text_of_a_graph_agree() -> None:
     ).optimized
     m, x = program.models["M"].on("uniform(6)")(), torch.linspace(1, 2, 6).double()
     drift = parse_function(print_function(ir.drift))
-    weights = {"k": torch.tensor(0.02), "a": m.a.detach()}
+    weights = {"k": m.k.detach(), "a": m.a.detach()}
     found = interpret(drift, {"t": torch.zeros(()), "u": x}, weights)["u"]
     wanted = m.vector_field(torch.zeros(()).double(), x).detach()
     torch.testing.assert_close(wanted, found, rtol=1e-11, atol=1e-11)
