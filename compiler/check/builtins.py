@@ -191,7 +191,7 @@ def make_builtins() -> Scope:
     add("eig", linearized.eig, 1, 2)
     add("remake", remake, 1, 1, "*")
     add("impose", imposed.impose, 3, 3)
-    add("residual", imposed.residual, 2, 2)
+    add("residual", imposed.residual, 2, None, "grid")
     add("solve", _solve, 1, 1, "*", raw=True)
     names["training"] = Training()
     names["epoch"] = UNKNOWN

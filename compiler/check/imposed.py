@@ -3,11 +3,12 @@ what is left of a steady equation for a field."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import UNKNOWN, BoundaryV, HostV, ModelV, Unknown, describe
+from ndl.compiler.check.values import UNKNOWN, BoundaryV, Closure, HostV, ModelV, TupleV, Unknown, describe
 from ndl.compiler.syntax import tree
 
 
@@ -40,9 +41,10 @@ def impose(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call
 
 
 def residual(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
-    """F of the model `0 = F` for a field in the place of its state. Errors: NDL479."""
-    model, field = args
-    if isinstance(model, (Unknown, HostV)) or isinstance(field, (Unknown, HostV)):
+    """F of the model `0 = F` for fields in the place of its states, a tuple of several; of a model with
+    rates, `residual(M, t -> u, t)`, u' less the rate. Errors: NDL479."""
+    model, *given = args
+    if any(isinstance(a, (Unknown, HostV)) for a in args):
         return UNKNOWN
     target = getattr(model, "source", None) or model
     if not isinstance(target, ModelV):
@@ -51,17 +53,46 @@ def residual(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Ca
     from ndl.compiler.check.applications import parts_of
 
     parts = parts_of(ev, target.decl)
-    if len(parts.states) != 1 or parts.rates or not (parts.zeros or parts.energies):
-        return ev.error(
-            "NDL479",
-            f"`{target.decl.name}` is no steady equation of one state",
-            e.args[0].span,
-            notes=("`residual(M, u)` is what `0 = …` leaves for u",),
-            help="of equations in time, write the residual of a step as a steady model",
-        )
-    v = ev.value(field, e.args[1].span)
-    if isinstance(v, Unknown) or ev.checking:
-        return v
+    names, timed = list(parts.states), bool(parts.rates)
+    wrong = _without_residual(target.decl.name, parts, len(given) - timed)
+    if wrong is not None:
+        steps = "of a path, `residual(M, t -> u, t)`" if timed else "of fields, `residual(M, u)`"
+        return ev.error("NDL479", wrong, e.args[0].span, notes=(f"it is {steps}",), help=_asked(names, timed))
+    if timed:
+        *fields, time = given
+        if any(not isinstance(f, Closure) for f in fields):
+            what = "a model with rates has a residual along functions of time"
+            return ev.error("NDL479", what, e.args[1].span, help=_asked(names, timed))
+        values: list[Any] = [*fields, ev.value(time, e.args[-1].span)]
+    else:
+        values = [ev.value(f, a.span) for f, a in zip(given, e.args[1:])]
+    if any(isinstance(v, Unknown) for v in values) or (ev.checking and timed):
+        return UNKNOWN
+    if ev.checking:
+        return values[0] if len(values) == 1 else TupleV(tuple(values))
     if ev.host is None or ev.fields is not None:
         return ev.not_lowered("`residual` inside of a model", e.span)
-    return ev.host.residual_of(model, target, next(iter(parts.states)), v, e.span)
+    if "grid" in options:
+        from ndl.compiler.check.grids import grid_choice
+
+        options = {"grid": grid_choice(ev, options["grid"], e.span)}
+    time = values.pop() if timed else None
+    found = ev.host.residual_of(model, target, names, values, time, options.get("grid"), e.span)
+    return found[0] if len(found) == 1 else TupleV(tuple(found))
+
+
+def _without_residual(name: str, parts: Any, count: int) -> str | None:
+    """Why these equations have no residual for so many fields."""
+    if not parts.states or not (parts.rates or parts.zeros or parts.energies):
+        return f"`{name}` has no equations for states"
+    if parts.noises or any(parts.order(s) > 1 for s in parts.rates):
+        return f"`{name}` has noise, or second derivatives in time: it has no residual"
+    if count != len(parts.states):
+        return f"`{name}` has {len(parts.states)} states, and is given {count} values for them"
+    return None
+
+
+def _asked(names: Sequence[str], timed: bool) -> str:
+    """What to write."""
+    each = [f"t -> {n}" if timed else n for n in names]
+    return f"write `residual(M, {', '.join(each)}{', t' if timed else ''})`"

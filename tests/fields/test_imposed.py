@@ -65,9 +65,79 @@ test "the solution of a steady model leaves nothing":
 )
 
 
-@pytest.mark.parametrize("text", [MODEL, TRAINED])
+SYSTEMS = f"""{SQUARE}
+domain Disc = {{ x, y | x^2 + y^2 < 1 }}
+domain Rod = interval(x in 0..1)
+
+model Two:
+    state u: R on Square = 0
+    state p: R on Square = 0
+    0 = lap(u) + p
+    0 = lap(p) - u + 1
+    on boundary(Square): u = 2
+    on boundary(Square): p = 0
+
+model Plate:
+    state u: R on Disc = 0
+    0 = lap(u) - u + 1
+    on boundary(Disc): u = 3
+
+model Heat:
+    state u: R on Rod = 0
+    u' = 0.1*lap(u) + t
+    on boundary(Rod): u = 0
+
+model Pair:
+    state a = 1.0
+    state z = 0.0
+    a' = z - t
+    0 = z + a
+
+operator Decay(t: R) -> R:
+    param b = 0.3
+    return exp(-b*t)
+
+net N: R -> R = Decay()
+
+train N as in_time:
+    t ~ uniform(0, 1)
+    v = [sin(pi*i/8) for i in 0..8]
+    grid      = uniform(9)
+    samples   = 4
+    loss      = mean((residual(Heat, s -> N(s)*v, t)[1:8] + t)^2)
+    optimizer = lbfgs(steps=20)
+    precision = float64
+    steps     = 2
+
+test "several states":
+    s = solve(Two, grid=uniform(7, 7), method=newton(tol=1e-11))
+    ru, rp = residual(Two, s.final.u, s.final.p)
+    assert max(abs(ru)) < 1e-8 and max(abs(rp)) < 1e-8
+    ru, rp = residual(Two, 0*s.final.u, s.final.p + 1)
+    assert max(abs(ru[1:6, 1:6] - s.final.p[1:6, 1:6] - 1)) < 1e-10 and max(abs(ru[0, :] + 2)) < 1e-12
+    assert max(abs(rp[0, :] - 1)) < 1e-12
+
+test "meshes":
+    u = solve(Plate, grid=fem(size=0.4), method=direct()).final.u
+    assert max(abs(residual(Plate, u, grid=fem(size=0.4)))) < 1e-9
+    r, q = residual(Plate, 0*u + 3, grid=fem(size=0.4)), residual(Plate, 0*u + 5, grid=fem(size=0.4))
+    assert abs(min(r) + 2) < 1e-9 and abs(max(r)) < 1e-12 and abs(max(q) - 2) < 1e-12
+
+test "along functions of time":
+    v = [sin(pi*i/8) for i in 0..8]
+    mode = 4*64*sin(pi/16)^2
+    r = residual(Heat, s -> exp(-2*s)*v, 0.5)
+    assert max(abs(r[1:8] - exp(-1)*(-2 + 0.1*mode)*v[1:8] + 0.5)) < 1e-12 and abs(r[0]) < 1e-12
+    q = residual(Heat, s -> exp(-2*s)*v, [0.0, 0.5])
+    assert max(abs(q[1] - r)) < 1e-13 and shape(q) == [2, 9]
+    ra, rz = residual(Pair, s -> sin(s), s -> s^2, 2)
+    assert abs(ra - cos(2) + 4 - 2) < 1e-12 and abs(rz - 4 - sin(2)) < 1e-12
+"""
+
+
+@pytest.mark.parametrize("text", [MODEL, TRAINED, SYSTEMS])
 def test_values_and_what_is_left(text: str) -> None:
-    assert [(o.name, o.message) for o in ndl.loads(text).test() if not o.passed] == []
+    assert [o.message for o in ndl.loads(text).test() if not o.passed] == []
 
 
 def test_a_net_learns_the_solution_from_the_equation_alone() -> None:
@@ -80,13 +150,20 @@ def test_a_net_learns_the_solution_from_the_equation_alone() -> None:
     assert float(net.b) == pytest.approx(0, abs=1e-4)
 
 
+def test_a_net_of_time_learns_the_rate_of_a_mode() -> None:
+    program = ndl.loads(SYSTEMS)
+    program.run("in_time")
+    mode = 4 * 64 * math.sin(math.pi / 16) ** 2
+    assert float(program.nets["N"].b) == pytest.approx(0.1 * mode, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
         ("impose(u, Square, 0)", "NDL480", "a part of a boundary"),
         ("impose(u, left(Square), [1, 2])", "NDL480", "is given"),
         ("impose(u, boundary(Square), 0)", "NDL481", "no points"),
-        ("residual(Set, u)", "NDL479", "no steady equation"),
+        ("residual(Set, u)", "NDL479", "is given 0 values"),
     ],
 )
 def test_mistakes(line: str, code: str, words: str) -> None:
