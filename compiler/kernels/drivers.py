@@ -17,7 +17,8 @@ Row (4 i + d) C + c of a path's coefficients is the coefficient c_d of channel c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from ndl.compiler.ir.graph import Node
@@ -63,6 +64,15 @@ class Drivers:
             for channel in range(count):
                 out[channel] = self._horner(name, row, channel, count, order, u)
         return out.reshape(shape)
+
+    @contextmanager
+    def apart(self) -> Iterator[dict[Value, Value]]:
+        """With what is loaded inside a region noted by itself."""
+        before, self.loaded = self.loaded, {}
+        try:
+            yield self.loaded
+        finally:
+            self.loaded = before
 
     def cotangents(self, gradients: Mapping[Value, Value]) -> None:
         """Add the cotangents of coefficients to those that the buffer has."""

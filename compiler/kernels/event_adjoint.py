@@ -17,7 +17,9 @@ Of a step that starts at time t with the shift s (whose value is 0), in the orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.consistent import tied_again
@@ -38,6 +40,18 @@ def backward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
     return EventBackward(model, stepper, variant).kernel()
 
 
+@dataclass(frozen=True)
+class Reads:
+    """Numbers that were loaded, of the past and of paths, and their rows."""
+
+    past: dict[Value, Value]
+    paths: dict[Value, Value]
+
+    @property
+    def values(self) -> list[Value]:
+        return [*self.past, *self.paths]
+
+
 class EventBackward(Backward):
     """Writes the kernel. `gx`, `gs`, `gm` and `gw` are the cotangents of the state, of the shift of time, of
     what the method remembers, and of weights."""
@@ -52,8 +66,6 @@ class EventBackward(Backward):
         self.drawn = any(d.per == "firing" for d in model.draws)
         self.breaks = self.field.break_count if variant.adaptive else 0
         self.shifts = bool(self.roots or (self.breaks and not model.noises))
-        if variant.drivers:
-            raise Unsupported("gradients of paths past events and breaks are torch's")
         if stepper.looks_back:
             raise Unsupported(f"`{stepper.name}` looks at earlier times, which events and breaks shift")
         if self.breaks > MOST_BREAKS:
@@ -131,7 +143,7 @@ class EventBackward(Backward):
             read = [(v, code.load("grad_history", self.past.row(k, i))) for i, v in targets]
             seeds = seeded(code, [*seeds.items(), *read])
         *found, dt, dh = self._pulled(
-            seeds, [*x, *kept[:memory], *weights, *(times or [t, h])], self.past.loaded
+            seeds, [*x, *kept[:memory], *weights, *(times or [t, h])], self._reads()
         )
         gx, gm, more = found[:n], found[n : n + memory], found[n + memory :]
         gw = [code.op("add", a, b) for a, b in zip(gw, more, strict=True)]
@@ -156,15 +168,27 @@ class EventBackward(Backward):
         row = code.op("select", final, code.op("sub", last, self.whole(1)), last)
         return code.op("select", final, code.load("ended", 0), code.load("tape_t", row))
 
-    def _pulled(
-        self, seeds: Mapping[Value, Value], wrt: Sequence[Value], loaded: dict[Value, Value]
-    ) -> list[Value]:
-        """The cotangents of `wrt`; those of what was `loaded` from the past are given back to it."""
+    def _reads(self) -> Reads:
+        """What has been loaded of the past, and of paths whose cotangents are asked for."""
+        return Reads(self.past.loaded, self.field.drivers.loaded if self.v.drivers else {})
+
+    @contextmanager
+    def _apart(self) -> Iterator[Reads]:
+        """The same with what a region loads noted by itself."""
+        with self.past.apart(), self.field.drivers.apart():
+            yield self._reads()
+
+    def _pulled(self, seeds: Mapping[Value, Value], wrt: Sequence[Value], reads: Reads) -> list[Value]:
+        """The cotangents of `wrt`; those of what was loaded are given back to it."""
         code = self.code
-        read = dict(loaded)
-        found = pullback(code, code.visible(), seeds, [*wrt, *read], self.field.sums())
-        self.past.give_back(read, found[len(wrt) :])
+        found = pullback(code, code.visible(), seeds, [*wrt, *reads.values], self.field.sums())
+        self._give_back(reads, found[len(wrt) :])
         return found[: len(wrt)]
+
+    def _give_back(self, reads: Reads, cotangents: Sequence[Value]) -> None:
+        many = len(reads.past)
+        self.past.give_back(reads.past, cotangents[:many])
+        self.field.drivers.cotangents(dict(zip(reads.paths, cotangents[many:])))
 
     def _saved_at(self, end: Value, slot: Value) -> tuple[Value, list[Value]]:
         """The cotangents of what was saved at the end of a step, after its firings."""
@@ -238,7 +262,7 @@ class EventBackward(Backward):
                 x = list(code.when(here, reset, old))
         after = tied_again(self.field, end, x)
         seeds = seeded(code, zip(after, carried[:n], strict=True))
-        found = self._pulled(seeds, [*x, end, *weights], {})
+        found = self._pulled(seeds, [*x, end, *weights], Reads({}, {}))
         return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
 
     def _reset(
@@ -247,10 +271,10 @@ class EventBackward(Backward):
     ) -> list[Value]:  # fmt: skip
         """The cotangents before event k set the state, which was `before`."""
         code, n = self.code, self.n
-        with self.past.apart() as loaded:
+        with self._apart() as reads:
             after = self.field.reset(k, end, before, turn)
             seeds = seeded(code, zip(after, carried[:n], strict=True))
-            found = self._pulled(seeds, [*before, end, *weights], loaded)
+            found = self._pulled(seeds, [*before, end, *weights], reads)
         return [*found[:n], *(code.op("add", a, b) for a, b in zip(carried[n:], found[n:], strict=True))]
 
     def opened(
@@ -290,14 +314,14 @@ class EventBackward(Backward):
         code = self.code
         theta = code.op("div", code.op("sub", end, made.t), made.h)
         x, at = dense.at(theta)[: self.n], code.op("fma", theta, made.h, made.t)
-        with self.past.apart() as loaded:
+        with self._apart() as reads:
             guard = self.field.guard(k, at, x)
             body = code.visible()
             (slope,) = pullback(code, body, {guard: code.const(1.0)}, [theta])
             ends = [*zip(x, gx, strict=True), (at, gs)]
             (along,) = pullback(code, body, seeded(code, ends), [theta])
             share = code.op("neg", code.op("div", along, slope))
-            return self._pulled(seeded(code, [*ends, (guard, share)]), [theta, *targets], loaded)[1:]
+            return self._pulled(seeded(code, [*ends, (guard, share)]), [theta, *targets], reads)[1:]
 
     # ------------------------------------------------------------ fresh starts
 
@@ -320,9 +344,10 @@ class EventBackward(Backward):
             fresh = code.op("or", fresh, code.op("ne", code.load("tape_fresh", k), self.whole(0)))
 
         def begun() -> list[Value]:
-            start = self.stepper.start(t, x)
-            seeds = seeded(code, zip(start, gm, strict=True))
-            found = pullback(code, code.visible(), seeds, [*x, *weights, t], self.field.sums())
+            with self._apart() as reads:
+                start = self.stepper.start(t, x)
+                seeds = seeded(code, zip(start, gm, strict=True))
+                found = self._pulled(seeds, [*x, *weights, t], reads)
             sums = [code.op("add", a, b) for a, b in zip([*gx, *gw, gs], found, strict=True)]
             return [*sums, *[code.const(0.0)] * len(gm)]
 
@@ -337,7 +362,7 @@ class EventBackward(Backward):
             return gs
 
         def less() -> list[Value]:
-            with self.past.apart():
+            with self._apart():
                 rate, total = self.field.rate(end, x1), gs
             for g, r in zip(gsaved, rate, strict=True):
                 total = code.op("sub", total, code.op("mul", g, r))
@@ -403,10 +428,11 @@ class EventBackward(Backward):
         across = code.load("tape_fresh", k)
 
         def moved() -> list[Value]:
-            with self.past.apart() as loaded:
+            with self._apart() as reads:
                 rate, sides = self.stepper.slope(t, x), self.field.breaks(t, x)
-            wrt, many = [*x, t, *weights, *loaded], n + 1 + len(gw)
-            body, found = code.visible(), [*gx, gs, *gw, *[code.const(0.0)] * len(loaded)]
+            read = list(reads.values)
+            wrt, many = [*x, t, *weights, *read], n + 1 + len(gw)
+            body, found = code.visible(), [*gx, gs, *gw, *[code.const(0.0)] * len(read)]
             for j in reversed(range(self.breaks)):
                 old = found
 
@@ -420,7 +446,7 @@ class EventBackward(Backward):
                     return [code.op("fma", share, a, b) for a, b in zip(g, old, strict=True)]
 
                 found = list(code.when(has_bit(code, across, j), one, old))
-            self.past.give_back(loaded, found[many:])
+            self._give_back(reads, found[many:])
             return found[:many]
 
         some = code.op("ne", across, self.whole(0))

@@ -234,6 +234,40 @@ def test_stiff_methods_follow_a_path(method: str) -> None:
     compare(*found, 1e-9, 1e-8)
 
 
+# ---------------------------------------------------------------- events and breaks
+
+STRUCK = """
+model Struck:
+    input X: R[3] on time
+    param k = 0.9
+    state z: R[2] = [1, 0.2]
+    z' = [z[1], -k*z[0] + X[0] + (if z[0] < 0.3 + 0.1*X[1] then 0.8 else -0.2)]
+    when falling(z[0] - 0.1*X[0]):
+        z <- [z[0] + 0.1, -0.8*z[1] + 0.1*X[1]]
+    when every 0.45: z <- z + 0.05*k*X[2]
+"""
+
+
+@pytest.mark.parametrize("method", ["tsit5(rtol=1e-6)", "heun(steps=9)", "reversible_heun(steps=9)"])
+def test_gradients_past_events_and_breaks(method: str) -> None:
+    """Their places move with the path."""
+    xs = 0.4 * normal(COUNT, len(TS), 3)
+    pair = [run(STRUCK, smooth, xs, backend, method) for backend in ("cpu", "torch")]
+    compare(*pair, 1e-11, 1e-8)
+
+
+def test_gradients_past_events_against_finite_differences() -> None:
+    xs, move = 0.4 * normal(COUNT, len(TS), 3), normal(COUNT, len(TS), 3, seed=5)
+
+    def ends(s: float) -> torch.Tensor:
+        return run(STRUCK, spline, xs + s * move, "cpu", "rk4(steps=50)", save="end")[0]
+
+    got = (run(STRUCK, spline, xs, "cpu", "rk4(steps=50)", save="end")[3] * move).sum((1, 2))
+    u, v = ends(1e-5), ends(-1e-5)
+    rate = ((u**2).sum((1, 2)) + u.sum((1, 2)) - (v**2).sum((1, 2)) - v.sum((1, 2))) / 2e-5
+    torch.testing.assert_close(got, rate, rtol=1e-6, atol=1e-6)
+
+
 # ---------------------------------------------------------------- nets
 
 
