@@ -3,7 +3,8 @@
 The counterpart of `ndl.runtime.stepping.replay`, whose rules it must reproduce. The size of a step is a
 constant, but the time of a root event is not: it follows the state by the implicit function theorem, and all
 later times shift with it, up to the next time that is given. A break shifts time likewise. Carried besides
-the cotangents of the state is that of this shift, and how many firings are still to be taken back.
+the cotangents of the state is that of this shift, and how many firings are still to be taken back; among
+those of what the method remembers are those of earlier times and sizes.
 
 Of a step that starts at time t with the shift s (whose value is 0), in the order of the run:
 
@@ -66,11 +67,10 @@ class EventBackward(Backward):
         self.drawn = any(d.per == "firing" for d in model.draws)
         self.breaks = self.field.break_count if variant.adaptive else 0
         self.shifts = bool(self.roots or (self.breaks and not model.noises))
-        if stepper.looks_back:
-            raise Unsupported(f"`{stepper.name}` looks at earlier times, which events and breaks shift")
         if self.breaks > MOST_BREAKS:
             raise Unsupported(f"its rates have more than {MOST_BREAKS} discontinuities")
         self.past.shifting = self.shifts = self.shifts or bool(self.past)
+        self.memory += stepper.looks
         code.buffer("ended", "member", "in")
         for name in ("tape_kind", *(["tape_fresh"] if self.breaks else [])):
             code.buffer(name, "member", "in", "i32")
@@ -132,7 +132,7 @@ class EventBackward(Backward):
             assert dense is not None
             with self.stepper.seen(k, t, h):
                 seeds = self._rooted(made, dense, end, kind, gx, gs, seeds, weights)
-        seeds = seeded(code, [*seeds.items(), *zip(made.memory, gm, strict=True)])
+        seeds = seeded(code, [*seeds.items(), *zip(self._memory(made), gm, strict=True)])
         if self.v.save:
             assert dense is not None
             slot, saved = gather(code, dense, made.x1, slot, Times(code, self.v.sign, t, h), times)
@@ -160,6 +160,14 @@ class EventBackward(Backward):
             gs = gs if behind is not None else moved
         done = code.op("le", k, self.whole(0))
         return [*gx, *gm, *gw, k, slot, gs, fired, *mine, done]
+
+    def begun(self, t: Value, x: list[Value]) -> list[Value]:
+        return [*self.stepper.start(t, x), *self.stepper.known_times(t)]
+
+    def _memory(self, made: Attempt) -> list[Value]:
+        """What the method remembers after a step; times of earlier steps, which shift, are of it."""
+        many = len(made.memory)
+        return [*made.memory, *made.taken[many : self.memory]]
 
     def _end(self, last: Value) -> Value:
         """Where a step ended, the number of the next one being `last`."""
@@ -343,15 +351,15 @@ class EventBackward(Backward):
             # time is shifted before a break is crossed, and with it what the method remembers
             fresh = code.op("or", fresh, code.op("ne", code.load("tape_fresh", k), self.whole(0)))
 
-        def begun() -> list[Value]:
+        def anew() -> list[Value]:
             with self._apart() as reads:
-                start = self.stepper.start(t, x)
+                start = self.begun(t, x)
                 seeds = seeded(code, zip(start, gm, strict=True))
                 found = self._pulled(seeds, [*x, *weights, t], reads)
             sums = [code.op("add", a, b) for a, b in zip([*gx, *gw, gs], found, strict=True)]
             return [*sums, *[code.const(0.0)] * len(gm)]
 
-        found = list(code.when(fresh, begun, [*gx, *gw, gs, *gm]))
+        found = list(code.when(fresh, anew, [*gx, *gw, gs, *gm]))
         many = n + len(gw)
         return found[:n], found[many + 1 :], found[n:many], found[many]
 

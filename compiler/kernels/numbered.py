@@ -40,7 +40,7 @@ class NumberedStepper(Stepper):
         self.output = field_output = inner.output
         if self.field.past:
             self.field.past.rows = field_output
-        self.straight, self.looks_back, self.renews = inner.straight, inner.looks_back, inner.renews
+        self.straight, self.looks, self.renews = inner.straight, inner.looks, inner.renews
 
     def prepare(self, control: Control | None) -> None:
         self.inner.prepare(control)
@@ -80,6 +80,9 @@ class NumberedStepper(Stepper):
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
         return self.inner.start(t, x)
+
+    def known_times(self, t: Value) -> list[Value]:
+        return self.inner.known_times(t)
 
     def held(self, carry: Sequence[Value]) -> list[Value]:
         return self.inner.held(carry[:-1])

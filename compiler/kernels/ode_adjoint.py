@@ -110,6 +110,10 @@ class Backward:
         """What is carried besides."""
         return []
 
+    def begun(self, t: Value, x: list[Value]) -> list[Value]:
+        """What the method remembers at the start."""
+        return self.stepper.start(t, x)
+
     def slots(self, all: Value) -> Value:
         """How many of all saved times the run came to."""
         return all
@@ -185,7 +189,7 @@ class Backward:
         if memory:
             self.field.carry_own(mine)
             x = self.first()
-            first = self.stepper.start(self.start_of(zero)[0], x)
+            first = self.begun(self.start_of(zero)[0], x)
             seeds = seeded(code, zip(first, gm, strict=True))
             wrt = [*x, *self.shared, *mine]
             found = pullback(code, code.visible(), seeds, wrt, self.field.sums())

@@ -133,7 +133,7 @@ class SteppedMethod(Stepper):
         self.memory = sum(self._size(name) for _, name, _ in self.places)
         self.unknowns = self._unknowns()
         self.times = [(name, k) for name in ("t", "h") for k in range(1, depths.get(name, 0) + 1)]
-        self.looks_back = bool(self.times)
+        self.looks = len(self.times)
         ops = {node.op for node in solver.step.graph}
         self.stiff = "apply_jac" in ops
         self.straight = ops.isdisjoint(INVOLVED)
@@ -189,8 +189,10 @@ class SteppedMethod(Stepper):
 
     def begin(self, t: Value, x: list[Value], f0: list[Value] | None) -> list[Value]:
         zero = self.code.const(0.0)
-        times = [t if name == "t" else zero for name, _ in self.times]
-        return [*self.start(t, x), *times, zero, zero]
+        return [*self.start(t, x), *self.known_times(t), zero, zero]
+
+    def known_times(self, t: Value) -> list[Value]:
+        return [t if name == "t" else self.code.const(0.0) for name, _ in self.times]
 
     @property
     def holds(self) -> int:

@@ -82,8 +82,8 @@ class Stepper(ABC):
     """Whether adaptive steps end at dyadic times."""
     straight: bool = False
     """Whether a step is straight code, of which nets have a derivative."""
-    looks_back: bool = False
-    """Whether a step depends on the times or sizes of earlier ones."""
+    looks: int = 0
+    """On how many times and sizes of earlier steps a step depends; they stand behind the memory."""
     proposes: bool = False
     """Whether it knows beforehand how large a step the tolerances allow (`proposal`)."""
     output: Sequence[Sequence[float]] | None = None
@@ -161,6 +161,10 @@ class Stepper(ABC):
 
     def start(self, t: Value, x: list[Value]) -> list[Value]:
         """The memory at the start of a run."""
+        return []
+
+    def known_times(self, t: Value) -> list[Value]:
+        """The earlier times and sizes at the start of a run."""
         return []
 
     def held(self, carry: Sequence[Value]) -> list[Value]:

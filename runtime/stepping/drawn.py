@@ -49,6 +49,9 @@ class DrawingStepper(Stepper):
     def refresh(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
         return self.inner.refresh(f, x, t, carry, rows)
 
+    def moved(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
+        return self.inner.moved(f, x, t, carry, rows)
+
     def propose(self, f: VectorField, x: Tensor, t: Floats, h: Floats, carry: Carry) -> Floats:
         own = self.problem.field(carry["drawn:member"], carry["drawn:step"])
         found = self.inner.propose(own, x, t, h, carry)

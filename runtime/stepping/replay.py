@@ -362,7 +362,8 @@ class Replay:
             shift = shift + move
         before = state.shift
         state.shift = before if model.NOISES else shift
-        state.carry = self.stepper.refresh(f, state.x, t, state.carry, np.ones(len(t), dtype=bool))
+        over = np.isin(state.ids, [m for m, _ in self.crossings[k]])
+        state.carry = self.stepper.moved(f, state.x, t, state.carry, over)
         if not model.NOISES:
             return None
         return shift if before is None else shift - before

@@ -65,6 +65,15 @@ class SteppedSolver(Stepper):
         new = self.begin(f, x, t)
         return carry.merge(new, rows)
 
+    def moved(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
+        """What is carried stays, too, with the derivative that it would have from x on."""
+        new, out = self.begin(f, x, t), Carry(carry, fresh=carry["fresh"] & ~rows)
+        for name, old in carry.items():
+            if name.startswith(("state:", "prev:")) and new[name].requires_grad:
+                mask = torch.from_numpy(rows).to(x.device).reshape(-1, *[1] * (old.ndim - 1))
+                out[name] = torch.where(mask, old.detach() + (new[name] - new[name].detach()), old)
+        return out
+
     def attempt(
         self, f: VectorField, x: Tensor, t: Time, h: Time, carry: Carry, taped: bool = False
     ) -> Attempt:

@@ -95,6 +95,10 @@ class Stepper(ABC):
         carry["fresh"] = carry["fresh"] & ~rows
         return carry
 
+    def moved(self, f: VectorField, x: Tensor, t: Floats, carry: Carry, rows: np.ndarray) -> Carry:
+        """The carry where x stays what it is in some rows and has another derivative."""
+        return self.refresh(f, x, t, carry, rows)
+
     def know(self, carry: Carry, f0: Tensor, rows: np.ndarray) -> None:
         """Slopes `f0` that are known already, in some rows; a method that has no use for them passes."""
         return

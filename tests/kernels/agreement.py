@@ -193,7 +193,6 @@ GAPS = (
     ("taylor", "Tied", "run", "it has algebraic equations"),
     ("etdrk2 ifrk4", ODE, "run", "`apply_phi` has no scalar form"),
     ("etdrk4", ODE, "run", "`apply_linear` has no scalar form"),
-    ("bdf", "Struck", "gradient", "`bdf` looks at earlier times, which events and breaks shift"),
     ("milstein", "General", "run", "`milstein` needs commutative noise or simpler"),
     ("sosri sosri2 sri", "General", "run", "needs diagonal noise or simpler"),
     ("sra1", "Scalar Diagonal General", "run", "`sra1` needs additive noise or simpler"),

@@ -108,6 +108,11 @@ solver lagged for ode order 1:
     step(f, x, t, h):
         k = 0.6*x + 0.4*k
         return x + h*f(k, t)
+
+solver sighted for ode order 2:
+    step(f, x, t, h, n):
+        r = h/(if n == 0 then h else t - prev(t))
+        return x + h*((1 + r/2)*f(x, t) - r/2*f(prev(x), prev(t)))
 """
 
 COUNT = 3
@@ -188,6 +193,9 @@ def alike(a: list[torch.Tensor], b: list[torch.Tensor], tolerance: float = 1e-9)
         ("Turned", "trapezoidal(h=0.1)", {}),
         ("Dosed", "taylor(rtol=1e-6)", {}),
         ("Turned", "lagged(h=0.1)", {}),
+        ("Waves", "two_step(h=0.1)", {}),
+        ("Ball", "bdf(rtol=1e-4, atol=1e-4)", {"span": (0, 2)}),
+        ("Kicked", "bdf(rtol=1e-3, atol=1e-3)", {"span": (0, 1.5)}),
     ],
 )
 def test_the_same_as_torch(program: Any, model: str, method: str, settings: dict[str, Any]) -> None:
@@ -222,11 +230,31 @@ def test_implicit_stages(program: Any) -> None:
 
 @pytest.mark.parametrize(
     ("model", "methods"),
-    [("Ball", ["rosenbrock23(h=0.1)"]), ("Dosed", ["sdirk(h=0.15)"])],
+    [
+        ("Ball", ["rosenbrock23(h=0.1)", "bdf(h=0.05)", "sighted(h=0.05)"]),
+        ("Dosed", ["sdirk(h=0.15)", "bdf(h=0.1)"]),
+        ("Waves", ["two_step(h=0.1)", "sighted(h=0.1)"]),
+    ],
 )
 def test_central_differences_of_stiff_methods(program: Any, model: str, methods: list[str]) -> None:
     for method in methods:
         central(program, model, method)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_members_cross_breaks_apart(program: Any, backend: str) -> None:
+    """Where one crosses a break, the others remember what they did."""
+    settings = {"span": (0, 1.5), "save": "end", "gradient": "discrete", "backend": backend}
+    method, leaves = "bdf(rtol=1e-3, atol=1e-3)", leaves_of("Kicked")
+
+    def by_c(c: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        s = ndl.solve(program.Kicked().bind(c=c, x=x), method=method, **settings)
+        (found,) = torch.autograd.grad(s.final.x.sum() + s.final.v.square().sum(), c)
+        return found
+
+    together = by_c(leaves["c"], leaves["x"])
+    alone = [by_c(leaves["c"][i : i + 1], leaves["x"][i : i + 1]) for i in range(COUNT)]
+    alike([together], [torch.cat(alone)])
 
 
 def test_the_kernel_interpreter_gives_the_same(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +289,6 @@ def test_nets_in_rates_guards_and_resets(program: Any) -> None:
 
 def test_what_still_goes_by_torch(program: Any) -> None:
     for method, settings, why in (
-        ("two_step(h=0.1)", {}, "`two_step` looks at earlier times"),
         (ADAPTIVE, {"save": "steps"}, "its gradients are of every step"),
         (ADAPTIVE, {"gradient": "adjoint"}, "`gradient = adjoint` is torch's"),
     ):
