@@ -97,7 +97,8 @@ class Buffer:
 @dataclass
 class Kernel:
     """A whole solve. `carried` names what a trajectory carries, in the order of `begin`'s yields; `even` says
-    that all trajectories take the same number of turns, so that none need be refilled."""
+    that trajectories which run side by side begin together and are replaced when all are done: by a value
+    that is the same for all, or each by its own, the others waiting."""
 
     name: str
     precision: str  # f64 f32

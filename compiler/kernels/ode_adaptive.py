@@ -6,7 +6,8 @@ Tables: `settings` (see `control`; for a grid `first` is its step), `times` (sav
 component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
 `tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
 (how it ended, see `endings`); steps beyond the tape are counted, not kept. A run with checkpoints (`trail`)
-leaves times and sizes alone, and `tape_new`: see `stretches`. Rows of `report`:
+leaves times and sizes alone, and `tape_new`: see `stretches`. A run that keeps arrays has the row of `counts`
+after these for how many turns there is room, and writes what comes later into one row more: see `turns`. Rows of `report`:
 accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
 the size of the last attempt where the run could not go on.
 """
@@ -25,6 +26,7 @@ from ndl.compiler.kernels.endings import bits_of, kind_of
 from ndl.compiler.kernels.events import Sides, Watch
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.kept import keep
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.pace import ErrorPace, GridPace, Judged, Pace, ProposedPace
 from ndl.compiler.kernels.rows import state_names, store_rows, title
@@ -40,7 +42,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
     the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time,
-    `echo` the number of the next one at which the past has an edge, `coming` the next one of all."""
+    `echo` the number of the next one at which the past has an edge, `coming` the next one of all; `turn` counts
+    attempts where arrays of them are kept."""
 
     x: list[Value]
     carry: list[Value]
@@ -51,6 +54,7 @@ class Place:
     edge: Edge | None = None
     echo: Value | None = None
     coming: Echo | None = None
+    turn: Value | None = None
 
 
 class _Forward:
@@ -95,12 +99,16 @@ class _Forward:
                 code.buffer(name, "member", "out")
             if stepper.renews:
                 code.buffer("tape_new", "member", "out", "i32")
+        self.keeps = variant.kept if variant.kept and variant.kept.width else None
+        if self.keeps:
+            code.buffer("kept", "kept", "out")
+            code.buffer("tape_turn", "member", "out", "i32")
         names = state_names(model)
         self.own = stepper.carried(names)
         self.carried = (
             *names, *self.own, "t", *self.pace.carried, "steps", "rejected", "evaluations", "status", "slot",
             *self.watch.carried, *(self.breaks.carried if self.locates else ()), *self.echoes.carried,
-            *self.field.carried,
+            *(("turn",) if self.keeps else ()), *self.field.carried,
         )  # fmt: skip
 
     def whole(self, number: int) -> Value:
@@ -112,6 +120,7 @@ class _Forward:
             self.field.load_shared()
             self.control.load()
             self.most, self.slots, self.room = (code.load("counts", i) for i in range(3))
+            self.turns = code.load("counts", 4) if self.keeps else None
             self.stepper.prepare(self.control if self.v.adaptive else None)
             if self.watch:
                 self.watch.prepare(code.load("counts", 3))
@@ -124,7 +133,8 @@ class _Forward:
         pace = "adaptive" if self.v.adaptive else "fixed"
         doc = title(self.model, self.stepper.name, f"{pace} steps")
         name = f"{self.model.name}_{self.stepper.name}_{pace if self.v.adaptive else 'watched'}"
-        return code.kernel(name, entry, begin, step, finish, carried=self.carried, doc=doc)
+        even = self.keeps is not None
+        return code.kernel(name, entry, begin, step, finish, carried=self.carried, even=even, doc=doc)
 
     def start(self) -> list[Value]:
         code, n, t0 = self.code, self.n, self.control.t0
@@ -147,7 +157,8 @@ class _Forward:
         status = self.checked(t0, x, code.const(True, "bool"), zero)
         status = code.op("select", untied, self.whole(UNTIED), status)
         first = code.op("add", cost, self.whole(0 if f0 is None else 2))
-        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *echo, *mine]
+        turn = [zero] if self.keeps else []
+        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *echo, *turn, *mine]
 
     def finish(self, carried: list[Value]) -> None:
         """What the trajectory leaves."""
@@ -184,7 +195,7 @@ class _Forward:
         aim = self.pace.aim(t, h, end, pace)
         if aim is not None:
             self.stepper.aim(aim)
-        made = self.stepper.attempt(t, h, x, place.carry)
+        made = self.attempt(place, h)
         judged = self.pace.judge(made, pace, still, code.op("eq", end, target))
         evaluations = code.op("add", evaluations, made.cost)
         crossing: Crossing | None = None
@@ -195,7 +206,7 @@ class _Forward:
             evaluations = code.op("add", evaluations, crossing.cost)
         accept = judged.accept
         if self.v.tape or self.v.trail:
-            self.keep(accept, steps, made, judged.square)
+            self.keep(accept, steps, made, judged.square, place.turn)
         if self.echoes:
             rows = code.op("and", accept, code.op("le", steps, self.room))
             self.echoes.keep(rows, steps, made, self.stepper)
@@ -247,10 +258,22 @@ class _Forward:
         sides = [] if place.sides is None else place.sides.flat()
         edge = [] if place.edge is None else place.edge.flat()
         edge += [] if place.echo is None else [place.echo]
+        edge += [] if place.turn is None else [code.op("add", place.turn, self.whole(1))]
         return [
             *place.x, *place.carry, place.t, size, *rest, steps, rejected, evaluations, status, place.slot,
             *sides, *edge, *mine, code.op("or", done, failed),
         ]  # fmt: skip
+
+    def attempt(self, place: Place, h: Value) -> Attempt:
+        """Try a step; what it has made of arrays is kept, also for one that is rejected."""
+        code = self.code
+        row = place.turn
+        if row is not None and self.turns is not None:
+            row = code.op("select", code.op("lt", row, self.turns), row, self.turns)
+        made = self.stepper.attempt(place.t, h, place.x, place.carry)
+        if row is not None and self.keeps:
+            keep(code, self.keeps, made.since, row)
+        return made
 
     def proposed(self, t: Value, x: list[Value], carry: list[Value], pace: Sequence[Value]) -> Value:
         """The method's own step, after a rejection no larger than what that left."""
@@ -272,7 +295,8 @@ class _Forward:
         sides = self.watch.sides(take(len(self.watch.carried))) if self.watch else None
         edge = self.breaks.edge(take(len(self.breaks.carried))) if self.locates else None
         echo = take(1)[0] if self.echoes else None
-        return Place(x, carry, t, pace, slot, sides, edge, echo), counts, left
+        turn = take(1)[0] if self.keeps else None
+        return Place(x, carry, t, pace, slot, sides, edge, echo, turn=turn), counts, left
 
     def moved(
         self, old: Place, made: Attempt, judged: Judged, x1: list[Value], t1: Value, slot: Value
@@ -423,7 +447,7 @@ class _Forward:
 
     # ------------------------------------------------------------ what is kept
 
-    def keep(self, accept: Value, steps: Value, made: Attempt, square: Value) -> None:
+    def keep(self, accept: Value, steps: Value, made: Attempt, square: Value, turn: Value | None) -> None:
         """A row of the tape."""
         code = self.code
 
@@ -435,6 +459,8 @@ class _Forward:
                     code.store("tape_new", steps, code.op("from_bool", self.stepper.freshened(made)))
                 return []
             code.store("tape_error", steps, code.op("sqrt", square))
+            if turn is not None:
+                code.store("tape_turn", steps, turn)
             store_rows(code, "tape", steps, [*made.x0, *self.stepper.kept(made)])
             return []
 

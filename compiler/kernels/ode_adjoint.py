@@ -102,6 +102,10 @@ class Backward:
         """Where step k stands on the tape."""
         return k
 
+    def recalled(self, k: Value) -> Value:
+        """Where arrays that the run has kept of step k stand."""
+        return self.place(k)
+
     def done(self, k: Value) -> Value:
         """Whether step k was the last one."""
         return self.code.op("le", k, self.code.const(0, "i32"))
@@ -147,7 +151,7 @@ class Backward:
         row, behind = self.row(k, t, h, behind)
         x, kept = row[:n], row[n:]
         made = self.stepper.again(t, h, x, kept)
-        recall = Recall(code, self.place(k), self.v.kept, made.since)
+        recall = Recall(code, self.recalled(k), self.v.kept, made.since)
         seeds = seeded(code, zip([*made.x1, *made.memory], [*gx, *gm], strict=True))
         dense = self.stepper.dense(made) if self.v.save or self.past else None
         if self.v.save:

@@ -10,7 +10,7 @@ from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.model import ModelIR, SolverIR
-from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_fixed, stretches, undo
+from ndl.compiler.kernels import event_adjoint, ode_adaptive, ode_adjoint, ode_fixed, stretches, turns, undo
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.driven import NoisyStepper
@@ -107,6 +107,8 @@ class Kernels:
         self.weights()
         if not (self._nets and request.keep and (request.tape or request.backward)) or request.undone:
             return NOTHING  # a run that is undone leaves nothing but its end
+        if self.ir.delays or (not request.stretch and (self.ir.events or self._located(request))):
+            return NOTHING  # steps that end where the state says so are differentiated on a way of their own
         backward = replace(request, backward=True, tape=False)
         if backward not in self._kept:
             self._kept[backward] = wanted(self.kernel(backward, None)[0])
@@ -143,6 +145,8 @@ class Kernels:
             kernel = make_stretch(self.ir, stepper, variant)
         elif request.backward and (self.ir.events or self._located(request)):
             kernel = event_adjoint.backward(self.ir, stepper, variant)
+        elif request.backward and request.adaptive and (kept is None or kept.width):
+            kernel = turns.backward(self.ir, stepper, variant)
         elif request.backward:
             kernel = ode_adjoint.backward(self.ir, stepper, variant)
         elif request.adaptive or request.watch:

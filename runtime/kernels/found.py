@@ -16,7 +16,7 @@ class NoKernel(Exception):
 @dataclass
 class Found:
     """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
-    what it keeps of them; where each trajectory goes at its own time, its last time and step `ended [2, B]`
+    what it keeps of them (`kept` arrays of nets, of adaptive steps for each of `turns` attempts); where each trajectory goes at its own time, its last time and step `ended [2, B]`
     and its events."""
 
     last: Tensor
@@ -27,3 +27,4 @@ class Found:
     ended: Tensor | None = None
     events: dict[str, Tensor] = field(default_factory=dict)
     way: Way | None = None
+    turns: int = 0

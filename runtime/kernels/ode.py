@@ -31,10 +31,10 @@ from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import fixed_table
 from torch import Tensor
 
-FIRST_ROOM, FIRST_EVENTS = 256, 16
-"""Rows of a tape, and of a record of events, whose length nobody knows yet."""
+FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS = 256, 16, 32
+"""Rows of a tape, of a record of events, and of kept arrays, whose length nobody knows yet."""
 
-_rooms: dict[Any, tuple[int, int]] = {}
+_rooms: dict[Any, tuple[int, int, int]] = {}
 
 
 class KernelRun:
@@ -84,7 +84,7 @@ class KernelRun:
             beta=Controller.of(problem, stepper.error_order, stepper.grow).beta,
             target=target,
             options=options_of(problem),
-            keep=whole and self.known and target == "cpu",
+            keep=whole and (self.known or not self.pace.fixed) and target == "cpu",
             watch=watch,
             drivers=drivers.wanted,
             undone=undone,
@@ -98,7 +98,7 @@ class KernelRun:
         if self.checkpoints is not None and self.checkpoints.memory is not None and self.known:
             self._take_whole(self.checkpoints.memory)
         self.made = self._make(self.request)
-        if self.kept_room > KEPT:
+        if self.made.kept and self.most_kept < (self.count_of_steps if self.known else FIRST_TURNS):
             self.request = replace(self.request, keep=False)
             self.made = self._make(self.request)
         # a run whose derivative has no kernel goes by torch as a whole
@@ -148,15 +148,20 @@ class KernelRun:
         return [s for s in found if s is found[0] or s.again.kept]
 
     @property
-    def kept_room(self) -> int:
-        """How many reals the arrays that the run keeps take, whole blocks of lanes."""
+    def kept_width(self) -> int:
+        """How many reals the arrays that the run keeps of a step take, whole blocks of lanes."""
         lanes = self.made.program.lanes
-        return (
-            self.made.kept
-            * -(-self.p.count // lanes)
-            * lanes
-            * (self.count_of_steps if self.made.kept else 0)
-        )
+        return self.made.kept * -(-self.p.count // lanes) * lanes
+
+    @property
+    def kept_room(self) -> int:
+        """How many reals the arrays of all fixed steps take."""
+        return self.kept_width * self.count_of_steps if self.made.kept else 0
+
+    @property
+    def most_kept(self) -> int:
+        """Of how many steps or turns arrays may be kept."""
+        return KEPT // self.kept_width - (not self.known)
 
     # ------------------------------------------------------------ tables
 
@@ -203,6 +208,7 @@ class KernelRun:
         new = self.like.new_empty
         slots = len(self.saved_times)
         lease: Lease | None = None
+        turns = 0
         way: Way | None = None
         buffers = {
             **self.tables,
@@ -226,7 +232,7 @@ class KernelRun:
             self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
             buffers["ended"] = new(2, b)
-            self._with_room(buffers, slots)
+            turns, lease = self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
         over: tuple[str, ...] = ("x0", "states", "history") if self.stretches else ("history",)
         if self.request.undone:
@@ -236,16 +242,18 @@ class KernelRun:
         if self.stretches and way is None:
             way = self._way(buffers["report"])
         ended = buffers.get("ended")
-        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, way)
+        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, way, turns)
 
-    def _with_room(self, buffers: dict[str, Tensor], slots: int) -> None:
-        """Run the kernel; where the room for the tape or the record of events was too small, once more."""
+    def _with_room(self, buffers: dict[str, Tensor], slots: int) -> tuple[int, Lease | None]:
+        """Run the kernel; where the room for the tape, the record of events or kept arrays was too small,
+        once more. The turns of the longest run, and their arrays where there is memory for all."""
         p, b = self.p, self.p.count
         taped, watch = self.request.tape, bool(p.model.EVENTS)
         past = bool(self.made.past[1])
         tape = taped or self.request.trail
         key = (self.request, p.size)
-        room, events = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS))
+        room, events, turns = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS))
+        keeps, lease = self.made.kept > 0, None
         if past and self.table is not None:
             room = max(room, self.count_of_steps + FIRST_ROOM)
         while True:
@@ -257,7 +265,12 @@ class KernelRun:
             if past:
                 # one more, by which a run is known to have come to its end
                 buffers["history"] = self._history(room + 1)
-            for name in ("tape_kind", "tape_fresh", "tape_new", "tape_origin", "tape_lag", "break_step"):
+            if keeps:
+                turns = min(turns, self.most_kept)
+                lease = Lease(self.like, self.kept_width * (turns + 1))
+                buffers["kept"] = lease.buffer
+            names = ("kind", "fresh", "new", "origin", "lag", "turn")
+            for name in (*(f"tape_{n}" for n in names), "break_step"):
                 if name in self.made.program.buffers:
                     buffers[name] = self._whole(np.zeros((room, b)))
             if "break_t" in self.made.program.buffers:
@@ -268,14 +281,20 @@ class KernelRun:
                     buffers[name] = self._whole(np.zeros((events, b)))
                 if tape:
                     buffers["event_x"] = self.like.new_empty(events * p.size, b)
-            buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events])
+            buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events, turns])
             self._run(self.made, buffers)
-            longest, most = int(buffers["report"][0].max()), int(buffers["report"][5].max())
-            if (longest <= room or not (tape or past)) and most <= events:
-                return
+            report = buffers["report"]
+            longest, most = int(report[0].max()), int(report[5].max())
+            taken = int((report[0] + report[1]).max()) if keeps else 0
+            enough = not keeps or taken <= turns or turns == self.most_kept
+            if (longest <= room or not (tape or past)) and most <= events and enough:
+                return taken, lease if taken <= turns else None
             room = max(room, int((2 if past else 1.1) * longest) + 1) if tape or past else room
             events = max(events, int(1.1 * most) + 1)
-            _rooms[key] = room, events
+            turns = max(turns, int(1.1 * taken) + 1)
+            lease = None  # its memory is lent again
+            buffers.pop("kept", None)
+            _rooms[key] = room, events, turns
 
     def _tape(self, rows: int) -> Tensor:
         """Room for the steps of all trajectories. Raises `SettingError` where there is none."""
@@ -298,9 +317,8 @@ class KernelRun:
     ) -> tuple[Tensor, Tensor | None, list[Tensor | None]]:
         """From the cotangents of `last`, of `saved` and of the times of events: those of x0 `[B, n]`, of the
         coefficients of paths and of the weights."""
-        made = self.back if found.way is None else found.way.kernels.back
+        made = self._back_of(found)
         grad_last, grad_saved, grad_event_t = grads
-        assert made is not None
         n, b = self.p.size, self.p.count
         rows = rows_of(made.weights)
         new = self.like.new_empty
@@ -326,7 +344,7 @@ class KernelRun:
             buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
         if not self.known:
             assert found.ended is not None
-            buffers["counts"] = self._whole([0, slots, 0])
+            buffers["counts"] = self._whole([found.turns, slots, 0])
             buffers["ended"] = found.ended
         if "history" in found.tape:
             buffers["grad_history"] = torch.zeros_like(found.tape["history"])
@@ -349,6 +367,15 @@ class KernelRun:
         of["nets"] = summed(buffers["grad_nets"])[:, None] if rows["nets"] else self.like
         weights = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), weights
+
+    def _back_of(self, found: Found) -> Made:
+        """The kernel of the way back; one that computes arrays again where there was no memory for all."""
+        if found.way is not None:
+            return found.way.kernels.back
+        assert self.back is not None
+        if self.known or found.kept is not None or not self.made.kept:
+            return self.back
+        return self._make(replace(self.request, backward=True, tape=False, keep=False))
 
     def _way(self, report: Tensor) -> Way:
         """What is kept on the way back of a run without a tape."""

@@ -186,17 +186,62 @@ def test_the_interpreter_agrees(method: str, precision: str, monkeypatch: pytest
     monkeypatch.setattr(Kernels, "kernel", noted)
     monkeypatch.setattr(Compiled, "run", both)
     run(ndl.loads(MIXED).Mixed(), start(3, 3), "cpu", method, precision=precision)
-    assert len(made) == 2 and ("kept" in between) == ("steps" in method)
+    assert len(made) == 2 and "kept" in between
 
 
-@pytest.mark.parametrize("method", ["rk4(steps=4)", "tsit5(steps=4)"])
-def test_what_is_kept_and_what_is_computed_again(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def sharp(seed: int = 5) -> Any:
+    """A net whose steps are of many sizes, some rejected, and more of them for some starts."""
     model = ndl.loads(PLAIN.format(width=24, act="silu")).Node()
-    kept = run(model, start(), "cpu", method, save="every 0.3")
+    normal = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for w in leaves(model):
+            w.copy_(0.35 * torch.randn(w.shape, generator=normal, dtype=w.dtype))
+    return model
+
+
+ADAPTIVE = ["tsit5(rtol=1e-6)", "bosh3(rtol=1e-3)"]
+
+
+@pytest.mark.parametrize("method", ["rk4(steps=4)", "tsit5(steps=4)", *ADAPTIVE])
+def test_what_is_kept_and_what_is_computed_again(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sharp()
+    kept = run(model, 2 * start(), "cpu", method, save="every 0.3")
     monkeypatch.setattr(ode, "KEPT", 0)
-    again = run(model, start(), "cpu", method, save="every 0.3")
-    compare(kept, again, 0, 1e-14)
-    compare(kept, run(model, start(), "torch", method, save="every 0.3"), 1e-12, 1e-9)
+    again = run(model, 2 * start(), "cpu", method, save="every 0.3")
+    compare(kept, again, 0, 1e-13)
+    compare(kept, run(model, 2 * start(), "torch", method, save="every 0.3"), 1e-12, 1e-9)
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_turns_for_which_there_is_little_room(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First room for two turns, then for all; or for the first few alone, beyond which all is computed
+    again. Some turns of a block are rejected by some trajectories and not by others."""
+    ran: list[tuple[str, bool]] = []
+    compiled = Compiled.run
+
+    def noted(self: Compiled, *args: Any) -> None:
+        ran.append((self.program.symbol.rpartition("_")[2], "kept" in self.program.buffers))
+        compiled(self, *args)
+
+    monkeypatch.setattr(Compiled, "run", noted)
+    monkeypatch.setattr(ode, "_rooms", {})
+    monkeypatch.setattr(ode, "FIRST_TURNS", 2)
+    model, x0 = sharp(), 2 * start()
+    s = ndl.solve(model.bind(x=x0), method=method, backend="cpu", span=(0, 1), save="end")
+    steps, rejected = s.stats.steps, s.stats.rejected
+    assert len(set(steps.tolist())) > 1 and 0 < int((rejected > 0).sum()) < COUNT
+    ran.clear()
+    kept = run(model, x0, "cpu", method)
+    assert ran == [("adaptive", True)] * 2 + [("adjoint", True)]
+    ran.clear()
+    assert all(map(torch.equal, kept, run(model, x0, "cpu", method)))
+    assert ran == [("adaptive", True), ("adjoint", True)]
+    ran.clear()
+    turns = int((steps + rejected).max())
+    monkeypatch.setattr(ode.KernelRun, "most_kept", turns - 1)
+    again = run(model, x0, "cpu", method)
+    assert ran == [("adaptive", True), ("adjoint", False)]
+    compare(again, kept, 0, 1e-13)
 
 
 def test_a_step_fetches_all_that_the_next_one_keeps_or_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -523,7 +523,7 @@ class Printer:
         return [self.fresh(f"{s}_" if s in TAKEN else s) for s in stems]
 
     def even(self) -> None:
-        """Blocks of lanes, each from its first turn to its last."""
+        """Blocks of lanes, each from its first turn to the last of all its lanes."""
         self.put("br label %next")
         self.open("next")
         self.put(f"%base = atomicrmw add ptr %counter, i64 {self.lanes} monotonic")
@@ -542,24 +542,36 @@ class Printer:
         phis = self.carried("")
         self.bind(self.kernel.step.params, phis)
         live = self.mask
-        self.straight(self.kernel.step)
         *carried, done = self.kernel.step.yields
+        at_once = done in self.same
+        self.mask = live if at_once else "%busy"
+        self.straight(self.kernel.step)
         made = [self.text(y, p) for y, p in zip(carried, self.kernel.step.params)]
-        after = self.label
-        if done not in self.same:
-            raise KernelError("the trajectories of an even kernel end at different turns")
-        self.lines[slots:slots] = [
+        after = self.label if at_once else "turn"
+        lines = [
             f"  {p} = phi {k} [ {a}, %{before} ], [ {b}, %{after} ]"
             for p, k, a, b in zip(phis, kinds, start, made)
         ]
-        self.put(f"br i1 {self.scalar(done)}, label %finish, label %step")
-        self.open("finish")
-        self.bind(self.kernel.finish.params, made)
-        self.mask = live
-        self.straight(self.kernel.finish)
-        self.put("br label %next")
+        if at_once:
+            self.put(f"br i1 {self.scalar(done)}, label %finish, label %step")
+            self.finish(made, live, "next")
+        else:
+            still = self.ended(made, done)
+            lines.append(f"  %busy = phi {self.vector('bool')} [ {live}, %{before} ], [ {still}, %turn ]")
+            self.put(f"br i1 {self.any(still)}, label %step, label %next")
+        self.lines[slots:slots] = lines
         self.open("exit")
         self.put("ret void")
+
+    def ended(self, made: Sequence[str], done: Value) -> str:
+        """Finish the busy lanes that are done, in the open label `turn` then; those that are still busy."""
+        mask = self.vector("bool")
+        ended = self.set(f"and {mask} %busy, {self.lane(done)}")
+        still = self.set(f"xor {mask} %busy, {ended}")
+        self.put(f"br i1 {self.any(ended)}, label %finish, label %turn")
+        self.finish(made, ended, "turn")
+        self.open("turn")
+        return still
 
     def lanes_from(self, base: str) -> str:
         first = self.set(f"trunc i64 {base} to i32")
@@ -597,11 +609,7 @@ class Printer:
         self.straight(step)
         *values, done = step.yields
         made = [self.text(y, p) for y, p in zip(values, step.params)]
-        ended = self.set(f"and {mask} %busy, {self.lane(done)}")
-        still = self.set(f"xor {mask} %busy, {ended}")
-        self.put(f"br i1 {self.any(ended)}, label %finish, label %turn")
-        self.finish(made, ended)
-        self.open("turn")
+        still = self.ended(made, done)
         self.put("br label %loop")
         lines = [
             f"  {c} = phi {k} [ zeroinitializer, %{first} ], [ {m}, %turn ]"
@@ -656,9 +664,9 @@ class Printer:
             shift *= 2
         return self.set(f"sub {kind} {total}, {counts}")
 
-    def finish(self, made: Sequence[str], ended: str) -> None:
+    def finish(self, made: Sequence[str], ended: str, after: str) -> None:
         self.open("finish")
         self.bind(self.kernel.finish.params, made)
         self.mask = ended
         self.straight(self.kernel.finish)
-        self.put("br label %turn")
+        self.put(f"br label %{after}")
