@@ -6,10 +6,10 @@ Tables: `settings` (see `control`; for a grid `first` is its step), `times` (sav
 component r % n of saved time r // n, n counting what the method notes. With a tape, `tape_t`, `tape_h` and
 `tape_error` have a row for each accepted step and `tape` the state at its start and what the method keeps
 (how it ended, see `endings`); steps beyond the tape are counted, not kept. A run with checkpoints (`trail`)
-leaves times and sizes alone, and `tape_new`: see `stretches`. A run that keeps arrays has the row of `counts`
-after these for how many turns there is room, and writes what comes later into one row more: see `turns`. Rows of `report`:
-accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of `ended`: the time, and
-the size of the last attempt where the run could not go on.
+leaves times and sizes alone, and `tape_new`: see `stretches`. Of a run that keeps arrays (see `turns`) the
+next row of `counts` says for how many turns there is room; what comes later is written into one row more.
+Rows of `report`: accepted steps, rejected ones, evaluations, how it ended, saved times, events. Rows of
+`ended`: the time, and the size of the last attempt where the run could not go on.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
     the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time,
-    `echo` the number of the next one at which the past has an edge, `coming` the next one of all; `turn` counts
-    attempts where arrays of them are kept."""
+    `echo` the number of the next one at which the past has an edge, `coming` the next one of all;
+    `turn` counts attempts where arrays of them are kept."""
 
     x: list[Value]
     carry: list[Value]
