@@ -63,7 +63,7 @@ class Compiled:
         """Run all trajectories. `tensors` are contiguous, by the buffers' names; the lock of the interpreter
         is free meanwhile. `threads` defaults to torch's number."""
         for name in self.program.buffers:
-            if not tensors[name].is_contiguous() or tensors[name].device.type != "cpu":
+            if not (tensors[name].is_cpu and tensors[name].is_contiguous()):
                 raise ValueError(f"the buffer `{name}` is not contiguous in this machine's memory")
         count = threads or torch.get_num_threads()
         count = max(1, min(count, members // LEAST))
@@ -87,22 +87,25 @@ class Compiled:
     def _portions(self, tensors: dict[str, Tensor], members: int, threads: int) -> None:
         """Portions of the trajectories, each by one thread from its first to its last: what they add up does
         not depend on who runs when."""
-        sums = [(self.program.buffers.index(name), tensors[name]) for name in self.program.sums]
+        names = self.program.buffers
+        sums = [(names.index(name), tensors[name]) for name in self.program.sums]
         rows = max(t.shape[1] for _, t in sums)
+        places = [(k, t.data_ptr(), t.stride(0) * t.element_size()) for k, t in sums]
         base = self._addresses(tensors)
 
-        def run(portion: int, first: int, last: int) -> None:
-            counter, addresses = ctypes.c_int64(first), type(base)(*base)
-            for k, t in sums:
-                addresses[k] += portion * t.stride(0) * t.element_size()
+        def run(addresses: Any, portion: int, first: int, last: int) -> None:
+            counter = ctypes.c_int64(first)
+            for k, start, size in places:
+                addresses[k] = start + portion * size
             self._call(ctypes.addressof(addresses), ctypes.addressof(counter), members, last)
 
         work = [(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))]
         if threads == 1:
             for w in work:
-                run(*w)
+                run(base, *w)
         else:
-            for job in [_pool(threads).submit(run, *w) for w in work]:
+            copied = type(base).from_buffer_copy
+            for job in [_pool(threads).submit(run, copied(base), *w) for w in work]:
                 job.result()
 
 

@@ -91,9 +91,10 @@ class KernelRun:
             trail=self.checkpoints is not None,
             tf32=rounds(problem, target),
         )
-        # of one trajectory: all take the same fixed steps
-        alone = problem.on(x0=problem.x0[:1])
-        self.table = fixed_table(alone, self.pace.step) if self.pace.step is not None else None
+        self.table = None
+        if self.pace.step is not None:
+            # of one trajectory: all take the same fixed steps
+            self.table = fixed_table(problem.on(x0=problem.x0[:1]), self.pace.step)
         self.request = self._requested(self.request)
         if self.checkpoints is not None and self.checkpoints.memory is not None and self.known:
             self._take_whole(self.checkpoints.memory)
@@ -272,18 +273,18 @@ class KernelRun:
             names = ("kind", "fresh", "new", "origin", "lag", "turn")
             for name in (*(f"tape_{n}" for n in names), "break_step"):
                 if name in self.made.program.buffers:
-                    buffers[name] = self._whole(np.zeros((room, b)))
+                    buffers[name] = self._counts(room)
             if "break_t" in self.made.program.buffers:
                 buffers["break_t"] = self.like.new_empty(room, b)
             if watch:
                 buffers["event_t"] = self.like.new_empty(events, b)
                 for name in ("event_step", "event_kind", "event_turn"):
-                    buffers[name] = self._whole(np.zeros((events, b)))
+                    buffers[name] = self._counts(events)
                 if tape:
                     buffers["event_x"] = self.like.new_empty(events * p.size, b)
             buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events, turns])
             self._run(self.made, buffers)
-            report = buffers["report"]
+            report = buffers["report"].cpu().numpy()
             longest, most = int(report[0].max()), int(report[5].max())
             taken = int((report[0] + report[1]).max()) if keeps else 0
             enough = not keeps or taken <= turns or turns == self.most_kept
@@ -301,6 +302,10 @@ class KernelRun:
         if rows > 1:
             refuse_tape(rows * self.p.count * self.like.element_size(), self.p.device)
         return self.like.new_empty(rows, self.p.count)
+
+    def _counts(self, rows: int) -> Tensor:
+        """Room for whole numbers, which are 0."""
+        return torch.zeros(rows, self.p.count, dtype=torch.int32, device=self.p.device)
 
     def _history(self, steps: int) -> Tensor:
         """Room for the past of so many steps; what is not written is 0."""

@@ -35,9 +35,9 @@ class Outcome:
 
     @property
     def ended(self) -> Ended | None:
-        """How the trajectories ended, where that is known."""
+        """How the trajectories ended, where that is known and some came not to their end."""
         found = self.found
-        if found.ended is None:
+        if found.ended is None or not found.report[3].cpu().numpy().any():
             return None
         many, rejected, _ = self.counts()
         t, h = found.ended.cpu().numpy().astype(np.float64)

@@ -12,6 +12,9 @@ from ndl.runtime.stepping.control import Tolerances
 from ndl.runtime.stepping.trail import StepTable
 from torch import Tensor
 
+LONGEST = float(np.finfo(np.float32).max)
+"""A step that is not bounded."""
+
 
 def reals(values: Any, like: Tensor) -> Tensor:
     """Numbers in a run's precision; a table has one row at least."""
@@ -47,10 +50,10 @@ def adaptive_tables(
     """Those of runs in which each trajectory has its own time (`ndl.compiler.kernels.ode_adaptive`): of
     tolerances `wide` numbers each, of the `pace` the longest step and the first (0: to be chosen)."""
     longest, first = pace
-    longest = longest if np.isfinite(longest) else float(np.finfo(np.float32).max)
-    rtol = torch.as_tensor(tol.rtol, dtype=torch.float64).cpu().expand(wide)
-    atol = tol.atol.to("cpu", torch.float64).expand(wide)
-    head = torch.tensor([p.t0, p.t1, longest, first], dtype=torch.float64)
+    settings = [p.t0, p.t1, min(longest, LONGEST), first]
+    for value in (tol.rtol, tol.atol):
+        numbers = value.reshape(-1).tolist() if isinstance(value, Tensor) else [value]
+        settings += numbers * wide if len(numbers) == 1 else numbers
     # a last saved time that never comes ends the search for due ones
-    never = np.append(times, p.sign * np.inf)
-    return {"settings": reals(torch.cat([head, rtol, atol]), like), "times": reals(never, like)}
+    never = [*times.tolist(), p.sign * np.inf]
+    return {"settings": reals(settings, like), "times": reals(never, like)}

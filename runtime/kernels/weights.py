@@ -56,13 +56,14 @@ def unpacked(
     grads: Mapping[str, Tensor], values: Sequence[Tensor], weights: Sequence[Weight], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """Cotangents in the shapes of the values, from those by rows: `weights [P, B]` and `own [Q, B]` of each
-    trajectory, `nets [R, portions]` of portions of them. What all share is summed."""
+    trajectory, `nets [R, 1]` summed. What all share is summed here."""
     found: list[Tensor | None] = []
     for value, w, needs in zip(values, weights, wanted):
         if not needs:
             found.append(None)
             continue
         rows = grads[_buffer(w)][w.offset : w.offset + w.size]
-        flat = rows.t() if w.each and value.ndim > len(w.shape) else rows.sum(1)
+        each = w.each and value.ndim > len(w.shape)
+        flat = rows.t() if each else rows[:, 0] if w.whole else rows.sum(1)
         found.append(flat.reshape(value.shape).to(value))
     return found
