@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import networkx as nx
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.lower.pointwise import Pointwise
+from ndl.compiler.lower.real_roots import different_eigenvalues
 
 Matrix = list[list["Node | None"]]
 TINY = 1e-20
@@ -56,14 +57,17 @@ def eigenvalues(p: Pointwise, a: list[list[Node]]) -> list[Node]:
 
 
 def few_eigenvalues(p: Pointwise, a: list[list[Node]], count: int) -> list[Node]:
-    """The eigenvalues in increasing order of a matrix of which 2 or 3 are different.
+    """The eigenvalues in increasing order of a matrix of which `count` are different.
 
-    The traces of its powers are the moments of a measure on these points, whose orthogonal polynomials have
-    a recurrence with a matrix of so many rows: Gauss quadrature (Golub and Welsch 1969, Math. Comp. 23).
+    More than three are approached. Two or three have a closed form: the traces of the powers of the matrix
+    are the moments of a measure on these points, whose orthogonal polynomials have a recurrence with a matrix
+    of so many rows: Gauss quadrature (Golub and Welsch 1969, Math. Comp. 23).
     """
-    if len(a) <= count:
+    if len(a) <= count <= 3:
         return eigenvalues(p, a)
     mean, b = _centred(p, a)
+    if count > 3:
+        return [p.add(mean, x) for x in different_eigenvalues(p, b, count)]
     m = range(len(b))
 
     def product(one: list[list[Node]], two: list[list[Node]]) -> list[list[Node]]:

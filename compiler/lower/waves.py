@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from ndl.compiler.lower.schemes import Axial
 
 Square = list[list[Node]]
-MOST = 3
+CLOSED = 3
 """Different speeds that have a closed form."""
+MOST = 5
+"""Different speeds where some unknowns share one: more are not told apart by the traces of powers."""
+MOST_SIMPLE = 8
+"""Where each unknown has a speed of its own."""
 POINTS = 64
 """Points at which it is seen how many speeds are different."""
 SAME = 1e-6
@@ -51,13 +55,14 @@ class Waves:
 
     def _different(self, block: Sequence[int], a: Square) -> int:
         """How many speeds of some unknowns are different. Raises `NDLError` for more than are served."""
-        count = len(a) if len(a) <= MOST else different(self.p.graph, a)
-        if count is not None and count <= MOST:
+        count = len(a) if len(a) <= CLOSED else different(self.p.graph, a)
+        if count is not None and count <= (MOST_SIMPLE if count == len(a) else MOST):
             return count
         names = ", ".join(f"`{n}`" for n in dict.fromkeys(self.unknowns[i][0] for i in block))
         many = "" if count is None else f", with {count} different speeds"
         what = f"{len(block)} unknowns ({names}) depend on each other along `{self.axial.axis.name}`{many}"
-        why = f"`fluxes=characteristic` takes apart waves of up to {MOST} different speeds"
+        why = f"`fluxes=characteristic` takes apart waves of up to {MOST} different speeds, of up to "
+        why += f"{MOST_SIMPLE} where no unknowns share one"
         raise fail("NDL454", f"{why}, and {what}", self.slots[0].spec.span, help="use `fluxes=components`")
 
     def _entries(self, matrix: Matrix, block: Sequence[int]) -> Square:
@@ -132,7 +137,10 @@ class Waves:
         mean = {n.id: p.times(0.5, p.add(axial.at(n, k), axial.at(n, k + 1))) for n in moving}
         image = axial.near.image(k, mean)
         here = [[axial.near.replaced(x, image) for x in row] for row in a]
-        waves = projectors(p, here, [axial.near.replaced(s, image) for s in speeds])
+        there = [axial.near.replaced(s, image) for s in speeds]
+        if len(there) > CLOSED:
+            return many_projectors(p, here, there, self.grids)
+        waves = projectors(p, here, there)
         rows = [[self._list(row) for row in wave] for wave in waves]
         each = [p.graph.add("stack", wave, axis=self.grids) for wave in rows]
         return p.graph.add("stack", each, axis=self.grids)
@@ -180,6 +188,39 @@ def projectors(p: Pointwise, a: Square, speeds: Sequence[Node]) -> list[Square]:
         for other, ends in ((high, (low, centre)), (low, (centre, high)))
     )
     return [first, _minus(p, _minus(p, one, first), last), last]
+
+
+def many_projectors(p: Pointwise, a: Square, speeds: Sequence[Node], grids: int) -> Node:
+    """Those onto the eigenspaces of any number of different eigenvalues, `[…, waves, unknowns, unknowns]`;
+    the middle one is what the others leave."""
+    graph, m = p.graph, len(a)
+
+    def matrix(rows: Square) -> Node:
+        return graph.add("stack", [graph.add("stack", row, axis=grids) for row in rows], axis=grids)
+
+    def apart(s: Node) -> Node:
+        return matrix(_less(p, a, s))
+
+    g = "abc"[:grids]
+    product = f"{g}ij,{g}jk->{g}ik"
+    factors = [apart(s) for s in speeds]
+    middle, found = len(speeds) // 2, []
+    for k, own in enumerate(speeds):
+        if k == middle:
+            continue
+        others = [j for j in range(len(speeds)) if j != k]
+        total, scale = factors[others[0]], _signed_gap(p, own, speeds[others[0]], k > others[0])
+        for j in others[1:]:
+            total = graph.add("einsum", [total, factors[j]], equation=product)
+            scale = p.mul(scale, _signed_gap(p, own, speeds[j], k > j))
+        found.append(p.div(total, p.wide(scale, total)))
+    one = matrix([[p.number(float(i == j), speeds[0]) for j in range(m)] for i in range(m)])
+    found.insert(middle, p.sub(one, p.add(*found)))
+    return graph.add("stack", found, axis=grids)
+
+
+def _signed_gap(p: Pointwise, own: Node, other: Node, above: bool) -> Node:
+    return _gap(p, other, own) if above else p.op("neg", _gap(p, own, other))
 
 
 def _gap(p: Pointwise, lower: Node, upper: Node) -> Node:

@@ -13,7 +13,7 @@ from ndl.compiler.ir.graph import Function, Graph
 from ndl.compiler.ir.interpret import interpret
 from ndl.compiler.lower.pointwise import Pointwise
 from ndl.compiler.lower.speeds import eigenvalues, few_eigenvalues
-from ndl.compiler.lower.waves import projectors
+from ndl.compiler.lower.waves import many_projectors, projectors
 from ndl.compiler.types import Dim
 from ndl.compiler.types import Tensor as Type
 from test_shocks import PLANE, TUBE, riemann
@@ -155,13 +155,127 @@ def test_a_tube_in_the_plane_is_that_of_the_line() -> None:
     assert float(found[1].m[..., 1].abs().max()) < 1e-9
 
 
+FOUR = """
+domain Ring = periodic(x in 0..1)
+
+model M:
+    state u: R[4] on Ring = [cos(2*pi*x), 0.5*sin(4*pi*x), 0, sin(2*pi*x)]
+    u' = -dx([u[1], 2*u[0] + u[2], u[1] + 3*u[3], u[2]])
+"""
+LAYERS = """
+domain Ring = periodic(x in 0..1)
+
+model M:
+    state h: R on Ring = 1 + 0.1*sin(2*pi*x)
+    state q: R on Ring = 0.2*cos(2*pi*x)
+    state g: R on Ring = 0.8 + 0.05*cos(2*pi*x)
+    state r: R on Ring = 0.1
+    state c: R on Ring = 1 + 0.5*sin(2*pi*x)
+    h' = -dx(q)
+    q' = -dx(q^2/h + 0.5*h^2 + 0.3*h*g)
+    g' = -dx(r)
+    r' = -dx(r^2/g + 0.5*g^2 + 0.3*h*g)
+    c' = -dx(c*q/h)
+"""
+
+
+def test_four_speeds_carry_their_waves() -> None:
+    """Each amplitude, by the left eigenvectors of the matrix, moves with its own speed."""
+    A = np.array([[0, 1, 0, 0], [2, 0, 1, 0], [0, 1, 0, 3], [0, 0, 1, 0.0]])
+    speeds, vectors = np.linalg.eig(A)
+    errors = []
+    for n in (24, 48):
+        s = solved(FOUR, f"uniform({n}, scheme={HOW})", "0..0.1", "ssprk54(cfl=0.5)")
+        y = s.grid.x.numpy()[:, None] - 0.1 * speeds
+        z = 2 * np.pi * y
+        start = np.stack([np.cos(z), 0.5 * np.sin(2 * z), 0 * z, np.sin(z)], -1)  # [x, wave, component]
+        amplitudes = np.einsum("wc,xwc->xw", np.linalg.inv(vectors), start)
+        errors.append(np.abs(s.final.u.numpy() - amplitudes @ vectors.T).mean())
+    assert math.log2(errors[0] / errors[1]) > 4.3, errors
+
+
+def test_five_speeds_of_layers_of_water() -> None:
+    """Two coupled layers and what the first carries, against a Fourier grid."""
+    exact = solved(LAYERS, "fourier(96)", "0..0.1", "rk4(h=0.0025)").final
+    errors = []
+    for n in (24, 48):
+        s = solved(LAYERS, f"uniform({n}, scheme={HOW})", "0..0.1", "ssprk54(h=0.0025)").final
+        errors.append(sum(float((s[k] - exact[k][:: 96 // n]).abs().mean()) for k in "hqgrc"))
+    assert math.log2(errors[0] / errors[1]) > 4.3, errors
+
+
+@pytest.mark.parametrize("many", [(1, 1, 1, 1), (1,) * 7, (1, 2, 1, 1), (2, 1, 1, 1, 2)])
+def test_many_different_speeds(many: tuple[int, ...]) -> None:
+    """Eigenvalues, their derivatives tr(P_k dA) over how many they are, and projectors of random matrices, in
+    both precisions."""
+    random, n, d = np.random.default_rng(7), sum(many), len(many)
+    graph = Graph()
+    kind = Type("R", (Dim.of(16),))
+    a = [[graph.add("input", type=kind, name=f"a{i}{j}") for j in range(n)] for i in range(n)]
+    p = Pointwise(graph)
+    speeds = few_eigenvalues(p, a, d)
+    outputs = (*((f"s{k}", s) for k, s in enumerate(speeds)), ("P", many_projectors(p, a, speeds, 1)))
+    vectors = np.linalg.qr(random.normal(size=(16, n, n)))[0] + 0.1 * random.normal(size=(16, n, n))
+    values = np.cumsum(random.uniform(0.5, 2, size=(16, d)), -1) - 3
+    inverse = np.linalg.inv(vectors)
+    matrices = vectors @ (np.repeat(values, many, 1)[:, :, None] * inverse)
+    wave = np.repeat(np.arange(d), many)
+    exact = np.stack([vectors[:, :, wave == k] @ inverse[:, wave == k] for k in range(d)], 1)
+    for dtype, tolerance in ((torch.float64, 1e-8), (torch.float32, 2e-2)):
+        A = torch.tensor(matrices, dtype=dtype, requires_grad=True)
+        given = {f"a{i}{j}": A[:, i, j] for i in range(n) for j in range(n)}
+        got = interpret(Function("f", graph, tuple(x for row in a for x in row), outputs), given, {})
+        for k in range(d):
+            found = got[f"s{k}"]
+            assert np.abs(found.detach().numpy() - values[:, k]).max() < tolerance
+            (slope,) = torch.autograd.grad(found.sum(), A, retain_graph=True)
+            assert np.abs(many[k] * slope.mT.numpy() - exact[:, k]).max() < 10 * tolerance
+        onto = got["P"].detach().numpy()
+        assert np.abs(onto - exact).max() < 10 * tolerance
+        assert np.abs(onto.sum(1) - np.eye(n)).max() < 1e-5
+
+
+VORTEX = """
+domain Omega = periodic(x in 0..10, y in 0..10)
+
+model M:
+    r2  = (x - 5)^2 + (y - 5)^2
+    dT  = 0.4*25/(8*1.4*pi^2)*exp(1 - r2)
+    s   = 5/(2*pi)*exp(0.5*(1 - r2))
+    d   = (1 - dT)^2.5
+    w   = [1 - s*(y - 5), 0.5 + s*(x - 5)]
+    state rho: R on Omega = d
+    state m: R[2] on Omega = d*w
+    state E: R on Omega = d*(1 - dT)/0.4 + 0.5*d*(w[0]^2 + w[1]^2)
+    v = m/rho
+    p = 0.4*(E - 0.5*(m[0]*v[0] + m[1]*v[1]))
+    rho' = -div(m)
+    m' = -[div(m[0]*v + [p, 0]), div(m[1]*v + [0, p])]
+    E' = -div((E + p)*v)
+"""
+
+
+def test_the_isentropic_vortex_is_translated() -> None:
+    """Shu 1998, section 5.2: the vortex moves with the mean flow and stays what it is."""
+    errors = []
+    for n in (16, 32):
+        s = solved(VORTEX, f"uniform({n}, {n}, scheme={HOW})", "0..0.3", "ssprk3(cfl=0.5)")
+        r2 = (s.grid.x - 5.3) ** 2 + (s.grid.y - 5.15) ** 2
+        exact = (1 - 0.4 * 25 / (8 * 1.4 * math.pi**2) * torch.exp(1 - r2)) ** 2.5
+        errors.append(float((s.final.rho - exact).abs().mean()))
+    assert math.log2(errors[0] / errors[1]) > 2.5, errors
+
+
 def test_what_is_not_served() -> None:
     ring = "domain Ring = periodic(x in 0..1)\n\nmodel M:\n"
-    text = ring + "    state u: R[4] on Ring = [cos(2*pi*x), 0, 0, 0]\n"
-    text += "    u' = -dx([u[1], 2*u[0] + u[2], u[1] + 3*u[3], u[2]])\n"
+    text = ring + "    state u: R[9] on Ring = 0*x\n"
+    text += "    u' = -dx([u[1], u[2] + u[0], " + ", ".join(
+        f"u[{k - 1}] + {k}*u[{k + 1}]" for k in range(2, 8)
+    )
+    text += ", u[7]])\n"
     with pytest.raises(NDLError, match="NDL454") as found:
         solved(text, f"uniform(8, scheme={HOW})", "0..0.1", "ssprk2(cfl=0.4)")
-    assert "4 different speeds" in str(found.value)
+    assert "9 different speeds" in str(found.value)
     with pytest.raises(NDLError, match="goes with"):
         solved(RING, "uniform(8, scheme=mc, fluxes=characteristic)")
     with pytest.raises(NDLError, match="`components` or `characteristic`"):
