@@ -17,8 +17,10 @@ from ndl.compiler.geometry.elements import Elements, Table
 
 MOST = 1024
 """Eigenfunctions that are kept, those of the longest waves."""
-DENSE = 2048
-"""Unknowns up to which all are found at once."""
+DENSE = 4096
+"""Unknowns up to which they are found by dense matrices."""
+LONGEST = 300
+"""Of more unknowns so many are found, by Lanczos' method with a sparse factor."""
 
 
 def kept_modes(e: Elements, robin: np.ndarray, given: np.ndarray) -> tuple[str, int]:
@@ -49,7 +51,7 @@ def modes(e: Elements, robin: np.ndarray, given: np.ndarray) -> tuple[np.ndarray
     else:
         below = -0.1 * A.diagonal().sum() / M.diagonal().sum() / len(free)  # no eigenvalue: A is not negative
         first = np.random.default_rng(0).normal(size=len(free))
-        values, vectors = eigsh(A.tocsc(), MOST, M.tocsc(), sigma=below, v0=first)
+        values, vectors = eigsh(A.tocsc(), LONGEST, M.tocsc(), sigma=below, v0=first)
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(values))])
     basis = np.zeros((n, len(values)))
     basis[free] = vectors

@@ -6,13 +6,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from field_problems import solved
 from ndl.compiler.diagnostics import NDLError
-from ndl.compiler.geometry import store
+from ndl.compiler.geometry import modes, store
 from ndl.compiler.geometry.modes import gram
 from ndl.runtime.grids import grid_points
+from scipy.special import jn_zeros
 
 import ndl
 
@@ -125,6 +127,23 @@ def test_the_covariance_on_a_mesh_is_the_inverse_of_its_equation(case: str) -> N
 def mass_matrix(key: str) -> torch.Tensor:
     e = store.MESHES[key]
     return torch.from_numpy(gram(e.cell, e.cell.values, e.cell.weights, len(e.nodes)).toarray())
+
+
+def test_the_longest_waves_of_a_large_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those by a sparse factor are the first of all; the lowest is Bessel's on a disc."""
+    text = SHAPE.replace("DOMAIN", DISC).replace("CONDITIONS", "    on boundary(S): f = 0")
+    e = store.MESHES[ndl.loads(text, grid="fem(order=2, size=0.25)").M().GRIDS[0].mesh]
+    given = np.isclose((e.nodes**2).sum(1), 1, atol=1e-9) | np.isin(np.arange(len(e.nodes)), e.facet_dofs)
+    robin = np.zeros(e.facet.weights.shape)
+    basis, values = modes.modes(e, robin, given)
+    monkeypatch.setattr(modes, "DENSE", 10)
+    monkeypatch.setattr(modes, "LONGEST", 9)
+    few, lowest = modes.modes(e, robin, given)
+    assert np.abs(lowest - values[:9]).max() < 1e-8 * values[8]
+    mass = modes.gram(e.cell, e.cell.values, e.cell.weights, len(e.nodes))
+    assert np.abs(few.T @ (mass @ few) - np.eye(9)).max() < 1e-9
+    assert np.abs(np.abs(few[:, 0]) - np.abs(basis[:, 0])).max() < 1e-8
+    assert values[0] == pytest.approx(jn_zeros(0, 1)[0] ** 2, rel=0.03)
 
 
 def test_components_have_the_covariance_of_their_own_conditions() -> None:
