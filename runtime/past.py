@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.errors import SettingError
 from ndl.runtime.info import DelayInfo
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.control import clock, host
@@ -77,6 +78,11 @@ class Past:
 
     def read(self, delay: int, places: slice, ids: Ints, s: Tensor) -> Tensor:
         """The places of the state at the times `s [..., b]` of the members `ids [b]`, `[..., b, size]`."""
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise SettingError(
+                "the method differentiates what reads delayed states, whose times are not known there",
+                help="use a method without derivatives, such as `euler_maruyama`, `heun` or `tsit5`",
+            )
         self.asked += 1
         s = s.expand(*s.shape[:-1], len(ids)) if s.ndim else s.expand(len(ids))
         flat = s.reshape(-1)

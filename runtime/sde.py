@@ -15,7 +15,7 @@ from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.random_fields import wave_numbers
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
-from ndl.runtime.stepping.delays import refuse_delays
+from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import solution_of
 from ndl.runtime.stepping.loop import Loop
@@ -37,10 +37,10 @@ class NoisyProblem(Problem):
 
 def solve_sde(problem: Problem) -> Solution:
     """Solve an equation with noise. Raises `SettingError` when the method does not serve it."""
-    refuse_delays(problem, "and noise")
     path = path_of(problem)
     stepper = stepper_of(problem, path)
     check_method(problem.model, problem.method.name, stepper.noise, problem.sign < 0)
+    problem = delaying(problem, stepper)
     noisy = noisy_problem(problem, stepper)
     runs = drawing(noisy, stepper)
     if not problem.taped:

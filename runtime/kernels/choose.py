@@ -81,6 +81,7 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
         (undone and (bool(model.EVENTS) or bool(Requirements(problem))), UNDONE),
         (undone and bool(Corners(problem)), "its steps are undone past corners of a path"),
+        (bool(model.NOISES and model.DELAYS), "it has delays and noise"),
         (bool(banks_of(model)), "its nets have weights for each step"),
         (bool(model.foreign), "its nets are others than it was compiled with"),
         (problem.t0 == problem.t1, "the span is empty"),

@@ -17,6 +17,7 @@ from ndl.runtime.past import Past, bound, constant_lags, past_of
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.control import clock, host
 from ndl.runtime.stepping.explicit import ExplicitRK
+from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.stepping.stepper import Attempt, Stepper
 from torch import Tensor
 
@@ -60,15 +61,36 @@ def delaying(problem: Problem, stepper: Stepper) -> Problem:
             help="use `gradient = none`, a delay that stays the same, or a model without resets",
         )
     if varying and not isinstance(stepper, ExplicitRK):
+        noisy = bool(model.NOISES)
         raise SettingError(
             f"`{method}` is for delays that stay the same, and `{varying[0].text}` changes in a run",
-            help="use an explicit method, such as `tsit5`",
+            help="with noise, use a number or parameters"
+            if noisy
+            else "use an explicit method, such as `tsit5`",
         )
+    if model.NOISES:
+        _refuse_noisy(problem)
     lag = constant_lags(problem, model.DELAYS)
     for k, info in enumerate(model.DELAYS):
         if (lag[k] <= 0).any():
             raise SettingError(f"the delay in `{info.text}` is {lag[k].min():g}; a delay is above 0")
     return bound(problem, Past(problem.x0, problem.t0, stepper, lag))
+
+
+def _refuse_noisy(problem: Problem) -> None:
+    """Raise `SettingError` for what delays beside noise do not have."""
+    model, x0, options = problem.model, problem.x0.detach(), problem.method.options
+    if fixed_step(options, problem.t0, problem.t1, problem.method.name) is None:
+        raise SettingError(
+            f"`{model.NAME}` has delays and noise, for which steps are fixed",
+            help="write `euler_maruyama(h=0.01)`",
+        )
+    if problem.taped and model.lags(x0.new_tensor(problem.t0), x0).requires_grad:
+        # where the past is read moves along a rough path
+        raise SettingError(
+            f"a path under noise has no derivative by the delays of `{model.NAME}`",
+            help="make them a `const`, or give numbers: `model.bind(tau=0.3)`",
+        )
 
 
 def refuse_delays(problem: Problem, kind: str) -> None:
@@ -91,7 +113,8 @@ class Delays:
 
     def __init__(self, problem: Problem, stepper: Stepper) -> None:
         self.problem, self.past = problem, past_of(problem)
-        self.depth = int(np.ceil(stepper.order)) + 1
+        # under noise no method has an order that the jump of a derivative would cost
+        self.depth = 0 if problem.model.NOISES else int(np.ceil(stepper.order)) + 1
         self.slack = SAME * max(abs(problem.t1 - problem.t0), abs(problem.t0), abs(problem.t1))
         self.moving = any(not d.constant and d.place is not None for d in problem.model.DELAYS)
         self.next = np.full(problem.count, np.inf)
@@ -115,7 +138,7 @@ class Delays:
         assert self.past is not None
         lags = self.past.lag[:, member]
         lags = np.unique(lags[np.isfinite(lags)])
-        found, level = [], origin
+        found, level = [np.empty(0)], origin
         for _ in range(self.depth):
             level = (level[:, None] + lags[None, :]).reshape(-1)
             level = self._distinct(level[level < end - self.slack])
