@@ -13,6 +13,13 @@ import pytest
 from ndl.cli import call
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--every-cell", action="store_true",
+        help="every solver on every problem by every backend, Triton's interpreter too (some minutes)",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command line left: exit code, standard output, standard error."""

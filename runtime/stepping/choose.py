@@ -29,6 +29,12 @@ def stepper_of(problem: Problem) -> Stepper:
             )
         return ExplicitRK(solver, problem.x0.detach())
     if isinstance(solver, StepSolver) and solver.KIND == "ode":
+        if problem.algebraic and "mass" not in solver.ARGUMENTS:
+            raise SettingError(
+                f"the step of `{name}` takes no `mass`: it cannot keep the algebraic equations of "
+                f"`{problem.model.NAME}`",
+                help="use `rodas5`, `kvaerno5` or another stiffly accurate method",
+            )
         from ndl.runtime.stepping.stepped import SteppedSolver
 
         return SteppedSolver(solver, problem)

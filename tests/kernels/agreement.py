@@ -1,222 +1,265 @@
-"""Every solver of the library on every kind of problem: programs, runs, and what goes by torch for which
-reason."""
+"""Every solver of the library on every kind of problem that it can take: cases, runs, and the rules that
+say what a solver cannot take."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from agreement_problems import CHECKED, PROBLEMS, SOURCE, SPANS
+from compared import off
+from interpreted import interpret_runs
+from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import NDLError
+from ndl.runtime.diffusion import KINDS
+from ndl.runtime.methods import Tableau
 
 import ndl
 
 SOLVERS = Path(__file__).parents[2] / "stdlib" / "solvers"
+COUNT = 2
 
-SOURCE = """
-model Plain:
-    param k = 1.3
-    state x = 1.0
-    state v = 0.5
-    x' = v
-    v' = -k*sin(x) - 0.1*v*cos(t)
 
-model Stiff:
-    param k = 8.0
-    state x = 1.5
-    state v = 0.0
-    x' = v
-    v' = k*(1 - x^2)*v - x
+@dataclass(frozen=True)
+class Case:
+    """A solver, of the kind `ode`, `sde` or `split`, on a problem."""
 
-model Tied:
-    param k = 2.0
-    state x = 1.0
-    state z = 1.0
-    x' = -k*z
-    0 = z + 0.3*z^3 - sin(x) - 0.1*t
+    kind: str
+    solver: str
+    problem: str
+    adaptive: bool = False
+    gradient: str = "discrete"
 
-model Struck:
-    param k = 1.2
-    state x = 1.0
-    state v = 0.0
-    x' = v
-    v' = -k
-    when falling(x - 0.6):
-        v <- -0.7*v
-    when every 0.45:
-        x <- x + 0.1*k
+    def __str__(self) -> str:
+        more = ("-adaptive" if self.adaptive else "") + (
+            "" if self.gradient == "discrete" else f"-{self.gradient}"
+        )
+        return f"{self.kind}-{self.solver}-{self.problem}{more}"
 
-model Shaken:
-    param k = 0.9
-    z: R[2] ~ normal(0, k) per step
-    state x = 1.0
-    x' = -k*x + z[0]*sin(t) + z[1]
+    @property
+    def method(self) -> str:
+        """As text. Terms are followed as the kind of splitting wants them; Hamiltonians have no names."""
+        steps, parts = "steps=4", ""
+        if self.adaptive:
+            steps = "rtol=0.3, atol=0.3" if self.kind == "sde" else "rtol=1e-3, atol=1e-3"
+        if self.kind == "split" and self.problem not in ("Swinging", "Bounced"):
+            parts = "spin: exact, push: rk4, "
+            if self.solver.startswith("ars"):  # made of steps of Euler's
+                parts = "spin: implicit_euler, push: euler, "
+        return f"{self.solver}({parts}{steps})"
 
-model Jolted:
-    param k = 1.3
-    z: R[2] ~ normal(0, k) per step
-    state x = 1.0
-    state y = 0.2
-    term spin = [-k*y, k*x]
-    term push = [0.3*x + z[0], sin(x) + 0.1*z[1]]
-    x', y' = spin + push
 
-model Learned:
-    net f: R[2] -> R[2] = MLP(width=5, depth=1)
-    state x: R[2] = [1.0, -0.5]
-    x' = f(x) - x
+@cache
+def program() -> Any:
+    return ndl.loads(SOURCE)
 
-model Turning:
-    param k = 1.3
-    state x = 1.0
-    state y = 0.2
-    term spin = [-k*y, k*x]
-    term push = [0.3*x, sin(x) + 0.1*cos(t)]
-    x', y' = spin + push
 
-model Swinging:
-    param k = 1.3
-    state q = 1.0
-    state q' = 0.5
-    q'' = -k*sin(q)
+@cache
+def model(problem: str) -> Any:
+    """What the compiled model says of itself."""
+    return type(getattr(program(), problem)())
 
-model Additive:
-    param k = 0.4
-    state q = 1.0
-    state p = 0.0
-    noise W: wiener[2]
-    dq = p*dt + 0.1*dW[0]
-    dp = -sin(q)*dt + k*dW[1]
 
-model Scalar:
-    param k = 0.3
-    state x = 1.0
-    noise W: wiener
-    dx = 0.1*x*dt + k*x*dW
+@cache
+def made(kind: str, solver: str) -> Any:
+    """A solver as the runtime has it: a tableau or a class of steps."""
+    host = program().host
+    found = MethodV(host.module.scope.find(solver), {})
+    return host.compilation.solver(host.compilation.choose(found, kind))
 
-model Diagonal:
-    param k = 0.5
-    state q: R[2] = [1.0, 2.0]
-    noise W: wiener[2]
-    dq = -q*dt + k*sin(q)*dW
 
-model General:
-    calculus stratonovich
-    param k = 0.5
-    state q = 1.0
-    state p = 0.5
-    noise V: wiener
-    noise W: wiener
-    dq = p*dt + k*sin(p)*dV + 0.1*q*dW
-    dp = -q*dt + 0.2*cos(q)*dW + 0.3*q*dV
+# ---------------------------------------------------------------- which cases there are
 
-model Passing:
-    param k = 0.6
-    state x = 1.0
-    noise W: wiener
-    dx = -x*dt + k*dW
-    when falling(x - 0.8):
-        x <- x + 0.3
-    when every 0.45:
-        x <- x + 0.1*k
 
-model Drifting:
-    net f: R[2] -> R[2] = MLP(width=5, depth=1)
-    state x: R[2] = [1.0, -0.5]
-    noise W: wiener[2]
-    dx = (f(x) - x)*dt + 0.3*dW
-"""
-
-PROBLEMS = {
-    "ode": ("Plain", "Stiff", "Tied", "Struck", "Shaken", "Learned"),
-    "sde": ("Additive", "Scalar", "Diagonal", "General", "Passing", "Drifting"),
-    "split": ("Turning", "Jolted", "Swinging"),
-}
-COUNT = 3
-GENERAL = ("lie", "strang", "imex", "ars222", "ars443")
+@cache
+def declared() -> dict[tuple[str, str], bool]:
+    """Kinds and names of the library's solvers of equations in time as their sources declare them, and
+    whether they estimate their error: `order 2(1)`."""
+    text = "\n".join(path.read_text() for path in sorted(SOLVERS.glob("*.ndl")))
+    line = r"^solver (\w+)\b.* for (ode|sde|split) order [\w.]+(\(.+\))?:$"
+    found = re.findall(line, text, flags=re.MULTILINE)
+    return {(kind, name): bool(lower) for name, kind, lower in sorted(found, key=lambda f: (f[1], f[0]))}
 
 
 def solvers() -> list[tuple[str, str]]:
-    """Names and kinds of the library's solvers of equations in time."""
-    text = "\n".join(path.read_text() for path in sorted(SOLVERS.glob("*.ndl")))
-    found = re.findall(r"^solver (\w+)\b.* for (ode|sde|split)\b", text, flags=re.MULTILINE)
-    return sorted(set(found), key=lambda pair: (pair[1], pair[0]))
+    return list(declared())
 
 
-def cells() -> list[tuple[str, str, str]]:
-    """(kind, solver, problem); general splittings have terms, the symplectic ones a Hamiltonian."""
-    found = [(kind, name, problem) for name, kind in solvers() for problem in PROBLEMS[kind]]
-    return [c for c in found if c[0] != "split" or (c[1] in GENERAL) == (c[2] != "Swinging")]
+def cases() -> list[Case]:
+    return [Case(kind, name, problem) for kind, name in solvers() for problem in PROBLEMS[kind]]
 
 
-def method_of(kind: str, solver: str, steps: str) -> str:
-    """A method as text: parts of splittings by one step of rk4, where they are stages of Euler's."""
-    if solver.startswith("ars"):
-        return f"{solver}(spin: implicit_euler, push: euler, {steps})"
-    if solver in GENERAL:
-        return f"{solver}(spin: exact, push: rk4, {steps})"
-    return f"{solver}({steps})"
+def adaptive_cases(given: Mapping[str, Sequence[str]]) -> list[Case]:
+    """What adaptive solvers are given: not draws for each step, which are others where steps are others."""
+    paced = [pair for pair, estimates in declared().items() if estimates]
+    return [Case(k, s, p, True) for k, s in paced for p in given[k] if p != "Shaken"]
 
 
-class Ran:
-    """A run: steps, values, and the gradients of a weighted sum of them."""
-
-    def __init__(
-        self, program: Any, problem: str, method: str, backend: str, gradient: str, shift: float = 0.0,
-        **settings: Any,
-    ) -> None:  # fmt: skip
-        """`shift` is added to the parameter k."""
-        model = getattr(program, problem)()
-        leaves = [p for p in model.parameters() if p.requires_grad]
-        if hasattr(model, "k"):
-            k = shift + float(model.k.detach()) * torch.linspace(0.9, 1.1, COUNT, dtype=torch.float64)
-            leaves = [k.requires_grad_(True)]
-            model = model.bind(k=k)
-        usual = {"span": (0, 1), "save": "every 0.5", "ensemble": COUNT, "seed": 3}
-        s = ndl.solve(model, method=method, backend=backend, gradient=gradient, **{**usual, **settings})
-        values = torch.cat([s[n].values.flatten() for n in s.names()])
-        weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
-        self.steps, self.rejected, self.values = s.stats.steps, s.stats.rejected, values.detach()
-        self.grads: list[torch.Tensor] = []
-        if gradient != "none":
-            found = torch.autograd.grad((values * weight).sum(), leaves)
-            self.grads = [g.to(torch.float64).flatten() for g in found]
+def spread(choices: Sequence[Sequence[Case]]) -> list[Case]:
+    """One of each row of choices, in which every problem stands about as often: those with few choices
+    first, and of each the problem that was taken least."""
+    taken: dict[str, int] = {}
+    found = []
+    for row in sorted((row for row in choices if row), key=len):
+        case = min(row, key=lambda c: taken.get(c.problem, 0))
+        taken[case.problem] = taken.get(case.problem, 0) + 1
+        found.append(case)
+    return found
 
 
-EXPLICIT = "euler heun midpoint rk4 ssprk2 ssprk3 ssprk54 bosh3 dopri5 tsit5 vern7 dopri8"
-ODE, SDE = " ".join(PROBLEMS["ode"]), " ".join(PROBLEMS["sde"])
+@cache
+def design() -> list[Case]:
+    """What the interpreters, which are slow, are given if it is not all: every solver once with fixed steps
+    and once with adaptive ones, on problems of every kind, and two runs that are undone. Roots under noise, a
+    search of a path down to 1e-7, take Triton's minutes: `test_triton_events.py` has one."""
 
-GAPS = (
-    # solvers, problems, what has no kernel, in whose words
-    (EXPLICIT, "Tied", "run", "is explicit and cannot keep the algebraic equations of `Tied`"),
-    ("taylor", "Tied", "run", "it has algebraic equations"),
-    ("etdrk2 ifrk4", ODE, "run", "`apply_phi` has no scalar form"),
-    ("etdrk4", ODE, "run", "`apply_linear` has no scalar form"),
-    ("milstein", "General", "run", "`milstein` needs commutative noise or simpler"),
-    ("sosri sosri2 sri", "General", "run", "needs diagonal noise or simpler"),
-    ("sra1", "Scalar Diagonal General", "run", "`sra1` needs additive noise or simpler"),
-)  # fmt: skip
-"""What goes by torch, or not at all, and why: every other cell is served by kernels, there and back."""
+    def rows(found: list[Case]) -> list[list[Case]]:
+        quick = [c for c in found if gap(c) is None and not held(c)]
+        return [[c for c in quick if (c.kind, c.solver) == pair] for pair in solvers()]
 
-
-def gap(solver: str, problem: str, part: str) -> str | None:
-    """Why a solver has no kernel for a `run` of a problem, or for its `gradient`; None where it has."""
-    for names, problems, what, words in GAPS:
-        if solver in names.split() and problem in problems.split() and what == part:
-            return words
-    return None
+    undone = [Case("split", "verlet", "Swinging"), Case("ode", "reversible_heun", "Plain")]
+    free = [replace(c, gradient="none") for c in spread(rows(adaptive_cases(CHECKED)))]
+    return [*spread(rows(cases())), *free, *(replace(c, gradient="reversible") for c in undone)]
 
 
-def refused(program: Any, problem: str, method: str, gradient: str) -> str:
-    """Why `backend = cpu` refuses a run; empty where it does not."""
+# ---------------------------------------------------------------- what there is not
+
+
+def _fourier(solver: Any) -> bool:
+    """Whether a step follows a linear part that is diagonal in Fourier space."""
+    ir = None if isinstance(solver, Tableau) else solver.IR
+    return ir is not None and any(n.op in ("apply_phi", "apply_linear") for n in ir.step.graph)
+
+
+def _explicit(solver: Any) -> bool:
+    """Whether a solver keeps no algebraic equations: no stage is implicit, no step reads the mass matrix."""
+    return not solver.implicit if isinstance(solver, Tableau) else "mass" not in solver.ARGUMENTS
+
+
+def _served(solver: Any) -> int:
+    """The most general kind of noise that a solver takes, by its rank."""
+    return KINDS.index("general" if isinstance(solver, Tableau) else solver.NOISE)
+
+
+Rule = tuple[Callable[[Any, Any], bool], str]
+"""(solver, model) -> whether it holds; a pattern of what the error then says."""
+
+UNFIT: tuple[Rule, ...] = (
+    (lambda s, m: any(x.algebraic for x in m.STATES) and _explicit(s), "algebraic equations"),
+    (
+        lambda s, m: _fourier(s) and not m.FOURIER,
+        "diagonal in Fourier space, and this equation has no such part",
+    ),
+    (lambda s, m: KINDS.index(m.NOISE_KIND) > _served(s), r"needs \w+ noise or simpler"),
+)
+"""What no backend solves."""
+
+
+@cache
+def gap(case: Case) -> str | None:
+    """The pattern of the reason why no backend runs a case; None where they do: those have kernels, there
+    and back."""
+    solver, problem = made(case.kind, case.solver), model(case.problem)
+    return next((words for holds, words in UNFIT if holds(solver, problem)), None)
+
+
+def held(case: Case) -> bool:
+    """Whether the gradient is no derivative: the path of a noise is held while the time of a root moves."""
+    events = model(case.problem).EVENTS
+    return bool(model(case.problem).NOISES) and any(e.kind != "every" for e in events)
+
+
+def newton(case: Case) -> bool:
+    """Whether torch corrects stages once more where it records a gradient."""
+    solver = made(case.kind, case.solver)
+    return isinstance(solver, Tableau) and solver.implicit
+
+
+def refused(case: Case, backend: str) -> str:
+    """The first line of the error of a run; empty where there is none."""
     try:
-        Ran(program, problem, method, "cpu", gradient)
+        Ran(case, backend)
     except NDLError as error:
         return str(error).splitlines()[0]
     return ""
 
 
-def off(a: torch.Tensor, b: torch.Tensor) -> float:
-    """The largest difference over the size of what is compared."""
-    return float((a - b).abs().max() / a.abs().max())
+# ---------------------------------------------------------------- runs
+
+
+class Ran:
+    """A run: steps, how often each event fired, values `[COUNT, …]` of members that have values of k of their
+    own, a weighted sum of them for each (`losses`, `[COUNT]`), and the gradients of the sum of these: by each
+    k, or by the weights of nets."""
+
+    def __init__(self, case: Case, backend: str, shift: float = 0.0) -> None:
+        """`shift` is added to what gradients are taken by: to every k, or along `directions` to weights."""
+        self.steps, self.rejected, self.values = torch.zeros(0), torch.zeros(0), torch.zeros(0)
+        instance = getattr(program(), case.problem)()
+        leaves = [p for p in instance.parameters() if p.requires_grad]
+        if hasattr(instance, "k"):
+            k = shift + float(instance.k.detach()) * torch.linspace(0.9, 1.1, COUNT, dtype=torch.float64)
+            leaves = [k.requires_grad_(True)]
+            instance = instance.bind(k=k)
+        else:
+            with torch.no_grad():
+                for p, d in zip(leaves, directions(leaves)):
+                    p += shift * d
+        self.fired: dict[int, int] = {}
+        length = SPANS.get(case.problem, 1.0)
+        s = ndl.solve(
+            instance, method=case.method, backend=backend, gradient=case.gradient, span=(0, length),
+            save="end" if case.adaptive else f"every {length / 2}", ensemble=COUNT, seed=3,
+        )  # fmt: skip
+        if model(case.problem).EVENTS:
+            index = s.events.index
+            self.fired = {i: int((index == i).sum()) for i in range(len(model(case.problem).EVENTS))}
+        values = torch.cat([s[n].values.reshape(COUNT, -1) for n in s.names()], 1)
+        self.steps, self.rejected, self.values = s.stats.steps, s.stats.rejected, values.detach()
+        losses = values @ torch.linspace(-1, 1, values.shape[1], dtype=torch.float64)
+        self.losses, self.grads = losses.detach(), list[torch.Tensor]()
+        if case.gradient != "none":
+            self.grads = [g.to(torch.float64) for g in torch.autograd.grad(losses.sum(), leaves)]
+
+
+def directions(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A direction in the space of weights."""
+    return [torch.linspace(-1, 1, p.numel(), dtype=p.dtype).reshape(p.shape) for p in leaves]
+
+
+@cache
+def ran(case: Case, backend: str) -> Ran:
+    """A run that is made once."""
+    return Ran(case, backend)
+
+
+def interpreted(case: Case) -> Ran:
+    """The run by the interpreter of kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        interpret_runs(patch)
+        return Ran(case, "cpu")
+
+
+def central(case: Case, size: float = 1e-5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives by each k, or along a direction of weights: by the gradient, and by central differences."""
+    exact, after, before = ran(case, "cpu"), Ran(case, "cpu", size), Ran(case, "cpu", -size)
+    rate = (after.losses - before.losses) / (2 * size)
+    if len(exact.grads) == 1 and exact.grads[0].shape == rate.shape:
+        return exact.grads[0], rate
+    along = sum((g * d).sum() for g, d in zip(exact.grads, directions(exact.grads), strict=True))
+    return torch.as_tensor(along), rate.sum()
+
+
+def same(a: Ran, b: Ran) -> str:
+    """What is not the same of two runs: steps and events, values to 1e-12, gradients to 1e-9; or nothing."""
+    if not (torch.equal(a.steps, b.steps) and torch.equal(a.rejected, b.rejected) and a.fired == b.fired):
+        return " and ".join(f"steps {r.steps}, rejected {r.rejected}, events {r.fired}" for r in (a, b))
+    values = off(a.values, b.values)
+    slopes = max((off(g, h) for g, h in zip(a.grads, b.grads, strict=True)), default=0.0)
+    return "" if values < 1e-12 and slopes < 1e-9 else f"values by {values}, gradients by {slopes}"

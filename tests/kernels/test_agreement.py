@@ -1,66 +1,119 @@
-"""Every solver of the library on every kind of problem: by torch and by kernels the same, or a reason why not
-(`agreement.GAPS`, which must name each gap and no other)."""
+"""Every solver of the library on every kind of problem that it can take: torch, the CPU's kernels, the
+interpreter of kernels and Triton's agree, and with central differences; what a solver cannot take is refused
+for the reason that the rules of `agreement` derive. `--every-cell` gives everything to all of them."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from agreement import GAPS, PROBLEMS, SOURCE, Ran, cells, gap, method_of, off, refused, solvers
-
-import ndl
-
-STAGES = ("implicit_euler", "trapezoidal", "sdirk", "kvaerno5")
-"""Where it records a gradient, torch corrects the stages of these once more than its run did."""
-
-ADAPTIVE = (
-    "bosh3", "dopri5", "tsit5", "vern7", "dopri8", "heun", "taylor", "rosenbrock23", "rodas5", "sdirk",
-    "kvaerno5", "bdf",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def program() -> Any:
-    return ndl.loads(SOURCE)
-
-
-def test_the_table_of_gaps_is_about_cells_that_there_are() -> None:
-    there = {(solver, problem) for _, solver, problem in cells()}
-    named = {(s, p) for names, problems, *_ in GAPS for s in names.split() for p in problems.split()}
-    assert named <= there
-    assert len(there) > 120 and {p for ps in PROBLEMS.values() for p in ps} == {p for _, p in there}
+from agreement import (
+    Case,
+    Ran,
+    adaptive_cases,
+    cases,
+    central,
+    declared,
+    design,
+    gap,
+    held,
+    interpreted,
+    made,
+    newton,
+    ran,
+    refused,
+    same,
+)
+from agreement_problems import CHECKED, PROBLEMS
+from compared import off
+from interpreted import by_triton
+from ndl.runtime.methods import Tableau
 
 
-@pytest.mark.parametrize(("kind", "solver", "problem"), cells())
-def test_torch_and_kernels_agree(program: Any, kind: str, solver: str, problem: str) -> None:
-    """Fixed steps: values to 1e-12, gradients to 1e-9."""
-    method = method_of(kind, solver, "h=0.25")
-    words = gap(solver, problem, "run")
-    if words is not None:
-        assert words in refused(program, problem, method, "none")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "paced" in metafunc.fixturenames:
+        given = PROBLEMS if metafunc.config.getoption("--every-cell") else CHECKED
+        metafunc.parametrize("paced", adaptive_cases(given), ids=str)
+
+
+@pytest.fixture
+def every(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--every-cell"))
+
+
+def fits(case: Case) -> bool:
+    """Whether backends run a case; where not, they say why."""
+    why = gap(case)
+    if why is not None:
+        assert re.search(why, refused(case, "torch")) and refused(case, "cpu")
+    return why is None
+
+
+def by_torch(case: Case) -> Ran:
+    """Torch's run; its values without the last correction of stages, which serves gradients alone."""
+    found = ran(case, "torch")
+    if newton(case):
+        found.values = ran(replace(case, gradient="none"), "torch").values
+    return found
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_backends_agree(case: Case, every: bool) -> None:
+    """Fixed steps: torch, compiled kernels and interpreted ones, gradients also as differences give them."""
+    if not fits(case):
         return
-    words, gradient = gap(solver, problem, "gradient"), "discrete"
-    if words is not None:
-        assert words in refused(program, problem, method, "discrete")
-        gradient = "none"
-    a, b = (Ran(program, problem, method, backend, gradient) for backend in ("torch", "cpu"))
-    tight = 1e-10 if solver in STAGES and gradient != "none" else 1e-12
-    assert torch.equal(a.steps, b.steps)
-    assert off(a.values, b.values) < tight
-    assert all(off(g, h) < 1e-9 for g, h in zip(a.grads, b.grads, strict=True))
+    found = ran(case, "cpu")
+    assert same(by_torch(case), found) == ""
+    assert all(found.fired.values())
+    if every or case in design():
+        assert same(found, interpreted(case)) == ""
+    if not held(case):
+        exact, differences = central(case)
+        assert off(exact, differences) < 1e-7
 
 
-@pytest.mark.parametrize("solver", ADAPTIVE)
-def test_adaptive_runs_take_the_same_steps(program: Any, solver: str) -> None:
-    a, b = (
-        Ran(program, "Plain", f"{solver}(rtol=1e-4)", backend, "none", save="end")
-        for backend in ("torch", "cpu")
-    )
-    assert torch.equal(a.steps, b.steps) and torch.equal(a.rejected, b.rejected)
-    assert off(a.values, b.values) < 1e-9
+def test_adaptive_runs_take_the_same_steps(paced: Case, every: bool) -> None:
+    if not fits(paced):
+        return
+    free = replace(paced, gradient="none")
+    found = ran(free, "cpu")
+    assert same(ran(free, "torch"), found) == ""
+    if every or free in design():
+        assert same(found, interpreted(free)) == ""
 
 
-def test_solvers_of_equations_in_time_are_found() -> None:
-    assert {"rk4", "bdf", "taylor", "etdrk4"} <= {name for name, kind in solvers() if kind == "ode"}
-    assert {"sri", "reversible_heun"} <= {name for name, kind in solvers() if kind == "sde"}
+@pytest.mark.parametrize("half", [0, 1])
+def test_triton_agrees(half: int, every: bool, tmp_path: Path) -> None:
+    """Under its interpreter, in a process of its own."""
+    pytest.importorskip("triton")
+    by_triton("triton_agreement_worker.py", tmp_path, str(half), *(["every"] if every else []))
+    found = torch.load(tmp_path / "ran.pt", weights_only=False)
+    wrong = {str(c): r if isinstance(r, str) else same(ran(c, "cpu"), r) for c, r in found.items()}
+    assert len(wrong) > 20 and not any(wrong.values()), {c: why for c, why in wrong.items() if why}
+
+
+def test_the_design_has_every_solver_and_every_kind() -> None:
+    taken = design()
+    fixed = {c for c in taken if not c.adaptive and c.gradient == "discrete"}
+    served = {(c.kind, c.solver) for c in cases() if gap(c) is None}
+    assert {(c.kind, c.solver) for c in fixed} == served
+    assert {(c.kind, c.problem) for c in fixed} == {(c.kind, c.problem) for c in cases() if not held(c)}
+    paced = {c for c in taken if c.adaptive}
+    assert {(c.kind, c.solver) for c in paced} == {
+        pair for pair, estimates in declared().items() if estimates
+    }
+    assert {(c.kind, c.problem) for c in paced} == {
+        (c.kind, c.problem) for c in adaptive_cases(CHECKED) if not held(c)
+    }
+
+
+def test_solvers_are_what_their_sources_say() -> None:
+    for (kind, name), estimates in declared().items():
+        found = made(kind, name)
+        assert ((found.b_hat if isinstance(found, Tableau) else found.EMBEDDED) is not None) == estimates
+    assert {"rk4", "bdf", "taylor", "etdrk4"} <= {name for kind, name in declared() if kind == "ode"}
+    assert {"sri", "reversible_heun"} <= {name for kind, name in declared() if kind == "sde"}
+    assert {"lie", "verlet", "ars443"} <= {name for kind, name in declared() if kind == "split"}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ensembles import TWO_STEP
+from interpreted import by_triton
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.implicit import ImplicitStepper
@@ -289,13 +287,8 @@ def test_the_interpreter_agrees(name: str, method: str, monkeypatch: pytest.Monk
 
 def test_triton_agrees(tmp_path: Path) -> None:
     """Its kernels, interpreted by a process of their own, take several stretches."""
-    here, file = Path(__file__).parent, tmp_path / "found.npz"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
-    done = subprocess.run(
-        [sys.executable, here / "triton_checkpoints_worker.py", file], env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = np.load(file)
+    by_triton("triton_checkpoints_worker.py", tmp_path)
+    found = np.load(tmp_path / "found.npz")
     keys = [key for key in found.files if "/triton/" in key]
     assert len(keys) > 10
     for key in keys:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from compared import off
 from interpreted import interpret_runs
 from ndl.compiler.diagnostics import NDLError
 from ndl.runtime.kernels import ode
@@ -110,10 +111,6 @@ def run(program: Any, name: str, method: str, backend: str, **settings: Any) -> 
     weight = torch.linspace(-1, 1, len(values), dtype=torch.float64)
     grads = torch.autograd.grad((values * weight).sum(), k)[0] if values.requires_grad else None
     return s, values.detach(), grads
-
-
-def off(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / a.abs().max())
 
 
 @pytest.mark.parametrize(

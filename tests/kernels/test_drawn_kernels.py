@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from compared import off
 from interpreted import interpret_runs
 from ndl.compiler.diagnostics import NDLError
 
@@ -92,10 +93,6 @@ def run(program: Any, name: str, method: str, backend: str, **settings: Any) -> 
     weight = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).reshape(x.shape)
     grads = torch.autograd.grad((x * weight).sum(), k)[0] if x.requires_grad else None
     return s, x.detach(), grads
-
-
-def off(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / a.abs().max())
 
 
 @pytest.mark.parametrize("place", range(len(LAWS)), ids=[law.partition("(")[0] for law in LAWS])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from compared import off
 from interpreted import interpret_runs
 from ndl.compiler.diagnostics import NDLError
 from ndl.runtime.paths_in_time import linear
@@ -68,10 +69,6 @@ def run(program: Any, name: str, method: str, backend: str, family: bool = True,
     loss = (values * torch.linspace(-1, 1, len(values), dtype=torch.float64)).sum()
     grads = torch.autograd.grad(loss + s.events.t.nan_to_num().sum(), leaves)
     return s, values.detach(), torch.cat([g.flatten() for g in grads])
-
-
-def off(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / a.abs().max())
 
 
 @pytest.mark.parametrize("family", [True, False])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from compared import check_gradient, off
 from ensembles import TWO_STEP
 
 import ndl
@@ -83,10 +84,6 @@ def pair(program: Any, make: Any, method: Any, **settings: Any) -> tuple[Any, An
     return found[0], found[1]
 
 
-def off(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / a.abs().max())
-
-
 @pytest.mark.parametrize("save", ["end", "every 0.23"])
 @pytest.mark.parametrize("make", [robertson, van_der_pol])
 @pytest.mark.parametrize("method", STEPPED)
@@ -121,13 +118,7 @@ def test_gradients_through_implicit_stages_against_finite_differences(program: A
         )
         return s.x.values.square().sum()
 
-    mu = torch.linspace(5, 10, COUNT, dtype=torch.float64).requires_grad_(True)
-    (exact,) = torch.autograd.grad(loss(mu), mu)
-    moved = torch.zeros_like(mu)
-    moved[1] = 1e-3
-    with torch.no_grad():
-        rate = (loss(mu + moved) - loss(mu - moved)) / 2e-3
-    assert float(rate) == pytest.approx(float(exact[1]), rel=1e-5)
+    check_gradient(loss, torch.linspace(5, 10, COUNT, dtype=torch.float64), 1e-3, 1e-5)
 
 
 @pytest.mark.parametrize("make", [robertson, van_der_pol])

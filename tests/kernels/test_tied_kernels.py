@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from compared import check_gradient, off
 from ndl.compiler.diagnostics import NDLError
 from ndl.runtime.failures import SolveFailure
 
@@ -98,10 +99,6 @@ def run(program: Any, name: str, method: str, backend: str, **settings: Any) -> 
     return s, values.detach(), torch.autograd.grad((values * weight).sum(), g)[0]
 
 
-def off(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max() / a.abs().max())
-
-
 @pytest.mark.parametrize(
     ("name", "method"),
     [*(("Tied", m) for m in STIFF), *(("Robertson", m) for m in STIFF if "rtol" in m)],
@@ -141,13 +138,7 @@ def test_gradients_against_finite_differences(program: Any, method: str) -> None
                       save="every 0.1", gradient="discrete")  # fmt: skip
         return s.z.values.square().sum()
 
-    g = torch.linspace(9, 10, COUNT, dtype=torch.float64).requires_grad_(True)
-    (exact,) = torch.autograd.grad(loss(g), g)
-    moved = torch.zeros_like(g)
-    moved[1] = 1e-3
-    with torch.no_grad():
-        rate = (loss(g + moved) - loss(g - moved)) / 2e-3
-    assert float(rate) == pytest.approx(float(exact[1]), rel=1e-6)
+    check_gradient(loss, torch.linspace(9, 10, COUNT, dtype=torch.float64), 1e-3, 1e-6)
 
 
 @pytest.mark.parametrize("method", ["bdf(rtol=1e-4)", "bdf(h=0.01)"])
@@ -208,13 +199,7 @@ def test_gradients_past_events_against_finite_differences(program: Any) -> None:
                       save="every 0.31", gradient="discrete")  # fmt: skip
         return s.z.values.square().sum()
 
-    g = torch.linspace(0.9, 1.3, COUNT, dtype=torch.float64).requires_grad_(True)
-    (exact,) = torch.autograd.grad(loss(g), g)
-    moved = torch.zeros_like(g)
-    moved[1] = 1e-4
-    with torch.no_grad():
-        rate = (loss(g + moved) - loss(g - moved)) / 2e-4
-    assert float(rate) == pytest.approx(float(exact[1]), rel=1e-6)
+    check_gradient(loss, torch.linspace(0.9, 1.3, COUNT, dtype=torch.float64), 1e-4, 1e-6)
 
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interpreted import by_triton
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.backends.triton.ahead import TritonMissing, compiled, resources, table
 from ndl.compiler.backends.triton.forms import NATIVE
@@ -52,12 +53,7 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, case in CASES.items():
         (folder / f"{name}.py").write_text(print_module(case.kernel))
         np.savez(folder / f"{name}.npz", count=case.count, block=case.block, **case.buffers)
-    worker = Path(__file__).parent / "triton_worker.py"
-    more = {"NDL_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, worker, folder], env={**os.environ, **more}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    by_triton("triton_worker.py", folder)
     yield folder / "out"
 
 

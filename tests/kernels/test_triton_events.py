@@ -3,15 +3,13 @@ and compiled ahead of time."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import test_noisy_events as noisy
+from interpreted import by_triton
 from ndl.compiler.backends.triton.ahead import compiled
 from ndl.compiler.kernels.ir import Kernel
 from ndl.runtime.kernels.request import Request
@@ -26,13 +24,8 @@ pytest.importorskip("triton")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a process that interprets finds."""
-    folder, here = tmp_path_factory.mktemp("events"), Path(__file__).parent
-    more = {"NDL_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
-    done = subprocess.run(
-        [sys.executable, here / "triton_events_worker.py", folder],
-        env={**os.environ, **more}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path_factory.mktemp("events")
+    by_triton("triton_events_worker.py", folder)
     return np.load(folder / "events.npz")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interpreted import by_triton
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.backends.triton.ahead import compiled
 from ndl.compiler.backends.triton.arrays import TILES, padded
@@ -27,13 +25,7 @@ SHAPES = ((1, 1), (5, 3), (13, 17))
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a process that interprets finds."""
     folder = tmp_path_factory.mktemp("nets")
-    here = Path(__file__).parent
-    more = {"NDL_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
-    done = subprocess.run(
-        [sys.executable, here / "triton_nets_worker.py", folder],
-        env={**os.environ, **more}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    by_triton("triton_nets_worker.py", folder)
     return folder
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from interpreted import by_triton
 
 pytest.importorskip("triton")
 
@@ -17,13 +15,7 @@ pytest.importorskip("triton")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a process that interprets finds."""
     folder = tmp_path_factory.mktemp("tiles")
-    here = Path(__file__).parent
-    more = {"NDL_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here)}
-    done = subprocess.run(
-        [sys.executable, here / "triton_tiles_worker.py", folder],
-        env={**os.environ, **more}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    by_triton("triton_tiles_worker.py", folder)
     return folder
 
 

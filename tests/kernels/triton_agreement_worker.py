@@ -1,33 +1,41 @@
-"""Runs of some cells of the matrix under Triton's interpreter.
+"""Runs of the matrix of agreement under Triton's interpreter.
 
-`python triton_agreement_worker.py FOLDER` writes `agreement.npz` (`SOLVER PROBLEM K`: values, gradients).
+`python triton_agreement_worker.py FOLDER HALF [every]` writes `ran.pt`: of each case of the half of the
+design, or of everything, the run, or why there is none.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "1"
 
-import numpy as np
 import torch
-from agreement import SOURCE, Ran, method_of
-from test_agreement_interpreted import INTERPRETED, gradient_of
-
-import ndl
+from agreement import Case, Ran, adaptive_cases, cases, design, gap, held
+from agreement_problems import PROBLEMS
 
 
-def main(folder: Path) -> None:
+def given(every: bool) -> list[Case]:
+    if not every:
+        return design()
+    found = [*cases(), *(replace(c, gradient="none") for c in adaptive_cases(PROBLEMS))]
+    return [c for c in found if gap(c) is None and not held(c)]
+
+
+def attempt(case: Case) -> Ran | str:
+    try:
+        return Ran(case, "triton")
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def main(folder: Path, half: int, every: bool) -> None:
     torch.set_num_threads(1)
-    program, found = ndl.loads(SOURCE), {}
-    for kind, solver, problem in INTERPRETED:
-        ran = Ran(program, problem, method_of(kind, solver, "h=0.5"), "triton", gradient_of(solver))
-        for k, part in enumerate((ran.values, *ran.grads)):
-            found[f"{solver} {problem} {k}"] = part.numpy()
-    np.savez(folder / "agreement.npz", **found)
+    torch.save({case: attempt(case) for case in given(every)[half::2]}, folder / "ran.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), len(sys.argv) > 3)

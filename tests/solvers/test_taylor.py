@@ -101,7 +101,7 @@ def test_backwards_in_time() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("Fixed", "it has algebraic equations"),
+        ("Fixed", "takes no `mass`: it cannot keep the algebraic equations"),
         ("Driven", "it follows a path in time"),
         ("Delayed", "no continuous output"),
     ],
