@@ -142,7 +142,6 @@ HOSTED = {
     "accuracy": "value",
     "smooth_l1": "value",
     "rel_l2": "value",
-    "print": "value",
     "size": "value",
     "rms": "value",
     "quantile": "value",

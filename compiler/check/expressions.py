@@ -28,6 +28,11 @@ from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Type
 
+INSTEAD = {
+    "every": "`every` is followed by a positive number: `every 0.1`",
+    "print": "an `assert` that fails shows its values, and `ndl run` shows quantities of a model, `y = e`",
+}
+
 
 def _num(ev: Evaluator, e: tree.Num, scope: Scope, expect: Type | None) -> Any:
     return complex(0, e.value) if e.imaginary else e.value
@@ -45,8 +50,7 @@ def _name(ev: Evaluator, e: tree.Name, scope: Scope, expect: Type | None) -> Any
         return ev.file_value(found) if isinstance(found, FileV) else found
     shown = e.id + "'" * e.primes
     hint = did_you_mean(e.id, scope.all_names()) if scope.advice is None else scope.advice(e.id)
-    if e.id == "every":
-        hint = "`every` is followed by a positive number: `every 0.1`"
+    hint = INSTEAD.get(e.id, hint)
     return ev.error("NDL201", f"`{shown}` is not known", e.span, help=hint)
 
 

@@ -38,17 +38,26 @@ def quantile(x: Tensor, q: Tensor) -> Tensor:
     return torch.where(torch.isnan(x).any(), torch.full_like(found, torch.nan), found)
 
 
+def real(x: Tensor) -> Tensor:
+    """Whole numbers as real ones, which means and roots need."""
+    return x if x.is_floating_point() or x.is_complex() else x.double()
+
+
+def of_reals(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *tensors: function(*(real(x) for x in tensors))
+
+
 PLAIN: Mapping[str, Callable[..., Tensor]] = {
     "sort": lambda x: torch.sort(x).values,
     "cumsum": lambda x: torch.cumsum(x, 0),
-    "median": lambda x: quantile(x, x.new_tensor(0.5)),
-    "quantile": lambda x, q: quantile(x, q.to(x.dtype)),
-    "rms": lambda x: torch.sqrt(torch.mean(x * x)),
+    "median": of_reals(lambda x: quantile(x, x.new_tensor(0.5))),
+    "quantile": of_reals(lambda x, q: quantile(x, q.to(x.dtype))),
+    "rms": of_reals(lambda x: torch.sqrt(torch.mean(x * x))),
     "isnan": torch.isnan,
-    "cross_entropy": lambda x, y: entropies(x, y).mean(),
+    "cross_entropy": lambda x, y: entropies(real(x), y).mean(),
     "accuracy": lambda x, y: hits(x, y).mean(),
-    "smooth_l1": lambda x, y: bent(x, y).mean(),
-    "rel_l2": lambda x, y: (x - y).norm() / y.norm(),
+    "smooth_l1": of_reals(lambda x, y: bent(x, y).mean()),
+    "rel_l2": of_reals(lambda x, y: (x - y).norm() / y.norm()),
 }
 
 

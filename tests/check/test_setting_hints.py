@@ -95,3 +95,10 @@ model Stirred:
     told = {name: dict(program.facts(name))["Fourier space"] for name in ("Still", "Stirred")}
     assert "`etdrk4(h=…)`" in told["Still"] and "etdrk4" not in told["Stirred"]
     assert "multiplies each mode by a number" in told["Stirred"]
+
+
+def test_print_is_told_what_shows_values() -> None:
+    with pytest.raises(NDLError) as caught:
+        ndl.loads('test "a":\n    x = 3\n    print(x)\n')
+    (told,) = caught.value.diagnostics
+    assert told.code == "NDL201" and "an `assert` that fails shows its values" in str(told.help)

@@ -137,6 +137,9 @@ test "functions of tensors look at each entry of a comprehension by itself":
     assert abs(mean(cross_entropy(L[i], k[i]), i) - cross_entropy(L, k)) < 1e-14
     assert [accuracy(L[i], k[i]) for i] == [1, 0, 0] and [size(L[i]) for i] == [2, 2, 2]
     assert max(abs([rms(L[i]) - sqrt(mean(L[i]^2)) for i])) < 1e-14
+    assert rms([1, 7]) == 5 and median([1, 4]) == 2.5 and quantile([1, 3], 0.25) == 1.5
+    assert smooth_l1([3, 4], [1, 4]) == 0.75 and rel_l2([3, 1], [3, 4]) == 0.6
+    assert cross_entropy([0, 0], 1) == log(2)
     assert [sort(L[i])[0] for i] == [min(L[i]) for i] and [median(L[i]) for i] == [mean(L[i]) for i]
     assert [smooth_l1(L[i], L[j]) for i, j][0, 2] == smooth_l1(L[0], L[2])
     a = [rel_l2(L[i], L[j]) for j, i]
