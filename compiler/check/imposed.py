@@ -36,7 +36,7 @@ def impose(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call
     if ev.fields is not None:
         from ndl.compiler.lower.imposed import impose as lowered
 
-        return lowered(ev.fields, v, part, g, scope, e.span)
+        return lowered(ev.fields, v, part, g, e, scope)
     return UNKNOWN if ev.host is None else ev.host.imposed(v, part, g, e.span)
 
 

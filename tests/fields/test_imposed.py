@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 import ndl
 
@@ -135,7 +136,59 @@ test "along functions of time":
 """
 
 
-@pytest.mark.parametrize("text", [MODEL, TRAINED, SYSTEMS])
+MESHED = f"""{SQUARE}
+domain Disc = {{ x, y | x^2 + y^2 < 1 }}
+
+model Round:
+    param a = 2.0
+    state u: R on Disc = x*y
+    u' = 0*u
+    v = impose(u + 3, boundary(Disc), a*x)
+    w = impose(u, boundary(Disc) if x > 0.3, u + 7)
+    z = impose([u, 2], boundary(Disc), [5, u])
+    inner = integral(impose(1, boundary(Disc), 0), [x, y] in Disc)
+    whole = integral(v, [x, y] in Disc)
+
+model Steady:
+    param a = 2.0
+    state u: R on Square = 0
+    0 = lap(u) + impose(0, left(Square), a)
+    on boundary(Square): u = 0
+    left_ = impose(u, left(Square), 5)
+    steep = integral(dx(impose(0*u, right(Square), y)), [x, y] in Square)
+
+test "a disc":
+    s = solve(Round, span=0..1, grid=fem(size=0.3), method=euler(h=1), save=end)
+    edge = 0.5*(1 + sign(s.grid.x^2 + s.grid.y^2 - 1 + 1e-6))
+    assert sum(edge) > 10 and sum(1 - edge) > 10
+    assert max(abs(s.final.v - edge*2*s.grid.x - (1 - edge)*(s.final.u + 3))) < 1e-12
+    assert max(abs(s.final.w - s.final.u - 7*edge*0.5*(1 + sign(s.grid.x - 0.3)))) < 1e-12
+    assert max(abs(s.final.z[:, 0] - 5*edge - (1 - edge)*s.final.u)) < 1e-12
+    assert max(abs(s.final.z[:, 1] - s.final.u*edge - 2*(1 - edge))) < 1e-12
+
+test "a box, elements of order 2, inside of an equation and under a derivative":
+    s = solve(Steady, grid=fem(size=0.2, order=2), method=direct())
+    edge = 0.5*(1 - sign(s.grid.x - 1e-9))
+    assert max(abs(s.final.left_ - 5*edge - (1 - edge)*s.final.u)) < 1e-12
+    assert abs(s.final.steep - 0.5) < 1e-12
+"""
+
+
+def test_gradients_through_values_on_a_mesh_are_those_of_differences() -> None:
+    model = ndl.loads(MESHED, grid="fem(size=0.25)").models["Steady"]()
+
+    def value(a: torch.Tensor) -> torch.Tensor:
+        s = ndl.solve(model.bind(a=a), method="direct()", gradient="adjoint")
+        found: torch.Tensor = (s.final.u**2).sum() * 1e3
+        return found
+
+    a = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(a), [a])
+    before, after = (value(torch.tensor(2.0 + e, dtype=torch.float64)) for e in (-1e-4, 1e-4))
+    assert float(slope) == pytest.approx(float(after - before) / 2e-4, rel=1e-7) and float(slope) > 0.1
+
+
+@pytest.mark.parametrize("text", [MODEL, TRAINED, SYSTEMS, MESHED])
 def test_values_and_what_is_left(text: str) -> None:
     assert [o.message for o in ndl.loads(text).test() if not o.passed] == []
 
