@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
@@ -24,7 +24,7 @@ from ndl.compiler.check.values import (
 )
 from ndl.compiler.diagnostics import NDLError, did_you_mean, fail
 from ndl.compiler.ir.grid import SCHEMES, Grid, GridAxis
-from ndl.compiler.source import Span
+from ndl.compiler.source import NO_SPAN, Span
 from ndl.compiler.syntax import tree
 
 KINDS = ("uniform", "fourier", "chebyshev", "fem")
@@ -60,9 +60,11 @@ class Fem:
 
 @dataclass(frozen=True)
 class GridChoice:
-    """What a setting says: one grid for every domain (named ""), or one for each; a list is one axis each."""
+    """What a setting says, and where: one grid for every domain (named ""), or one for each; a list is one
+    axis each."""
 
     domains: tuple[tuple[str, tuple[Axes, ...] | Fem], ...]
+    span: Span = field(default=NO_SPAN, compare=False)
 
     def of(self, domain: str) -> tuple[Axes, ...] | Fem | None:
         """The choice for a domain."""
@@ -76,7 +78,7 @@ def grid_choice(ev: Evaluator, value: Any, span: Span) -> GridChoice | Unknown:
         return UNKNOWN
     if not isinstance(value, DictV):
         found = _axes(ev, value, span)
-        return UNKNOWN if isinstance(found, Unknown) else GridChoice((("", found),))
+        return UNKNOWN if isinstance(found, Unknown) else GridChoice((("", found),), span)
     chosen = []
     for key, entry in value.entries:
         found = _axes(ev, entry, span)
@@ -88,7 +90,7 @@ def grid_choice(ev: Evaluator, value: Any, span: Span) -> GridChoice | Unknown:
             )
             return unknown
         chosen.append((key.name, found))
-    return GridChoice(tuple(chosen))
+    return GridChoice(tuple(chosen), span)
 
 
 HELP = (
@@ -205,13 +207,19 @@ def chosen_for(domain: DomainV, choice: GridChoice | None, span: Span) -> tuple[
     return chosen
 
 
+def written_at(choice: GridChoice | None, span: Span) -> Span:
+    """Where a grid is written; `span` where no text says it."""
+    return span if choice is None or choice.span == NO_SPAN else choice.span
+
+
 def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Span) -> Grid:
     """The grid of a box. Raises `NDLError` where there is none or where it does not fit."""
     chosen = chosen_for(domain, choice, span)
     assert not isinstance(chosen, Fem)
+    at = written_at(choice, span)
     if domain.shape is not None:
         raise _misfit(
-            f"`{domain.name}` is no box, so its grid is a mesh", span, "write `grid = fem(size=0.05)`"
+            f"`{domain.name}` is no box, so its grid is a mesh", at, "write `grid = fem(size=0.05)`"
         )
     count = len(domain.coordinates)
     each: list[Axes] = []
@@ -223,11 +231,11 @@ def grid_of(ev: Evaluator, domain: DomainV, choice: GridChoice | None, span: Spa
         raise _misfit(
             f"this grid has {len(each)} axes, and `{domain.name}` has the coordinates "
             f"{', '.join(domain.coordinates)}",
-            span,
+            at,
             f"write a number of points for each, `uniform({sizes})`, or one for all, `uniform(33)`",
         )
     made = zip(domain.coordinates, domain.ranges, domain.periodic, each)
-    return Grid(domain.name, tuple(_axis(ev, domain, c, r, p, a, span) for c, r, p, a in made))
+    return Grid(domain.name, tuple(_axis(ev, domain, c, r, p, a, span, at) for c, r, p, a in made))
 
 
 def _misfit(message: str, span: Span, help: str | None = None) -> NDLError:
@@ -235,7 +243,14 @@ def _misfit(message: str, span: Span, help: str | None = None) -> NDLError:
 
 
 def _axis(
-    ev: Evaluator, domain: DomainV, coordinate: str, range_: Any, periodic: bool, axes: Axes, span: Span
+    ev: Evaluator,
+    domain: DomainV,
+    coordinate: str,
+    range_: Any,
+    periodic: bool,
+    axes: Axes,
+    span: Span,
+    at: Span,
 ) -> GridAxis:
     (n,) = axes.points
     lower, upper = (ev.known(end) for end in (range_.lo, range_.hi)) if isinstance(range_, RangeV) else (0, 0)
@@ -248,15 +263,15 @@ def _axis(
         )
     if axes.kind == "fourier" and not periodic:
         message = f"`fourier` is for periodic coordinates, and `{coordinate}` of `{domain.name}` is not"
-        raise _misfit(message, span, "use `chebyshev(…)` or `uniform(…)`, or declare it `periodic`")
+        raise _misfit(message, at, "use `chebyshev(…)` or `uniform(…)`, or declare it `periodic`")
     if axes.kind == "chebyshev" and periodic:
         message = f"`chebyshev` has ends, and `{coordinate}` of `{domain.name}` is periodic"
-        raise _misfit(message, span, "use `fourier(…)` or `uniform(…)`")
+        raise _misfit(message, at, "use `fourier(…)` or `uniform(…)`")
     least = 2 if axes.kind == "fourier" else 3 if axes.kind == "chebyshev" else 2 * axes.order
     if n < least:
-        raise _misfit(f"{n} points are too few along `{coordinate}`: at least {least}", span)
+        raise _misfit(f"{n} points are too few along `{coordinate}`: at least {least}", at)
     if axes.scheme == "weno5" and n < 6:
-        raise _misfit(f"{n} points are too few along `{coordinate}`: `weno5` reads 6", span)
+        raise _misfit(f"{n} points are too few along `{coordinate}`: `weno5` reads 6", at)
     cells = axes.cells and not periodic
     ends = float(lower), float(upper)
     # waves k with 2 k < dealias n

@@ -178,12 +178,13 @@ def mesh_space(
     read: Reading | None,
     first: int,
     span: Span,
+    at: Span,
 ) -> MeshSpace:
     """The elements of a domain. `cuts` are conditions on its boundary; where one changes the mesh of a shape
-    gets a node. Raises `NDLError`."""
+    gets a node. The grid is written `at` a place. Raises `NDLError`."""
     try:
         library()  # the mesh generator needs what it brings
-        found = elements(_mesh(ev, domain, fem, cuts, read, span), fem.order)
+        found = elements(_mesh(ev, domain, fem, cuts, read, span, at), fem.order)
     except MissingPackage as missing:
         extra = "mesh" if missing.args[0] == "meshio" else "fem"
         raise fail(
@@ -193,7 +194,10 @@ def mesh_space(
             help=f"install it with `pip install 'ndl-lang[{extra}]'`",
         ) from None
     except ShapeError as trouble:
-        raise fail("NDL447", f"`{domain.name}` cannot be meshed", span, notes=(trouble.args[0],)) from None
+        shape = domain.shape
+        labels = (Label(shape.cond.span, "its shape"),) if isinstance(shape, ShapeV) else ()
+        what = f"`{domain.name}` cannot be meshed"
+        raise fail("NDL447", what, at, labels=labels, notes=(trouble.args[0],)) from None
     store.keep(found)
     made = MeshSpace(domain, fem, found)
     for k, place in enumerate(("node", "cell", "facet")):
@@ -202,15 +206,21 @@ def mesh_space(
 
 
 def _mesh(
-    ev: Evaluator, domain: DomainV, fem: Fem, cuts: Sequence[Cut], read: Reading | None, span: Span
+    ev: Evaluator,
+    domain: DomainV,
+    fem: Fem,
+    cuts: Sequence[Cut],
+    read: Reading | None,
+    span: Span,
+    at: Span,
 ) -> Mesh:
     from ndl.compiler.geometry.mesher import mesh_of
 
     shape = domain.shape
     if isinstance(shape, MeshFileV):
-        return _read(domain, shape, fem, read)
+        return _read(domain, shape, fem, read, at)
     if fem.size is None:
-        raise fail("NDL441", f"the mesh of `{domain.name}` needs a size", span, help="write `fem(size=0.05)`")
+        raise fail("NDL441", f"the mesh of `{domain.name}` needs a size", at, help="write `fem(size=0.05)`")
     if isinstance(shape, ShapeV):
         if len(domain.coordinates) > 3:
             raise ShapeError("shapes by a condition have at most three coordinates")
@@ -244,10 +254,10 @@ def box_of(ev: Evaluator, domain: DomainV, span: Span) -> tuple[np.ndarray, np.n
     return np.array([a for a, _ in ends]), np.array([b for _, b in ends])
 
 
-def _read(domain: DomainV, shape: MeshFileV, fem: Fem, read: Reading | None) -> Mesh:
+def _read(domain: DomainV, shape: MeshFileV, fem: Fem, read: Reading | None, span: Span) -> Mesh:
     if fem.size is not None:
         what = f"`{domain.name}` is a mesh that is read, so `size` says nothing"
-        raise fail("NDL441", what, shape.span, help="write `fem()` or `fem(order=2)`")
+        raise fail("NDL441", what, span, help="write `fem()` or `fem(order=2)`")
     return read_mesh(domain, shape, read)
 
 

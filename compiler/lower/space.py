@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from ndl.compiler.check.evaluator import Evaluator
-from ndl.compiler.check.grids import Fem, GridChoice, chosen_for, grid_of
+from ndl.compiler.check.grids import Fem, GridChoice, chosen_for, grid_of, written_at
 from ndl.compiler.check.point_sets import refuse_points
 from ndl.compiler.check.values import Axis, DomainV, PointsV
 from ndl.compiler.diagnostics import fail
@@ -94,9 +94,8 @@ class Space:
             what = f"two domains of this model and its parts are called `{name}`"
             raise fail("NDL341", what, span, help="declare one of them under another name")
         if name not in self.meshes:
-            made = mesh_space(
-                ev, domain, fem, cuts_of(name, *self.conditions), self.read, len(self.owner), span
-            )
+            at, cuts = written_at(self.choice, span), cuts_of(name, *self.conditions)
+            made = mesh_space(ev, domain, fem, cuts, self.read, len(self.owner), span, at)
             self.meshes[name], self.axes[name] = made, (made.axes["node"],)
             self.grids[name] = Grid(
                 name, (), mesh=MeshGrid(made.key, domain.coordinates, len(made.elements.nodes))

@@ -238,6 +238,7 @@ def test_grids_that_do_not_fit() -> None:
             solved(text, grid)
         (found,) = trouble.value.diagnostics
         assert found.code == "NDL441" and words in found.message, found
+        assert found.span.text == grid
     program = ndl.loads(text + "\nsolve M:\n    span = 0..1\n    method = tsit5\n")
     with pytest.raises(NDLError) as trouble:
         program.run()

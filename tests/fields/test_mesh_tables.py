@@ -84,6 +84,7 @@ def test_shapes_that_cannot_be_meshed() -> None:
             solved(MEASURE.format(condition=condition), "fem(size=0.5)", method="rk4(h=0.25)")
         (found,) = trouble.value.diagnostics
         assert found.code == "NDL447" and words in found.notes[0], found
+        assert found.span.text == "fem(size=0.5)" and found.labels[0].span.text == condition
 
 
 @pytest.mark.parametrize(
