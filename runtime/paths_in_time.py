@@ -233,7 +233,10 @@ def _shifted(c: Tensor, u: Tensor) -> Tensor:
 
 
 def _made(path: PiecewiseCubic, raw: Tensor) -> PiecewiseCubic:
-    """The path through values with gaps, which it remembers."""
+    """The path through values with gaps, which it remembers. Members of a family are neighbours in memory:
+    so kernels read them, without a copy for each run."""
+    if path.family:
+        path.coefficients = path.coefficients.movedim(0, -1).contiguous().movedim(-1, 0)
     return path.marked(raw if path.family else raw[0]) if _has_gaps(raw) else path
 
 

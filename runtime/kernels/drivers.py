@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from ndl.runtime.kernels.request import PathUse
+from ndl.runtime.kernels.tables import FEW, few_wholes
 from ndl.runtime.paths_in_time import PiecewiseCubic
 from ndl.runtime.problem import Problem
 from ndl.runtime.sampled import Held
@@ -46,6 +48,7 @@ def drivers_of(problem: Problem, paths: Sequence[PathUse]) -> Drivers | str:
     knots: list[Tensor] = []
     pieces: list[int] = []
     wanted = False
+    none = torch.empty(0, dtype=p.dtype, device=p.device)
     for use in paths:
         if not use.read:
             pieces += [0, 0, 0]
@@ -56,7 +59,7 @@ def drivers_of(problem: Problem, paths: Sequence[PathUse]) -> Drivers | str:
             return path
         c = path.coefficients.to(p.device, p.dtype)
         learns = p.taped and c.requires_grad
-        numbers = knots_of(path, p.dtype)
+        numbers = knots_of(path, none)
         pieces += [sum(len(k) for k in knots), len(path.ts) - 1]
         knots.append(numbers)
         if path.family or learns or use.each:
@@ -72,10 +75,9 @@ def drivers_of(problem: Problem, paths: Sequence[PathUse]) -> Drivers | str:
             shared.append(c.detach().reshape(-1))
     if sum(len(e) for e in each) > MOST_ROWS or sum(len(s) for s in shared) > MOST_ROWS:
         return "its paths have too many pieces"
-    none = torch.empty(0, dtype=p.dtype, device=p.device)
     return Drivers(
         frozenset(own), wanted, _joined(each, none), _joined(shared, none),
-        _joined(knots, none).to(p.device), torch.tensor(pieces, dtype=torch.int32, device=p.device),
+        _joined(knots, none), few_wholes(tuple(pieces), p.device),
     )  # fmt: skip
 
 
@@ -118,10 +120,20 @@ def _held(given: Held) -> PiecewiseCubic:
     return PiecewiseCubic(ts, torch.stack([values, zero, zero, zero], axis), None, given.family)
 
 
-def knots_of(path: PiecewiseCubic, dtype: torch.dtype) -> Tensor:
-    """A path's part of the table `knots`, on the CPU."""
-    ts = path.ts.detach().to("cpu", torch.float64).numpy()
-    edges = path.edges(dtype).detach().to("cpu", torch.float64).numpy().copy()
+def knots_of(path: PiecewiseCubic, like: Tensor) -> Tensor:
+    """A path's part of the table `knots`, which nobody may write into."""
+    ts = path.ts.detach().cpu().contiguous()
+    return (_knots if len(ts) <= FEW else _knots.__wrapped__)(
+        ts.view(torch.uint8).numpy().tobytes(), ts.dtype, like.dtype, like.device
+    )
+
+
+@lru_cache(maxsize=64)
+def _knots(times: bytes, of: torch.dtype, dtype: torch.dtype, device: torch.device) -> Tensor:
+    ts = torch.frombuffer(bytearray(times), dtype=of)
+    path = PiecewiseCubic(ts, ts, None, False)
+    edges = path.edges(dtype).to(torch.float64).numpy().copy()
     edges[0], edges[-1] = -np.inf, np.inf
-    pace = (len(ts) - 1) / (ts[-1] - ts[0])
-    return torch.from_numpy(np.concatenate([ts[:1], [pace], edges, ts])).to(dtype)
+    t = ts.to(torch.float64).numpy()
+    pace = (len(t) - 1) / (t[-1] - t[0])
+    return torch.from_numpy(np.concatenate([t[:1], [pace], edges, t])).to(device, dtype)

@@ -21,7 +21,7 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.finish import SavedInterpolant, stats_of, steps_of
 from ndl.runtime.stepping.pace import fixed_step
-from ndl.runtime.stepping.trail import StepTable, fixed_table
+from ndl.runtime.stepping.trail import StepTable, fixed_table, shared_table
 from ndl.runtime.surroundings import transforms
 from torch import Tensor
 
@@ -39,7 +39,7 @@ class FieldRun:
         options, name = problem.method.options, problem.method.name
         step = fixed_step(options, problem.t0, problem.t1, name)
         assert step is not None
-        self.table: StepTable = fixed_table(problem.on(x0=problem.x0[:1]), step)
+        self.table: StepTable = shared_table(problem, step)
         work = self.count * (SMALL + problem.x0.numel()) * problem.repeats
         if problem.backend == "auto" and work < WORTH * (4 if problem.taped else 1):
             raise NoKernel("the run is short")

@@ -28,7 +28,7 @@ from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.control import Controller, Tolerances, proportional
 from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.stepper import Stepper
-from ndl.runtime.stepping.trail import fixed_table
+from ndl.runtime.stepping.trail import shared_table
 from torch import Tensor
 
 FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS = 256, 16, 32
@@ -94,7 +94,7 @@ class KernelRun:
         self.table = None
         if self.pace.step is not None:
             # of one trajectory: all take the same fixed steps
-            self.table = fixed_table(problem.on(x0=problem.x0[:1]), self.pace.step)
+            self.table = shared_table(problem, self.pace.step)
         self.request = self._requested(self.request)
         if self.checkpoints is not None and self.checkpoints.memory is not None and self.known:
             self._take_whole(self.checkpoints.memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import Tensor
 
 LONGEST = float(np.finfo(np.float32).max)
 """A step that is not bounded."""
+
+FEW = 4096
+"""Numbers up to which a table is kept for the next run."""
 
 
 def reals(values: Any, like: Tensor) -> Tensor:
@@ -27,11 +31,55 @@ def wholes(values: Any, like: Tensor) -> Tensor:
     return torch.as_tensor(np.asarray(values), dtype=torch.int32).to(like.device).contiguous()
 
 
+def shared(values: Sequence[float] | Floats, like: Tensor) -> Tensor:
+    """`reals` that nobody may write into: runs with the same few numbers share them."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.size > FEW:
+        return reals(numbers, like)
+    return _shared(numbers.tobytes(), like.dtype, like.device)
+
+
+@lru_cache(maxsize=128)
+def _shared(numbers: bytes, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return reals(np.frombuffer(numbers).copy(), torch.empty(0, dtype=dtype, device=device))
+
+
+@lru_cache(maxsize=128)
+def few_wholes(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Few whole numbers that nobody may write into: runs share them."""
+    return torch.tensor(values, dtype=torch.int32, device=device)
+
+
 def fixed_tables(p: Problem, table: StepTable, times: Floats, like: Tensor) -> dict[str, Tensor]:
-    """Those of fixed steps (`ndl.compiler.kernels.ode_fixed`), for the saved `times`."""
+    """Those of fixed steps (`ndl.compiler.kernels.ode_fixed`), for the saved `times`. Nobody may write into
+    them: runs with the same few steps share them."""
     steps = int(table.many[0])
-    starts, ends, sizes = table.t[:steps], table.end[:steps], table.h[:steps]
-    until = np.searchsorted(p.sign * times, p.sign * np.append(p.t0, ends), side="right")
+    parts = table.t[:steps], table.end[:steps], table.h[:steps], times
+    if steps + len(times) > FEW:
+        return _fixed_tables(p.t0, p.sign, *parts, like)
+    return {**_few_steps(p.t0, p.sign, *(v.tobytes() for v in parts), like.dtype, like.device)}
+
+
+@lru_cache(maxsize=64)
+def _few_steps(
+    t0: float,
+    sign: float,
+    starts: bytes,
+    ends: bytes,
+    sizes: bytes,
+    times: bytes,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    t, end, h, saved = (np.frombuffer(v).copy() for v in (starts, ends, sizes, times))
+    return _fixed_tables(t0, sign, t, end, h, saved, torch.empty(0, dtype=dtype, device=device))
+
+
+def _fixed_tables(
+    t0: float, sign: float, starts: Floats, ends: Floats, sizes: Floats, times: Floats, like: Tensor
+) -> dict[str, Tensor]:
+    steps = len(starts)
+    until = np.searchsorted(sign * times, sign * np.append(t0, ends), side="right")
     step_of = np.clip(np.searchsorted(until, np.arange(len(times)), side="right") - 1, 0, steps - 1)
     theta = (times - starts[step_of]) / sizes[step_of]
     theta = np.where(times == ends[step_of], 1.0, theta)
@@ -56,4 +104,4 @@ def adaptive_tables(
         settings += numbers * wide if len(numbers) == 1 else numbers
     # a last saved time that never comes ends the search for due ones
     never = [*times.tolist(), p.sign * np.inf]
-    return {"settings": reals(settings, like), "times": reals(never, like)}
+    return {"settings": shared(settings, like), "times": shared(never, like)}

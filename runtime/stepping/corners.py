@@ -25,6 +25,8 @@ def corners_of(problem: Problem) -> tuple[Floats, float]:
         if isinstance(path, PiecewiseCubic) and path.corners is not None:
             found.append(path.corners.detach().cpu().to(torch.float64).numpy())
             reach = max(reach, float(path.ts.abs().max()))
+    if len(found) == 1:
+        return found[0], 0.0
     times = np.unique(np.concatenate(found))
     times = times[(times > low) & (times < high)][:: int(problem.sign)]
     return times, 2 * ROUNDING * torch.finfo(problem.dtype).eps * reach

@@ -14,7 +14,7 @@ import torch
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.control import host
 from ndl.runtime.stepping.stepper import Attempt, Stepper
-from ndl.runtime.stepping.trail import BUDGET, Piece, StepTable, Trail, fixed_table
+from ndl.runtime.stepping.trail import BUDGET, Piece, StepTable, Trail, shared_table
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def march(loop: Loop) -> Outcome | None:
         return None
     if abs(p.t1 - p.t0) / step > p.max_steps:
         return None
-    table = fixed_table(p.on(x0=p.x0[:1]), step)
+    table = shared_table(p, step)
     times = np.append(table.t, p.t1)
     places, slots, inside = placed(p, times)
     whole = loop.trail.keep or len(inside) > 0

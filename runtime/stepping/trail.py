@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from torch import Tensor
 
 BUDGET = 2**28
 """Bytes of stages that are kept for continuous output; beyond it, saved values are interpolated."""
+
+FEW = 1000
+"""Steps up to which a table is kept for the next run."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +143,40 @@ class StepTable:
 
 def fixed_table(problem: Problem, step: float) -> StepTable:
     """The steps of a run with fixed steps, which all members share."""
-    b, t0, t1 = problem.count, problem.t0, problem.t1
+    return _repeated(
+        *Corners(problem).split(*_fixed_steps(problem.t0, problem.t1, step, problem.max_steps)), problem.count
+    )
+
+
+def shared_table(problem: Problem, step: float) -> StepTable:
+    """The steps of a run with fixed steps as those of a single member. Nobody may write into it: runs with
+    the same few steps share it."""
+    corners = Corners(problem)
+    if not corners and abs(problem.t1 - problem.t0) <= FEW * step:
+        return _few(problem.t0, problem.t1, step, problem.max_steps)
+    return _repeated(*corners.split(*_fixed_steps(problem.t0, problem.t1, step, problem.max_steps)), 1)
+
+
+@lru_cache(maxsize=64)
+def _few(t0: float, t1: float, step: float, most: int) -> StepTable:
+    return _repeated(*_fixed_steps(t0, t1, step, most), 1)
+
+
+def _fixed_steps(t0: float, t1: float, step: float, most: int) -> tuple[Floats, Floats]:
+    """The starts and ends of fixed steps. Raises `SettingError` where they are too many."""
     count = int(np.ceil(abs(t1 - t0) / step)) + 2
-    if count > problem.max_steps + 2:
-        raise SettingError(f"steps of {step:g} over {t0:g}..{t1:g} are more than {problem.max_steps}")
-    starts = np.asarray(t0 + problem.sign * step * np.arange(count), dtype=np.float64)
+    if count > most + 2:
+        raise SettingError(f"steps of {step:g} over {t0:g}..{t1:g} are more than {most}")
+    sign = 1.0 if t1 >= t0 else -1.0
+    starts = np.asarray(t0 + sign * step * np.arange(count), dtype=np.float64)
     ends = fixed_end(starts, t0, t1, step)
     over = np.nonzero(ends == t1)[0]
     ends = ends[: over[0] + 1] if t0 != t1 else ends[:0]
-    starts, ends = Corners(problem).split(np.concatenate([[t0], ends[:-1]])[: len(ends)], ends)
+    return np.concatenate([[t0], ends[:-1]])[: len(ends)], ends
+
+
+def _repeated(starts: Floats, ends: Floats, b: int) -> StepTable:
+    """The same steps of b members."""
     many = len(ends)
 
     def tile(values: Any) -> Any:

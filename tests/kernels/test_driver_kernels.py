@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +94,7 @@ def test_a_path_at_any_time(knots: str, own: bool) -> None:
     c = X.coefficients
     tables = {
         "pieces": torch.tensor([0, len(ts) - 1, 0], dtype=torch.int32),
-        "knots": runtime_drivers.knots_of(X, torch.float64),
+        "knots": runtime_drivers.knots_of(X, torch.empty(0, dtype=torch.float64)),
         "drivers" if own else "shared_drivers": (c.reshape(count, -1).t() if own else c).contiguous(),
         "at": at,
     }
@@ -338,3 +340,31 @@ def test_what_kernels_refuse(X: Any, method: str, why: str) -> None:
         ndl.solve(model, span=(0, 2), method=method, backend="cpu", save="end", gradient="discrete")
     s = ndl.solve(model, span=(0, 2), method=method, save="end", gradient="discrete")
     assert bool(torch.isfinite(s.final.z).all())
+
+
+def changed_between_runs() -> list[weakref.ref[Any]]:
+    """A path's parts, after runs by kernels before and after changes of it."""
+    X = hermite(TS.clone(), normal(COUNT, len(TS), 3), family=True)
+    model = ndl.loads(CONTROLLED).Controlled().bind(X=X, z=normal(COUNT, 2, seed=2))
+
+    def ends(span: tuple[float, float]) -> list[torch.Tensor]:
+        return [
+            ndl.solve(model, span=span, method="rk4(steps=7)", backend=b, save="end").final.z
+            for b in ("cpu", "torch")
+        ]
+
+    first, plain = ends((0, 2))
+    torch.testing.assert_close(first, plain, rtol=1e-10, atol=1e-10)
+    X.coefficients.mul_(0.5)
+    X.ts.add_(0.05)
+    for span in ((0, 2), (0, 1.7)):
+        changed, plain = ends(span)
+        torch.testing.assert_close(changed, plain, rtol=1e-10, atol=1e-10)
+        assert not torch.allclose(changed, first, rtol=1e-3)
+    return [weakref.ref(v) for v in (X, X.coefficients, X.ts)]
+
+
+def test_a_second_run_heeds_what_has_changed_and_nothing_is_kept() -> None:
+    held = changed_between_runs()
+    gc.collect()
+    assert [v() for v in held] == [None] * 3
