@@ -53,7 +53,6 @@ class Formula:
     ranks: tuple[int, ...]
     mesh: str = ""
     turned: bool = False
-    symmetric: bool = False
 
 
 class Traced(LinearOperator):
@@ -64,8 +63,6 @@ class Traced(LinearOperator):
     ) -> None:
         super().__init__(space)
         self.formula, self.captured, self.turned = formula, tuple(captured), turned
-        if formula.symmetric:
-            self.symmetric = True
 
     def act(self, v: Tensor) -> Tensor:
         """A v, or of the adjoint W^-1 A^T W v."""

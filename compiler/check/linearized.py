@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.maps import Map, as_map, refuse_unless_symmetric
-from ndl.compiler.check.scope import Scope
+from ndl.compiler.check.scope import Deferred, Scope
 from ndl.compiler.check.values import UNKNOWN, HostV, ModelV, TupleV, Unknown, Value, describe
-from ndl.compiler.diagnostics import did_you_mean
+from ndl.compiler.diagnostics import did_you_mean, fail
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Type
+from ndl.compiler.types import Tensor, Type
+
+if TYPE_CHECKING:
+    from ndl.compiler.check.models import Elaboration
+    from ndl.compiler.check.sites import Site
 
 
 class ModelMap(Map):
-    """The derivative of a model's equations by one state; the host knows the map for a grid."""
+    """The derivative of a model's equations by one state; the host knows the map for a grid. In a model
+    `frame` has those equations."""
+
+    frame: Elaboration | None = None
 
     def __init__(self, model: ModelV, state: str, span: Any, point: Any = None, choice: Any = None) -> None:
         super().__init__("base", self._outside, name=f"linearize({model.decl.name}, {state})")
@@ -25,7 +33,97 @@ class ModelMap(Map):
         return True
 
     def _outside(self, ev: Any, v: Value, span: Any) -> Any:
-        return ev.not_lowered("`linearize` inside of a model", span)
+        if self.frame is None:
+            what = f"`{self.name}` stands inside of a formula, where its parameters have no name"
+            raise fail("NDL569", what, self.span, help=f"define it in the model: `A = {self.span.text}`")
+        return ev.lowering.tangent(ev, self, v, span)
+
+
+def model_maps(value: Any) -> Iterator[ModelMap]:
+    """The derivatives of models in a map."""
+    if isinstance(value, ModelMap):
+        yield value
+    elif isinstance(value, Map):
+        for inner in (*value.of, value.source):
+            yield from model_maps(inner)
+
+
+class PointSite:
+    """Where a model of which a map is the derivative gets its values: its states are those at the point."""
+
+    def __init__(self, map_: ModelMap, outer: Site) -> None:
+        self.map, self.outer = map_, outer
+
+    def state(self, name: str, order: int, type: Tensor) -> Any:
+        """The value about which the map is."""
+        frame = self.map.frame
+        assert frame is not None
+        if frame.ev.checking:
+            return self.outer.state(name, order, type)
+        return frame.ev.lowering.point(self.map, name[len(frame.prefix) :], order)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("past", "elsewhere"):  # other times are those of a path
+            raise AttributeError(name)
+        return getattr(self.outer, name)
+
+
+def join_maps(outer: Elaboration, name: str, map_: Map) -> None:
+    """The models of a map that is a model's definition: their parameters are the model's, `A.k`."""
+    from ndl.compiler.check.applications import parts_of
+    from ndl.compiler.check.models import Elaboration
+    from ndl.compiler.check.parts import arguments_of
+
+    several = list(model_maps(map_))
+    for k, leaf in enumerate(several):
+        if leaf.frame is not None:
+            continue
+        _refuse(outer.ev, leaf)
+        options, given = arguments_of(outer.ev, leaf.model)
+        shown = f"{name}[{k}]" if len(several) > 1 else name
+        leaf.frame = Elaboration(
+            outer.ev,
+            parts_of(outer.ev, leaf.model.decl),
+            leaf.model.module.scope,
+            options,
+            PointSite(leaf, outer.site),
+            given=given,
+            prefix=f"{outer.prefix}{shown}.",
+            path=(*outer.path, (name, k)),
+        )
+
+
+def _refuse(ev: Evaluator, leaf: ModelMap) -> None:
+    """Raise `NDLError` (NDL569) for a model whose derivative is no map inside of another one."""
+    found = _obstacle(ev, leaf.model, leaf.state)
+    if found is not None:
+        raise fail("NDL569", f"{found[0]}: no linear map inside of a model", leaf.span, help=found[1])
+
+
+def _obstacle(ev: Evaluator, model: ModelV, state: str) -> tuple[str, str] | None:
+    """What stands in the way, and the remedy."""
+    from ndl.compiler.check.applications import parts_of
+
+    parts, name = parts_of(ev, model.decl), model.decl.name
+    needed = [d.name for d in model.decl.data[len(model.data) :]] + [n for n in parts.inputs if n != "t"]
+    missing = next((n for n in needed if n not in model.values), None)
+    rate = parts.rates.get(state)
+    if model.laws or model.members:
+        return f"`{name}` has several members here", "set each parameter to one value"
+    if parts.order(state) > 1:
+        return f"`{name}` has a second derivative of `{state}`", "write it with two states of first order"
+    if parts.energies:
+        return f"`{name}` is an energy", "write its equation, `0 = …`"
+    if missing is not None:
+        return (
+            f"nothing tells the `{missing}` of `{name}`",
+            f"set it: `linearize({name}({missing}=…), {state})`",
+        )
+    if rate is not None and rate.kind == "integral":
+        return f"`{state}` has an integral equation", "write `jac(e, x) @ v` of the formula"
+    if rate is None and state not in parts.algebraic():
+        return f"`{state}` has no equation, it is reset", "write `jac(e, x) @ v` of the formula"
+    return None
 
 
 def linearize(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
@@ -58,7 +156,7 @@ def linearize(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) ->
             help=did_you_mean(by.span.text, names) or f"its states are {', '.join(names)}",
         )
     if ev.checking or ev.host is None:
-        return ModelMap(target, state, e.span)
+        return ModelMap(target, state, e.span, point)
     return ev.host.linearized(model, target, state, point, options.get("grid"), scope, e.span)
 
 
@@ -67,6 +165,10 @@ def _variable(ev: Evaluator, by: tree.Expr | None, names: list[str], scope: Scop
     if by is None:
         return (names[0] if len(names) == 1 else None), None
     known = not isinstance(by, tree.Name) or scope.find(by.id) is not None
+    if ev.host is None and not ev.checking and known:  # in a model, which may define it by what the map makes
+        return (by.id if isinstance(by, tree.Name) and by.id in names else names[0]), Deferred(
+            lambda: ev.eval(by, scope)
+        )
     if isinstance(by, tree.Name) and by.id in names:
         found = ev.eval(by, scope) if known else None
         return by.id, found if isinstance(found, Value) else None
@@ -94,4 +196,4 @@ def eig(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, s
     return ev.host.eigen(ev, map_ or args[0], args[1] if len(args) > 1 else None, e.span)
 
 
-__all__ = ["ModelMap", "eig", "linearize"]
+__all__ = ["ModelMap", "eig", "linearize", "model_maps"]

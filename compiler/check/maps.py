@@ -32,12 +32,13 @@ MAPS = ("lap",)
 
 class Map(Object):
     """A linear map. `op` is `base` (`of` is a function of a field), `identity`, `*` (a number and a map),
-    `+`, `-`, `@` (maps), `^` (a map and a number) or `exp`."""
+    `+`, `-`, `@` (maps), `^` (a map and a number), `exp` or `matrix`. `source` is the map whose transpose a
+    `base` is."""
 
     kind = "linear map"
 
-    def __init__(self, op: str, *of: Any, name: str = "", back: Any = None) -> None:
-        self.op, self.of, self.name, self.back = op, of, name, back
+    def __init__(self, op: str, *of: Any, name: str = "", back: Any = None, source: Any = None) -> None:
+        self.op, self.of, self.name, self.back, self.source = op, of, name, back, source
 
     # ------------------------------------------------------------ arithmetic
 
@@ -79,7 +80,10 @@ class Map(Object):
             return self.of[0] if self.op == "T" else self
         if self.op == "base":
             back = self.back or (lambda ev, v, span: ev.lowering.adjoint(ev, self, v, span))
-            return Map("base", back, name=f"{self.name}.T", back=self.of[0])
+            return Map("base", back, name=f"{self.name}.T", back=self.of[0], source=self)
+        if self.op == "matrix":
+            back = lambda ev, v, span: ev.matmul(v, self.of[0], span)  # noqa: E731
+            return Map("base", back, name=f"{self.name}.T", source=self)
         if self.op == "@":
             return Map("@", self.of[1].transposed(), self.of[0].transposed())
         return Map(self.op, *(m.transposed() if isinstance(m, Map) else m for m in self.of))
@@ -147,6 +151,8 @@ class Map(Object):
             return self.of[0](ev, v, span)
         if self.op == "identity":
             return v
+        if self.op == "matrix":
+            return ev.matmul(self.of[0], v, span)
         a, b = self.of
         if self.op == "*":
             return ev.binary("*", a, b.on(ev, v, span), span)
@@ -242,14 +248,19 @@ def power(ev: Any, v: Any, exponent: Any, e: tree.Binary) -> Any:
     inner = _square(ev, v, e.left.span) if number else None
     if inner is None:
         return ev.binary("^", v, exponent, e.span, (e.left, e.right))
+    return power_of(ev, inner, exponent, e.span)
+
+
+def power_of(ev: Any, inner: Value, exponent: Any, span: Any) -> Any:
+    """The power of a square matrix. Raises `NDLError` (NDL472)."""
     if not isinstance(exponent, int) or exponent == 0:
-        refuse_unless_symmetric(ev, inner, f"the power `{e.span.text}`", e.span)
-        s = ev.elementwise("real", [exponent], e.right.span)
-        return UNKNOWN if isinstance(s, Unknown) else ev.op("symmetric_power", [inner, s], e.span)
-    inner = inner if exponent > 0 else ev.op("inv", [inner], e.span)
+        refuse_unless_symmetric(ev, inner, f"the power `{span.text}`", span)
+        s = ev.elementwise("real", [exponent], span)
+        return UNKNOWN if isinstance(s, Unknown) else ev.op("symmetric_power", [inner, s], span)
+    inner = inner if exponent > 0 else ev.op("inv", [inner], span)
     found = inner
     for _ in range(abs(exponent) - 1):
-        found = ev.matmul(found, inner, e.span)
+        found = ev.matmul(found, inner, span)
     return found
 
 

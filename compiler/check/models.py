@@ -10,6 +10,7 @@ from typing import Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.field_arguments import domain_value, formula_value, is_formula
 from ndl.compiler.check.fields import derivative
+from ndl.compiler.check.linearized import model_maps
 from ndl.compiler.check.model_parts import Equation, Parts
 from ndl.compiler.check.noises import drift, noise_value
 from ndl.compiler.check.operators import draw_value, header_dims, read_net
@@ -98,6 +99,14 @@ class Elaboration:
                 continue
             for part in inner_parts(self.lookup(name, 0)):
                 yield from part.frames()
+
+    def maps(self) -> Iterator[Elaboration]:
+        """The models whose derivatives the definitions of this one name, `A = linearize(Heat, u)`."""
+        for name in self.parts.derived:
+            if name not in self.pending:
+                for map_ in model_maps(self.lookup(name, 0)):
+                    if map_.frame is not None:
+                        yield map_.frame
 
     def descend(self, path: PartPath) -> Elaboration:
         """The part at a path below this model."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.evaluator import Evaluator, constant_of
 from ndl.compiler.check.field_arguments import written_fields
+from ndl.compiler.check.maps import Map
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.scope import Deferred
 from ndl.compiler.check.typing import resolve_type, unify_type
@@ -85,6 +86,10 @@ def as_parts(outer: Elaboration, name: str, value: Any, span: Span, drawn: bool 
         return _part(join(outer, name, None, value, span, drawn))
     if isinstance(value, ListV) and value.items and all(isinstance(i, ModelV) for i in value.items):
         return ListV(tuple(_part(join(outer, name, k, m, span, drawn)) for k, m in enumerate(value.items)))
+    if isinstance(value, Map):
+        from ndl.compiler.check.linearized import join_maps
+
+        join_maps(outer, name, value)
     return value
 
 
@@ -177,6 +182,9 @@ def check_parts(root: Elaboration) -> None:
     from ndl.compiler.check.check_model import integral_rate
 
     frames = list(root.frames())
+    for map_ in (m for f in frames for m in f.maps()):
+        for name in map_.given:
+            map_.check_argument(name)
     for frame in frames[1:]:
         for name in (*frame.given, *frame.varied):
             frame.check_argument(name)
@@ -241,6 +249,11 @@ def descend(root: Elaboration, path: Path) -> Elaboration:
     found = root
     for name, index in path:
         value = found.lookup(name, 0)
+        if isinstance(value, Map):
+            from ndl.compiler.check.linearized import model_maps
+
+            found = list(model_maps(value))[index or 0].frame  # type: ignore[assignment]
+            continue
         if index is not None:
             value = value.items[index]
         found = value.elaboration

@@ -358,6 +358,18 @@ class GraphBuilder:
         result = split(Value(back.type, back), v.axes)
         return result if weights is None else ev.binary("/", result, weights, span)
 
+    def point(self, map_: Any, name: str, order: int) -> Any:
+        """The value of a state of the model of which a map is the derivative."""
+        from ndl.compiler.lower.tangents import point
+
+        return point(map_, name, order)
+
+    def tangent(self, ev: Evaluator, map_: Any, v: Value, span: Span) -> Any:
+        """`linearize(M, x) @ v`."""
+        from ndl.compiler.lower.tangents import tangent
+
+        return tangent(ev, map_, v, span)
+
     def along_vector(
         self, ev: Evaluator, e: tree.Expr, by: tree.Expr, v: Value, scope: Scope, turned: bool, span: Span
     ) -> Any:

@@ -22,6 +22,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
+    from ndl.compiler.check.linearized import ModelMap
     from ndl.compiler.check.models import Elaboration
     from ndl.compiler.lower.fields import Fields
 
@@ -42,6 +43,7 @@ class Conditions:
         self.found: dict[tuple[int, int, str], Any] = {}
         self.kept: list[Condition] = []
         self.reading: set[tuple[int, int, str]] = set()
+        self.joined: dict[str, Elaboration] = {}
         self.stands: tuple[Subject, Value] | None = None
         """A value in the place of a state."""
 
@@ -50,7 +52,20 @@ class Conditions:
         return self._frame(prefix)
 
     def _frame(self, prefix: str) -> Elaboration:
-        return self.root.descend(self.paths[prefix])
+        return self.joined.get(prefix) or self.root.descend(self.paths[prefix])
+
+    @contextmanager
+    def beside(self, frame: Elaboration, conditions: list[Condition]) -> Iterator[None]:
+        """Those of a model that a map is the derivative of; nothing stands for its states."""
+        before = self.by_part, self.joined, self.found, self.reading, self.stands
+        self.by_part = {**self.by_part, frame.prefix: conditions}
+        self.joined = {**self.joined, frame.prefix: frame}
+        if self.stands is not None:
+            self.found, self.reading, self.stands = {}, set(), None
+        try:
+            yield
+        finally:
+            self.by_part, self.joined, self.found, self.reading, self.stands = before
 
     def subject(self, v: Value) -> Subject | None:
         """What a value is when it is a field that has conditions, or a component of one."""
@@ -448,6 +463,17 @@ class Conditions:
                 if given is not v:
                     v = where(self, prefix, c, given, v)
         return v
+
+
+@contextmanager
+def beside(conditions: Conditions, map_: ModelMap) -> Iterator[Subject]:
+    """The conditions of the model that a map is the derivative of are known too; gives the state that the
+    map is by."""
+    frame = map_.frame
+    assert frame is not None
+    found = frame.site.lowering.map_conditions[frame.prefix]  # type: ignore[attr-defined]
+    with conditions.beside(frame, found):
+        yield Subject(frame.prefix, map_.state)
 
 
 def itself(c: Condition, what: str) -> NDLError:

@@ -59,12 +59,13 @@ def initial(lowering: ModelLowering) -> Function:
 
     def make(root: Elaboration, g: GraphBuilder) -> Named:
         own = [s for s in lowering.slots if s.spec.source is None]
-        return [(s.spec.name, _start(root.descend(s.frame.path), g, s)) for s in own]
+        return [(s.spec.name, start(root.descend(s.frame.path), g, s)) for s in own]
 
     return lowering.function("initial", make, with_states=False)
 
 
-def _start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
+def start(el: Elaboration, g: GraphBuilder, slot: Slot) -> Any:
+    """The initial value of a state."""
     s, span = slot.spec, slot.spec.span
     decl = el.parts.states[slot.name].get(slot.order)
     given = slot.name + "'" * slot.order in {*el.given, *el.varied}
@@ -165,10 +166,15 @@ def _rate(root: Elaboration, slot: Slot, order: int) -> Any:
 
 
 def _residuals(lowering: ModelLowering, root: Elaboration, frame: Elaboration) -> dict[str, Any]:
+    """`0 = e` for each algebraic state of a model or a part."""
+    return residuals(
+        root.descend(frame.path), [s for s in lowering.slots if s.frame is frame and s.spec.algebraic]
+    )
+
+
+def residuals(el: Elaboration, slots: list[Slot]) -> dict[str, Any]:
     """`0 = e` for each algebraic state: in order where the shapes agree, else cut from one vector."""
-    el = root.descend(frame.path)
     ev = el.ev
-    slots = [s for s in lowering.slots if s.frame is frame and s.spec.algebraic]
     states = [s.spec for s in slots]
     if any(s.axes for s in slots):
         return _field_residuals(el, slots)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import full, split
+from ndl.compiler.check.linearized import ModelMap, model_maps
 from ndl.compiler.check.maps import Argument, Map
 from ndl.compiler.check.values import UNKNOWN, Unknown, Value
 from ndl.compiler.diagnostics import NDLError, fail
@@ -17,6 +18,7 @@ from ndl.compiler.ir.autodiff import dependents, jvp, pullback
 from ndl.compiler.ir.graph import Function, Graph, Node
 from ndl.compiler.ir.linearity import is_linear
 from ndl.compiler.lower.builder import value_of
+from ndl.compiler.lower.conditions import beside
 from ndl.compiler.lower.mesh_space import MeshSpace
 from ndl.compiler.lower.subjects import Subject
 from ndl.compiler.ops.families.fields import SOURCES
@@ -33,6 +35,9 @@ def by_products(fields: Fields, map_: Map, v: Value, span: Span) -> Any:
         return _by_parts(fields, map_, v, span)
     if v.type.kind != "R" or map_.complex:
         return fields.ev.not_lowered("a function of a complex map with varying coefficients", span)
+    for leaf in model_maps(map_):
+        with beside(fields.conditions, leaf) as subject:
+            return Products(fields, map_, v, span, subject).result()
     return Products(fields, map_, v, span).result()
 
 
@@ -47,11 +52,13 @@ def _by_parts(fields: Fields, map_: Map, v: Value, span: Span) -> Any:
 class Products:
     """One function of a map, applied once."""
 
-    def __init__(self, fields: Fields, map_: Map, v: Value, span: Span) -> None:
+    def __init__(
+        self, fields: Fields, map_: Map, v: Value, span: Span, subject: Subject | None = None
+    ) -> None:
         self.fields, self.ev, self.map, self.span = fields, fields.ev, map_, span
         self.mesh = fields.on_mesh(v.axes)
         self.v = v if self.mesh is None else self._nodal(v, self.mesh)
-        self.subject = self._subject()
+        self.subject = self._subject() if subject is None else subject
 
     @property
     def graph(self) -> Graph:
@@ -209,6 +216,10 @@ class Products:
             return self._value(map_.on(ev, v, span))
         if map_.op == "identity":
             return v
+        if map_.op == "matrix":
+            raise fail("NDL471", "a matrix is no map of fields", span)
+        if isinstance(map_, ModelMap):
+            return self._value(map_.on(ev, v, span))
         if map_.op == "base":
             sums = of_argument(self.fields, map_, span)
             return self._leaf(map_, v, free) if sums is None else self._applied(sums, v, free)

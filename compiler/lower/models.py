@@ -14,6 +14,7 @@ from ndl.compiler.check.applications import parts_of
 from ndl.compiler.check.boundaries import conditions_of
 from ndl.compiler.check.check_model import check_model
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
+from ndl.compiler.check.maps import Map
 from ndl.compiler.check.model_parts import Parts
 from ndl.compiler.check.models import CheckSite, Elaboration
 from ndl.compiler.check.noises import covariance
@@ -86,14 +87,17 @@ class ModelLowering:
         self.frames = list(self.types.frames())
         for frame in self.frames:
             refuse(frame)
+        self.maps = [m for frame in self.frames for m in frame.maps()]
+        """The models whose derivatives are maps here."""
         self.space = Space(model.grid, read)
         self.schemes: Schemes | None = None
         """Those of the function lowered last, where its fields have some."""
         self.conditions = {f.prefix: conditions_of(check, f) for f in self.frames}
         self.space.conditions = self.conditions, {f.prefix: f.scope for f in self.frames}
+        self.map_conditions = {f.prefix: conditions_of(check, f) for f in self.maps}
         self.paths = {f.prefix: f.path for f in self.frames}
         self.multipliers: frozenset[tuple[str, str]] = frozenset()
-        self.slots = [slot for frame in self.frames for slot in self._slots(frame)]
+        self.slots = [slot for frame in self.frames for slot in self.slots_of(frame)]
         self.noises = noise.noises(self)
         self.multipliers = constraints.multipliers(self)
 
@@ -112,7 +116,7 @@ class ModelLowering:
                 )
         return options
 
-    def _slots(self, frame: Elaboration) -> list[Slot]:
+    def slots_of(self, frame: Elaboration) -> list[Slot]:
         """The states of a model or part after reduction to first order."""
         found = []
         parts, free = frame.parts, frame.parts.algebraic()
@@ -234,7 +238,7 @@ class ModelLowering:
     # ------------------------------------------------------------ the whole
 
     def lower(self) -> ModelIR:
-        for frame in self.frames:
+        for frame in (*self.frames, *self.maps):
             self._touch(frame)
         initial = equations.initial(self)
         integral, forcing = integrals.integral_parts(self)
@@ -247,7 +251,7 @@ class ModelLowering:
         events.refuse_held(waiting, (drift, diffusion))
         derived = self._derived()
         terms = {f.prefix + n: equations.term(self, f, n) for f in self.frames for n in f.parts.terms}
-        for frame in self.frames:
+        for frame in (*self.frames, *self.maps):
             keep_nets(self, frame)
         return ModelIR(
             name=self.decl.name,
@@ -323,7 +327,7 @@ class ModelLowering:
                     found[frame.prefix + name] = self._quantity(frame, name, known)
             for name in frame.parts.derived:
                 value = frame.lookup(name, 0)
-                if any(True for _ in inner_parts(value)) or isinstance(value, (Closure, FnV, NetV)):
+                if any(True for _ in inner_parts(value)) or isinstance(value, (Closure, FnV, Map, NetV)):
                     continue
                 found[frame.prefix + name] = self._quantity(frame, name, known)
         return found

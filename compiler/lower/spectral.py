@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import full, split
 from ndl.compiler.check.boundaries import SLOPE, VALUE, Condition
+from ndl.compiler.check.linearized import model_maps
 from ndl.compiler.check.maps import Map
 from ndl.compiler.check.values import UNKNOWN, Axis, Unknown, Value
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.grid import FREE, stencil
 from ndl.compiler.lower.map_functions import by_products, of_argument
+from ndl.compiler.lower.map_matrices import by_matrix
 from ndl.compiler.ops.families.spectra import many
 from ndl.compiler.passes.fourier import diagonal
 from ndl.compiler.source import Span
@@ -30,6 +32,8 @@ Basis = tuple[Any, ...]
 def by_modes(fields: Fields, map_: Map, v: Value, span: Span) -> Any:
     """A function of maps of a field."""
     axes = tuple(a for a in v.axes if a in fields.space.owner)
+    if not v.axes and v.type.rank <= 1:
+        return by_matrix(fields.ev, map_, v, span)
     if not axes:
         return fields.ev.not_lowered("a function of a map of what is no field", span)
     if fields.on_mesh(axes) is not None:
@@ -49,6 +53,8 @@ def _diagonal_one(fields: Fields, map_: Map, v: Value, axes: Sequence[Axis], spa
         raise NotDiagonal
     if all(fields.space.grid_axis(a).kind == "fourier" for a in axes):
         return _by_waves(fields, map_, v, axes, span)
+    if any(True for _ in model_maps(map_)):
+        raise NotDiagonal
     conditions, s = fields.conditions, fields.conditions.subject(v)
     if s and any(conditions.apart(s.prefix, s.name, a, s.component) for a in axes):
         return conditions.each(v, lambda _, part: by_modes(fields, map_, part, span), span)

@@ -4,8 +4,7 @@ map_function        (v, s, weights, free, *captured): f(A) v for the map A that 
                     (v, *captured), as an array of the shape of v; `back` is its plain transpose. `kind` is
                     `exp`, `inverse` or `^`, the power s. `weights` are those of the inner product (or `mesh`
                     has the mass matrix), `free` is 1 where no condition gives the value. `turned`: the plain
-                    transpose of f(A). `extra` axes of v come last and are carried along. `symmetric`: A is
-                    proved to be.
+                    transpose of f(A). `extra` axes of v come last and are carried along.
 map_function_back   (g, *operands): the cotangent of operand `at`
 map_function_along  (*operands, dots of v and of what is captured): the derivative along these
 """
@@ -67,8 +66,7 @@ def _formula(a: Attributes, along: Any, back: Any) -> Any:
 def _said(a: Attributes) -> tuple[Any, ...]:
     first, *captured = (n.type for n in a["function"].inputs)
     ranks = tuple(len(t.shape) for t in captured)
-    more = (a.get("mesh", ""), a.get("turned", False), a.get("symmetric", False))
-    return (a["kind"], len(first.shape), ranks, *more)
+    return (a["kind"], len(first.shape), ranks, a.get("mesh", ""), a.get("turned", False))
 
 
 def _called(function: Any) -> Callable[..., Any]:
