@@ -21,7 +21,8 @@ from ndl.compiler.types import Dim, Tensor
 Dots = Sequence["Node | None"]
 Vjp = Callable[[Graph, Node, Sequence[Node], Node], Sequence["Node | None"]]
 LINEAR_IN_FRONT = frozenset(
-    {"stencil", "mask", "lift", "lower", "multiplier", "truncate", "to_waves"} | {"from_waves"}
+    {"stencil", "mask", "lift", "lower", "multiplier", "truncate", "to_waves"}
+    | {"from_waves", "mesh_apply", "mesh_solve"}
 )
 """Linear ops of leading axes, after which any more may follow."""
 ROWS = 256

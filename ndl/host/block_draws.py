@@ -19,7 +19,7 @@ from ndl.compiler.types import Tensor
 from ndl.host.builder import lift
 from ndl.host.compiled import register_sets
 from ndl.host.families import drawn_instance
-from ndl.host.random_fields import block_field
+from ndl.host.random_fields import block_field, block_points
 from ndl.host.sample import One, Sample, Unshared, batched
 from ndl.runtime.draws import draw
 from ndl.runtime.random_fields import RandomField
@@ -54,6 +54,8 @@ def block_draw(moment: Any, stmt: tree.Draw, scope: Scope, sample: Sample | None
         field = block_field(moment.session, law, type_, stmt.name, law.span or stmt.span)
         normals = _numbers(field, (*field.waves, *shape), (), seed, stream, sample, step, numbers)
         return lift(field.made(normals, len(shape)).to(moment.loss.precision))
+    if isinstance(type_, Tensor) and type_.on is not None:
+        shape = (*block_points(moment.session, type_, stmt.name, stmt.span), *shape)
     arguments = tuple(
         torch.where(a.mask, a.ref, torch.nan) if getattr(a, "mask", None) is not None else host.number(a)
         for a in law.args

@@ -11,11 +11,11 @@ from torch import Tensor
 from ndl.compiler.check.axes import aligned, split
 from ndl.compiler.check.calls import apply
 from ndl.compiler.check.covariances import covariance_of, formula, kernel_of
-from ndl.compiler.check.grids import Fem, chosen_for, grid_choice, grid_of
-from ndl.compiler.check.values import Axis, Closure, DistV, DomainV, FileV, FnV, ListV, ModelV, Unknown
+from ndl.compiler.check.grids import Fem, chosen_for, grid_of
+from ndl.compiler.check.values import Axis, Closure, DistV, DomainV, FileV, FnV, ListV, ModelV, PointsV
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.geometry import store
-from ndl.compiler.ir.grid import SLOPE, wave_count
+from ndl.compiler.ir.grid import SLOPE, GridAxis, wave_count
 from ndl.compiler.lower.field_waves import STORED
 from ndl.compiler.lower.kernel_fields import check_size, kept_factor
 from ndl.compiler.source import Span
@@ -48,26 +48,38 @@ def block_field(session: Any, law: DistV, type_: Type, name: str, span: Span) ->
         lines = host.compilation.model(model).ir.waves.get(name)
         if lines is not None:
             return made(host, law, lines, span)
-    domain = host.module.scope.find(type_.on)
-    domain = host.ev.file_value(domain) if isinstance(domain, FileV) else domain
-    if not isinstance(domain, DomainV):
-        raise fail(
-            "NDL585", f"the domain `{type_.on}` of the draw `{name}` is not declared in the file", span
-        )
-    choice = None
-    if "grid" in session.settings:
-        setting, where = session.settings["grid"]
-        made_of = grid_choice(host.ev, host.ev.eval(setting, session.scope), where)
-        choice = None if isinstance(made_of, Unknown) else made_of
-    if isinstance(chosen_for(domain, choice, span), Fem):
-        what = f"the draw `{name}` on the mesh of `{type_.on}` is that of no input or field of a model"
-        hint = f"give a model of this training `input {name}: R on {type_.on}`"
-        raise fail("NDL585", what, span, help=hint)
     found = []
-    for axis in grid_of(host.ev, domain, choice, span).axes:
+    for axis in _axes(session, _domain(host, type_, name, span), name, span):
         ends = ("", "") if axis.periodic else (SLOPE, SLOPE)
         found.append((axis.layout, ends, wave_count(axis.layout, ends)))
     return made(host, law, (tuple(found),), span)
+
+
+def block_points(session: Any, type_: Type, name: str, span: Span) -> tuple[int, ...]:
+    """At how many points a draw `name: R on Omega ~ law` of a block has numbers of their own: those of a set,
+    or of the grid of the block's settings along each axis. Raises `NDLError`."""
+    domain = _domain(session.host, type_, name, span)
+    if isinstance(domain.shape, PointsV) and domain.shape.rows is not None:
+        return (len(domain.shape.rows),)
+    return tuple(axis.n for axis in _axes(session, domain, name, span))
+
+
+def _domain(host: Any, type_: Type, name: str, span: Span) -> DomainV:
+    domain = host.module.scope.find(type_.on)
+    domain = host.ev.file_value(domain) if isinstance(domain, FileV) else domain
+    if isinstance(domain, DomainV):
+        return domain
+    raise fail("NDL585", f"the domain `{type_.on}` of the draw `{name}` is not declared in the file", span)
+
+
+def _axes(session: Any, domain: DomainV, name: str, span: Span) -> tuple[GridAxis, ...]:
+    """The axes of the block's grid."""
+    ev, choice = session.host.ev, session.grid
+    if isinstance(chosen_for(domain, choice, span), Fem):
+        what = f"the draw `{name}` on the mesh of `{domain.name}` is that of no input or field of a model"
+        hint = f"give a model of this training `input {name}: R on {domain.name}`"
+        raise fail("NDL585", what, span, help=hint)
+    return grid_of(ev, domain, choice, span).axes
 
 
 def made(host: Any, law: DistV, parts: Any, span: Span) -> RandomField:

@@ -143,3 +143,29 @@ def test_what_points_do_not_have(old: str, new: str, code: str, words: str) -> N
 def test_another_number_of_points_is_refused(program: Any) -> None:
     with pytest.raises(NDLError, match="values at 7 points"):
         program.nets["E"](torch.zeros(7, 3, dtype=torch.float64))
+
+
+def test_draws_of_a_training_have_numbers_at_each_point() -> None:
+    """The weight becomes 2 where the draws have the shapes [3, 2] and [4, 5]."""
+    text = """
+domain Cloud = points([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], [a, b])
+domain Square = interval(x in 0..1, y in 0..1)
+
+operator Scaled(u: R[2] on Cloud) -> R[2] on Cloud:
+    param w = 0.5
+    return w*u
+
+net N: R[2] on Cloud -> R[2] on Cloud = Scaled()
+
+train N as scattered:
+    x: R[2] on Cloud ~ normal(0, 1)
+    f: R on Square ~ uniform(1, 2)
+    grid  = uniform(4, 5)
+    loss  = mean((N(x) - (sum(shape(x)) + sum(shape(f)) - 12)*x)^2)
+    batch = 4
+    optimizer = lbfgs(steps=10)
+    steps = 3
+"""
+    program = ndl.loads(text)
+    program.run("scattered")
+    assert abs(float(program.nets["N"].w) - 2) < 1e-6

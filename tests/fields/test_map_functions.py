@@ -3,12 +3,14 @@ assembled by hand, and differences of runs."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from field_problems import order, solved
 from ndl.compiler.diagnostics import NDLError
 from ndl.compiler.ir.interpret import interpret
 from ndl.compiler.ir.reader import parse_function
@@ -262,3 +264,20 @@ def test_what_has_no_meaning_says_so(domain: str, conditions: str, formula: str,
     with pytest.raises(Exception, match=code) as caught:
         ndl.solve(model(domain, conditions, f"w = {formula}"), grid="uniform(7)", **EULER).final.w.sum()
     assert isinstance(caught.value, NDLError) or code in str(caught.value)
+
+
+def test_the_dual_norm_on_a_mesh_of_many_points() -> None:
+    """(-lap)^-1 divides sin(pi x) sin(pi y) by 2 pi^2."""
+    text = """
+domain Square = interval(x in 0..1, y in 0..1)
+model M:
+    state u: R on Square = sin(pi*x)*sin(pi*y)
+    u' = 0*u
+    on boundary(Square): u = 0
+    dual = norm(u, (-lap)^-1)
+"""
+    exact = 0.5 / math.sqrt(2 * math.pi**2)
+    grids = [f"fem(size={h})" for h in (0.2, 0.1, 0.05)]
+    found = [float(solved(text, g, span="0..1", method="euler(h=1)").final.dual) for g in grids]
+    gaps = [abs(v - exact) for v in found]
+    assert 1.8 < order(gaps) < 2.2 and gaps[-1] < 5e-4
