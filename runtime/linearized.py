@@ -19,12 +19,13 @@ SMALL = 256
 
 
 class Linearized(LinearOperator):
-    """v -> dF/dx v at `x` `[n of all states]` for the F of a model, `0 = F` or `x' = F`, and one state.
-    Derivatives go to the model's weights."""
+    """v -> dF/dx v at `x` `[n of all states]` for the F of a model, `0 = F`, `x' = F` or `x'' = F`, and one
+    state. Derivatives go to the model's weights."""
 
     def __init__(self, model: Any, state: State, x: Tensor, space: Space, back: bool = False) -> None:
         super().__init__(space)
         self.model, self.state, self.x, self.back = model, state, x, back
+        self.rate = highest(model, state)
         # F is a sum against the functions of the nodes of a mesh
         self.tested = state.algebraic and any(g.mesh for g in model.GRIDS)
 
@@ -34,7 +35,7 @@ class Linearized(LinearOperator):
         a, b = self.state.places.start, self.state.places.stop
         whole = torch.cat([x[..., :a], part, x[..., b:]], -1)
         t = whole.new_zeros(whole.shape[:-1])
-        found: Tensor = self.model.vector_field(t, whole)[..., a:b]
+        found: Tensor = self.model.vector_field(t, whole)[..., self.rate.places]
         return found
 
     @property
@@ -102,6 +103,14 @@ class Linearized(LinearOperator):
         eye = torch.eye(self.space.n, dtype=torch.float64)
         J = torch.func.jvp(self.residual, (self.own.expand_as(eye).clone(),), (eye,))[1]
         return library().csr_matrix(J.T.numpy())
+
+
+def highest(model: Any, state: State) -> State:
+    """The state of first order whose rate is that of the equation of a state: of `x'' = F`, x'."""
+    names = {s.name: s for s in model.STATES}
+    while state.name + "'" in names:
+        state = names[state.name + "'"]
+    return state
 
 
 def linearized(

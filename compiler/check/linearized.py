@@ -110,8 +110,6 @@ def _obstacle(ev: Evaluator, model: ModelV, state: str) -> tuple[str, str] | Non
     rate = parts.rates.get(state)
     if model.laws or model.members:
         return f"`{name}` has several members here", "set each parameter to one value"
-    if parts.order(state) > 1:
-        return f"`{name}` has a second derivative of `{state}`", "write it with two states of first order"
     if parts.energies:
         return f"`{name}` is an energy", "write its equation, `0 = …`"
     if missing is not None:

@@ -107,6 +107,7 @@ class Elaboration:
                 for map_ in model_maps(self.lookup(name, 0)):
                     if map_.frame is not None:
                         yield map_.frame
+                        yield from map_.frame.maps()
 
     def descend(self, path: PartPath) -> Elaboration:
         """The part at a path below this model."""

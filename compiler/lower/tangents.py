@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 def point(map_: ModelMap, name: str, order: int) -> Value:
     """The value of a state of M: where the map is taken about a value that, else its initial one."""
     frame = _frame(map_)
+    if "." in name:
+        _refuse(map_, "of a model with parts")
     ev, slot = frame.ev, _slot(map_, name, order)
     given = map_.point if name == map_.state and order == 0 else None
     found = given.get() if isinstance(given, Deferred) else given

@@ -35,7 +35,7 @@ model Tangent:
     state x: R[3] = [1, 2, 20]
     state v: R[3] = [1, -1, 0.5]
     whole = Lorenz(x=[1, 2, 20])
-    A = linearize(Lorenz(r=whole.r, b=whole.b), x)
+    A = linearize(Lorenz(r=whole.r), x)
     x' = [10*(x[1] - x[0]), x[0]*(whole.r - x[2]) - x[1], x[0]*x[1] - whole.b*x[2]]
     v' = A @ v
     back = A.T @ v
@@ -81,20 +81,22 @@ def test_a_tangent_is_the_difference_of_two_runs(tangent: Any) -> None:
     method: Any = {"span": (0, 0.3), "method": "rk4(h=0.01)", "save": "end"}
     x0, v0 = torch.tensor([1.0, 2.0, 20.0]).double(), torch.tensor([1.0, -1.0, 0.5]).double()
 
-    def run(x: torch.Tensor, r: Any = 28.0) -> Any:
-        made = tangent().bind(**{"whole.r": torch.as_tensor(r, dtype=torch.float64)})
+    def run(x: torch.Tensor, r: Any = 28.0, b: Any = 2.6) -> Any:
+        r, b = (torch.as_tensor(p, dtype=torch.float64) for p in (r, b))
+        made = tangent().bind(**{"whole.r": r, "A.b": b})
         return ndl.solve(made.bind(x=x, v=v0), gradient="discrete", **method).final
 
     up, down = (run(x0 + e * v0).x for e in (1e-5, -1e-5))
     torch.testing.assert_close(run(x0).v.detach(), ((up - down) / 2e-5).detach(), rtol=1e-8, atol=1e-8)
     w = torch.tensor([1.0, 0.3, -2.0]).double()
-    x, r = x0.clone().requires_grad_(), torch.tensor(28.0).double().requires_grad_()
-    s = run(x, r)
-    slopes = torch.autograd.grad((s.v + s.inside + s.flow) @ w, [x, r])
-    for slope, way in zip(slopes, [(v0, 0.0), (0 * v0, 1.0)]):
+    at = (x0, torch.tensor(28.0, dtype=torch.float64), torch.tensor(2.6, dtype=torch.float64))
+    leaves = [p.clone().requires_grad_() for p in at]
+    s = run(*leaves)
+    slopes = torch.autograd.grad((s.v + s.inside + s.flow) @ w, leaves)
+    for slope, way in zip(slopes, [(v0, 0.0, 0.0), (0 * v0, 1.0, 0.0), (0 * v0, 0.0, 1.0)]):
         ends = []
         for e in (1e-5, -1e-5):
-            s = run(x0 + e * way[0], 28.0 + e * way[1])
+            s = run(x0 + e * way[0], 28.0 + e * way[1], 2.6 + e * way[2])
             ends.append(float(((s.v + s.inside + s.flow) @ w).detach()))
         along = float((slope * (way[0] if slope.ndim else 1.0)).sum())
         assert along == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
@@ -154,6 +156,38 @@ def test_maps_of_fields_are_jacobians_of_rates(
     np.testing.assert_allclose(s.back.detach(), s.sums.detach(), rtol=1e-10)
 
 
+SECOND = """
+domain Rod = interval(x in 0..1)
+
+model Wave:
+    state u: R on Rod = 1 + x
+    state u' = 0.5
+    u'' = lap(u) - u'*u^3
+    on left(Rod): u = 1
+    on right(Rod): dn(u) = 1
+
+model Tangent:
+    state v: R on Rod = sin(2*x)
+    A = linearize(Wave, u)
+    v' = A @ v
+
+test "the derivative of a second derivative":
+    n = 6
+    v = [sin(2*i/n) for i in 0..n]
+    second = [n^2*(v[i] - 2*v[i + 1] + v[i + 2]) for i in 0..4]
+    wanted = [second[i] - 1.5*(1 + (i + 1)/n)^2*v[i + 1] for i in 0..4]
+    A = linearize(Wave, u, grid=uniform(7))
+    assert max(abs((A @ v)[1:6] - wanted)) < 1e-10
+    s = solve(Tangent, span=0..1, method=euler(h=1), save=end, grid=uniform(7)).final
+    assert max(abs((s.v - v)[1:6] - wanted)) < 1e-10
+"""
+
+
+def test_equations_of_second_order_inside_and_outside() -> None:
+    (found,) = ndl.loads(SECOND).test()
+    assert found.passed, found.message
+
+
 MOVING = """
 domain Rod = interval(x in 0..1)
 
@@ -202,13 +236,19 @@ def test_the_tangent_of_a_moving_field_is_the_difference_of_two_runs() -> None:
         ("x' = -x", "y = linearize(M, [1.0, 2]) @ x", "NDL569", "define it in the model"),
         ("x' = -x", "A = linearize(M, x)\n    y = A @ [1.0, 2, 3]", "NDL471", "is applied to R[3]"),
         ("x' = -x", "A = linearize(M, [1.0])\n    y = A @ x", "NDL471", "is about R[1]"),
-        ("x'' = -x", "A = linearize(M, x)\n    y = A @ x", "NDL569", "two states of first order"),
+        (
+            "state y: R[2] = 0\n    y' = 1\n    p = P()\n    x' = -p.z*x",
+            "A = linearize(M, x)\n    q = A @ x",
+            "NDL569",
+            "parts",
+        ),
         ("input f\n    x' = -f*x", "A = linearize(M, x)\n    y = A @ x", "NDL569", "M(f=…)"),
         ("x' = -x(t - 1)", "A = linearize(M, x)\n    y = A @ x", "NDL490", "another time"),
     ],
 )
 def test_what_is_no_map_is_refused(model: str, formula: str, code: str, said: str) -> None:
-    text = f"model M:\n    state x: R[2] = [1, 2]\n    {model}\n"
+    text = "model P:\n    state z = 1.0\n    z' = -z\n"
+    text += f"model M:\n    state x: R[2] = [1, 2]\n    {model}\n"
     text += f"model T:\n    state x: R[2] = [1, 2]\n    x' = -x\n    {formula}\n"
     with pytest.raises(NDLError) as e:
         ndl.loads(text).T()
