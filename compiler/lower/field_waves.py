@@ -183,7 +183,8 @@ def _factor(
         _numbers(ev, ev.binary("-", residual(*at), zero, c.span), c.span)
         for at in ((1.0, 0.0), (0.0, 1.0), (2.0, 0.0))
     )
-    if by_value is None or by_slope is None or twice is None or (not shape and by_value.size > 1):
+    many = any(n is not None and n.size > 1 for n in (by_value, by_slope))
+    if by_value is None or by_slope is None or twice is None or (not shape and many):
         raise _not_known(c, bool(shape))
     if np.any(np.abs(twice - 2 * by_value) > 1e-9 * np.abs(twice)):
         what = f"the waves of a random field fit a condition that is linear, and that on `{c.place}` is not"

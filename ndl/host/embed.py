@@ -199,7 +199,7 @@ def _make(run: Run, method: Method, options: Options, where: Span) -> None:
         request = _request(run.compiled, method, options, source)
         wanted = [request]
         if options.gradient:
-            keep = not (request.adaptive or request.watch) and request.target == "cpu"
+            keep = (request.adaptive or not request.watch) and request.target == "cpu"
             taped = replace(request, keep=keep)
             wanted += [replace(taped, tape=True), replace(taped, backward=True)]
         for r in wanted:
