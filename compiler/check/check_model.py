@@ -9,6 +9,7 @@ from ndl.compiler.check.applications import parts_of
 from ndl.compiler.check.boundaries import check_conditions
 from ndl.compiler.check.condition_forms import check_forms
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.linearized import check_named
 from ndl.compiler.check.missing import check_missing
 from ndl.compiler.check.models import CheckSite, Elaboration, condition_value
 from ndl.compiler.check.noises import noise_parts
@@ -75,6 +76,7 @@ def check_model(ev: Evaluator, model: ModelV) -> Elaboration:
     _coordinates(ev, elaboration)
     check_model_samplings(ev, elaboration)
     check_parts(elaboration)
+    check_named(ev, elaboration)
     ev.context = saved
     return elaboration
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.maps import Map, as_map, refuse_unless_symmetric
 from ndl.compiler.check.scope import Deferred, Scope
-from ndl.compiler.check.values import UNKNOWN, HostV, ModelV, TupleV, Unknown, Value, describe
+from ndl.compiler.check.values import UNKNOWN, Builtin, HostV, ModelV, TupleV, Unknown, Value, describe
 from ndl.compiler.diagnostics import did_you_mean, fail
+from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.compiler.syntax.walk import walk
 from ndl.compiler.types import Tensor, Type
 
 if TYPE_CHECKING:
@@ -34,8 +36,8 @@ class ModelMap(Map):
 
     def _outside(self, ev: Any, v: Value, span: Any) -> Any:
         if self.frame is None:
-            what = f"`{self.name}` stands inside of a formula, where its parameters have no name"
-            raise fail("NDL569", what, self.span, help=f"define it in the model: `A = {self.span.text}`")
+            what, help_ = _unnamed(self.span)
+            raise fail("NDL569", what, self.span, help=help_)
         return ev.lowering.tangent(ev, self, v, span)
 
 
@@ -46,6 +48,28 @@ def model_maps(value: Any) -> Iterator[ModelMap]:
     elif isinstance(value, Map):
         for inner in (*value.of, value.source):
             yield from model_maps(inner)
+
+
+def _unnamed(span: Span) -> tuple[str, str]:
+    what = f"`{span.text}` stands inside of a formula, where its parameters have no name"
+    return what, f"define it in the model: `A = {span.text}`"
+
+
+def check_named(ev: Evaluator, el: Elaboration) -> None:
+    """In a model `linearize(M, x)` is a definition. Errors: NDL569."""
+    parts = el.parts
+    formulas = [e.value for e in (*parts.rates.values(), *parts.zeros)]
+    formulas += [term.value for term in parts.terms.values()]
+    for name, stmt in parts.derived.items():
+        found = el.lookup(name, 0)
+        if not isinstance(found, Unknown) and not any(True for _ in model_maps(found)):
+            formulas.append(stmt.value)
+    calls = {n.span.start: n for e in formulas for n in walk(e) if isinstance(n, tree.Call)}
+    for call in calls.values():
+        found = el.scope.find(call.func.id) if isinstance(call.func, tree.Name) else None
+        if isinstance(found, Builtin) and found.name == "linearize":
+            what, help_ = _unnamed(call.span)
+            ev.error("NDL569", what, call.span, help=help_)
 
 
 class PointSite:
