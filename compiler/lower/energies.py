@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.axes import aligned, full, split
 from ndl.compiler.check.binders import clause_of
-from ndl.compiler.check.boundaries import Component
+from ndl.compiler.check.boundaries import SLOPE, Component
 from ndl.compiler.check.models import Elaboration
-from ndl.compiler.check.values import Axis, DomainV, Value
+from ndl.compiler.check.values import Axis, DomainV, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.autodiff import pullback, pushforward
 from ndl.compiler.ir.graph import Node
@@ -51,6 +51,7 @@ def stationary(el: Elaboration, slots: list[Slot]) -> dict[str, Value]:
     domain = domain_of(el, energy.value)
     density, span = density_of(el, energy.value, domain), energy.value.span
     fields: Fields = el.ev.fields
+    _natural(el, fields, domain, {slot.name for slot in slots})
     if domain.name in fields.space.meshes:
         return _on_mesh(el, fields, energy.value, slots, sign)
     axes = fields.space.add(el.ev, domain, span)
@@ -60,6 +61,23 @@ def stationary(el: Elaboration, slots: list[Slot]) -> dict[str, Value]:
         residual = one.variation(slot)
         found[slot.spec.name] = residual if sign > 0 else _value(el.ev.elementwise("neg", [residual], span))
     return found
+
+
+def _natural(el: Elaboration, fields: Fields, domain: DomainV, names: set[str]) -> None:
+    """Raises `NDLError` (NDL574) where a condition gives a slope other than 0: the minimum among all fields
+    has the natural one."""
+    for c in fields.conditions.by_part.get(el.prefix, ()):
+        if c.kind != SLOPE or c.field not in names or c.domain.name != domain.name:
+            continue
+        with fields.weak.at("facet" if domain.name in fields.space.meshes else "node"):
+            slope = fields.conditions.data(c, el.prefix, 0, c.component)
+        if not (is_number(slope) and slope == 0):
+            raise fail(
+                "NDL574",
+                f"the slope of `{c.subject}` at `{c.place}` is that of the energy, and cannot be given",
+                c.span,
+                help="write the equation in place of the energy, `0 = div(grad(u)) + f`, with this condition",
+            )
 
 
 def _waiting(what: str, span: Span) -> Exception:

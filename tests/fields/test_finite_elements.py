@@ -193,6 +193,25 @@ model M:
     torch.testing.assert_close(a.final.u, b.final.u, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("grid", ["fem(size=0.5)", "uniform(5)"])
+@pytest.mark.parametrize("slope", ["dn(u) = 1", "u + dn(u) = 0"])
+def test_an_energy_has_its_own_slope(grid: str, slope: str) -> None:
+    text = f"""
+domain Rod = interval(x in 0..1)
+model M:
+    state u: R on Rod = 0
+    minimize integral(0.5*norm(grad(u))^2 - u, x in Rod)
+    on left(Rod): u = 0
+    on right(Rod): {slope}
+"""
+    with pytest.raises(NDLError) as trouble:
+        solved(text, grid, method="newton()")
+    (problem,) = trouble.value.diagnostics
+    assert problem.code == "NDL574" and problem.span.text == slope
+    s = solved(text.replace(slope, "dn(u) = 0"), grid, method="newton(tol=1e-10)")
+    assert float(s.final.u.max()) == pytest.approx(0.5)
+
+
 def test_a_minimal_surface_by_newton() -> None:
     """The catenoid z = arcosh(r) between r = 5/4 and 2: an energy that is not quadratic."""
     text = """
