@@ -61,13 +61,24 @@ def _word(name: str) -> Callable[..., Any]:
     return handler
 
 
+DATA_HELP = (
+    "a training reads it, `data = table(…)`; a coefficient is written in numbers, "
+    "or given with the model, `M(k=…)`"
+)
+
+
 def _host(name: str, kind: str = "value") -> Callable[..., Any]:
     """A function of the run: the host evaluator has it, the checker knows that it exists."""
 
     def handler(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
         if ev.host is not None and not ev.checking:
             return ev.host.call(ev, name, args, options, e, scope)
-        return HostV(kind) if ev.checking else ev.not_lowered(f"`{name}` here", e.span)
+        if ev.checking:
+            return HostV(kind)
+        if kind == "data":
+            what = f"`{name}` is the data of a run, and has no value in a formula of a model"
+            return ev.error("NDL577", what, e.span, help=DATA_HELP)
+        return ev.not_lowered(f"`{name}` here", e.span)
 
     return handler
 

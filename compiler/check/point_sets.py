@@ -19,7 +19,7 @@ def make_points(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) 
     first, *rest = (a.value for a in e.args)
     found = ev.eval(first, scope)
     if isinstance(found, HostV):
-        return UNKNOWN
+        return _unknown(ev, first) if found.kind == "data" else UNKNOWN
     v = ev.value(found, first.span)
     if isinstance(v, Unknown):
         return UNKNOWN
@@ -33,13 +33,13 @@ def make_points(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) 
         )
     rows = _rows(found, v)
     if rows is None and not ev.checking:
-        return ev.error(
-            "NDL596",
-            f"the points `{first.span.text}` are not known when compiling",
-            first.span,
-            help="give them as numbers or by `const`",
-        )
+        return _unknown(ev, first)
     return DomainV("", names, (), (False,) * count, shape=PointsV(rows, e.span))
+
+
+def _unknown(ev: Evaluator, e: tree.Expr) -> Any:
+    what = f"the points `{e.span.text}` are not known when compiling"
+    return ev.error("NDL596", what, e.span, help="give them as numbers or by `const`")
 
 
 def _rows(found: Any, v: Value) -> tuple[tuple[float, ...], ...] | None:

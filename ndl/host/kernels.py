@@ -266,8 +266,18 @@ def backend_choice(ir: ModelIR) -> str:
 
 def kernel_text(host: Any, model: Any, method: str | None) -> str:
     """The kernel IR of a solve as text. Raises `NDLError`."""
+    from ndl.host.field_kernels import field_choice
+
     compilation = host.compilation
     compiled = compilation.model(model)
+    if compiled.ir.grids:
+        raise fail(
+            "NDL578",
+            f"`{model.decl.name}` has fields, and `--kernel` shows kernels of states without a grid",
+            model.decl.name_span,
+            notes=(f"solves of it are run by {field_choice(compiled.optimized)}",),
+            help="`ndl show --ir` prints its rates",
+        )
     name = method or choose_method(compiled.facts).value or ""
     solvers = host.module.scope.find(name)
     where = model.decl.name_span

@@ -109,3 +109,14 @@ def test_what_is_diagonal_in_fourier_space_stands_below_the_equations(ndl) -> No
     assert "# Burgers in Fourier space: `dxx(u)` in the rate of `u`" in shown
     assert "# InviscidBurgers in" not in shown
     assert "Fourier" not in ndl("show", "std.models.conservation", "--latex").out
+
+
+def test_the_kernel_of_a_field_is_refused_and_what_runs_it_told(ndl) -> None:
+    shown = ndl("show", "std.models.conservation", "--kernel", "--model", "Burgers", "--grid", "uniform(64)")
+    assert shown.code == 1 and "NDL578" in shown.err and "sweeps over the grid" in shown.err
+
+
+def test_a_table_has_no_value_in_a_model(ndl, tmp_path) -> None:
+    (tmp_path / "k.ndl").write_text(PROGRAM.replace("k > 0 = 1.0", 'k = table("k.csv")'))
+    ran = ndl("run", "k.ndl")
+    assert ran.code == 1 and "NDL577" in ran.err

@@ -132,6 +132,7 @@ def test_sums_over_points_and_their_neighbours(program: Any) -> None:
         ("total = sum(w, p in Cloud)", "total = lap(w)", "NDL596", "set of points"),
         ("points(Y, a, b)", "points(Y, a)", "NDL596", "name for each"),
         ("points(Y, a, b)", "points(3)", "NDL596", "R[n, d]"),
+        ("points(Y, a, b)", 'points(table("y.csv"), a, b)', "NDL596", "not known when compiling"),
     ],
 )
 def test_what_points_do_not_have(old: str, new: str, code: str, words: str) -> None:
