@@ -103,6 +103,11 @@ class Map(Object):
     # ------------------------------------------------------------ action
 
     @property
+    def varies(self) -> bool:
+        """Whether a factor in it is a field."""
+        return any(m.varies if isinstance(m, Map) else bool(getattr(m, "axes", ())) for m in self.of)
+
+    @property
     def of_nodes(self) -> bool:
         """Whether it acts on what the nodes of a mesh hold: a power, an exponential, or what starts with
         one."""
@@ -283,6 +288,10 @@ def norm_by(ev: Any, v: Value, map_: Any, span: Any) -> Any:
     host_map = as_map(map_)
     if host_map is not None and ev.host is not None and not ev.checking:
         return ev.host.norm_by(v, host_map, span)
+    if host_map is not None and ev.fields is not None and not ev.checking:
+        paired = ev.fields.weak.paired(host_map, v, span)
+        if paired is not None:
+            return ev.elementwise("sqrt", [paired], span)
     image = ev.value(ev.matmul(map_, v, span), span)
     if isinstance(image, Unknown):
         return UNKNOWN

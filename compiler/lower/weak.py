@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ndl.compiler.check.axes import aligned, split
+from ndl.compiler.check.axes import aligned, reduce_axes, split
 from ndl.compiler.check.values import Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.autodiff import pullback
@@ -26,6 +26,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.types import Tensor
 
 if TYPE_CHECKING:
+    from ndl.compiler.check.maps import Map
     from ndl.compiler.lower.models import Slot
 
 Make = Callable[[], Any]
@@ -199,6 +200,30 @@ class Weak(MeshFields):
                 share = self.tested(self.apply(wanted, mesh, -1), mesh)
             load = self.ev.binary("-", load, share, Span())  # type: ignore[assignment]
         return self.riesz(load, mesh, ~given)
+
+    def paired(self, map_: Map, v: Value, span: Span) -> Value | None:
+        """The integral of a field times a map of it, by the weak form of the map; None on grids, and for maps
+        that are known at nodes alone or have a field as a factor."""
+        mesh = self.mesh(v)
+        if mesh is None or map_.of_nodes or map_.varies or v.type.kind != "R":
+            return None
+        known = (v, "", ()) if mesh.axes["node"] in v.axes else self.stored(v)
+        if known is None or known[2]:
+            return None
+        nodal, s = known[0], self.fields.conditions.subject(known[0])
+        state = s.prefix + s.name if s is not None and not s.order and not s.component else ""
+
+        def make() -> Any:
+            return self.ev.matmul(map_, self.field(nodal, state), span)
+
+        load = self.load(mesh, make, Tensor("R", v.type.shape), span, free=True)
+        product = self.ev.value(self.ev.binary("*", nodal, load, span), span)
+        assert isinstance(product, Value)
+        if v.type.rank:
+            product = self.made("sum", [product], axes=tuple(range(v.type.rank)))
+        found = reduce_axes(self.ev, "sum", product, [mesh.axes["node"]], span)
+        assert isinstance(found, Value)
+        return found
 
     def quantity(self, make: Make, span: Span) -> Any:
         """A derived quantity at the nodes; one with derivatives is brought back from the weak form."""
