@@ -30,7 +30,7 @@ from ndl.runtime.info import (
     State,
     TermInfo,
 )
-from ndl.runtime.weights import Part, constrained, image_unit, members, put, shaped, view
+from ndl.runtime.weights import Part, constrained, image_unit, members, put, read, shaped, view
 from torch import Tensor, nn
 
 __all__ = [
@@ -351,8 +351,9 @@ class Model(Part):
         found: dict[str, tuple[Tensor, int]] = dict(more or {})
         for prefix, part in self.parts():
             for p in part.PARAMETERS:
-                name = (f"{prefix}." if prefix else "") + p.name
-                found[name] = (getattr(part, p.attribute or p.name), len(p.shape))
+                weight = read(part, p.attribute or p.name)
+                if weight.ndim != len(p.shape):
+                    found[(f"{prefix}." if prefix else "") + p.name] = (weight, len(p.shape))
         shapes = {i.name: i.shape for i in self.INPUTS} | {d.name: d.shape for d in self.DRAWS}
         for name, shape in shapes.items():
             value = self._buffers.get(f"_input_{name}")

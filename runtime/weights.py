@@ -222,6 +222,13 @@ def put(module: nn.Module, attribute: str, value: Tensor) -> None:
     module._buffers[attribute] = value
 
 
+def read(module: nn.Module, attribute: str) -> Tensor:
+    """`getattr` of a weight, without the detours of a module where it is a parameter."""
+    found: Tensor | None = module._parameters.get(attribute)
+    value: Tensor = getattr(module, attribute) if found is None else found
+    return value
+
+
 class Part(nn.Module):
     """A module with described weights: a generated operator, and the base of `Model`.
 

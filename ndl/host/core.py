@@ -28,6 +28,7 @@ from ndl.host.compiled import Compilation
 from ndl.host.masked import nothing_missing
 from ndl.host.objects import NetObject, PathObject
 from ndl.host.sample import Every, batched
+from ndl.host.settled import Settled
 
 
 class Core:
@@ -54,6 +55,7 @@ class Core:
         self.instances: dict[int, tuple[ModelV, Any]] = {}
         self.nets: dict[Any, Any] = {}
         self.on_grids: dict[Any, tuple[ModelV, ModelV]] = {}
+        self.settled = Settled()
         self.named: dict[int, Any] = {}
         self.differentiating = 0
         self.naming = ""  # the name of the model that is being made by `model NAME = …`

@@ -95,6 +95,7 @@ class Solving(Instances):
         if not isinstance(model_v, ModelV):
             raise fail("NDL508", f"`solve` wants a model, not {describe(target)}", span)
         found: dict[str, Any] = {}
+        of_file = scope is self.module.scope and self.sample is None
         for name, (value, where) in settings.items():
             if name not in SOLVE_SETTINGS:
                 raise fail(
@@ -105,10 +106,15 @@ class Solving(Instances):
                 )
             if name in ("plot", "write", "grid", "portion"):
                 continue
+            kept = self.settled.value(value, model_v) if of_file else None
+            if kept is not None:
+                found[name] = kept
+                continue
             found[name] = ev.eval(value, self._setting_scope(ev, target, scope, name))
+            if of_file and name != "method":
+                self.settled.keep(value, model_v, found[name])
         if "method" in settings:
-            found["method"] = as_method(ev, found["method"], settings["method"][0].span)
-            check_method(ev, model_v, found["method"], settings["method"][0].span)
+            self._checked_method(ev, model_v, settings["method"][0], found, of_file)
         ensemble = found.get("ensemble")
         ensemble = None if ensemble is None else int(self.number(ensemble))
         if ensemble is not None and ensemble < 1:
@@ -143,6 +149,17 @@ class Solving(Instances):
                 **limit,
             )
         return run, found, model_v
+
+    def _checked_method(
+        self, ev: Evaluator, model: ModelV, expr: tree.Expr, found: dict[str, Any], keep: bool
+    ) -> None:
+        """The setting `method` as a method that fits the model."""
+        if keep and self.settled.value(expr, model) is not None:
+            return
+        found["method"] = as_method(ev, found["method"], expr.span)
+        check_method(ev, model, found["method"], expr.span)
+        if keep:
+            self.settled.keep(expr, model, found["method"])
 
     def _value_instead(self, model: ModelV, name: str) -> str | None:
         """A help line for a setting that is a value of the model."""
@@ -254,6 +271,9 @@ class Solving(Instances):
             value = self.default_method(model)
         if not isinstance(value, MethodV):
             raise fail("NDL503", f"a method is needed here, not {describe(value)}", span)
+        kept = self.settled.method(value, model)
+        if kept is not None:
+            return kept
         compiled = self.compilation.model(model)
         kind = "sde" if compiled.ir.noises else "integral" if compiled.ir.integrals else "ode"
         options = {k: self.option(v) for k, v in value.options.items()}
@@ -261,7 +281,9 @@ class Solving(Instances):
         names = [p.name for p in self.compilation.choose(value, kind).decl.data]
         shape = state_shape(compiled.ir.states)
         data = {n: given(self, v, shape, value.span or span) for n, v in zip(names, value.positional)}
-        return self.compilation.method(value, kind, options, parts, data)
+        made = self.compilation.method(value, kind, options, parts, data)
+        self.settled.keep_method(value, model, made)
+        return made
 
     def default_method(self, model: ModelV) -> MethodV:
         from ndl.compiler.passes.choose import choose_method

@@ -29,3 +29,5 @@ class Found:
     events: dict[str, Tensor] = field(default_factory=dict)
     way: Way | None = None
     turns: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    """The tables of weights that the run read; its derivative is by the same values."""

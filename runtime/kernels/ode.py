@@ -211,10 +211,11 @@ class KernelRun:
         lease: Lease | None = None
         turns = 0
         way: Way | None = None
+        weights = packed(values, self.made.weights, b, self.like)
         buffers = {
             **self.tables,
             **self._more(),
-            **packed(values, self.made.weights, b, self.like),
+            **weights,
             **self.drivers.buffers(),
             "x0": x0.t().contiguous(),
             "last": new(n, b),
@@ -243,7 +244,9 @@ class KernelRun:
         if self.stretches and way is None:
             way = self._way(buffers["report"])
         ended = buffers.get("ended")
-        return Found(buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, way, turns)
+        return Found(
+            buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, way, turns, weights
+        )
 
     def _with_room(self, buffers: dict[str, Tensor], slots: int) -> tuple[int, Lease | None]:
         """Run the kernel; where the room for the tape, the record of events or kept arrays was too small,
@@ -333,7 +336,7 @@ class KernelRun:
             **self.tables,
             **self._more(backward=True),
             **found.tape,
-            **packed(values, made.weights, b, self.like),
+            **self._weights_of(found, made, values),
             **self.drivers.buffers(),
             "report": found.report,
             "grad_last": grad_last[:, :n].t().contiguous(),
@@ -372,6 +375,12 @@ class KernelRun:
         of["nets"] = summed(buffers["grad_nets"])[:, None] if rows["nets"] else self.like
         weights = unpacked(of, values, made.weights, wanted)
         return buffers["grad_x0"].t(), buffers.get("grad_drivers"), weights
+
+    def _weights_of(self, found: Found, made: Made, values: list[Tensor]) -> dict[str, Tensor]:
+        """The tables of weights for the way back: those of the way there where both order them alike."""
+        if made.weights == self.made.weights:
+            return found.weights
+        return packed(values, made.weights, self.p.count, self.like)
 
     def _back_of(self, found: Found) -> Made:
         """The kernel of the way back; one that computes arrays again where there was no memory for all."""

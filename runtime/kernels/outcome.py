@@ -11,7 +11,6 @@ from ndl.runtime.kernels.accepted import Accepted
 from ndl.runtime.kernels.failures import Ended
 from ndl.runtime.kernels.found import Found
 from ndl.runtime.kernels.record import Record, saved_until
-from ndl.runtime.kernels.tables import reals
 from ndl.runtime.problem import Floats, Ints
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
@@ -37,18 +36,24 @@ class Outcome:
     def ended(self) -> Ended | None:
         """How the trajectories ended, where that is known and some came not to their end."""
         found = self.found
-        if found.ended is None or not found.report[3].cpu().numpy().any():
+        if found.ended is None or not self.report[3].any():
             return None
         many, rejected, _ = self.counts()
         t, h = found.ended.cpu().numpy().astype(np.float64)
-        status = found.report[3].cpu().numpy().astype(np.int64)
+        status = self.report[3]
         # what does not hold at the start needs no attempt
         attempts = np.where((status == UNMET) & (many == 0), 0, many + rejected)
         return Ended(status, attempts, t, h, found.last)
 
+    @cached_property
+    def report(self) -> Ints:
+        """What the kernel tells of each trajectory, `[6, B]`."""
+        told: Ints = self.found.report.cpu().numpy().astype(np.int64)
+        return told
+
     def counts(self) -> tuple[Ints, Ints, Ints]:
         """Steps, rejected ones and evaluations of each trajectory."""
-        many, rejected, evaluations, *_ = self.found.report.cpu().numpy().astype(np.int64)
+        many, rejected, evaluations, *_ = self.report
         return many, rejected, evaluations
 
     @cached_property
@@ -59,7 +64,7 @@ class Outcome:
             return np.full(p.count, p.t1)
         t: Floats = ended[0].cpu().numpy().astype(np.float64)
         # t1 may have been rounded to the run's precision
-        whole = np.asarray(reals([p.t1], self.run.like).cpu(), dtype=np.float64)
+        whole = float(np.float32(p.t1)) if p.dtype == torch.float32 else p.t1
         return np.where(t == whole, p.t1, t)
 
     def reached(self, saved: Tensor) -> Tensor:

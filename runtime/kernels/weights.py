@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from ndl.runtime.kernels.request import Weight
 from ndl.runtime.model import Model
+from ndl.runtime.weights import read
 from torch import Tensor
 
 
@@ -14,7 +15,7 @@ def values_of(model: Model, names: Sequence[str]) -> list[Tensor]:
     """Weights by their dotted names, constraints applied, inputs that are constant in time, and draws."""
     given = {*(i.name for i in model.INPUTS), *(d.name for d in model.DRAWS)}
     weights = {name: (part, attribute) for name, part, attribute in model.places()}
-    return [model.input(n) if n in given else getattr(*weights[n]) for n in names]
+    return [model.input(n) if n in given else read(*weights[n]) for n in names]
 
 
 def own_names(values: Sequence[Tensor], weights: Sequence[tuple[str, tuple[int, ...]]]) -> frozenset[str]:
@@ -58,12 +59,17 @@ def unpacked(
     """Cotangents in the shapes of the values, from those by rows: `weights [P, B]` and `own [Q, B]` of each
     trajectory, `nets [R, 1]` summed. What all share is summed here."""
     found: list[Tensor | None] = []
+    nets = grads["nets"][:, 0] if any(w.whole for w in weights) else grads["nets"]
     for value, w, needs in zip(values, weights, wanted):
         if not needs:
             found.append(None)
             continue
-        rows = grads[_buffer(w)][w.offset : w.offset + w.size]
-        each = w.each and value.ndim > len(w.shape)
-        flat = rows.t() if each else rows[:, 0] if w.whole else rows.sum(1)
-        found.append(flat.reshape(value.shape).to(value))
+        if w.whole:
+            flat = nets[w.offset : w.offset + w.size]
+        else:
+            rows = grads[_buffer(w)][w.offset : w.offset + w.size]
+            flat = rows.t() if w.each and value.ndim > len(w.shape) else rows.sum(1)
+        shaped = flat.reshape(value.shape)
+        alike = shaped.dtype == value.dtype and shaped.device == value.device
+        found.append(shaped if alike else shaped.to(value))
     return found
