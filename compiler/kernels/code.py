@@ -292,6 +292,10 @@ class Code:
         if len(set(values)) == len(values) and all(v.id >= since for v in values):
             self.rules[max(values, key=lambda v: v.id)] = Rule(tuple(values), pull)
 
+    def of_all(self) -> set[Value]:
+        """The values that all trajectories share: those of a block that every later one sees."""
+        return set(self._shared.values())
+
     def visible(self) -> list[Instr]:
         """The instructions of the open blocks, the outer first."""
         return [instr for block, _ in self._open for instr in block.body]

@@ -30,9 +30,12 @@ NOTHING = Kept()
 
 
 def arrays_since(code: Code, since: int | None) -> list[tuple[Instr, Value]]:
-    """The arrays that were made after the first `since` visible instructions, with what made them."""
+    """The arrays that were made after the first `since` visible instructions, with what made them; none of
+    weights alone, which the run and its adjoint need not make at the same place."""
     body = [] if since is None else code.visible()[since:]
-    return [(i, i.results[0]) for i in body if i.op in MAKERS and len(i.results) == 1]
+    made = [i for i in body if i.op in MAKERS and len(i.results) == 1]
+    weights = code.of_all()
+    return [(i, i.results[0]) for i in made if not weights.issuperset(i.args)]
 
 
 def keep(code: Code, kept: Kept, since: int | None, k: Value) -> None:
