@@ -67,9 +67,10 @@ def test_gradients_against_difference_quotients(case: str) -> None:
     found = torch.autograd.grad(loss(free, gradient), list(free.values()))
     for (name, value), slope in zip(values.items(), found, strict=True):
         way = bump if name == "v" else torch.tensor(1.0).double()
+        long = 1e-2 if name == "v" else 1e-3  # shorter ones lose the digits that solving for the pressure has
         wide, narrow = (
             float(loss({**values, name: value + h * way}) - loss({**values, name: value - h * way})) / (2 * h)
-            for h in (1e-4, 5e-5)
+            for h in (long, long / 2)
         )
         quotient = (4 * narrow - wide) / 3
         assert float((slope * way).sum()) == pytest.approx(quotient, rel=1e-6), name
