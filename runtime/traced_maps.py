@@ -130,7 +130,7 @@ class Doubled(LinearOperator):
         return self.A.space.vector(self.A.space.values(found))
 
     def transposed(self) -> LinearOperator:
-        raise NotImplementedError  # only its exponential is wanted
+        raise NotImplementedError  # its exponential is taken without a tape, which alone asks for this
 
 
 def operator(formula: Formula, weights: Tensor, free: Tensor, captured: Sequence[Tensor]) -> Traced:
