@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ndl import edge
 from ndl.applied import applied
 from ndl.compiler.check import Checked, check_file
 from ndl.compiler.check.scope import Scope
@@ -222,6 +223,8 @@ class Program:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name in ("checked", "path"):
             raise AttributeError(name)
+        if hasattr(type(self), name):  # a property that failed: its own error, not that of a missing model
+            return object.__getattribute__(self, name)
         values = self._model_values()
         if name in values:
             return self.class_of(values[name])
@@ -260,15 +263,21 @@ class Program:
             began = time.perf_counter()
             ev = self.host.evaluator()
             ev.context = TestContext(self.host)
+            trouble: NDLError | None = None
             try:
                 run_block(ev, test.body, Scope(self.checked.module.scope))
-                result = TestResult(test.title, test.span, True, time.perf_counter() - began)
             except NDLError as error:
-                first = error.diagnostics[0]
-                result = TestResult(
-                    test.title, test.span, False, time.perf_counter() - began, str(error), first
-                )
-            yield result
+                trouble = error
+            except Exception as error:  # a bug of ours fails this test, not those after it
+                found = edge.diagnose(error, ("test", str(self.path)))
+                if found.code == edge.INTERRUPTED_CODE:
+                    raise
+                trouble = NDLError([found])
+            seconds = time.perf_counter() - began
+            if trouble is None:
+                yield TestResult(test.title, test.span, True, seconds)
+            else:
+                yield TestResult(test.title, test.span, False, seconds, str(trouble), trouble.diagnostics[0])
 
     # ------------------------------------------------------------ looking inside
 

@@ -272,10 +272,10 @@ def _tridiagonal(off: Tensor, diagonal: Tensor, right: Tensor) -> Tensor:
 
 
 def _knots(ts: Any, xs: Any, family: bool) -> tuple[Tensor, Tensor]:
-    """Knots [k] and values [members, k, *shape] as tensors, checked."""
+    """Knots [k], a copy, and values [members, k, *shape] as tensors, checked."""
     xs = xs if isinstance(xs, Tensor) else torch.as_tensor(xs, dtype=torch.float64)
     xs = xs if xs.is_floating_point() else xs.to(torch.float64)
-    ts = torch.as_tensor(ts).detach().to(xs)
+    ts = torch.as_tensor(ts).detach().to(xs, copy=True)
     count = xs.shape[1 if family else 0] if xs.ndim > family else 0
     if ts.ndim != 1 or len(ts) != count:
         raise DataError(f"a path has {len(ts) if ts.ndim else 1} times but {count} values", code="NDL613")

@@ -90,6 +90,8 @@ def command(
             console.say("no tests" + (f" with `{title}` in the title" if title else ""))
         console.say(f"{len(rows) - failed} passed, {failed} failed")
     code = console.exit_code(broken)
+    if any(row["code"].startswith("NDL9") for row in rows):
+        code = exits.INTERNAL
     ctx.exit(code if code != exits.OK else exits.DIAGNOSTICS if failed else exits.OK)
 
 
@@ -105,6 +107,7 @@ def run_tests(
             "line": result.span.line,
             "passed": result.passed,
             "seconds": round(result.seconds, 3),
+            "code": "" if result.diagnostic is None else result.diagnostic.code,
             "message": str(result.message or ""),
         }
 

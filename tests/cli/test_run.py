@@ -101,6 +101,22 @@ def test_a_title_chooses_tests(ndl, program) -> None:
     assert done.code == 0 and "1 passed, 0 failed" in done.out
 
 
+def test_a_bug_of_ours_fails_one_test(ndl, program, tmp_path, monkeypatch) -> None:
+    from ndl.host.host import Host
+
+    def broken(*args: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(Host, "_sort", broken)
+    bad = '\ntest "broken":\n    assert sort([2, 1])[0] == 1\n'
+    (tmp_path / program).write_text(PROGRAM.partition("test ")[0] + bad + 'test "good":\n    assert 1 < 2\n')
+    done = ndl("test", program)
+    assert done.code == 4 and "passed  good" in done.out and "1 passed, 1 failed" in done.out
+    assert "NDL901" in done.out.partition("FAILED  broken")[2]
+    assert len(list(tmp_path.glob("ndl-crash-*"))) == 1
+    assert [r["code"] for r in ndl("test", "--json", program).json["tests"]] == ["NDL901", ""]
+
+
 def test_test_json(ndl, program) -> None:
     rows = ndl("test", "--json", program).json["tests"]
     assert [(r["title"], r["passed"], r["line"]) for r in rows] == [("right", True, 12), ("wrong", False, 16)]

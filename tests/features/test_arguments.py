@@ -63,3 +63,12 @@ def test_copies_and_pickles_need_no_arguments(Decay: Any) -> None:
 
     twin = copy.deepcopy(Decay(rate=3.0))
     assert float(twin.rate.detach()) == 3.0
+
+
+def test_an_attribute_that_is_missing_inside_of_a_property_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = ndl.loads(TEXT)
+    monkeypatch.setattr(type(program), "class_of", lambda self, model: model.lost)
+    with pytest.raises(AttributeError, match="lost"):
+        _ = program.models
+    with pytest.raises(AttributeError, match="declares no model `Decoy`"):
+        _ = program.Decoy

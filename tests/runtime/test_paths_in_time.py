@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,15 @@ def test_linear_and_hermite_are_scipys() -> None:
     theirs = interpolate.CubicHermiteSpline(TS.numpy(), XS.numpy(), slopes.numpy())
     for order in range(3):
         np.testing.assert_allclose(hermite(TS, XS, slopes)(AT, order), theirs(AT.numpy(), order), atol=1e-11)
+
+
+@pytest.mark.parametrize("make", [linear, hermite, spline])
+def test_arrays_that_change_later_leave_a_path_alone(make: Any) -> None:
+    ts, xs = TS.numpy().copy(), XS.numpy().copy()
+    X, wanted = make(ts, xs), make(TS, XS)(AT)
+    ts += 1
+    xs += 1
+    assert torch.equal(X(AT), wanted) and (X.breaks is None or torch.equal(X.breaks, TS[1:-1]))
 
 
 def test_backward_differences_do_not_look_ahead() -> None:
