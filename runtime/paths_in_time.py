@@ -156,7 +156,7 @@ def spline(ts: Any, xs: Any, *, family: bool = False) -> PiecewiseCubic:
     entries, constant before the first and after the last of them."""
     ts, x = _knots(ts, xs, family)
     c = _splines_with_gaps(ts, x) if _has_gaps(x) else _spline_pieces(ts, x)
-    return _made(PiecewiseCubic(ts, c if family else c[0], None, family), x)
+    return _made(PiecewiseCubic(ts, c if family else c[0], ts[1:-1], family), x)
 
 
 def rectilinear(xs: Any, time: int = 0, *, family: bool = False) -> PiecewiseCubic:

@@ -31,6 +31,7 @@ from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.pace import ErrorPace, GridPace, Judged, Pace, ProposedPace
 from ndl.compiler.kernels.rows import state_names, store_rows, title
 from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
+from ndl.compiler.kernels.stops import Stops
 
 
 def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
@@ -42,8 +43,8 @@ def forward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 class Place:
     """Where a trajectory stands: what it carries besides its counts. `carry` is the method's, `pace` that of
     the size of steps, `sides` and `edge` what events and breaks remember, `slot` the next saved time,
-    `echo` the number of the next one at which the past has an edge, `coming` the next one of all;
-    `turn` counts attempts where arrays of them are kept."""
+    `echo` the number of the next one at which the past has an edge, `coming` the next one of all; `stop`
+    is the number of the next known time to end at, `turn` counts attempts where arrays of them are kept."""
 
     x: list[Value]
     carry: list[Value]
@@ -54,6 +55,7 @@ class Place:
     edge: Edge | None = None
     echo: Value | None = None
     coming: Echo | None = None
+    stop: Value | None = None
     turn: Value | None = None
 
 
@@ -75,6 +77,7 @@ class _Forward:
         self.breaks = Breaks(stepper, self.control)
         self.locates = variant.adaptive and bool(self.breaks)
         self.echoes = Echoes(self.field, self.control, self.locates)
+        self.stops = Stops(self.field, self.control, variant.adaptive)
         self.follows = variant.tape and (self.locates or bool(self.watch))
         """Whether the derivative wants to know how steps ended."""
         code.buffer("counts", "table", "in", "i32")
@@ -108,7 +111,7 @@ class _Forward:
         self.carried = (
             *names, *self.own, "t", *self.pace.carried, "steps", "rejected", "evaluations", "status", "slot",
             *self.watch.carried, *(self.breaks.carried if self.locates else ()), *self.echoes.carried,
-            *(("turn",) if self.keeps else ()), *self.field.carried,
+            *self.stops.carried, *(("turn",) if self.keeps else ()), *self.field.carried,
         )  # fmt: skip
 
     def whole(self, number: int) -> Value:
@@ -157,8 +160,10 @@ class _Forward:
         status = self.checked(t0, x, code.const(True, "bool"), zero)
         status = code.op("select", untied, self.whole(UNTIED), status)
         first = code.op("add", cost, self.whole(0 if f0 is None else 2))
+        stop = [zero] if self.stops else []
         turn = [zero] if self.keeps else []
-        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *sides, *edge, *echo, *turn, *mine]
+        more = [*sides, *edge, *echo, *stop, *turn, *mine]
+        return [*x, *carry, t0, *pace, zero, zero, first, status, slot, *more]
 
     def finish(self, carried: list[Value]) -> None:
         """What the trajectory leaves."""
@@ -185,6 +190,8 @@ class _Forward:
             place.echo, place.coming, target, back = found
         if self.v.adaptive and self.stepper.proposes:
             pace = [self.proposed(t, x, place.carry, pace), *pace[1:]]
+        if place.stop is not None:
+            target = self.stops.limit(t, pace[0], target, place.stop)
         end, still = self.pace.end(t, pace, target)
         if self.field.checked:
             # what does not hold at the start ends the run there
@@ -231,6 +238,8 @@ class _Forward:
             with self.stepper.seen(steps, place.t, h):
                 here = self.breaks.field.breaks(place.t, place.x)
             place.edge = replace(place.edge, g=here)
+        if place.stop is not None:
+            place.stop = self.stops.after(place.t, place.stop)
         ended = code.op("eq", place.t, control.t1)
         if place.sides is not None:
             ended = code.op("le", control.forward(code.op("sub", control.t1, place.t)), 0.0)
@@ -258,6 +267,7 @@ class _Forward:
         sides = [] if place.sides is None else place.sides.flat()
         edge = [] if place.edge is None else place.edge.flat()
         edge += [] if place.echo is None else [place.echo]
+        edge += [] if place.stop is None else [place.stop]
         edge += [] if place.turn is None else [code.op("add", place.turn, self.whole(1))]
         return [
             *place.x, *place.carry, place.t, size, *rest, steps, rejected, evaluations, status, place.slot,
@@ -295,8 +305,9 @@ class _Forward:
         sides = self.watch.sides(take(len(self.watch.carried))) if self.watch else None
         edge = self.breaks.edge(take(len(self.breaks.carried))) if self.locates else None
         echo = take(1)[0] if self.echoes else None
+        stop = take(1)[0] if self.stops else None
         turn = take(1)[0] if self.keeps else None
-        return Place(x, carry, t, pace, slot, sides, edge, echo, turn=turn), counts, left
+        return Place(x, carry, t, pace, slot, sides, edge, echo, stop=stop, turn=turn), counts, left
 
     def moved(
         self, old: Place, made: Attempt, judged: Judged, x1: list[Value], t1: Value, slot: Value

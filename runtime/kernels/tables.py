@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.stepping.control import Tolerances
+from ndl.runtime.stepping.corners import stops_of
 from ndl.runtime.stepping.trail import StepTable
 from torch import Tensor
 
@@ -104,4 +105,7 @@ def adaptive_tables(
         settings += numbers * wide if len(numbers) == 1 else numbers
     # a last saved time that never comes ends the search for due ones
     never = [*times.tolist(), p.sign * np.inf]
-    return {"settings": shared(settings, like), "times": shared(never, like)}
+    found = {"settings": shared(settings, like), "times": shared(never, like)}
+    if any(i.on_time for i in p.model.INPUTS):
+        found["stops"] = shared([*stops_of(p).tolist(), *[p.sign * np.inf] * 2], like)
+    return found

@@ -22,7 +22,7 @@ from ndl.runtime.recorder import Recorder
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.stepping.consistent import consistent
 from ndl.runtime.stepping.control import Controller, Tolerances, first_step, host, proportional
-from ndl.runtime.stepping.corners import Corners
+from ndl.runtime.stepping.corners import Corners, Stops
 from ndl.runtime.stepping.delays import Delays
 from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.march import march
@@ -74,6 +74,7 @@ class Loop:
         self.earlier = Earlier(problem)
         self.delays = Delays(problem, stepper)
         self.corners = Corners(problem)
+        self.stops = Stops(problem, not self.pace.fixed)
         # draws move a break at each step: it is not to be located
         self.breaks = BreakWatch(problem, active=not (self.pace.fixed or self.drawing))
         self.requirements = Requirements(problem)
@@ -135,6 +136,8 @@ class Loop:
             target = self.corners.limit(t, target)
         if self.stepper.proposes and not self.pace.fixed:
             self._propose()
+        if self.stops:
+            target = self.stops.limit(t, np.minimum(self.h, self.pace.longest), target)
         end = self.pace.end(self, target)
         h = end - t
         if not self.pace.fixed:

@@ -110,6 +110,45 @@ def test_a_path_at_any_time(knots: str, own: bool) -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-11)
 
 
+# ---------------------------------------------------------------- steps by their errors
+
+
+GROWING = """
+model Growing:
+    input X: R on time
+    state z = 1.0
+    dz = 0.3*z*dX
+"""
+
+
+@pytest.mark.parametrize("make", [hermite, spline])
+@pytest.mark.parametrize(("method", "tight"), [("tsit5", 1e-8), ("rodas5", 1e-7)])
+def test_kinks_at_knots_cost_no_accuracy(make: Make, method: str, tight: float) -> None:
+    """z = exp(0.3 (X - X(0))), there and back; steps end at knots, by both backends alike."""
+    X = make(TS, normal(len(TS)))
+    exact = torch.exp(0.3 * (X(TS[-1]) - X(TS[0])))
+    model, counts = ndl.loads(GROWING).Growing(), []
+    for backend in ("cpu", "torch"):
+        settings = {"method": f"{method}(rtol=1e-9, atol=1e-9)", "backend": backend}
+        there = ndl.solve(model.bind(X=X), span=(0, 2), save="steps", **settings)
+        torch.testing.assert_close(there.final.z, exact, rtol=tight, atol=0)
+        assert bool(torch.isin(TS, there.steps.t).sum() >= len(TS) - 1)
+        back = ndl.solve(model.bind(X=X, z=exact), span=(2, 0), save="end", **settings)
+        torch.testing.assert_close(back.final.z, torch.ones_like(exact), rtol=tight, atol=0)
+        counts.append([int(s.stats.steps) for s in (there, back)])
+    assert counts[0] == counts[1]
+
+
+def test_steps_over_many_knots_do_not_stop_at_each() -> None:
+    ts = torch.linspace(0, 2, 201, dtype=torch.float64)
+    model = ndl.loads(GROWING).Growing().bind(X=spline(ts, torch.sin(ts)))
+    steps = [
+        int(ndl.solve(model, method="tsit5(rtol=1e-4)", span=(0, 2), save="end", backend=b).stats.steps)
+        for b in ("cpu", "torch")
+    ]
+    assert steps[0] == steps[1] < 20
+
+
 # ---------------------------------------------------------------- fixed steps
 
 
