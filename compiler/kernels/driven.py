@@ -12,6 +12,7 @@ from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.noisy import Diffusion, NoisyMethod
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.path import FreePath, GridPath, Path
+from ndl.compiler.kernels.recorded import Record
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 
@@ -114,7 +115,7 @@ class NoisyStepper(Stepper):
     ) -> Attempt:
         since = len(self.code.visible())
         found = self.method.step(t, h, x, states, noise)
-        extra = {"states": states, "noise": noise}
+        extra = {"states": states, "noise": noise, "g": found.g}
         cost = self.whole(found.cost)
         return Attempt(t, h, x, found.x, cost, found.error, memory=found.carry, extra=extra, since=since)
 
@@ -140,6 +141,20 @@ class NoisyStepper(Stepper):
     def dense(self, made: Attempt) -> Dense:
         return Bridged(self, made) if self.inside else Ends(self, made)
 
+    def record(self) -> Record:
+        return Bridges(self)
+
+    def path_at(self, time: Value) -> list[Value]:
+        """The path, which has no derivative by time: where a time follows the state, the path is held."""
+        code = self.code
+        since = code.made
+        found = self.free.between(time)
+        for instr in code.visible():
+            if instr.op == "while":
+                code.fixed.update(instr.results)
+        code.derivative(found, since, lambda g: [])
+        return found
+
 
 class Ends(Dense):
     """Values at the ends of steps alone."""
@@ -157,14 +172,15 @@ class Bridged(Dense):
 
     def __init__(self, stepper: NoisyStepper, made: Attempt) -> None:
         self.stepper, self.made = stepper, made
-        self.g: Diffusion = stepper.method.diffusion(made.t, made.x0)
+        known: Diffusion | None = made.extra["g"]
+        self.g = stepper.method.diffusion(made.t, made.x0) if known is None else known
         entries = (v for row in self.g for v, _ in row)
         self.targets = [*made.x1, *made.x0, *(v for v in entries if stepper.code.number(v) is None)]
 
     def at(self, theta: Value) -> list[Value]:
         code, made, s = self.stepper.code, self.made, self.stepper
         time = code.op("add", made.t, code.op("mul", theta, made.h))
-        now = self.path_at(time)
+        now = s.path_at(time)
         gone, dW = s.cells.relative(made.extra["now"], now), made.extra["noise"]
         bridge = [code.op("sub", w, code.op("mul", theta, d)) for w, d in zip(gone, dW)]
         kicks = s.method.applied(self.g, bridge)
@@ -174,13 +190,41 @@ class Bridged(Dense):
         ]
         return [*x, *s.cells.relative(made.extra["first"], now)]
 
-    def path_at(self, time: Value) -> list[Value]:
-        """The path, which has no derivative by time: where a time follows the state, the path is held."""
-        code = self.stepper.code
-        since = code.made
-        found = self.stepper.free.between(time)
-        for instr in code.visible():
-            if instr.op == "while":
-                code.fixed.update(instr.results)
-        code.derivative(found, since, lambda g: [])
+
+class Bridges(Record):
+    """Of `Bridged`: the path at the start and its increment, of the channels that move what is kept; of a
+    component its values at both ends and its row of g."""
+
+    def __init__(self, stepper: NoisyStepper) -> None:
+        super().__init__(stepper.code)
+        self.stepper, self.columns = stepper, stepper.method.columns
+        self.channels = sorted({c for p in stepper.field.past.kept for c in self.columns[p]})
+
+    def width(self, p: int | None) -> int:
+        return 2 * len(self.channels) if p is None else 2 + len(self.columns[p])
+
+    def common(self, dense: Dense) -> list[Value]:
+        assert isinstance(dense, Bridged)
+        extra = dense.made.extra
+        return [extra[name][c] for name in ("now", "noise") for c in self.channels]
+
+    def inside(self, common: Sequence[Value], theta: Value, time: Value) -> list[Value]:
+        """How far the path is off the line between its ends, of each channel."""
+        if not self.channels:
+            return []
+        code, many = self.code, len(self.channels)
+        now, scale = self.stepper.path_at(time), self.stepper.cells.scale
+        found = [code.const(0.0)] * self.stepper.notes
+        for c, first, dW in zip(self.channels, common[:many], common[many:], strict=True):
+            gone = code.op("mul", scale, code.op("sub", now[c], first))
+            found[c] = code.op("sub", gone, code.op("mul", theta, dW))
         return found
+
+    def of(self, dense: Dense, p: int) -> list[Value]:
+        assert isinstance(dense, Bridged)
+        return [dense.made.x0[p], dense.made.x1[p], *(v for v, _ in dense.g[p])]
+
+    def value(self, p: int, numbers: Sequence[Value], inside: Sequence[Value], theta: Value) -> Value:
+        code, (a, b, *row) = self.code, numbers
+        kick = self.stepper.method.applied([list(zip(row, self.columns[p], strict=True))], inside)[0]
+        return code.op("add", code.op("fma", theta, code.op("sub", b, a), a), kick)

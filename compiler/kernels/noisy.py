@@ -14,6 +14,7 @@ from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.refusals import reads_back
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
 from ndl.compiler.kernels.stepper import moved
@@ -85,6 +86,11 @@ class NoisyMethod(ABC):
         """f or the entries of g."""
         return self.drift(t, x) if callee == "f" else [v for row in self.diffusion(t, x) for v, _ in row]
 
+    def rows(self, entries: Sequence[Value]) -> Diffusion:
+        """g from its entries."""
+        left = iter(entries)
+        return [[(next(left), c) for c in row] for row in self.columns]
+
     def applied(self, g: Diffusion, v: Sequence[Value]) -> list[Value]:
         """g @ v."""
         scalars = self.field.scalars
@@ -93,12 +99,14 @@ class NoisyMethod(ABC):
 
 @dataclass
 class NoisyResult:
-    """What a step gives: the state, what is carried, the error if there is an estimate, evaluations."""
+    """What a step gives: the state, what is carried, the error if there is an estimate, evaluations, and g
+    at the start where the step has asked for it."""
 
     x: list[Value]
     carry: list[Value]
     error: list[Value] | None
     cost: int
+    g: Diffusion | None = None
 
 
 class NoisyStep(NoisyMethod):
@@ -120,7 +128,9 @@ class NoisyStep(NoisyMethod):
         if any(name in solver.states for name in self.states):
             raise Unsupported(f"`{solver.name}` starts from more than the initial state")
         self.areas = "dZ" in names
-        self.repeated = repeated(solver.step, self.states) if field.nets else {}
+        # beside delays the end of a step reads another piece of the past than the start of the next
+        worth = field.nets and not field.past
+        self.repeated = repeated(solver.step, self.states) if worth else {}
         entries = sum(map(len, self.columns))
         many = {"f": field.size, "g": entries}
         self.memory = len(self.states) * field.size + sum(many[callee] for callee in self.repeated)
@@ -164,7 +174,9 @@ class NoisyStep(NoisyMethod):
         for callee, name in self.repeated.items():
             after += scalars.rates(callee, end, values(f"state:{name}"))
         error = values("error") if "error" in found else None
-        return NoisyResult(values("x"), after, error, scalars.cost)
+        known = scalars.known.get(("g", t, tuple(x)))
+        g = None if known is None else self.rows(known)
+        return NoisyResult(values("x"), after, error, scalars.cost, g)
 
 
 class NoisyTableau(NoisyMethod):
@@ -182,11 +194,12 @@ class NoisyTableau(NoisyMethod):
         code, tableau = self.field.code, self.tableau
         used = 1 + max(i for i, b in enumerate(tableau.b) if b != 0)
         slopes: list[list[Value]] = []
+        first = self.diffusion(t, x)
         for i in range(used):
             y, at = moved(code, x, slopes, tableau.a[i]), code.op("fma", h, tableau.c[i], t)
-            kick = self.applied(self.diffusion(at, y), noise)
+            kick = self.applied(self.diffusion(at, y) if i else first, noise)
             slopes.append([code.op("fma", f, h, g) for f, g in zip(self.drift(at, y), kick)])
-        return NoisyResult(moved(code, x, slopes, tableau.b), [], None, 2 * used)
+        return NoisyResult(moved(code, x, slopes, tableau.b), [], None, 2 * used, first)
 
 
 class _Steps(Scalars):
@@ -201,6 +214,9 @@ class _Steps(Scalars):
             return _array(self._applied(node.attr("callee"), operands))
         if node.op == "apply_jac" and node.attr("callee") == "g" and node.attr("wrt") == 0:
             x, one, code = list(operands[0].flat), self.code.const(1.0), self.code
+            assert self.method.field.model.diffusion is not None
+            if reads_back([self.method.field.model.diffusion]):
+                raise Unsupported(f"`{self.method.name}` differentiates what reads delayed states")
             values = self._applied("g", operands)
             body = code.visible()
             return np.array([pullback(code, body, {v: one}, x) for v in values], dtype=object)
@@ -212,9 +228,7 @@ class _Steps(Scalars):
         if callee == "f":
             return self.rates("f", t, x)
         if callee == "g":
-            entries = iter(self.rates("g", t, x))
-            g = [[(next(entries), c) for c in row] for row in self.method.columns]
-            return self.method.applied(g, list(operands[2].flat))
+            return self.method.applied(self.method.rows(self.rates("g", t, x)), list(operands[2].flat))
         raise Unsupported(f"its step asks for `{callee}`")
 
     def rates(self, callee: str, t: Value, x: Sequence[Value]) -> list[Value]:

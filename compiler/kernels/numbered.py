@@ -37,9 +37,9 @@ class NumberedStepper(Stepper):
         self.memory, self.scaled, self.notes, self.dyadic = (
             inner.memory, inner.scaled, inner.notes, inner.dyadic,
         )  # fmt: skip
-        self.output = field_output = inner.output
+        self.output = inner.output
         if self.field.past:
-            self.field.past.rows = field_output
+            self.field.past.record = inner.record()
         self.straight, self.looks, self.renews = inner.straight, inner.looks, inner.renews
 
     def prepare(self, control: Control | None) -> None:

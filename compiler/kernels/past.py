@@ -2,7 +2,7 @@
 
 The counterpart of `ndl.runtime.past`. The buffer `history`
 has the delayed components of the initial state (c rows), then for each accepted step (w rows) its time and
-size and what continuous output makes of each of these components. Before the start the past is the initial
+size and what continuous output is made of (`recorded`). Before the start the past is the initial
 value. A step reads on one smooth piece of the past: at a time where two old steps meet, its start reads the
 later one and its end the earlier one.
 """
@@ -17,7 +17,8 @@ import numpy as np
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.outputs import Dense, Hermite, Polynomial
+from ndl.compiler.kernels.outputs import Dense
+from ndl.compiler.kernels.recorded import Cubic, Record
 from ndl.compiler.kernels.scalars import Values
 
 Lag = Callable[[int, Value | None, Sequence[Value] | None], Value | None]
@@ -51,8 +52,7 @@ class Past:
             self.places[s.name] = range(at, at + s.size)
             at += s.size
         self.kept = sorted({p for d in model.delays for p in self.places[d.state]})
-        self.rows: Sequence[Sequence[float]] | None = None
-        """Of continuous output that is a polynomial of slopes; None where it is a cubic."""
+        self.record: Record = Cubic(code)
         self.under: Under | None = None
         self.loaded: dict[Value, Value] = {}
         """Numbers that were loaded from the history, and their rows."""
@@ -63,14 +63,13 @@ class Past:
         return bool(self.delays)
 
     @property
-    def many(self) -> int:
-        """Numbers that continuous output has of a component."""
-        return 4 if self.rows is None else 1 + len(self.rows)
-
-    @property
     def width(self) -> tuple[int, int]:
         """c and w."""
-        return len(self.kept), 2 + len(self.kept) * self.many
+        return len(self.kept), self._first(len(self.kept))
+
+    def _first(self, place: int) -> int:
+        """Where the numbers of a kept component begin among a step's rows."""
+        return 2 + sum(self.record.width(p) for p in (None, *self.kept[:place]))
 
     def shortest(self, t: Value, x: Sequence[Value]) -> Value:
         """The shortest lag of a step from (t, x)."""
@@ -107,20 +106,16 @@ class Past:
 
     def write(self, number: Value, t: Value, h: Value, dense: Dense) -> None:
         """An accepted step with its continuous output."""
-        values = [t, h, *(v for p in self.kept for v in self._parts(dense, p))]
+        values = [t, h, *self.record.common(dense), *self._parts(dense)]
         for i, v in enumerate(values):
             self.code.store("history", self.row(number, i), v)
 
-    def _parts(self, dense: Dense, p: int) -> list[Value]:
-        if isinstance(dense, Hermite):
-            return [dense.x0[p], dense.x1[p], dense.hf0[p], dense.hf1[p]]
-        assert isinstance(dense, Polynomial)
-        return [dense.x0[p], *(k[p] for k in dense.slopes[: self.many - 1])]
+    def _parts(self, dense: Dense) -> list[Value]:
+        return [v for p in self.kept for v in self.record.of(dense, p)]
 
     def targets(self, dense: Dense) -> list[tuple[int, Value]]:
         """What continuous output depends on, by place in a step's rows."""
-        found = [v for p in self.kept for v in self._parts(dense, p)]
-        return list(enumerate(found, 2))
+        return list(enumerate(self._parts(dense), self._first(0)))
 
     def row(self, number: Value, i: int) -> Value:
         """Row i of a step."""
@@ -135,9 +130,9 @@ class Past:
         step, before = self._found(k, at)
         components = self.places[self.delays[k].state]
         out = np.empty(len(components), dtype=object)
-        theta = self._theta(step, before, at)
+        theta, inside = self._inside(step, before, at)
         for i, p in enumerate(components):
-            out[i] = self._component(step, before, theta, self.kept.index(p))
+            out[i] = self._component(step, before, theta, inside, self.kept.index(p))
         return out.reshape(shape)
 
     def give_back(self, loaded: Mapping[Value, Value], cotangents: Sequence[Value]) -> None:
@@ -147,26 +142,27 @@ class Past:
             if code.number(g) != 0:
                 code.store("grad_history", row, code.op("add", code.load("grad_history", row), g))
 
-    def _theta(self, step: Value, before: Value, at: Value) -> Value:
+    def _inside(self, step: Value, before: Value, at: Value) -> tuple[Value, list[Value]]:
+        """The fraction of a step, and what all components want of a time in it."""
         code = self.code
         load = self._number if self.shifting else self._load
         start, size = load(step, 0), load(step, 1)
         # nobody looks at what has not been written
-        size = code.op("select", before, 1.0, size)
-        return code.op("select", before, 0.5, code.op("div", code.op("sub", at, start), size))
+        start, size = code.op("select", before, at, start), code.op("select", before, 1.0, size)
+        theta = code.op("select", before, 0.5, code.op("div", code.op("sub", at, start), size))
+        common = [self._load(step, i) for i in range(2, self._first(0))]
+        # rounded twice, as the times are at which a path is asked
+        time = code.op("add", start, code.op("mul", theta, size))
+        return theta, self.record.inside(common, theta, time)
 
-    def _component(self, step: Value, before: Value, theta: Value, place: int) -> Value:
-        code = self.code
-        first = 2 + place * self.many
-        x0, *rest = [self._number(step, first + i) for i in range(self.many)]
-        dense: Dense
-        if self.rows is None:
-            dense = Hermite(code, [x0], [rest[0]], [rest[1]], [rest[2]])
-        else:
-            dense = Polynomial(code, [x0], [[k] for k in rest], self.rows)
+    def _component(
+        self, step: Value, before: Value, theta: Value, inside: Sequence[Value], place: int
+    ) -> Value:
+        code, p, first = self.code, self.kept[place], self._first(place)
+        numbers = [self._number(step, first + i) for i in range(self.record.width(p))]
         initial = code.load("history", place)
         self.loaded[initial] = code.const(place, "i32")
-        return code.op("select", before, initial, dense.at(theta)[0])
+        return code.op("select", before, initial, self.record.value(p, numbers, inside, theta))
 
     def _load(self, step: Value, i: int) -> Value:
         return self.code.load("history", self.row(step, i))

@@ -36,14 +36,15 @@ def refuse(model: ModelIR, checks: bool, watches: bool) -> None:
 
 def _looks_back(model: ModelIR) -> bool:
     """Whether something that a solution evaluates by itself reads delayed states."""
-    return _reads_back([*model.derived.values(), *(a for o in model.observes for a in o.arguments)])
+    return reads_back([*model.derived.values(), *(a for o in model.observes for a in o.arguments)])
 
 
 def _required_back(model: ModelIR) -> bool:
     """Whether something that must hold is of the past: a failure is told from the last state alone."""
-    return _reads_back([r.condition for r in model.requires])
+    return reads_back([r.condition for r in model.requires])
 
 
-def _reads_back(functions: Sequence[Function]) -> bool:
+def reads_back(functions: Sequence[Function]) -> bool:
+    """Whether functions read delayed states."""
     nodes = (n for f in functions for n in f.graph if n.op == "path")
     return any(str(n.attr("name")).startswith("past ") for n in nodes)

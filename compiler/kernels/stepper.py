@@ -18,6 +18,7 @@ from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.kept import NOTHING, Kept
 from ndl.compiler.kernels.outputs import Dense
+from ndl.compiler.kernels.recorded import Cubic, Record, Slopes
 from ndl.compiler.kernels.scalars import Unsupported
 
 
@@ -192,6 +193,10 @@ class Stepper(ABC):
     @abstractmethod
     def dense(self, made: Attempt) -> Dense:
         """Continuous output over an accepted step."""
+
+    def record(self) -> Record:
+        """How the past has continuous output."""
+        return Cubic(self.code) if self.output is None else Slopes(self.code, self.output)
 
     def whole(self, number: int) -> Value:
         return self.code.const(number, "i32")

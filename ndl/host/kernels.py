@@ -157,11 +157,12 @@ class Kernels:
 
     def _refuse_past(self, request: Request, stepper: Stepper) -> None:
         """Raise `Unsupported` for what has no past in kernels."""
+        # what methods for noise remember is at first the state, whatever the past
+        remembers = stepper.memory > 0 and not request.noise
         for found, why in (
-            (request.noise, "it has delays"),
             (request.stretch or request.trail, "checkpoints of equations with delays are torch's"),
             (request.drivers, "gradients of paths beside delays are torch's"),
-            (request.backward and stepper.memory > 0, f"`{stepper.name}` remembers more than the state"),
+            (request.backward and remembers, f"`{stepper.name}` remembers more than the state"),
         ):
             if found:
                 raise Unsupported(why)

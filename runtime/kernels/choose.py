@@ -5,7 +5,7 @@ from __future__ import annotations
 from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
-from ndl.runtime.kernels.delayed import DelayedRun
+from ndl.runtime.kernels.delayed import DelayedNoisyRun, DelayedRun
 from ndl.runtime.kernels.field_paced import PacedFieldRun
 from ndl.runtime.kernels.field_run import FieldRun
 from ndl.runtime.kernels.found import NoKernel
@@ -81,7 +81,6 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         (problem.taped and problem.save.kind == "steps" and own_steps, "its gradients are of every step"),
         (undone and (bool(model.EVENTS) or bool(Requirements(problem))), UNDONE),
         (undone and bool(Corners(problem)), "its steps are undone past corners of a path"),
-        (bool(model.NOISES and model.DELAYS), "it has delays and noise"),
         (bool(banks_of(model)), "its nets have weights for each step"),
         (bool(model.foreign), "its nets are others than it was compiled with"),
         (problem.t0 == problem.t1, "the span is empty"),
@@ -95,7 +94,8 @@ def kernel_run(problem: Problem, target: str | None = None) -> KernelRun:
         sde.refuse(problem)
         noisy_stepper = noisy_stepper_of(problem, path_of(problem))
         noisy = noisy_problem(problem, noisy_stepper)
-        return sde.NoisyRun(noisy, noisy_stepper, model.KERNELS, target or target_of(problem))
+        run = DelayedNoisyRun if model.DELAYS else sde.NoisyRun
+        return run(noisy, noisy_stepper, model.KERNELS, target or target_of(problem))
     if problem.method.kind == "split":
         return split.split_run(problem, model.KERNELS, target or target_of(problem))
     stepper = stepper_of(problem)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ndl.runtime.kernels.ode import KernelRun
 from ndl.runtime.kernels.request import KernelSource
+from ndl.runtime.kernels.sde import NoisyRun
 from ndl.runtime.kernels.tables import reals
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.delays import Delays, delaying
@@ -32,6 +33,10 @@ class DelayedRun(KernelRun):
         ]
         for name, counts in (("start_counts", starts), ("echo_counts", [c for _, c in parts])):
             self.tables[name] = reals(_rows(counts), self.like)
+
+
+class DelayedNoisyRun(NoisyRun, DelayedRun):
+    """The same under noise."""
 
 
 def _columns(times: Sequence[Floats]) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.brownian import BrownianPath
+from ndl.runtime.chance import draws_by_step
 from ndl.runtime.diffusion import check_method
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.ode import KernelRun
@@ -66,8 +67,9 @@ class NoisyRun(KernelRun):
         return self.p.size + self.components
 
     def _requested(self, request: Request) -> Request:
-        # roots and breaks are looked for inside steps
-        looks = bool(self.p.model.EVENTS) or (self.p.model.BREAKS > 0 and request.adaptive)
+        # roots and breaks are looked for inside steps, and delayed states read there
+        model = self.p.model
+        looks = bool(model.EVENTS or model.DELAYS) or (model.BREAKS > 0 and request.adaptive)
         inside = request.save or self.steps or looks
         if self.known:
             ends = self._ends()
@@ -78,7 +80,9 @@ class NoisyRun(KernelRun):
 
     def at_starts(self, tape: Tensor) -> Tensor:
         """The state, and W - W(t0) from the path at the starts."""
-        now = tape[..., -self.components :]
+        model = self.p.model
+        end = tape.shape[-1] - (bool(model.DELAYS) or draws_by_step(model))  # the last is a step's number
+        now = tape[..., end - self.components : end]
         scale = self.path.unit.root
         return torch.cat([tape[..., : self.p.size], scale * (now - now[:, :1])], -1)
 

@@ -1,5 +1,5 @@
-"""Events and breaks in Triton kernels, with gradients: under Triton's interpreter against the CPU's kernels,
-and compiled ahead of time."""
+"""Events and breaks in Triton kernels, and delays beside noise, with gradients: under Triton's interpreter
+against the CPU's kernels, and compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return np.load(folder / "events.npz")
 
 
-@pytest.mark.parametrize(("model", "count"), [("Touch", 3), ("Kicked", 3), ("noisy", 3)])
+@pytest.mark.parametrize(("model", "count"), [("Touch", 3), ("Kicked", 3), ("noisy", 3), ("delayed", 2)])
 def test_runs_and_gradients_are_those_of_the_cpu(model: str, count: int, found: Any) -> None:
     keys = [k for k in found.files if k.startswith(f"{model}/triton/")]
     assert len(keys) == count

@@ -1,4 +1,5 @@
-"""Solves with events and breaks under Triton's interpreter and by the CPU's kernels, with gradients.
+"""Solves with events and breaks, and with delays beside noise, under Triton's interpreter and by the CPU's
+kernels, with gradients.
 
 `python triton_events_worker.py FOLDER` writes `events.npz` (`NAME/BACKEND/K`).
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 os.environ["TRITON_INTERPRET"] = "1"
 
 import numpy as np
+import test_noisy_delay_kernels as delayed
 import test_noisy_events as noisy
 import torch
 from test_event_gradients import SOURCE, gradient
@@ -35,6 +37,12 @@ def main(folder: Path) -> None:
             program, "euler_maruyama(h=0.25)", backend, 2, span=(0, 0.3125), save="end"
         )
         found |= {f"noisy/{backend}/{k}": part.numpy() for k, part in enumerate((value, *grads))}
+    program = ndl.loads(delayed.SOURCE)
+    for backend in ("triton", "cpu"):
+        _, *parts = delayed.run(
+            program, "Drawn", "euler_maruyama(h=0.25)", backend, span=(0, 0.5), save="end"
+        )
+        found |= {f"delayed/{backend}/{k}": part.numpy() for k, part in enumerate(parts)}
     np.savez(folder / "events.npz", **found)
 
 
