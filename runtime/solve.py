@@ -15,6 +15,7 @@ from ndl.runtime.opaque import opaque
 from ndl.runtime.problem import Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stability import refuse_unstable
+from ndl.runtime.stepping.choose import refuse_stale
 from ndl.runtime.stepping.earlier import refuse_exact
 from ndl.runtime.surroundings import exact_arithmetic, refuse_surroundings
 
@@ -74,6 +75,7 @@ def dispatch(problem: Problem) -> Solution:
     """Send a prepared problem to the driver of its kind."""
     model, method = problem.model, problem.method
     refuse_exact(problem)
+    refuse_stale(problem)
     found = by_kernel(problem)
     if found is not None:
         return found

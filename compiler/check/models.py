@@ -138,7 +138,9 @@ class Elaboration:
         if is_formula(self, name, value):
             return formula_value(self, name, value, span)
         on = None if wanted is None or not self.ev.checking else wanted.on
-        plain = None if wanted is None else Tensor(wanted.kind, wanted.shape, on, wanted.unit)
+        # a state on a grid has the points in its shape, and a field bound to the grid's axes has not
+        lead = len(getattr(value, "axes", ()))
+        plain = None if wanted is None else Tensor(wanted.kind, wanted.shape[lead:], on, wanted.unit)
         return convert(self.ev, value, plain, f"`{self.prefix}{name}`", span)
 
     def starts_at(self, name: str) -> Any:

@@ -103,34 +103,45 @@ class Echoes:
     def _after(
         self, here: Value, coming: Echo, many: Value, times: str, origin: Callable[[Value], Value]
     ) -> Echo:
-        """The next echo after a time `here`, those of `many` jumps at `times` included, from the last of them
-        to the first of which none is left to come."""
-        code, zero, one = self.code, self.code.const(0, "i32"), self.code.const(1, "i32")
+        """The next echo after a time `here`, those of `many` jumps at `times`, in their order, included: of
+        each lag that of the first jump of which it is still to come."""
+        code, one = self.code, self.code.const(1, "i32")
         last = code.op("sub", self.control.t1, self._slack())
 
-        def more(carried: tuple[Value, ...]) -> Value:
-            return code.op("gt", carried[0], zero)
+        def onward(carried: tuple[Value, ...]) -> Value:
+            return code.op("isfinite", code.load("echo_lags", carried[0]))
 
         def turn(carried: tuple[Value, ...]) -> list[Value]:
-            row, *before = code.op("sub", carried[0], one), *carried[1:]
-            since = code.load(times, row)
-
-            def when(k: Value) -> Value:
-                return code.op("add", since, code.load("echo_lags", k))
-
-            (k,) = code.loop(
-                [zero], lambda c: code.op("le", when(c[0]), here), lambda c: [code.op("add", c[0], one)]
-            )
-            time = when(k)
-            some = code.op("isfinite", time)
+            k, *before = carried
+            lag = code.load("echo_lags", k)
+            row = self._first(many, lambda row: code.op("gt", self._sum(times, row, lag), here))
+            there = code.op("lt", row, many)
+            time = code.when(there, lambda: [self._sum(times, row, lag)], [before[0]])[0]
             # those at the end of the run are none
-            inside = code.op("and", some, code.op("lt", time, last))
-            nearer = code.op("and", inside, code.op("lt", time, before[0]))
+            nearer = code.op("and", code.op("lt", time, last), code.op("lt", time, before[0]))
             new = (time, origin(row), k)
             found = [code.op("select", nearer, a, b) for a, b in zip(new, before, strict=True)]
-            return [code.op("select", some, row, zero), *found]
+            return [code.op("add", k, one), *found]
 
-        return Echo(*code.loop([many, coming.time, coming.origin, coming.lag], more, turn)[1:])
+        zero = code.const(0, "i32")
+        return Echo(*code.loop([zero, coming.time, coming.origin, coming.lag], onward, turn)[1:])
+
+    def _sum(self, times: str, row: Value, lag: Value) -> Value:
+        return self.code.op("add", self.code.load(times, row), lag)
+
+    def _first(self, many: Value, holds: Callable[[Value], Value]) -> Value:
+        """The first of the rows below `many` of which something holds that does of all later ones, else
+        `many`."""
+        code, one = self.code, self.code.const(1, "i32")
+
+        def halve(carried: tuple[Value, ...]) -> list[Value]:
+            low, high = carried
+            middle = code.op("shr", code.op("add", low, high), one)
+            yes = holds(middle)
+            above = code.op("add", middle, one)
+            return [code.op("select", yes, low, above), code.op("select", yes, middle, high)]
+
+        return code.loop([code.const(0, "i32"), many], lambda c: code.op("lt", c[0], c[1]), halve)[0]
 
     def crossed(self, rows: Value, number: Value, t: Value, step: Value) -> None:
         """Write break `number`, over which a step has come to t."""

@@ -315,7 +315,8 @@ class GraphBuilder:
 
     def check_linear(self, ev: Evaluator, map_: Any, v: Value, span: Span) -> None:
         """A formula `v -> e` is a map where it is proved linear. Raises `NDLError`."""
-        found = self._probed(ev, map_, v, span)
+        on_mesh = None if ev.fields is None else ev.fields.weak.probed(map_, v, span)
+        found = on_mesh or self._probed(ev, map_, v, span)
         if found is not None:
             self._refuse_bent(map_, *found)
 

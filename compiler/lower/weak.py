@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ndl.compiler.check.axes import aligned, reduce_axes, split
+from ndl.compiler.check.axes import aligned, full, reduce_axes, split
 from ndl.compiler.check.values import Unknown, Value, is_number
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.ir.autodiff import pullback
@@ -207,10 +207,10 @@ class Weak(MeshFields):
         mesh = self.mesh(v)
         if mesh is None or map_.of_nodes or map_.varies or v.type.kind != "R":
             return None
-        known = (v, "", ()) if mesh.axes["node"] in v.axes else self.stored(v)
-        if known is None or known[2]:
+        nodal = self._whole(v, mesh)
+        if nodal is None:
             return None
-        nodal, s = known[0], self.fields.conditions.subject(known[0])
+        s = self.fields.conditions.subject(nodal)
         state = s.prefix + s.name if s is not None and not s.order and not s.component else ""
 
         def make() -> Any:
@@ -224,6 +224,23 @@ class Weak(MeshFields):
         found = reduce_axes(self.ev, "sum", product, [mesh.axes["node"]], span)
         assert isinstance(found, Value)
         return found
+
+    def _whole(self, v: Value, mesh: MeshSpace) -> Value | None:
+        """What a field is at the nodes, all its components; None for a formula."""
+        known = (v, "", ()) if mesh.axes["node"] in v.axes else self.stored(v)
+        return None if known is None or known[2] else known[0]
+
+    def probed(self, map_: Map, v: Value, span: Span) -> tuple[Value, Value] | None:
+        """A field like v that depends on nothing, at the nodes, and what a map makes of it inside of cells;
+        None on grids and for formulas."""
+        mesh = self.mesh(v)
+        nodal = None if mesh is None else self._whole(v, mesh)
+        if nodal is None:
+            return None
+        probe = split(self.made("stop_gradient", [full(nodal)]), nodal.axes)
+        with self.at("cell"):
+            image = self.ev.value(map_.of[0](self.ev, self.field(probe), span), span)
+        return (probe, image) if isinstance(image, Value) else None
 
     def quantity(self, make: Make, span: Span) -> Any:
         """A derived quantity at the nodes; one with derivatives is brought back from the weak form."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ndl.runtime.chance import draws_by_step
 from ndl.runtime.errors import SettingError
 from ndl.runtime.methods import StepSolver, Tableau
 from ndl.runtime.problem import Problem
 from ndl.runtime.stepping.explicit import ExplicitRK
+from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.stepping.stepper import Stepper
 
 
@@ -39,3 +41,20 @@ def stepper_of(problem: Problem) -> Stepper:
 
         return SteppedSolver(solver, problem)
     raise SettingError(f"`{name}` does not solve ordinary differential equations")
+
+
+def refuse_stale(problem: Problem) -> None:
+    """Raise `SettingError` where an error is estimated by earlier steps that had other draws: it falls as the
+    first power of the step, so that steps become as short as the tolerance and the run has no end."""
+    model, method, solver = problem.model, problem.method, problem.method.solver
+    if not isinstance(solver, StepSolver) or solver.KIND != "ode" or not draws_by_step(model):
+        return
+    if not (solver.PREVIOUS or solver.STATES):
+        return
+    if fixed_step(method.options, problem.t0, problem.t1, method.name) is not None:
+        return
+    raise SettingError(
+        f"`{method.name}` estimates its error by earlier steps, and each step of `{model.NAME}` has draws of "
+        "its own",
+        help=f"write `{method.name}(h=…)`, or a method that starts each step anew, `rosenbrock23` or `tsit5`",
+    )

@@ -28,6 +28,14 @@ ADVICE = {
 }
 
 
+SLIDING = (
+    "the rates jump back and forth here, and the solution slides along the place where they do: write a "
+    "steep slope instead, `-tanh(x/0.01)` for `if x > 0 then -1 else 1`, and a stiff method such as `rodas5`"
+)
+NEAR = 10
+"""Within so many of the last steps there is a break on both sides of which a run has stood."""
+
+
 class Standing(Protocol):
     """Where trajectories stand: the members `ids [b]` at `x [b, n]` and `t [b]`."""
 
@@ -75,10 +83,21 @@ def failure(
         state=state,
         values=values,
         detail=detail,
-        advice=ADVICE.get(status),
+        advice=SLIDING if status == "max_steps" and _slides(loop, row, h) else ADVICE.get(status),
         partial=loop.partial(),
         notes=(str(first),) if first else (),
     )
+
+
+def _slides(loop: Standing, row: int, h: Floats | None) -> bool:
+    """Whether the steps of a member are as short as its distance from a discontinuity of its rates."""
+    model = loop.model
+    if not model.BREAKS or h is None:
+        return False
+    size, rate = NEAR * abs(float(h[row])), loop.f(loop.x, clock(loop.t, loop.x))
+    before, after = (model.breaks(clock(loop.t + s, loop.x), loop.x + s * rate) for s in (-size, size))
+    many = (len(loop.x), model.BREAKS)
+    return bool((before.expand(many)[row] * after.expand(many)[row] < 0).any())
 
 
 def _culprit(loop: Standing, row: int, step: Attempt | None) -> str | None:

@@ -44,9 +44,24 @@ model Hier:
 model Nested:
     inner = Lists()
 
+domain Ring = periodic(x in 0..1)
+
+model Spreading:
+    param a = 1.0
+    state u: R on Ring = 0
+    u' = 0.01*a*lap(u)
+
+model Started:
+    param w: R on Ring = cos(2*pi*x)
+    q = Spreading(a in [1, 2], u = 2*w)
+
 const m = rk4(h=0.05)
 
 fn rates(x) = -log(x)
+
+test "a start that is a formula of a field is that of every member":
+    u = solve(Started, span=0..1, method=m, grid=fourier(8), save=end).final.q.u
+    assert abs(u[0, 0] - 2*exp(-0.04*pi^2)) < 1e-7 and abs(u[1, 0] - 2*exp(-0.08*pi^2)) < 1e-7
 
 test "members of a law: each part has numbers of its own, in its law, and drives the whole":
     s = solve(Outer, span=0..1, method=m, ensemble=400, seed=3)

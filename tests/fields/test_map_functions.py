@@ -276,9 +276,14 @@ model M:
     on boundary(Square): u = 0
     dual = norm(u, (-lap)^-1)
     first = norm(u, identity - lap)
+    param a: R on Square = 1 + x
+    varied = norm(u, q -> q - div(a*grad(q)))
+    energy = integral(u^2 + a*dot(grad(u), grad(u)), [x, y] in Square)
 """
     grids = [f"fem(size={h})" for h in (0.2, 0.1, 0.05)]
     finals = [solved(text, g, span="0..1", method="euler(h=1)").final for g in grids]
     for name, square in (("dual", 1 / (2 * math.pi**2)), ("first", 1 + 2 * math.pi**2)):
         gaps = [abs(float(s[name]) - 0.5 * math.sqrt(square)) for s in finals]
         assert 1.8 < order(gaps) < 2.2 and gaps[-1] < 1e-2, (name, gaps)
+    for s in finals:
+        torch.testing.assert_close(s.varied**2, s.energy, rtol=1e-12, atol=0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from ndl.compiler.diagnostics import NDLError
 
 import ndl
 
@@ -33,6 +34,14 @@ model Timed:
     noise W: wiener
     state x = 1.0
     dx = (if t > 0.3337*c then -1 else 1)*x*dt + 0.5*dW
+
+model Sliding:
+    state x = 0.5
+    x' = if x > 0 then -1 else 1
+
+model Pulled:
+    state x = 0.5
+    x' = if x > 0.3*x(t - 0.3) then -1 else 1
 
 model Shaken:
     param c = 1.0
@@ -121,3 +130,19 @@ def test_steps_and_continuous_output_of_an_implicit_method(program: Any) -> None
     torch.testing.assert_close(a.steps.t, b.steps.t, rtol=1e-10, atol=1e-10, equal_nan=True)
     times = torch.linspace(0, 2, 9, dtype=torch.float64)
     torch.testing.assert_close(a.x(times), b.x(times), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_a_solution_that_slides_along_a_break_is_told(program: Any, backend: str) -> None:
+    settings = {"span": (0, 2), "save": "end", "method": "tsit5", "max_steps": 600}
+    with pytest.raises(NDLError, match="slides along") as found:
+        ndl.solve(program.Sliding(), backend=backend, **settings)
+    assert found.value.diagnostics[0].code == "NDL652"
+
+
+def test_many_breaks_that_come_back_after_a_delay_are_looked_up_soon(program: Any) -> None:
+    """Of each delay the next one, not all that are to come: the run has tens of thousands of them."""
+    settings = {"span": (0, 2), "save": "end", "method": "tsit5", "max_steps": 200_000}
+    with pytest.raises(NDLError) as found:
+        ndl.solve(program.Pulled(), backend="cpu", **settings)
+    assert found.value.diagnostics[0].code == "NDL652"

@@ -193,3 +193,9 @@ def test_a_series_sees_the_draws_of_its_step(program: Any) -> None:
         for name in ("taylor", "vern7")
     ]
     assert off(*(s.final.x for s in found)) < 1e-11
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_errors_by_steps_with_other_draws_are_refused(program: Any, backend: str) -> None:
+    with pytest.raises(NDLError, match="draws of its own"):
+        ndl.solve(program.Shaken(), method="bdf(rtol=1e-2)", backend=backend, span=(0, 1))
