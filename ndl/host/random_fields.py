@@ -69,6 +69,10 @@ def _domain(host: Any, type_: Type, name: str, span: Span) -> DomainV:
     domain = host.ev.file_value(domain) if isinstance(domain, FileV) else domain
     if isinstance(domain, DomainV):
         return domain
+    if str(type_.on).startswith("dual("):
+        what = f"the draw `{name}` is on the wavenumbers `{type_.on}`, where a block has no numbers"
+        hint = f"draw a field, `{name}: R on S ~ normal(0, K)`, and take `fft({name}, m)`"
+        raise fail("NDL585", what, span, help=hint)
     raise fail("NDL585", f"the domain `{type_.on}` of the draw `{name}` is not declared in the file", span)
 
 

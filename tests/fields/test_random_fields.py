@@ -329,6 +329,39 @@ def test_draws_of_a_training() -> None:
 
 
 @pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        ("z: R on dual(Rod, 3) ~ normal(0, 1)", r"on the wavenumbers `dual\(Rod, 3\)`"),
+        ("z: C on dual(Rod, 3) ~ complex_normal(1)", r"on the wavenumbers `dual\(Rod, 3\)`"),
+        ("z: R on Other ~ normal(0, 1)", "`Other` of the draw `z` is not declared"),
+    ],
+)
+def test_draws_of_a_training_that_have_no_points(draw: str, said: str) -> None:
+    text = f"""
+domain Rod = periodic(x in 0..1)
+
+model Fed:
+    input f: R on Rod
+    param s = 0.5
+    state u: R on Rod = 0
+    u' = f
+
+train Fed as fit:
+    grid      = fourier(8)
+    span      = 0..0.1
+    f: R on Rod ~ normal(0, (identity - lap)^-2)
+    {draw}
+    method    = euler(h=0.1)
+    loss      = (s*mean(final.u) - real(sum(z)))^2
+    batch     = 2
+    steps     = 1
+"""
+    with pytest.raises(NDLError, match=said) as found:
+        ndl.loads(text).run("fit")
+    assert found.value.diagnostics[0].code == "NDL585"
+
+
+@pytest.mark.parametrize(
     ("law", "code"),
     [
         ("z: R ~ normal(0, (identity - lap)^-2)", "NDL585"),
