@@ -15,6 +15,7 @@ from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.surroundings import transforms
+from ndl.runtime.weights import view
 from torch import Tensor
 
 GROWN = 1e4
@@ -36,7 +37,8 @@ def refuse_unstable(problem: Problem, found: Solution, run: Callable[[Problem], 
     x0, x = problem.x0.detach(), found.last["x"].detach()
     size, base = x[:, mass].abs().amax(-1), x0[:, mass].abs().amax(-1)
     base = torch.where(base > 0, base, 1.0)
-    grown = (size > GROWN * base) & torch.isfinite(size)
+    arrived = torch.from_numpy(found.last_t == problem.t1).to(size.device)
+    grown = (size > GROWN * base) & torch.isfinite(size) & arrived
     if not bool(grown.any()):
         return found
     h = min(_last_step(problem, found), abs(problem.t1 - problem.t0))
@@ -54,9 +56,13 @@ def refuse_unstable(problem: Problem, found: Solution, run: Callable[[Problem], 
 
 
 def _from_end(problem: Problem, x: Tensor, h: float, parts: int) -> Problem:
-    """A step of size h from x, in `parts`; it ends where the run ended, so that paths and data are known."""
+    """A step of size h from x, in `parts`, without events; it ends where the run ended, so that paths and
+    data are known."""
+    still = view(problem.model)
+    still.EVENTS = ()  # type: ignore[misc]  # of this twin alone
     options = {k: v for k, v in problem.method.options.items() if k not in ("cfl", "steps")}
     return problem.on(
+        model=still,
         t0=problem.t1 - problem.sign * h,
         x0=x,
         method=replace(problem.method, options={**options, "h": h / parts}),
@@ -75,15 +81,17 @@ def _size(problem: Problem, y: Tensor, x: Tensor, z: Tensor, mass: Tensor) -> Te
 
 
 def _looked_at(problem: Problem) -> bool:
-    """Whether the steps are fixed, and a step depends on nothing but where it starts."""
+    """Whether the steps are fixed, and a step depends on nothing but where it starts: noise that does not
+    depend on the state is the same over one step and over many."""
     model, options = problem.model, problem.method.options
     fixed = options.get("cfl") is not None or options.get("h") is not None or options.get("steps") is not None
     return bool(
         fixed
-        and problem.method.kind in ("ode", "split", "constraint")
+        and problem.method.kind in ("ode", "split", "constraint", "sde")
+        and model.NOISE_KIND in ("none", "additive")
         and not problem.taped
         and problem.t0 != problem.t1
-        and not (model.NOISES or model.EVENTS or model.DELAYS or model.INTEGRALS)
+        and not (model.DELAYS or model.INTEGRALS)
         and not any(s.source for s in model.STATES)
         and not banks_of(model)
         and not transforms()

@@ -134,7 +134,7 @@ def test_steps_and_continuous_output_of_an_implicit_method(program: Any) -> None
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
 def test_a_solution_that_slides_along_a_break_is_told(program: Any, backend: str) -> None:
-    settings = {"span": (0, 2), "save": "end", "method": "tsit5", "max_steps": 600}
+    settings = {"span": (0, 2), "save": "end", "method": "tsit5", "max_steps": 400}
     with pytest.raises(NDLError, match="slides along") as found:
         ndl.solve(program.Sliding(), backend=backend, **settings)
     assert found.value.diagnostics[0].code == "NDL652"

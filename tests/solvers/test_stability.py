@@ -39,6 +39,26 @@ model Spring:
     x' = v
     v' = -100*x
 
+model Struck:
+    state x = 1.0, n = 0.0
+    x' = -50*x
+    when every 0.1: n <- n + 1
+
+model Tripled:
+    state x = 1.0
+    x' = -x
+    when every 0.1: x <- 3*x
+
+model Rough:
+    noise W: wiener
+    state x = 1.0
+    dx = -50*x*dt + 0.1*dW
+
+model Rising:
+    noise W: wiener
+    state x = 1.0
+    dx = 6*x*dt + 0.1*dW
+
 model Swing:
     state x = 1.0, v = 0.0
     x' = v + 0.5*x
@@ -60,6 +80,8 @@ def solved(name: str, span: float, method: str, **settings: object) -> ndl.Solut
         ("Wave", 1.0, "leapfrog(h=0.02)", {"grid": "uniform(100)"}),
         ("Decay", 1.0, "rk4(h=0.01)", {}),
         ("Spring", 30.0, "euler(h=0.01)", {}),
+        ("Struck", 2.0, "euler(h=0.1)", {}),
+        ("Rough", 2.0, "euler_maruyama(h=0.1)", {}),
     ],
 )
 def test_steps_that_are_too_long(name: str, span: float, method: str, settings: dict[str, str]) -> None:
@@ -93,9 +115,11 @@ def test_a_member_is_named() -> None:
         ("Growth", 15.0, "rk4(h=0.05)"),
         ("Growth", 15.0, "euler(h=0.1)"),  # at the limit of the fast part: it neither grows nor decays
         ("Swing", 40.0, "rk4(h=0.02)"),
+        ("Tripled", 2.0, "euler(h=0.05)"),
+        ("Rising", 2.0, "euler_maruyama(h=0.01)"),
         ("Growth", -15.0, "rk4(h=0.02)"),  # backwards the fast part grows
     ],
 )
 def test_what_an_equation_makes_grow(name: str, span: float, method: str) -> None:
     s = solved(name, span, method, save="end")
-    assert max(abs(float(s.final.x)), abs(float(s.final.get("fast" if name == "Growth" else "v")))) > 1e4
+    assert max(abs(float(s.final.get(n))) for n in s.names()) > 1e4
