@@ -32,6 +32,8 @@ class Body:
         self.mask = "live"
         self._origin = ""
         self._inside: dict[Value, list[str]] = {}
+        self._parked = any(b.kind == "scratch" for b in kernel.buffers)
+        self._read: set[str] = set()
 
     def line(self, text: str) -> None:
         self.lines.append(PAD * self.depth + text)
@@ -109,6 +111,7 @@ class Body:
         made = self.values.named(result, f"{name}_{row.text}" if known else f"{name}_", numbered=not known)
         place = self.place(instr)
         self.comment(instr)
+        self.reread(place)
         if self.kernel.buffer(name).kind == "scratch":
             self.line(f"{made} = tl.load({place})")
         elif result in self.values.varying:
@@ -121,6 +124,16 @@ class Body:
         value = self.values.typed(instr.args[1])
         self.comment(instr)
         self.line(f"tl.store({self.place(instr)}, {value}, mask={self.mask})")
+        self._read.clear()
+
+    def reread(self, place: str) -> None:
+        """Where there is a workspace, what is loaded again shall be: without a store between them, Triton
+        takes two loads of a place for one and keeps what it gave. An assumption, which costs nothing, stands
+        for a store."""
+        if self._parked and place in self._read:
+            self.line("tl.assume(count > 0)")
+            self._read.clear()
+        self._read.add(place)
 
     def place(self, instr: Instr) -> str:
         """Where a row of a buffer stands: trajectories beside one another. Widths are those of addresses."""

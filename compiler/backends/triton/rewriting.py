@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ndl.compiler.backends.triton.lives import NEAR
+from ndl.compiler.kernels.code import number
 from ndl.compiler.kernels.ir import Block, Instr, Value
 
 WORK = "work"
@@ -76,7 +77,8 @@ class Rewriting:
             same = self.plan.rows.get(v) == row
             if not same and row not in self.plan.early.get(v, ()):
                 late.append((row, self.fetched([v], hand, body)[0]))
-        body += [self.stored(row, v) for row, v in late]
+        for row, v in late:
+            self.store(row, v, body)
         return tuple(yields)
 
     def regions(self, instr: Instr, hand: Hand, body: list[Instr]) -> None:
@@ -89,7 +91,7 @@ class Rewriting:
                 kept.append(result)
                 args += self.fetched([a], hand, body)
             elif self.plan.rows.get(a) != self.plan.rows[result]:
-                body.append(self.stored(self.plan.rows[result], self.fetched([a], hand, body)[0]))
+                self.store(self.plan.rows[result], self.fetched([a], hand, body)[0], body)
         *before, last = instr.regions
         regions = (*(self.block(region) for region in before), self.block(last, instr.results))
         body.append(replace(instr, args=tuple(args), results=tuple(kept), regions=regions))
@@ -98,8 +100,23 @@ class Rewriting:
 
     # ------------------------------------------------------------ memory
 
-    def stored(self, row: int, value: Value) -> Instr:
-        return Instr("store", (self.row(row), value), (), (("buffer", WORK),))
+    def store(self, row: int, value: Value, body: list[Instr]) -> None:
+        """Write a row: a number as it is, of truths 1 and 0."""
+        for op, type in (("from_bool", "i32"), ("to_real", "real")) if value.type == "bool" else ():
+            made = self.value(type)
+            body.append(Instr(op, (value,), (made,)))
+            value = made
+        body.append(Instr("store", (self.row(row), value), (), (("buffer", WORK),)))
+
+    def load(self, row: int, type: str, body: list[Instr]) -> Value:
+        """What `store` wrote."""
+        made = self.value("real")
+        body.append(Instr("load", (self.row(row),), (made,), (("buffer", WORK),)))
+        if type != "bool":
+            return made
+        zero, truth = self.value("real"), self.value("bool")
+        body += [number(zero, 0.0), Instr("gt", (made, zero), (truth,))]
+        return truth
 
     def park(self, values: Sequence[Value], hand: Hand, body: list[Instr]) -> None:
         """Store what was just made where it belongs."""
@@ -110,7 +127,7 @@ class Rewriting:
                 rows = [self.plan.rows[v], *rows] if v in self.plan.rows else rows
             for row in dict.fromkeys(rows):
                 if v not in self.plan.slots or self.plan.rows[v] != row:
-                    body.append(self.stored(row, self.fetched([v], hand, body)[0]))
+                    self.store(row, self.fetched([v], hand, body)[0], body)
 
     def fetched(self, values: Sequence[Value], hand: Hand, body: list[Instr]) -> tuple[Value, ...]:
         return tuple(
@@ -122,8 +139,7 @@ class Rewriting:
         if value in hand and self.place - hand[value][1] <= NEAR:
             made = hand[value][0]
         elif value in self.plan.rows:
-            made = self.value(value.type)
-            body.append(Instr("load", (self.row(self.plan.rows[value]),), (made,), (("buffer", WORK),)))
+            made = self.load(self.plan.rows[value], value.type, body)
         else:
             again = self.plan.again[value]
             args = self.fetched(again.args, hand, body)

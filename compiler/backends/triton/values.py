@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ndl.compiler.backends.triton.forms import INFIX, PATTERNS, PRECISIONS, PREFIX, Expr
+from ndl.compiler.backends.triton.lives import NEAR
 from ndl.compiler.backends.triton.names import Names
 from ndl.compiler.backends.triton.spread import varying
 from ndl.compiler.kernels.code import number_of
@@ -140,21 +142,26 @@ def _used_once(kernel: Kernel) -> set[Value]:
     """Values that are used once, by an instruction of the block in which they are made or as its condition.
 
     Between there and the use nothing that they are made of changes: what is carried does so at a block's end.
+    What they are made of lives on until then, too: where there is a workspace, the use must be near.
     """
     uses: Counter[Value] = Counter()
     near: set[Value] = set()
+    reach = 1 if any(b.kind == "scratch" for b in kernel.buffers) else None
     for name, block in kernel.blocks():
-        _count(block, uses, near, block.yields[-1:] if name == "step" else ())
+        _count(block, uses, near, block.yields[-1:] if name == "step" else (), reach)
     return {v for v in near if uses[v] == 1}
 
 
-def _count(block: Block, uses: Counter[Value], near: set[Value], conditions: Any) -> None:
-    made: set[Value] = set()
-    for instr in block.body:
+def _count(
+    block: Block, uses: Counter[Value], near: set[Value], conditions: Sequence[Value], reach: int | None
+) -> None:
+    made: dict[Value, int] = {}
+    for at, instr in enumerate(block.body):
         uses.update(instr.args)
-        near.update(made.intersection(instr.args))
-        made.update(instr.results)
+        near.update(a for a in instr.args if a in made and (reach is None or at - made[a] <= reach))
+        made.update(dict.fromkeys(instr.results, at))
         for k, region in enumerate(instr.regions):
-            _count(region, uses, near, region.yields if instr.op == "while" and k == 0 else ())
+            conditional = instr.op == "while" and k == 0
+            _count(region, uses, near, region.yields if conditional else (), reach)
     uses.update(block.yields)
-    near.update(made.intersection(conditions))
+    near.update(v for v in conditions if v in made)

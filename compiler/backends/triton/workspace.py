@@ -168,7 +168,7 @@ class _Fitting:
         every = [life for life in lives if self.movable(life)]
         pressure, gone = lives.pressure(), []
         start, end = (np.array([getattr(life, k) for life in every], np.int64) for k in ("start", "end"))
-        worth = np.array([(life.end - life.start) / _cost(life) for life in every])
+        worth = np.array([life.weight * (life.end - life.start) / _cost(life) for life in every])
         index = {id(life): k for k, life in enumerate(every)}
         while pressure.size and pressure.max() > self.room:
             full = int(pressure.argmax())
@@ -196,8 +196,11 @@ class _Fitting:
         return sorted(gone, key=lambda life: (life.start, life.value.id))
 
     def movable(self, life: Life) -> bool:
-        """Whether a value may leave its register: a number of each lane's own, or one from a table."""
-        if life.outer or life.value.type != "real" or (life.end <= life.made + NEAR and not life.slot):
+        """Whether a value may leave its register: a number of each lane's own or one from a table, or a
+        truth that no region gives."""
+        if life.outer or life.value.type not in (("real",) if life.slot else ("real", "bool")):
+            return False
+        if life.end <= life.made + NEAR and not life.slot:
             return False
         if life.value in self.shared:
             return life.source is not None and life.source.op == "load"
