@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from ndl.compiler.backends.triton import print_module
+from ndl.compiler.backends.triton import ahead, print_module
 from ndl.compiler.backends.triton.lives import Lives
 from ndl.compiler.backends.triton.module import printable
 from ndl.compiler.backends.triton.spread import varying
@@ -94,3 +96,47 @@ def test_the_text_has_a_row_of_lanes_for_each() -> None:
     assert "desk = work_ptr + tl.program_id(0).to(tl.int64) * (" in text
     assert "work = torch.empty(grid * BLOCK * " in text and "while tile * BLOCK < count:" in text
     assert '("work"' not in text and "work" not in text.partition("def launch(")[2].partition("):")[0]
+
+
+def test_truths_leave_their_registers() -> None:
+    """Thirty comparisons that are wanted once more at the end."""
+    code = Code("f64")
+    code.buffer("x", "member", "in")
+    code.buffer("out", "member", "out")
+    with code.block(shared=True) as entry:
+        pass
+    with code.block() as begin:
+        begin.yields = ()
+    with code.block() as step:
+        total = code.load("x", 0)
+        larger = []
+        for i in range(1, 31):
+            x = code.load("x", i)
+            larger.append(code.op("gt", x, total))
+            total = code.op("sin", code.op("select", larger[-1], x, total))
+        for truth in larger:
+            total = code.op("exp", code.op("select", truth, total, code.op("neg", total)))
+        code.store("out", 0, total)
+        step.yields = (code.const(True, "bool"),)
+    with code.block() as finish:
+        pass
+    whole = code.kernel("truths", entry, begin, step, finish, even=True)
+    small = fitted(whole, 0, 12)
+    assert pressure(whole, whole.step) > 30 and pressure(small, small.step) <= 12 + 3
+    assert rows_of(small) >= 20
+    x = np.random.default_rng(0).normal(size=31 * 5)
+    wanted, got = np.zeros(5), np.ones(5)
+    run(whole, {"x": x, "out": wanted}, 5)
+    run(small, {"x": x, "out": got}, 5)
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_what_is_loaded_again_stays_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton keeps every load of the text, though no store stands between many of them."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    text = print_module(lorenz("f32").kernel, limit=0, room=4)
+    monkeypatch.setattr(ahead, "print_module", lambda kernel: text)
+    made, _ = ahead.compiled(lorenz("f32").kernel, 90)
+    assert text.count("tl.assume(") > 10
+    assert made.asm["ttir"].count("tt.load") == text.count("tl.load(") > 100

@@ -30,7 +30,7 @@ from ndl.compiler.kernels.verify import verify
 LIMIT = 240
 """Registers at an estimate beyond which a kernel is fitted: below, the assembler spills nothing."""
 
-ROOM = 150
+ROOM = 120
 """Registers that values may take then; the rest is for addresses, masks and what the compiler moves."""
 
 DEEPER = 8
