@@ -24,6 +24,9 @@ ARCHITECTURES = (80, 90)
 LATE = "–"
 """Stands for what was not compiled within the limit."""
 
+OLD = "*"
+"""Stands behind the workspace of a row that is to be compiled again."""
+
 
 def chain(n: int) -> str:
     """Cells that react and diffuse to their neighbours: a Jacobian of three diagonals."""
@@ -156,6 +159,12 @@ def table(text: str) -> dict[tuple[str, ...], tuple[str, ...]]:
     return {tuple(c[:4]): tuple(c[4:]) for c in cells}
 
 
+def current(case: Case) -> bool:
+    """Whether the page has the row of a case as the compiler is now."""
+    known = table(PAGE.read_text(encoding="utf-8")).get(case.key)
+    return known is not None and not known[-1].endswith(OLD)
+
+
 def written(text: str, rows: dict[tuple[str, ...], tuple[str, ...]]) -> str:
     """The page with other rows, in the order of the cases."""
     order = [c.key for c in cases() if c.key in rows]
@@ -206,11 +215,11 @@ def main() -> None:
     for name in ("system", "method", "precision"):
         parser.add_argument(f"--{name}", nargs="+", default=[])
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for a kernel")
-    parser.add_argument("--missing", action="store_true", help="only what the page does not have")
+    parser.add_argument("--missing", action="store_true", help="only what the page lacks or marks")
     chosen = parser.parse_args()
     worker = Worker(chosen.limit)
     for case in cases(chosen.system, chosen.method, chosen.precision):
-        if chosen.missing and case.key in table(PAGE.read_text(encoding="utf-8")):
+        if chosen.missing and current(case):
             continue
         numbers = tuple(map(str, worker.row(case)))
         print(*case.key, *numbers, flush=True)

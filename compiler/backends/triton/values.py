@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ndl.compiler.backends.triton.forms import INFIX, PATTERNS, PRECISIONS, PREFIX, Expr
-from ndl.compiler.backends.triton.lives import NEAR
 from ndl.compiler.backends.triton.names import Names
 from ndl.compiler.backends.triton.spread import varying
 from ndl.compiler.kernels.code import number_of
@@ -142,7 +140,7 @@ def _used_once(kernel: Kernel) -> set[Value]:
     """Values that are used once, by an instruction of the block in which they are made or as its condition.
 
     Between there and the use nothing that they are made of changes: what is carried does so at a block's end.
-    What they are made of lives on until then, too: where there is a workspace, the use must be near.
+    What they are made of lives on until then, too: where there is a workspace, an instruction must be near.
     """
     uses: Counter[Value] = Counter()
     near: set[Value] = set()

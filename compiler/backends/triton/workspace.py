@@ -7,9 +7,12 @@ lanes that run at once, not on the number of trajectories. Rows are used again w
 a loop carries or a `when` gives can have a row, too, which its region writes.
 
 What is one operation on a parked value and on what is at hand anyway is not stored but computed again from
-that value; what was loaded from a table is loaded again.
+that value; what was loaded from a table is loaded again. Truths, such as which rows a pivot has swapped, are
+parked as 1 and 0: a thread has seven registers for them, and keeps the rest in those of numbers.
 
-How many values live at once is an estimate from the order of the instructions: the compiler may move them.
+How many values live at once is an estimate from the order of the instructions. The text keeps to it: an
+expression stands in for its value only near by, and what is loaded again is not taken for the load before
+(`Body.reread`). The assembler moves a little still, and keeps addresses: `ROOM` is well below what there is.
 """
 
 from __future__ import annotations
