@@ -16,7 +16,7 @@ from ndl.cli import call
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-cell", action="store_true",
-        help="every solver on every problem by every backend, Triton's interpreter too (some minutes)",
+        help="every solver on every problem by every backend, Triton's interpreter in 24 portions",
     )  # fmt: skip
 
 

@@ -17,14 +17,14 @@ Row (4 i + d) C + c of a path's coefficients is the coefficient c_d of channel c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.model import InputSpec
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.loaded import Loaded
 from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, Weights, shape_of
 
 DEGREE = 3
@@ -38,8 +38,8 @@ class Drivers:
         self.code, self.own = code, own
         self.numbers = {spec.name: k for k, spec in enumerate(i for i in inputs if i.on_time)}
         self.read: dict[str, tuple[int, ...]] = {}
-        self.loaded: dict[Value, Value] = {}
-        """Coefficients of `drivers` that were loaded, and their rows."""
+        self.loaded = Loaded(code, "grad_drivers")
+        """Coefficients of `drivers`."""
 
     def prepare(self) -> None:
         """In the entry block: what all trajectories share."""
@@ -64,24 +64,6 @@ class Drivers:
             for channel in range(count):
                 out[channel] = self._horner(name, row, channel, count, order, u)
         return out.reshape(shape)
-
-    @contextmanager
-    def apart(self) -> Iterator[dict[Value, Value]]:
-        """With what is loaded inside a region noted by itself."""
-        before, self.loaded = self.loaded, {}
-        try:
-            yield self.loaded
-        finally:
-            self.loaded = before
-
-    def cotangents(self, gradients: Mapping[Value, Value]) -> None:
-        """Add the cotangents of coefficients to those that the buffer has."""
-        code = self.code
-        for coefficient, g in gradients.items():
-            if code.number(g) != 0:
-                code.buffer("grad_drivers", "member", "inout")
-                row = self.loaded[coefficient]
-                code.store("grad_drivers", row, code.op("add", code.load("grad_drivers", row), g))
 
     # ------------------------------------------------------------ parts
 
@@ -156,9 +138,7 @@ class Drivers:
     def _coefficient(self, name: str, row: Value) -> Value:
         if name not in self.own:
             return self.code.load("shared_drivers", row)
-        found = self.code.load("drivers", row)
-        self.loaded[found] = row
-        return found
+        return self.loaded.load("drivers", row)
 
 
 Delayed = Callable[[int, tuple[int, ...], Value], Values]

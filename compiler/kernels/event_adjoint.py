@@ -28,6 +28,7 @@ from ndl.compiler.kernels.echoes import over
 from ndl.compiler.kernels.endings import ECHO, GIVEN, MOST_BREAKS, has_bit
 from ndl.compiler.kernels.events import ROOTS
 from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.loaded import Rows
 from ndl.compiler.kernels.ode_adjoint import Backward, Times
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.reverse import pullback
@@ -45,8 +46,8 @@ def backward(model: ModelIR, stepper: Stepper, variant: Variant) -> Kernel:
 class Reads:
     """Numbers that were loaded, of the past and of paths, and their rows."""
 
-    past: dict[Value, Value]
-    paths: dict[Value, Value]
+    past: Rows
+    paths: Rows
 
     @property
     def values(self) -> list[Value]:
@@ -178,12 +179,12 @@ class EventBackward(Backward):
 
     def _reads(self) -> Reads:
         """What has been loaded of the past, and of paths whose cotangents are asked for."""
-        return Reads(self.past.loaded, self.field.drivers.loaded if self.v.drivers else {})
+        return Reads(self.past.loaded.rows, self.field.drivers.loaded.rows if self.v.drivers else {})
 
     @contextmanager
     def _apart(self) -> Iterator[Reads]:
         """The same with what a region loads noted by itself."""
-        with self.past.apart(), self.field.drivers.apart():
+        with self.past.loaded.apart(), self.field.drivers.loaded.apart():
             yield self._reads()
 
     def _pulled(self, seeds: Mapping[Value, Value], wrt: Sequence[Value], reads: Reads) -> list[Value]:
@@ -195,8 +196,8 @@ class EventBackward(Backward):
 
     def _give_back(self, reads: Reads, cotangents: Sequence[Value]) -> None:
         many = len(reads.past)
-        self.past.give_back(reads.past, cotangents[:many])
-        self.field.drivers.cotangents(dict(zip(reads.paths, cotangents[many:])))
+        self.past.loaded.give_back(reads.past, cotangents[:many])
+        self.field.drivers.loaded.give_back(reads.paths, cotangents[many:])
 
     def _saved_at(self, end: Value, slot: Value) -> tuple[Value, list[Value]]:
         """The cotangents of what was saved at the end of a step, after its firings."""

@@ -163,13 +163,13 @@ class Backward:
             assert dense is not None
             read = [(v, code.load("grad_history", self.past.row(k, i))) for i, v in self.past.targets(dense)]
             seeds = seeded(code, [*seeds.items(), *read])
-        coefficients = list(self.field.drivers.loaded) if self.v.drivers else []
-        past = list(self.past.loaded)
-        wrt = [*x, *kept[:memory], *self.shared, *mine, *past, *coefficients]
+        paths, past = self.field.drivers.loaded, self.past.loaded
+        coefficients = paths.rows if self.v.drivers else {}
+        wrt = [*x, *kept[:memory], *self.shared, *mine, *past.rows, *coefficients]
         found = pullback(code, code.visible(), seeds, wrt, self.field.sums())
         end = len(wrt) - len(coefficients)
-        self.field.drivers.cotangents(dict(zip(coefficients, found[end:])))
-        self.past.give_back(self.past.loaded, found[end - len(past) : end])
+        paths.give_back(coefficients, found[end:])
+        past.give_back(past.rows, found[end - len(past.rows) : end])
         recall.apply()
         first = n + memory
         gw = [code.op("add", a, b) for a, b in zip(gw, found[first:])]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -102,11 +102,18 @@ def _mulhi(a: Any, b: Any) -> Any:
 
 def _normal(which: int, *words: Any) -> Any:
     """One of the two normals of a counter (four words) under a key (two)."""
+    return _normals(*map(int, words))[which]
+
+
+@lru_cache(maxsize=1 << 16)
+def _normals(*words: int) -> tuple[Any, Any]:
+    """Both; a search of a path asks for the same ones again and again."""
     import torch
     from ndl.runtime.philox import MASK, normal_pair, philox
 
-    c0, c1, c2, c3, k0, k1 = (torch.tensor(int(w) & MASK) for w in words)
-    return np.float64(normal_pair(philox((c0, c1, c2, c3), (k0, k1)))[which])
+    c0, c1, c2, c3, k0, k1 = (torch.tensor(w & MASK) for w in words)
+    a, b = normal_pair(philox((c0, c1, c2, c3), (k0, k1)))
+    return np.float64(a), np.float64(b)
 
 
 def _integer(compute: Callable[[int, int], int]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ later one and its end the earlier one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ import numpy as np
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.loaded import Loaded
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.recorded import Cubic, Record
 from ndl.compiler.kernels.scalars import Values
@@ -54,8 +55,8 @@ class Past:
         self.kept = sorted({p for d in model.delays for p in self.places[d.state]})
         self.record: Record = Cubic(code)
         self.under: Under | None = None
-        self.loaded: dict[Value, Value] = {}
-        """Numbers that were loaded from the history, and their rows."""
+        self.loaded = Loaded(code, "grad_history")
+        """Numbers of the history."""
         self.shifting = False
         """Whether the times of steps have derivatives."""
 
@@ -87,15 +88,6 @@ class Past:
             yield
         finally:
             self.under = before
-
-    @contextmanager
-    def apart(self) -> Iterator[dict[Value, Value]]:
-        """With what is loaded inside a region noted by itself."""
-        before, self.loaded = self.loaded, {}
-        try:
-            yield self.loaded
-        finally:
-            self.loaded = before
 
     # ------------------------------------------------------------ what is written
 
@@ -135,13 +127,6 @@ class Past:
             out[i] = self._component(step, before, theta, inside, self.kept.index(p))
         return out.reshape(shape)
 
-    def give_back(self, loaded: Mapping[Value, Value], cotangents: Sequence[Value]) -> None:
-        """Adds to the cotangents of the history those of what was `loaded` from it."""
-        code = self.code
-        for row, g in zip(loaded.values(), cotangents, strict=True):
-            if code.number(g) != 0:
-                code.store("grad_history", row, code.op("add", code.load("grad_history", row), g))
-
     def _inside(self, step: Value, before: Value, at: Value) -> tuple[Value, list[Value]]:
         """The fraction of a step, and what all components want of a time in it."""
         code = self.code
@@ -160,17 +145,14 @@ class Past:
     ) -> Value:
         code, p, first = self.code, self.kept[place], self._first(place)
         numbers = [self._number(step, first + i) for i in range(self.record.width(p))]
-        initial = code.load("history", place)
-        self.loaded[initial] = code.const(place, "i32")
+        initial = self.loaded.load("history", code.const(place, "i32"))
         return code.op("select", before, initial, self.record.value(p, numbers, inside, theta))
 
     def _load(self, step: Value, i: int) -> Value:
         return self.code.load("history", self.row(step, i))
 
     def _number(self, step: Value, i: int) -> Value:
-        found = self._load(step, i)
-        self.loaded[found] = self.row(step, i)
-        return found
+        return self.loaded.load("history", self.row(step, i))
 
     def _found(self, k: int, at: Value) -> tuple[Value, Value]:
         """The step that holds a time, and whether there is none before the start."""

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-SOURCE = """
+TURNING = """
+    param k = 1.3
+    state x = 1.0
+    state y = 0.2
+    term spin = [-k*y, k*x]
+    term push = [0.3*x, sin(x) + 0.1*cos(t)]
+    x', y' = spin + push
+"""
+"""Two terms: a rotation, and what is not linear."""
+
+SOURCE = f"""
 model Plain:
     param k = 1.3
     state x = 1.0
@@ -55,19 +65,12 @@ model Learned:
     state x: R[2] = [1.0, -0.5]
     x' = f(x) - x
 
-model Turning:
-    param k = 1.3
-    state x = 1.0
-    state y = 0.2
-    term spin = [-k*y, k*x]
-    term push = [0.3*x, sin(x) + 0.1*cos(t)]
-    x', y' = spin + push
-
+model Turning:{TURNING}
 model Swinging:
     param k = 1.3
     state q = 1.0
     state q' = 0.5
-    q'' = -k*sin(q)
+    q'' = -k*sin(q) + 0.1*cos(t)
 
 model Additive:
     param k = 0.4

@@ -7,43 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from agreement_problems import SOURCE
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
-
-SOURCE = """
-model Scalar:
-    param mu = 0.1
-    param s > 0 = 0.3
-    state x = 1.0
-    noise W: wiener
-    dx = mu*x*dt + s*x*dW
-
-model Additive:
-    param a = 1.0
-    param s = 0.4
-    state q = 1.0
-    state p = 0.0
-    noise W: wiener[2]
-    dq = p*dt + 0.1*dW[0]
-    dp = (-a*sin(q))*dt + s*dW[1]
-
-model Diagonal:
-    param s = 0.5
-    state q: R[3] = [1.0, 2.0, 3.0]
-    noise W: wiener[3]
-    dq = -q*dt + s*sin(q)*dW
-
-model General:
-    calculus stratonovich
-    param s = 0.5
-    state q = 1.0
-    state p = 0.5
-    noise V: wiener
-    noise W: wiener
-    dq = p*dt + s*sin(p)*dV + 0.1*q*dW
-    dp = -q*dt + 0.2*cos(q)*dW + 0.3*q*dV
-"""
 
 COUNT = 20
 CASES = [
@@ -65,9 +32,9 @@ def program() -> Any:
 
 
 def solved(program: Any, name: str, method: str, backend: str, **settings: Any) -> tuple[Any, torch.Tensor]:
-    s = torch.linspace(0.2, 0.6, COUNT, dtype=torch.float64, requires_grad="gradient" in settings)
-    made = getattr(program, name)().bind(s=s)
-    return ndl.solve(made, method=method, backend=backend, **{"seed": 3, **settings}), s
+    k = torch.linspace(0.2, 0.6, COUNT, dtype=torch.float64, requires_grad="gradient" in settings)
+    made = getattr(program, name)().bind(k=k)
+    return ndl.solve(made, method=method, backend=backend, **{"seed": 3, **settings}), k
 
 
 @pytest.mark.parametrize(("options", "span", "save"), GRIDS)
@@ -147,7 +114,7 @@ def test_single_precision_follows_the_same_path(program: Any) -> None:
 
 def test_moments_of_the_path_made_inside(program: Any) -> None:
     """W(1) of many members: mean, variance, kurtosis and independence of increments within 4.5 deviations."""
-    made = program.Scalar().bind(s=torch.full((40_000,), 0.3, dtype=torch.float64))
+    made = program.Scalar().bind(k=torch.full((40_000,), 0.3, dtype=torch.float64))
     s = ndl.solve(made, span=(0, 1), method="euler_maruyama(h=0.25)", save="every 0.5", backend="cpu")
     W = s.W.values.reshape(40_000, 3)
     first, second = W[:, 1] - W[:, 0], W[:, 2] - W[:, 1]
@@ -192,19 +159,19 @@ def test_adaptive_steps(program: Any, name: str, method: str, span: tuple, save:
 
 
 def test_an_adaptive_gradient_against_finite_differences(program: Any) -> None:
-    """Of a linear equation with fixed accepted steps: s enters x(1) smoothly where a small change of it
+    """Of a linear equation with fixed accepted steps: k enters x(1) smoothly where a small change of it
     changes no decision. Steps end at dyadic times, which a small change leaves where they are."""
 
-    def run(s: torch.Tensor) -> Any:
+    def run(k: torch.Tensor) -> Any:
         return ndl.solve(
-            program.Scalar().bind(s=s), span=(0, 1), method="sri(rtol=1e-2, atol=1e-2)", save="[0.3, 0.77]",
+            program.Scalar().bind(k=k), span=(0, 1), method="sri(rtol=1e-2, atol=1e-2)", save="[0.3, 0.77]",
             backend="cpu", gradient="discrete", seed=4,
         )  # fmt: skip
 
-    s = torch.full((16,), 0.4, dtype=torch.float64, requires_grad=True)
-    (exact,) = torch.autograd.grad(run(s).x.values.sum(), s)
+    k = torch.full((16,), 0.4, dtype=torch.float64, requires_grad=True)
+    (exact,) = torch.autograd.grad(run(k).x.values.sum(), k)
     with torch.no_grad():
-        up, down = run(s + 1e-6), run(s - 1e-6)
+        up, down = run(k + 1e-6), run(k - 1e-6)
         same = (up.steps.t.nan_to_num() == down.steps.t.nan_to_num()).all(-1)
         rate = (up.x.values - down.x.values).sum(-1) / 2e-6
     assert int(same.sum()) >= 12

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from agreement_problems import SOURCE, TURNING
 from ndl.compiler.diagnostics import NDLError
 
 import ndl
 
-SOURCE = """
+MORE = f"""
 model Rotor:
     param k = 1.0
     state x = 1.0
@@ -28,28 +29,7 @@ model Linear:
     term stretch = [-0.5*k*x, -0.5*k*y]
     x', y' = spin + stretch
 
-model Pendulum:
-    param k = 1.0
-    state q = 1.2
-    state q' = 0.0
-    q'' = -k*sin(q) + 0.1*cos(t)
-
-model Ball:
-    param k = 9.0
-    state q = 1.0
-    state q' = 0.0
-    q'' = -8*k*(1 + 0.1*q)
-    when falling(q):
-        q' <- -0.8*q'
-
-model Struck:
-    param k = 1.3
-    state x = 1.0
-    state y = 0.2
-    term spin = [-k*y, k*x]
-    term push = [0.3*x, sin(x) + 0.1*cos(t)]
-    x', y' = spin + push
-    when rising(y - 0.4):
+model Kicked:{TURNING}    when rising(y - 0.4):
         x <- x + 0.1
     when every 0.37:
         y <- y - 0.2*k
@@ -97,20 +77,20 @@ CASES = [
     ("Rotor", "strang(push: heun(steps=3), spin: exact, stretch: exact, h=0.15)", (0, 1), "every 0.25"),
     ("Rotor", "strang(stretch: rosenbrock23, push, spin, steps=7)", (1, 0), "end"),
     ("Rotor", "lie(stretch: kvaerno5, push: trapezoidal(steps=2), spin: exact, h=0.15)", (0, 1), "end"),
-    ("Pendulum", "leapfrog(h=0.05)", (0, 1), "every 0.13"),
-    ("Pendulum", "yoshida4(h=0.1)", (0.5, 2), "end"),
+    ("Swinging", "leapfrog(h=0.05)", (0, 1), "every 0.13"),
+    ("Swinging", "yoshida4(h=0.1)", (0.5, 2), "end"),
 ]
 EVENTS = [
-    ("Ball", "leapfrog(h=0.05)"),
-    ("Struck", "strang(spin: rk4, push: rk4, h=0.1)"),
-    ("Struck", "lie(spin: implicit_euler, push: heun, h=0.1)"),
+    ("Bounced", "leapfrog(h=0.05)"),
+    ("Kicked", "strang(spin: rk4, push: rk4, h=0.1)"),
+    ("Kicked", "lie(spin: implicit_euler, push: heun, h=0.1)"),
     ("Late", "strang(spin: rk4, push: rk4, h=0.1)"),
 ]
 
 
 @pytest.fixture(scope="module")
 def program() -> Any:
-    return ndl.loads(SOURCE)
+    return ndl.loads(SOURCE + MORE)
 
 
 def solved(program: Any, name: str, method: str, backend: str, own: bool, **settings: Any) -> tuple[Any, Any]:
@@ -118,7 +98,7 @@ def solved(program: Any, name: str, method: str, backend: str, own: bool, **sett
     k = torch.linspace(0.5, 1.5, COUNT, dtype=torch.float64) if own else torch.tensor(0.8).double()
     start = torch.linspace(0.1, 1.0, COUNT, dtype=torch.float64)
     leaves = (k.requires_grad_(True), start.requires_grad_(True))
-    first = "q" if name in ("Pendulum", "Ball") else "x"
+    first = "q" if name in ("Swinging", "Bounced") else "x"
     made = getattr(program, name)().bind(**{"k": k, first: start})
     return ndl.solve(made, method=method, backend=backend, gradient="discrete", **settings), leaves
 
@@ -208,7 +188,7 @@ def test_a_splitting_with_delays_has_its_order(program: Any) -> None:
 def test_what_goes_by_torch_says_why(program: Any) -> None:
     method = "strang(spin: exact, push: rk4, h=0.1)"
     with pytest.raises(NDLError, match="events cut steps that exponentials follow"):
-        ndl.solve(program.Struck(), method=method, backend="cpu", span=(0, 1), ensemble=2)
+        ndl.solve(program.Kicked(), method=method, backend="cpu", span=(0, 1), ensemble=2)
     with pytest.raises(NDLError, match="edges of the past cut steps that exponentials follow"):
         ndl.solve(program.Late(), method=method, backend="cpu", span=(0, 1), ensemble=2)
     with pytest.raises(NDLError, match="follows linear terms with constant coefficients"):

@@ -1,7 +1,7 @@
 """Runs of the matrix of agreement under Triton's interpreter.
 
-`python triton_agreement_worker.py FOLDER HALF [every]` writes `ran.pt`: of each case of the half of the
-design, or of everything, the run, or why there is none.
+`python triton_agreement_worker.py FOLDER PORTION MANY [every]` writes `ran.pt`: of each case of one of
+so many portions of the design, or of everything, the run, or why there is none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 import torch
 from agreement import Case, Ran, adaptive_cases, cases, design, gap, held
 from agreement_problems import PROBLEMS
+from quick_triton import hasten
 
 
 def given(every: bool) -> list[Case]:
@@ -32,10 +33,11 @@ def attempt(case: Case) -> Ran | str:
         return f"{type(error).__name__}: {error}"
 
 
-def main(folder: Path, half: int, every: bool) -> None:
+def main(folder: Path, portion: int, many: int, every: bool) -> None:
     torch.set_num_threads(1)
-    torch.save({case: attempt(case) for case in given(every)[half::2]}, folder / "ran.pt")
+    hasten()
+    torch.save({case: attempt(case) for case in given(every)[portion::many]}, folder / "ran.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), len(sys.argv) > 3)
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), len(sys.argv) > 4)
