@@ -17,6 +17,9 @@ from benchmarks.measure import Others, Times, interleaved
 Call = Callable[[], Any]
 NDL, USUAL, PEER, RULER = "NDL", "usual", "peer", "by hand"
 
+TURN = 0.2
+"""Seconds of a turn: a step of a training is one of many in a row, and not the first after somebody else's."""
+
 
 class Missing(Exception):
     """Raised by `prepare` of a contestant that cannot run here; says why."""
@@ -103,7 +106,7 @@ def race(work: Work, rounds: int, patience: float = 20.0) -> Result:
             found[outcome.name] = outcome.times if slow else Times((_seconds(call),))
     quick = {name: call for name, call in ready.items() if found[name].median <= patience}
     # thread pools of the last contestant spin for some milliseconds
-    found |= interleaved(quick, rounds, warm=0, pause=0.02) if quick else {}
+    found |= interleaved(quick, rounds, warm=0, pause=0.02, turn=TURN) if quick else {}
     for name, times in found.items():
         old = outcomes[name]
         note = "" if name in quick else "one run"

@@ -36,10 +36,15 @@ class Times:
 
 
 def interleaved(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warm: int = 2, pause: float = 0.0
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm: int = 2,
+    pause: float = 0.0,
+    turn: float = 0.0,
 ) -> dict[str, Times]:
-    """Call each contender once a round, the order reversed in every second round; `pause` seconds before
-    each call let the threads of the last one come to rest."""
+    """Each contender has a turn a round, the order reversed in every second round: calls until `turn` seconds
+    are over, one at least, of which the mean counts. `pause` seconds before a turn let the threads of the
+    last contender come to rest."""
     names = list(contenders)
     for _ in range(warm):
         for name in names:
@@ -48,10 +53,19 @@ def interleaved(
     for k in range(rounds):
         for name in names if k % 2 == 0 else reversed(names):
             time.sleep(pause)
-            began = time.perf_counter()
-            contenders[name]()
-            found[name].append(time.perf_counter() - began)
+            found[name].append(_turn(contenders[name], turn))
     return {name: Times(tuple(v)) for name, v in found.items()}
+
+
+def _turn(call: Callable[[], object], seconds: float) -> float:
+    """The mean time of calls in a row."""
+    began, calls = time.perf_counter(), 0
+    while True:
+        call()
+        calls += 1
+        spent = time.perf_counter() - began
+        if spent >= seconds:
+            return spent / calls
 
 
 class Others:
