@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import hashlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -73,11 +74,7 @@ class Compiled:
         counter = ctypes.c_int64(0)
         addresses = self._addresses(tensors)
         arguments = (ctypes.addressof(addresses), ctypes.addressof(counter), members, members)
-        if count == 1:
-            self._call(*arguments)
-        else:
-            for job in [_pool(count).submit(self._call, *arguments) for _ in range(count)]:
-                job.result()
+        _together(count, lambda: self._call(*arguments))
 
     def _addresses(self, tensors: dict[str, Tensor]) -> Any:
         """The buffers' addresses."""
@@ -92,21 +89,19 @@ class Compiled:
         rows = max(t.shape[1] for _, t in sums)
         places = [(k, t.data_ptr(), t.stride(0) * t.element_size()) for k, t in sums]
         base = self._addresses(tensors)
+        # `next` of a list's iterator is one operation of the interpreter: threads share it
+        work = iter([(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))])
 
-        def run(addresses: Any, portion: int, first: int, last: int) -> None:
-            counter = ctypes.c_int64(first)
-            for k, start, size in places:
-                addresses[k] = start + portion * size
-            self._call(ctypes.addressof(addresses), ctypes.addressof(counter), members, last)
+        def run() -> None:
+            addresses, counter = type(base).from_buffer_copy(base), ctypes.c_int64()
+            table, at = ctypes.addressof(addresses), ctypes.addressof(counter)
+            for portion, first, last in work:
+                counter.value = first
+                for k, start, size in places:
+                    addresses[k] = start + portion * size
+                self._call(table, at, members, last)
 
-        work = [(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))]
-        if threads == 1:
-            for w in work:
-                run(base, *w)
-        else:
-            copied = type(base).from_buffer_copy
-            for job in [_pool(threads).submit(run, copied(base), *w) for w in work]:
-                job.result()
+        _together(threads, run)
 
 
 def portions_of(members: int, lanes: int, rows: int) -> list[tuple[int, int]]:
@@ -212,6 +207,16 @@ def _new_machine() -> Any:
     return binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(), features=features, opt=3, jit=True
     )
+
+
+def _together(threads: int, work: Callable[[], None]) -> None:
+    """Do `work` in so many threads at once, this one among them."""
+    jobs = [_pool(threads).submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for job in jobs:
+            job.result()
 
 
 @cache
