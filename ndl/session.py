@@ -380,9 +380,11 @@ def source_of(model: Any) -> tuple[Program, ModelV]:
 
 
 def solve_model(instance: Any, settings: Mapping[str, str]) -> Any:
-    """Solve an instance with settings given as texts of the language."""
+    """Solve an instance with settings given as texts of the language. Who wants gradients in Python is taken
+    to want many, step by step."""
     from ndl.host.objects import ModelObject
     from ndl.host.overrides import read
+    from ndl.runtime.kernels.choose import MANY
 
     program, declared = source_of(instance)
     host, read_settings = (
@@ -393,7 +395,10 @@ def solve_model(instance: Any, settings: Mapping[str, str]) -> Any:
     scope = program.checked.module.scope
     target = ModelObject(instance, declared)
     where = declared.decl.name_span
-    return host.guarded(lambda: host.solution(host.evaluator(), target, spans, scope, where), where)
+    repeats = MANY if settings.get("gradient", "none") != "none" else 1
+    return host.guarded(
+        lambda: host.solution(host.evaluator(), target, spans, scope, where, repeats=repeats), where
+    )
 
 
 def train_block(target: Any, name: str | None) -> tuple[Program, Block]:

@@ -9,11 +9,13 @@ the number of steps. The result is the gradient that the steps one after the oth
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from ndl.runtime.problem import Problem
+from ndl.runtime.adjoint import differentiable
+from ndl.runtime.problem import Ints, Problem
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.earlier import remembers
@@ -23,7 +25,8 @@ from ndl.runtime.stepping.loop import Loop, Outcome
 from ndl.runtime.stepping.stepper import Attempt, Stepper
 from ndl.runtime.stepping.trail import Piece, StepTable, Trail, TrailInterpolant
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+Steps = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 MOST_STATES = 16
 """Beyond it, the n products with J^T that form it cost more than they save."""
@@ -33,34 +36,74 @@ LEAST_STEPS = 12
 class Carried(torch.autograd.Function):
     """Changes before each step `[R, n]` and at each member's end `[B, n]`, all of them 0.
 
-    `start [B, n]` and `change [R, n]` (of each step's end) are 0 and carry gradients; `J [R, n, n]`.
+    `start [B, n]` and `change [R, n]` (of each step's end) are 0 and carry gradients; `J [R, n, n]`. `again`
+    takes all steps anew from states that are changed by `[R, n]`: second derivatives want J and the derivatives
+    by the `weights` as functions of the states, which `change` takes as numbers.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, start: Tensor, change: Tensor, J: Tensor, table: StepTable
+        ctx: Any, start: Tensor, change: Tensor, J: Tensor, table: StepTable, again: Steps, *weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        ctx.table = table
-        ctx.save_for_backward(J)
-        return torch.zeros_like(change), torch.zeros_like(start)
+        ctx.table, ctx.again, ctx.weights, ctx.closed = table, again, weights, False
+        before = torch.zeros_like(change)
+        ctx.save_for_backward(J, before)
+        return before, torch.zeros_like(start)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc,untyped-decorator,no-untyped-call]
-    def backward(ctx: Any, before: Tensor, end: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (J,) = ctx.saved_tensors
-        table: StepTable = ctx.table
-        device, dtype = J.device, J.dtype
-        jac, own = J.double().cpu().numpy(), before.double().cpu().numpy()
-        change = np.zeros_like(own)
-        adjoint = end.double().cpu().numpy().copy()
-        many = table.many
-        for k in range(int(many.max(initial=0)) - 1, -1, -1):
-            running = np.nonzero(many > k)[0]
-            row = table.starts[running] + k
-            change[row] = adjoint[running]
-            adjoint[running] = np.einsum("rij,ri->rj", jac[row], adjoint[running]) + own[row]
-        found = torch.from_numpy(adjoint).to(device, dtype), torch.from_numpy(change).to(device, dtype)
-        return *found, None, None
+    def backward(ctx: Any, before: Tensor, end: Tensor) -> tuple[Tensor | None, ...]:
+        J, changed = ctx.saved_tensors
+        weights = ctx.weights
+        if ctx.closed:
+            return None, None, None, None, None, *[None] * len(weights)
+        if torch.is_grad_enabled():
+            states, ends = ctx.again(changed)
+            start, change = _back(ctx.table, jacobian(ends, states, twice=True), before, end)
+            ctx.closed = True  # partial derivatives: the way through the states ends here
+            moving = _by_weights(ends, weights, change)
+            ctx.closed = False
+            still = _by_weights(ctx.again(torch.zeros_like(changed))[1], weights, change)
+            more = [None if a is None or b is None else a - b for a, b in zip(moving, still)]
+            return start, change, None, None, None, *more
+        arrays = (v.double().cpu() for v in (J, before, end))
+        found = (v.to(J.device, J.dtype) for v in _back_on_host(ctx.table, *arrays))
+        return *found, None, None, None, *[None] * len(weights)
+
+
+def _by_weights(ends: Tensor, weights: Sequence[Tensor], change: Tensor) -> Sequence[Tensor | None]:
+    """Derivatives of the steps' ends by what stands in them, of which there are derivatives again."""
+    return torch.autograd.grad(ends, weights, change, create_graph=True, allow_unused=True) if weights else ()
+
+
+def _back_on_host(table: StepTable, J: Tensor, own: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """`_back` by NumPy, whose calls cost less."""
+    jac, at_starts, adjoint = J.numpy(), own.numpy(), end.numpy().copy()
+    change = np.zeros_like(at_starts)
+    for running, rows in _turns(table):
+        change[rows] = adjoint[running]
+        adjoint[running] = np.einsum("rij,ri->rj", jac[rows], adjoint[running]) + at_starts[rows]
+    return torch.from_numpy(adjoint), torch.from_numpy(change)
+
+
+def _back(table: StepTable, J: Tensor, own: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Cotangents of the starts `[B, n]` and of each step's end `[R, n]`, from those of what is before each
+    step and of the ends."""
+    adjoint, change = end, torch.zeros_like(own)
+    for running, rows in _turns(table):
+        here = torch.from_numpy(running).to(J.device), torch.from_numpy(rows).to(J.device)
+        now = adjoint[here[0]]
+        change = change.index_copy(0, here[1], now)
+        carried = torch.einsum("rij,ri->rj", J[here[1]], now) + own[here[1]]
+        adjoint = adjoint.index_copy(0, here[0], carried)
+    return adjoint, change
+
+
+def _turns(table: StepTable) -> Iterator[tuple[Ints, Ints]]:
+    """From the last step to the first: who takes one, and its row."""
+    many = table.many
+    for k in range(int(many.max(initial=0)) - 1, -1, -1):
+        running = np.nonzero(many > k)[0]
+        yield running, table.starts[running] + k
 
 
 def applies(problem: Problem, stepper: Stepper) -> bool:
@@ -104,8 +147,15 @@ def retaken(problem: Problem, stepper: Stepper, table: StepTable, base: Tensor) 
     J = jacobian(first.x1, leaf)
     change = first.x1 - first.x1.detach()
     start = problem.x0 - problem.x0.detach()
-    before, after = Carried.apply(start, change, J, table)  # type: ignore[no-untyped-call]
-    again = take(stepper, field, base.detach() + before, table)
+    weights = differentiable(problem.model)
+    at = base.detach()
+
+    def steps(changed: Tensor) -> tuple[Tensor, Tensor]:
+        states = at + changed
+        return states, take(stepper, field, states, table).x1
+
+    before, after = Carried.apply(start, change, J, table, steps, *weights)  # type: ignore[no-untyped-call]
+    again = take(stepper, field, at + before, table)
     stepper.complete(field, again, table.t, table.h)
     taken = Trail(problem.count, problem.sign)
     taken.add(Piece(rows, table.ids, table.t, table.end, table.h, table.error, again, (table.t, table.h)))
@@ -127,13 +177,13 @@ def starts_of(trail: Trail, problem: Problem) -> Tensor:
     return torch.cat(found).index_select(0, order).detach().clone()
 
 
-def jacobian(y: Tensor, x: Tensor) -> Tensor:
-    """dy/dx row by row, `[R, n, n]`."""
+def jacobian(y: Tensor, x: Tensor, twice: bool = False) -> Tensor:
+    """dy/dx row by row, `[R, n, n]`; `twice`: to be differentiated itself."""
     found = []
     for i in range(y.shape[-1]):
         unit = torch.zeros_like(y)
         unit[:, i] = 1.0
-        (g,) = torch.autograd.grad(y, x, unit, retain_graph=True)
+        (g,) = torch.autograd.grad(y, x, unit, retain_graph=True, create_graph=twice)
         found.append(g)
     return torch.stack(found, 1)
 

@@ -261,7 +261,10 @@ def backend_choice(ir: ModelIR) -> str:
     reason = found if isinstance(found, str) else unwatched(ir)
     if reason:
         return f"torch, since no kernel serves it: {reason}"
-    many = f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted"
+    many = (
+        f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted, and for "
+        "gradients in Python"
+    )
     return f"{many}; torch for fewer, where compiling costs more than it brings"
 
 

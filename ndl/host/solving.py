@@ -68,11 +68,13 @@ class Solving(Instances):
         scope: Scope,
         span: Span,
         portion: tuple[int, int] | None = None,
+        repeats: int = 1,
     ) -> Any:
-        """A run with its settings; of an ensemble, `portion` takes some members: the first, how many."""
+        """A run with its settings; of an ensemble, `portion` takes some members: the first, how many.
+        `repeats` counts it and the runs like it that will follow."""
         from ndl.host.failures import explained
 
-        run, found, model_v = self.planned(ev, target, settings, scope, span, portion)
+        run, found, model_v = self.planned(ev, target, settings, scope, span, portion, repeats)
         with explained(self, run.args[0], model_v, span):
             return self._started(run, found.get("span"), model_v, span)
 
@@ -84,6 +86,7 @@ class Solving(Instances):
         scope: Scope,
         span: Span,
         portion: tuple[int, int] | None = None,
+        repeats: int = 1,
     ) -> tuple[Any, dict[str, Any], ModelV]:
         """The run that wants only its span; the settings' values; the model."""
         from ndl.host.failures import explained
@@ -146,6 +149,7 @@ class Solving(Instances):
                 device=self.word(found.get("device"), str(self.run_device)),
                 backend=self.word(found.get("backend"), "auto"),
                 first=first,
+                repeats=repeats,
                 **limit,
             )
         return run, found, model_v

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ndl.runtime.banks import banks_of
 from ndl.runtime.errors import SettingError
 from ndl.runtime.kernels import sde, split, triton_engine
@@ -25,8 +27,12 @@ from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.surroundings import transforms
 
 MANY = 16
-"""Trajectories, those of all steps of a training, from which `auto` takes a kernel: below that, a compilation
+"""Trajectories, those of all runs that are alike, from which `auto` takes a kernel: below that, a compilation
 costs more than it brings."""
+
+HEAVY = 1 << 15
+"""Weights of a model from which `auto` leaves fewer trajectories at a time to torch, whose products of a matrix
+by a vector do not fill lanes that stay empty."""
 
 UNDONE = "its steps are undone past events and what must hold"
 
@@ -48,8 +54,8 @@ def by_kernel(problem: Problem) -> Solution | None:
             raise NoKernel("its solver is given data")
         if problem.model.FIELDS is not None and not problem.model.foreign:
             return _field_run(problem, problem.model.FIELDS, target_of(problem)).solve()
-        if problem.backend == "auto" and problem.count * problem.repeats < MANY:
-            raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
+        if problem.backend == "auto":
+            _refuse_few(problem)
         return kernel_run(problem).solve()
     except NoKernel as reason:
         if problem.backend != "auto":
@@ -57,6 +63,16 @@ def by_kernel(problem: Problem) -> Solution | None:
                 f"no kernel serves this run: {reason}", help="write `backend = auto` or `backend = torch`"
             ) from None
         return None
+
+
+def _refuse_few(problem: Problem) -> None:
+    """Raise `NoKernel` where there are too few trajectories for one."""
+    if problem.count * problem.repeats < MANY:
+        raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
+    source = problem.model.KERNELS
+    weights = source.weights() if source is not None and problem.count < MANY else ()
+    if not isinstance(weights, str) and sum(math.prod(shape) for _, shape in weights) >= HEAVY:
+        raise NoKernel(f"{problem.count} trajectories of a large net are fewer than {MANY}")
 
 
 def _field_run(problem: Problem, source: FieldSource, target: str) -> FieldRun | PacedFieldRun:

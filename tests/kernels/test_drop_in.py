@@ -89,23 +89,72 @@ def test_the_program_around_may_be_compiled(program: Any, backend: str, gradient
         torch.testing.assert_close(got[name], g, rtol=1e-12, atol=1e-14)
 
 
-def test_a_second_derivative_is_refused_or_right(program: Any) -> None:
-    model, x = program.Node(), batch(16).requires_grad_()
-    (g,) = torch.autograd.grad(run(model, x).square().sum(), x, create_graph=True)
-    with pytest.raises(SettingError, match="no gradient itself") as found:
-        torch.autograd.grad(g.square().sum(), x)
+@pytest.mark.parametrize(
+    ("method", "save", "gradient"),
+    [
+        ("rk4(steps=3)", "end", "discrete"),
+        ("rk4(steps=3)", "steps", "checkpoint(2)"),
+        ("dopri5(rtol=1e-9, atol=1e-9)", "[0.3, 1.0]", "discrete"),
+    ],
+)
+def test_a_gradient_has_a_gradient(program: Any, method: str, save: str, gradient: str) -> None:
+    """Second derivatives by start and weights, also mixed ones, against differences of first ones."""
+    model = program.Node()
+    settings = {"method": method, "save": save, "gradient": gradient, "backend": "cpu", "span": (0, 1)}
+    weights = [p for p in model.parameters() if p.requires_grad]
+    leaves = [batch(16).requires_grad_(), *weights]
+    moves = [torch.randn(v.shape, dtype=v.dtype) for v in leaves]
+
+    def first(x: Tensor, **more: bool) -> list[Tensor]:
+        s = ndl.solve(model.bind(x=x), **settings)
+        loss = s.final.x.square().sum() + (s.x.values.sin().sum() if save != "end" else 0.0)
+        return list(torch.autograd.grad(loss, [x, *weights], **more))
+
+    def squared() -> Tensor:
+        return sum(g.square().sum() for g in first(leaves[0]))  # type: ignore[return-value]
+
+    def moved(by: float) -> None:
+        with torch.no_grad():
+            for v, move in zip(leaves, moves):
+                v.add_(move, alpha=by)
+
+    second = torch.autograd.grad(sum(g.square().sum() for g in first(leaves[0], create_graph=True)), leaves)
+    step = 1e-5
+    moved(step)
+    rate = squared()
+    moved(-2 * step)
+    rate = (rate - squared()) / (2 * step)
+    exact = sum((g * move).sum() for g, move in zip(second, moves))
+    assert float(exact) == pytest.approx(float(rate), rel=1e-6)
+
+
+def test_what_torch_does_not_give_alike_has_no_second_derivative() -> None:
+    program = ndl.loads("model Ball:\n    state h = 1.0\n    state v = 0.0\n    h' = v\n    v' = -9.8\n"
+                        "    when falling(h): v <- -0.9*v\n")  # fmt: skip
+    h = torch.linspace(1, 2, 16, dtype=torch.float64).requires_grad_()
+    (g,) = torch.autograd.grad(run_ball(program, h).square().sum(), h, create_graph=True)
+    with pytest.raises(SettingError, match="has no gradient itself") as found:
+        torch.autograd.grad(g.square().sum(), h)
     assert "backend = torch" in (found.value.help or "")
-    (by_torch,) = torch.autograd.grad(run(model, x, "torch").square().sum(), x, create_graph=True)
-    torch.testing.assert_close(g, by_torch, rtol=1e-9, atol=1e-12)
-    (second,) = torch.autograd.grad(by_torch.square().sum(), x)
-    move = batch(16).sin()
 
-    def squared(y: Tensor) -> Tensor:
-        y = y.detach().requires_grad_()
-        return torch.autograd.grad(run(model, y).square().sum(), y)[0].square().sum()
 
-    rate = (squared(x + 1e-6 * move) - squared(x - 1e-6 * move)) / 2e-6
-    assert float((second * move).sum()) == pytest.approx(float(rate), rel=1e-7)
+def run_ball(program: Any, h: Tensor) -> Tensor:
+    settings = {"span": (0, 1), "save": "end", "gradient": "discrete", "method": "tsit5", "backend": "cpu"}
+    return ndl.solve(program.Ball().bind(h=h), **settings).final.h  # type: ignore[no-any-return]
+
+
+def test_gradients_in_python_go_by_kernels() -> None:
+    """Who wants one wants many; of a large net a single trajectory leaves lanes empty, and goes by torch."""
+    source = "model N:\n    net f: R[4] -> R[4] = MLP(width={}, depth=2)\n    state x: R[4] = 0.5\n    x' = f(x)\n"
+    small, large = (ndl.loads(source.format(width)).N() for width in (8, 200))
+    settings = {"span": (0, 1), "save": "end", "method": "rk4(steps=2)", "gradient": "discrete"}
+    nodes = {model: ndl.solve(model, **settings).final.x for model in (small, large)}
+    assert "Solve" in names_below(nodes[small].grad_fn) and "Solve" not in names_below(nodes[large].grad_fn)
+
+
+def names_below(node: Any) -> str:
+    """The names of a graph's operations."""
+    return " ".join([type(node).__name__, *(names_below(n) for n, _ in node.next_functions if n)])
 
 
 def test_transforms_go_by_torch(program: Any) -> None:

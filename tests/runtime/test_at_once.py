@@ -28,9 +28,10 @@ METHODS = ("tsit5(rtol=1e-6, atol=1e-8)", "rk4(h=0.03)", "dopri5(rtol=1e-5)", "b
 
 
 def gradients(
-    method: str, family: bool, save: str, at: bool, monkeypatch: pytest.MonkeyPatch
+    method: str, family: bool, save: str, at: bool, monkeypatch: pytest.MonkeyPatch, twice: bool = False
 ) -> list[torch.Tensor]:
-    """Gradients of a loss over saved values by parameters and initial values."""
+    """Gradients of a loss over saved values by parameters and initial values; `twice`, those of the sum of
+    their squares."""
     if not at:
         monkeypatch.setattr(at_once, "applies", lambda *_: False)
     host = Program.load(Source("pair.ndl", TEXT.replace("METHOD", method))).host
@@ -49,7 +50,11 @@ def gradients(
     s = solve(bound, span=(0.0, 1.0), method=found, save=plans[save], gradient="discrete")
     loss = (s["x"].values ** 2).mean() + (s["y"].values * s["x"].values).sum() + s.final["y"].sum() ** 2
     wanted = [p for p in instance.parameters() if p.requires_grad] + ([a] if family else [])
-    return [g for g in torch.autograd.grad(loss, wanted, allow_unused=True) if g is not None]
+    found = torch.autograd.grad(loss, wanted, allow_unused=True, create_graph=twice)
+    if twice:
+        squares = sum((g**2).sum() for g in found if g is not None)
+        found = torch.autograd.grad(squares, wanted, allow_unused=True)
+    return [g for g in found if g is not None]
 
 
 def _name(text: str):
@@ -73,6 +78,18 @@ def test_equal_to_the_steps_in_turn(
     assert len(fast) == len(slow) > 2
     for a, b in zip(fast, slow):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("family", [False, True])
+@pytest.mark.parametrize(("method", "save"), [(METHODS[0], "grid"), (METHODS[1], "steps"), (METHODS[2], "end")])
+def test_second_derivatives_are_those_of_the_steps_in_turn(
+    method: str, save: str, family: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = gradients(method, family, save, True, monkeypatch, twice=True)
+    slow = gradients(method, family, save, False, monkeypatch, twice=True)
+    assert len(fast) == len(slow) > 2
+    for a, b in zip(fast, slow):
+        assert torch.allclose(a, b, rtol=1e-8, atol=1e-10)
 
 
 def test_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
