@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from ndl.runtime.counted import settle_banks
 from ndl.runtime.errors import SettingError
-from ndl.runtime.kernels.choose import by_kernel
+from ndl.runtime.kernels.choose import MANY, attempts_by_torch, by_kernel
 from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
 from ndl.runtime.opaque import opaque
@@ -17,6 +17,7 @@ from ndl.runtime.solution import Solution
 from ndl.runtime.stability import refuse_unstable
 from ndl.runtime.stepping.choose import refuse_stale
 from ndl.runtime.stepping.earlier import refuse_exact
+from ndl.runtime.stepping.trial import LongRun, trial
 from ndl.runtime.surroundings import exact_arithmetic, refuse_surroundings
 
 
@@ -72,13 +73,23 @@ def solve(
 
 
 def dispatch(problem: Problem) -> Solution:
-    """Send a prepared problem to the driver of its kind."""
-    model, method = problem.model, problem.method
+    """Send a prepared problem to a kernel or to torch; to a kernel also when torch has found it long."""
     refuse_exact(problem)
     refuse_stale(problem)
     found = by_kernel(problem)
     if found is not None:
         return found
+    try:
+        with trial(attempts_by_torch(problem)):
+            return by_torch(problem)
+    except LongRun:
+        found = by_kernel(problem.on(repeats=MANY))
+        return by_torch(problem) if found is None else found
+
+
+def by_torch(problem: Problem) -> Solution:
+    """Send a prepared problem to the driver of its kind."""
+    model, method = problem.model, problem.method
     if model.INTEGRALS or method.kind == "integral" or method.name in ("picard", "nystrom"):
         from ndl.runtime.integral import solve_integral
 

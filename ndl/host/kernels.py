@@ -262,10 +262,10 @@ def backend_choice(ir: ModelIR) -> str:
     if reason:
         return f"torch, since no kernel serves it: {reason}"
     many = (
-        f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted, and for "
-        "gradients in Python"
+        f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted, for long "
+        "runs, and for gradients in Python"
     )
-    return f"{many}; torch for fewer, where compiling costs more than it brings"
+    return f"{many}; torch for others, where compiling costs more than it brings"
 
 
 def kernel_text(host: Any, model: Any, method: str | None) -> str:

@@ -34,6 +34,13 @@ HEAVY = 1 << 15
 """Weights of a model from which `auto` leaves fewer trajectories at a time to torch, whose products of a matrix
 by a vector do not fill lanes that stay empty."""
 
+LONG = 256
+"""Steps of an explicit tableau from which `auto` takes a kernel for a single trajectory too: torch takes about
+as long for them as a compilation does. Steps of other methods count four times."""
+
+FEW_STATES = 32
+"""The most states of which that is so."""
+
 UNDONE = "its steps are undone past events and what must hold"
 
 BACKENDS = ("auto", "torch", "cpu", "triton")
@@ -67,12 +74,41 @@ def by_kernel(problem: Problem) -> Solution | None:
 
 def _refuse_few(problem: Problem) -> None:
     """Raise `NoKernel` where there are too few trajectories for one."""
-    if problem.count * problem.repeats < MANY:
+    if problem.count >= MANY:
+        return
+    if problem.count * problem.repeats < MANY and not _is_long(problem):
         raise NoKernel(f"{problem.count} trajectories are fewer than {MANY}")
-    source = problem.model.KERNELS
-    weights = source.weights() if source is not None and problem.count < MANY else ()
-    if not isinstance(weights, str) and sum(math.prod(shape) for _, shape in weights) >= HEAVY:
+    if _is_heavy(problem):
         raise NoKernel(f"{problem.count} trajectories of a large net are fewer than {MANY}")
+
+
+def _is_long(problem: Problem) -> bool:
+    """Whether a run has many steps, of a size that is known."""
+    step = fixed_step(problem.method.options, problem.t0, problem.t1, problem.method.name)
+    many = step is not None and abs(problem.t1 - problem.t0) >= _many_steps(problem) * step
+    return many and problem.size <= FEW_STATES
+
+
+def _many_steps(problem: Problem) -> int:
+    """How many steps are many for a run's method."""
+    solver = problem.method.solver
+    return LONG if isinstance(solver, Tableau) and not solver.implicit else LONG // 4
+
+
+def _is_heavy(problem: Problem) -> bool:
+    """Whether a model has many weights."""
+    weights = () if problem.model.KERNELS is None else problem.model.KERNELS.weights()
+    return not isinstance(weights, str) and sum(math.prod(shape) for _, shape in weights) >= HEAVY
+
+
+def attempts_by_torch(problem: Problem) -> int | None:
+    """After how many attempts `auto` gives a run of few trajectories, whose steps nobody has counted yet, from
+    torch to a kernel; None where it stays, as far as can be seen beforehand."""
+    source, kind = problem.model.KERNELS, problem.method.kind
+    few = problem.count * problem.repeats < MANY and problem.size <= FEW_STATES
+    if problem.backend != "auto" or not few or kind != "ode" or source is None or problem.model.NOISES:
+        return None
+    return None if isinstance(source.weights(), str) or _is_heavy(problem) else _many_steps(problem)
 
 
 def _field_run(problem: Problem, source: FieldSource, target: str) -> FieldRun | PacedFieldRun:

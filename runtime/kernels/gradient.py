@@ -63,7 +63,7 @@ def by_torch(
     """Second derivatives by torch, which makes the run again: from the cotangents of the gradients by x0 and
     weights those of what the gradients are functions of. Raises `SettingError` where torch's results are
     others than the kernel's."""
-    from ndl.runtime.solve import dispatch
+    from ndl.runtime import solve
 
     p = run.p
     if run.wide != p.size or p.model.EVENTS or run.drivers.wanted:
@@ -75,7 +75,7 @@ def by_torch(
     pairs = [(v, g) for v, g in zip(inputs, grads, strict=True) if v is not None and v.requires_grad]
     by, directions = [v for v, _ in pairs], [g for _, g in pairs]
     with torch.enable_grad():
-        solution = dispatch(p.on(backend="torch"))
+        solution = solve.by_torch(p)
         outputs = [solution.last["x"], *([solution.saved.values["x"]] if p.save.kind != "end" else [])]
         cotangents = [g.detach().requires_grad_() for g in given[: len(outputs)]]
         first = torch.autograd.grad(outputs, by, cotangents, create_graph=True, allow_unused=True)

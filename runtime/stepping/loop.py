@@ -29,6 +29,7 @@ from ndl.runtime.stepping.march import march
 from ndl.runtime.stepping.pace import Pace
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, pick
 from ndl.runtime.stepping.trail import Piece, Trail
+from ndl.runtime.stepping.trial import LongRun, attempts_given
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Loop:
         self.model = problem.model
         self.f: VectorField = problem.field()
         self.carry = Carry()
+        self.left = attempts_given()
 
     # ------------------------------------------------------------ the run
 
@@ -126,6 +128,10 @@ class Loop:
 
     def _advance(self) -> None:
         """One attempt for every running member, and what follows from it."""
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise LongRun
         p, ids, t, x = self.p, self.ids, self.t, self.x
         target = np.full(len(ids), p.t1)
         if self.watch.timed:

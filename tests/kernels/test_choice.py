@@ -1,0 +1,80 @@
+"""What `backend = auto` takes for few trajectories: short runs go by torch, long ones by a kernel, and of a long
+run torch has seen the beginning alone. Both are told apart by their last digits, which must then be equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ndl.runtime.stepping.loop import Loop
+
+import ndl
+
+SOURCE = """
+model Lorenz:
+    param rho = 28.0
+    state x = 1.0, y = 1.0, z = 1.0
+    x' = 10*(y - x)
+    y' = x*(rho - z) - y
+    z' = x*y - 8/3*z
+
+model Ringing:
+    state x: R[40] = 1.0
+    x' = -x + sin(30*t)
+"""
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    return ndl.loads(SOURCE)
+
+
+def end(model: Any, backend: str, t: float, method: str, **settings: Any) -> torch.Tensor:
+    s = ndl.solve(model, span=(0, t), method=method, save="end", backend=backend, **settings)
+    return s.final.x  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("t", "method", "same"),
+    [
+        (20.0, "tsit5(rtol=1e-7)", "cpu"),
+        (1.0, "tsit5(rtol=1e-7)", "torch"),
+        (20.0, "rodas5(rtol=1e-5)", "cpu"),
+        (20.0, "rk4(h=0.01)", "cpu"),
+        (2.0, "rk4(h=0.01)", "torch"),
+    ],
+)
+def test_long_runs_go_by_kernels(program: Any, t: float, method: str, same: str) -> None:
+    model = program.Lorenz()
+    found = {b: end(model, b, t, method) for b in ("auto", "cpu", "torch")}
+    other = "torch" if same == "cpu" else "cpu"
+    assert torch.equal(found["auto"], found[same])
+    assert not torch.equal(found["auto"], found[other])
+
+
+def test_what_is_large_stays(program: Any) -> None:
+    model = program.Ringing()
+    assert torch.equal(end(model, "auto", 9.0, "rk4(h=0.01)"), end(model, "torch", 9.0, "rk4(h=0.01)"))
+
+
+def test_a_trial_is_over_with_the_run(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither later runs nor ways back are on trial, and a run that fails is told as ever."""
+    given: list[int | None] = []
+    real = Loop.run
+    monkeypatch.setattr(Loop, "run", lambda loop: given.append(loop.left) or real(loop))
+    model = program.Lorenz()
+    end(model, "auto", 0.5, "tsit5(rtol=1e-7)")
+    assert given == [256]
+    end(model, "torch", 0.5, "tsit5(rtol=1e-7)")
+    assert given == [256, None]
+    with pytest.raises(ndl.NDLError, match="100 steps"):
+        end(model, "auto", 50.0, "tsit5(rtol=1e-7)", max_steps=100)
+
+
+def test_a_run_without_a_kernel_is_made_again_by_torch() -> None:
+    """Only the attempt shows that there is none: corners of a path where steps are to end."""
+    text = "model M:\n    input u: R on time\n    state x = 1.0\n    x' = -20*x + 50*sin(50*t) + u\n"
+    model = ndl.loads(text).M().bind(u=lambda t, order=0: torch.sin(t))
+    how = {"t": 20.0, "method": "tsit5(rtol=1e-7)"}
+    assert torch.equal(end(model, "auto", **how), end(model, "torch", **how))
