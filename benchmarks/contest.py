@@ -18,7 +18,7 @@ Call = Callable[[], Any]
 NDL, USUAL, PEER, RULER = "NDL", "usual", "peer", "by hand"
 
 TURN = 0.2
-"""Seconds of a turn: a step of a training is one of many in a row, and not the first after somebody else's."""
+"""Seconds of a turn: a step of a training is one of many in a row, not the first after somebody else's."""
 
 
 class Missing(Exception):

@@ -37,8 +37,8 @@ class Carried(torch.autograd.Function):
     """Changes before each step `[R, n]` and at each member's end `[B, n]`, all of them 0.
 
     `start [B, n]` and `change [R, n]` (of each step's end) are 0 and carry gradients; `J [R, n, n]`. `again`
-    takes all steps anew from states that are changed by `[R, n]`: second derivatives want J and the derivatives
-    by the `weights` as functions of the states, which `change` takes as numbers.
+    takes all steps anew from states that are changed by `[R, n]`: second derivatives want J and the
+    derivatives by the `weights` as functions of the states, which `change` takes as numbers.
     """
 
     @staticmethod

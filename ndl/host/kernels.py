@@ -262,8 +262,8 @@ def backend_choice(ir: ModelIR) -> str:
     if reason:
         return f"torch, since no kernel serves it: {reason}"
     many = (
-        f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted, for long "
-        "runs, and for gradients in Python"
+        f"one kernel for a whole solve of {MANY} trajectories or more, all steps of a training counted, "
+        "for long runs, and for gradients in Python"
     )
     return f"{many}; torch for others, where compiling costs more than it brings"
 

@@ -31,12 +31,12 @@ MANY = 16
 costs more than it brings."""
 
 HEAVY = 1 << 15
-"""Weights of a model from which `auto` leaves fewer trajectories at a time to torch, whose products of a matrix
-by a vector do not fill lanes that stay empty."""
+"""Weights of a model from which `auto` leaves fewer trajectories at a time to torch, whose products of a
+matrix by a vector do not fill lanes that stay empty."""
 
 LONG = 256
-"""Steps of an explicit tableau from which `auto` takes a kernel for a single trajectory too: torch takes about
-as long for them as a compilation does. Steps of other methods count four times."""
+"""Steps of an explicit tableau from which `auto` takes a kernel for a single trajectory too: torch takes
+about as long for them as a compilation does. Steps of other methods count four times."""
 
 FEW_STATES = 32
 """The most states of which that is so."""
@@ -102,8 +102,8 @@ def _is_heavy(problem: Problem) -> bool:
 
 
 def attempts_by_torch(problem: Problem) -> int | None:
-    """After how many attempts `auto` gives a run of few trajectories, whose steps nobody has counted yet, from
-    torch to a kernel; None where it stays, as far as can be seen beforehand."""
+    """After how many attempts `auto` gives a run of few trajectories, whose steps nobody has counted yet,
+    from torch to a kernel; None where it stays, as far as can be seen beforehand."""
     source, kind = problem.model.KERNELS, problem.method.kind
     few = problem.count * problem.repeats < MANY and problem.size <= FEW_STATES
     if problem.backend != "auto" or not few or kind != "ode" or source is None or problem.model.NOISES:

@@ -1,5 +1,5 @@
-"""What `backend = auto` takes for few trajectories: short runs go by torch, long ones by a kernel, and of a long
-run torch has seen the beginning alone. Both are told apart by their last digits, which must then be equal."""
+"""What `backend = auto` takes for few trajectories: short runs go by torch, long ones by a kernel, and of a
+long run torch has seen the beginning alone. Their last digits tell them apart."""
 
 from __future__ import annotations
 

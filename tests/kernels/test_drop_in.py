@@ -145,7 +145,8 @@ def run_ball(program: Any, h: Tensor) -> Tensor:
 
 def test_gradients_in_python_go_by_kernels() -> None:
     """Who wants one wants many; of a large net a single trajectory leaves lanes empty, and goes by torch."""
-    source = "model N:\n    net f: R[4] -> R[4] = MLP(width={}, depth=2)\n    state x: R[4] = 0.5\n    x' = f(x)\n"
+    net = "net f: R[4] -> R[4] = MLP(width={}, depth=2)"
+    source = f"model N:\n    {net}\n    state x: R[4] = 0.5\n    x' = f(x)\n"
     small, large = (ndl.loads(source.format(width)).N() for width in (8, 200))
     settings = {"span": (0, 1), "save": "end", "method": "rk4(steps=2)", "gradient": "discrete"}
     nodes = {model: ndl.solve(model, **settings).final.x for model in (small, large)}

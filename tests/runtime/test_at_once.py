@@ -81,7 +81,7 @@ def test_equal_to_the_steps_in_turn(
 
 
 @pytest.mark.parametrize("family", [False, True])
-@pytest.mark.parametrize(("method", "save"), [(METHODS[0], "grid"), (METHODS[1], "steps"), (METHODS[2], "end")])
+@pytest.mark.parametrize(("method", "save"), zip(METHODS, ("grid", "steps", "end")))
 def test_second_derivatives_are_those_of_the_steps_in_turn(
     method: str, save: str, family: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
