@@ -19,6 +19,7 @@ from ndl.runtime.members import is_family
 from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem, SavePlan, field_of
+from ndl.runtime.second_order import SECOND, once
 from ndl.runtime.solution import Solution
 from ndl.runtime.stepping.choose import stepper_of
 from ndl.runtime.stepping.control import clock, host
@@ -123,12 +124,16 @@ class Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: _Run, path: Tensor, last: Tensor, x0: Tensor, *weights: Tensor) -> Any:
         ctx.run = run
+        ctx.save_for_backward(x0, *weights)
         return path.clone(), last.clone()
 
     @staticmethod
     def backward(ctx: Any, d_path: Tensor, d_last: Tensor) -> Any:
-        d_x0, d_weights = backwards(ctx.run, d_path, d_last)
-        return None, None, None, d_x0, *d_weights
+        with torch.no_grad():
+            d_x0, d_weights = backwards(ctx.run, d_path, d_last)
+        given = (d_path, d_last, *ctx.saved_tensors)
+        made = once("a run with `gradient = adjoint`", SECOND, (d_x0, *d_weights), given)
+        return None, None, None, *made
 
 
 class AdjointModel(Model):

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.adjoint import differentiable
 from ndl.runtime.colouring import colouring, components, is_sparse, library
 from ndl.runtime.errors import SettingError
-from ndl.runtime.linear_maps import Factors
+from ndl.runtime.linear_maps import Factors, solved
 from ndl.runtime.members import is_family
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Problem
+from ndl.runtime.second_order import again
 from torch import Tensor
 
 Solve = Callable[[Tensor], Tensor]
@@ -28,6 +30,9 @@ SHIFT = 1e-9
 """Added to S, relative to its largest entry, so that a singular one has factors; refinement takes it away."""
 
 REFINEMENTS = 3
+FELT = 1e-12
+"""How far S may change with a number, relative to both, when it does not depend on it."""
+
 DENSE = 1500
 """Multipliers for which a dense matrix is made where there is no other way."""
 
@@ -58,6 +63,8 @@ class Constraint:
                 self.schur(one).abs().max() <= 1e-9 * self.schur(self._random(one.shape, 6)).abs().max()
             )
             """Whether a multiplier has no level of its own: a constant is not felt."""
+        self.felt = problem.taped and self._felt()
+        """Whether S depends on what wants a gradient: else one correction has all derivatives."""
 
     def of(self, rows: Tensor | None) -> Constraint:
         """That of the members `rows [m]` (None: all), for functions of x `[..., m, n]`."""
@@ -127,12 +134,15 @@ class Constraint:
         if not torch.is_grad_enabled():
             return k + self._spread(model, p), p
         k, _ = self.field_of(model, t, x, p)
-        return self._corrected(model, k, p, self.along(model, k) + self.change(model, t, x))
+        change = self.change(model, t, x)
+        return self._corrected(model, k, p, lambda k: self.along(model, k) + change)
 
-    def _corrected(self, model: Model, k: Tensor, p: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-        """k, made with the numbers p and for which `left` of the constraint is left, and p: nearly what they
-        were, with the derivatives of the implicit function, S being held."""
-        more = self.solve(left)
+    def _corrected(self, model: Model, k: Tensor, p: Tensor, left: Solve) -> tuple[Tensor, Tensor]:
+        """k, made with the numbers p and for which `left(k)` of the constraint is left, and p: nearly what
+        they were, with the derivatives of the implicit function, S being held."""
+        more = self.solve(left(k))
+        if self.felt:
+            more = again(lambda m: left(k - self.spread(model, m)), more, lambda r: -self.solve(r))
         return k - self.spread(model, more), p - more
 
     def freed(self, model: Model, t: Tensor, k: Tensor) -> Tensor:
@@ -142,7 +152,8 @@ class Constraint:
         if not torch.is_grad_enabled():
             return k + self._spread(model, p)
         k = k + self.spread(model, p)
-        return self._corrected(model, k, p, self.along(model, k) + self.change(model, t, k))[0]
+        change = self.change(model, t, k)
+        return self._corrected(model, k, p, lambda k: self.along(model, k) + change)[0]
 
     def restored(self, model: Model, t: Tensor, x: Tensor) -> Tensor:
         """x + B q, so that the constraint holds."""
@@ -152,7 +163,7 @@ class Constraint:
         if not torch.is_grad_enabled():
             return x + self._spread(model, q)
         x = x + self.spread(model, q)
-        return self._corrected(model, x, q, self.field_of(model, t, x)[1])[0]
+        return self._corrected(model, x, q, lambda x: self.field_of(model, t, x)[1])[0]
 
     def _along(self, model: Model, k: Tensor) -> Tensor:
         """C k without derivatives."""
@@ -171,6 +182,16 @@ class Constraint:
         """Rates (0) or residual (1) of the state 0, of the members."""
         found = self.rest[part]
         return found if self.rows is None else found.index_select(0, self.rows)
+
+    def _felt(self) -> bool:
+        leaves, shape = differentiable(self.model), (len(self.zero), len(self.places))
+        with torch.enable_grad():
+            size = (self.schur(self._random(shape, 9)) * self._random(shape, 10)).sum()
+            if not size.requires_grad:
+                return False
+            slopes = torch.autograd.grad(size, leaves, allow_unused=True)
+        moved = [(g * x.detach()).abs().max() for g, x in zip(slopes, leaves) if g is not None and g.numel()]
+        return any(bool(m > FELT * size.detach().abs()) for m in moved)
 
     # ------------------------------------------------------------ checks
 
@@ -330,30 +351,21 @@ def _refined(matrices: list[Any]) -> Solve:
         top = abs(S).max()
         sign = -1.0 if S.diagonal().sum() < 0 else 1.0
         shifted.append(S + sign * SHIFT * top * sparse.identity(S.shape[0]))
-    near = Factors(shifted)
+    refined = Refined(matrices, Factors(shifted))
+    return lambda b: solved(b, refined)
 
-    turned = [S.T.tocsr() for S in matrices]
 
-    def refined(b: Tensor, transposed: bool = False) -> Tensor:
-        x = near.solve(b, transposed)
+class Refined:
+    """Solutions by nearby factors, refined with the matrices themselves."""
+
+    def __init__(self, matrices: list[Any], near: Factors) -> None:
+        self.matrices, self.turned, self.near = matrices, [S.T.tocsr() for S in matrices], near
+
+    def solve(self, b: Tensor, transposed: bool = False) -> Tensor:
+        x = self.near.solve(b, transposed)
         for _ in range(REFINEMENTS - 1):
-            x = x + near.solve(b - product(turned if transposed else matrices, x), transposed)
+            x = x + self.near.solve(b - product(self.turned if transposed else self.matrices, x), transposed)
         return x
-
-    class Solved(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: object, b: Tensor) -> Tensor:
-            return refined(b)
-
-        @staticmethod
-        def backward(ctx: object, g: Tensor) -> Tensor:  # type: ignore[override]
-            return refined(g, transposed=True)
-
-    def solve(b: Tensor) -> Tensor:
-        found: Tensor = Solved.apply(b)  # type: ignore[no-untyped-call]
-        return found
-
-    return solve
 
 
 def smoothed(field: Tensor, kinds: list[str]) -> Tensor:

@@ -1,8 +1,8 @@
 """Roots of systems of equations, a batch at a time, with the derivative of the implicit function.
 
-Newton's method with step halving; F: [..., n] -> [..., n]. After convergence one more Newton step is
-taken with the Jacobian held fixed, z - J^-1 F(z, c): its value is z, and its derivative by c is
--J^-1 F_c, that of the implicit function theorem, whatever F captures and however (arguments, weights).
+Newton's method with step halving; F: [..., n] -> [..., n]. After convergence two more steps are taken with
+the Jacobian held: their derivatives are those of the implicit function, whatever F captures and however
+(arguments, weights).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from ndl.runtime.colouring import Colouring
 from ndl.runtime.linear_maps import Factors
+from ndl.runtime.second_order import rooted
 from ndl.runtime.weights import broadcast_shapes
 from torch import Tensor
 
@@ -167,5 +168,5 @@ def implicit_root(
         return z.reshape(batch + shape)
     with torch.no_grad():
         J = slopes_of(F, z, colours)
-    move = J.solve(F(z)) if isinstance(J, SparseSlopes) else solve(J.J, F(z))
-    return (z - move).reshape(batch + shape)
+    inverse = J.solve if isinstance(J, SparseSlopes) else lambda r: solve(J.J, r)
+    return rooted(F, z, inverse).reshape(batch + shape)

@@ -14,6 +14,7 @@ from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.quadrature import read_rule
 from ndl.runtime.recorder import Saved
+from ndl.runtime.second_order import rooted
 from ndl.runtime.solution import Events, Solution, Stats, Steps
 from torch import Tensor
 
@@ -78,8 +79,7 @@ def equilibrium(problem: Problem, solver: StepSolver, operator: IntegralOperator
     with torch.no_grad():
         unit = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
         slope = operator.jacobian(y) - unit
-    # one Newton step with the Jacobian held: its value is y, its derivative that of the implicit function
-    y = y - torch.linalg.solve(slope, (operator(y) - y)[..., None])[..., 0]
+    y = rooted(lambda y: operator(y) - y, y, lambda r: torch.linalg.solve(slope, r[..., None])[..., 0])
     return Iterated(y, found.done, found.steps)
 
 

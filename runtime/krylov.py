@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.colouring import colouring, components, library
+from ndl.runtime.linear_maps import solved
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Problem
 from torch import Tensor
@@ -40,15 +41,14 @@ class KrylovInverse:
         """Of Jacobians and vectors, so far."""
 
     def __call__(self, x: Tensor, b: Tensor) -> Tensor:
-        return torch.stack([self._member(m, x.detach()[m], row) for m, row in enumerate(b)])
+        return self.at(x)(b)
 
-    def _member(self, m: int, x: Tensor, b: Tensor) -> Tensor:
-        model = self.problem.members(np.array([m]))
-        system = System(self, model, m, x)
-        if torch.is_grad_enabled() and b.requires_grad:
-            found: Tensor = _Solved.apply(b, system)  # type: ignore[no-untyped-call]
-            return found
-        return system.solve(b.detach(), FORCING)
+    def at(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """b -> J(x)^-1 b."""
+        systems = [
+            System(self, self.problem.members(np.array([m])), m, row) for m, row in enumerate(x.detach())
+        ]
+        return lambda b: torch.stack([_one(system, row) for system, row in zip(systems, b)])
 
     def preconditioner(self, m: int, model: Model, x: Tensor, better: bool = False) -> Any:
         """Incomplete factors for a member, made once, and once more where `better` ones are wanted; None
@@ -131,16 +131,23 @@ class System:
         return None if trouble else b.new_tensor(x)
 
 
-class _Solved(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, b: Tensor, system: System) -> Tensor:
-        ctx.system = system
-        # b is what the iteration has left of the residual: of rounding no more than zeros is known
-        return torch.nan_to_num(system.solve(b.detach(), FORCING), nan=0.0)
+def _one(system: System, b: Tensor) -> Tensor:
+    """The solution of one member's system, with its derivative by b where there is a tape."""
+    if not (torch.is_grad_enabled() and b.requires_grad):
+        return system.solve(b.detach(), FORCING)
+    # b is what the iteration has left of the residual: of rounding no more than zeros is known
+    x = torch.nan_to_num(system.solve(b.detach(), FORCING), nan=0.0)
+    return solved(b, _Tight(system), x)
 
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return ctx.system.solve(g, ctx.system.inverse.tight, transposed=True), None
+
+class _Tight:
+    """Systems of derivatives, which are solved to the method's tolerance."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def solve(self, b: Tensor, transposed: bool = False) -> Tensor:
+        return self.system.solve(b.detach(), self.system.inverse.tight, transposed)
 
 
 __all__ = ["KrylovInverse"]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from ndl.runtime.colouring import library
+from ndl.runtime.second_order import again
 from torch import Tensor
 
 Entries = Any
@@ -53,19 +54,22 @@ class Solver(Protocol):
 def solved(b: Tensor, solver: Solver, x: Tensor | None = None) -> Tensor:
     """A^-1 b with its derivative by b, A held; `x` is the solution where it is known. With b = v - A x that
     has the derivatives of A^-1 v by v and by what A depends on."""
-    found: Tensor = _Solved.apply(b, solver, x)  # type: ignore[no-untyped-call]
+    found: Tensor = _Solved.apply(b, solver, x, False)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Solved(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, b: Tensor, solver: Solver, x: Tensor | None) -> Tensor:
-        ctx.solver = solver
-        return solver.solve(b) if x is None else x.clone()
+    """A linear map: its derivatives in both directions are systems with the same matrix."""
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return ctx.solver.solve(g, transposed=True), None, None
+    def forward(ctx: Any, b: Tensor, solver: Solver, x: Tensor | None, transposed: bool) -> Tensor:
+        ctx.solver, ctx.transposed = solver, transposed
+        return solver.solve(b, transposed) if x is None else x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        back = _Solved.apply(g, ctx.solver, None, not ctx.transposed)  # type: ignore[no-untyped-call]
+        return back, None, None, None
 
 
 class LinearMap:
@@ -172,7 +176,8 @@ class LinearMap:
         x = factors.solve(b)
         if not torch.is_grad_enabled():
             return x
-        return solved(b - self.matvec(x), factors, x)
+        left = lambda x: self.matvec(x) - b  # noqa: E731
+        return again(left, solved(-left(x), factors, x), factors)
 
 
 ARITHMETIC = {

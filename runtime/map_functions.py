@@ -16,6 +16,7 @@ import torch
 from ndl.runtime.colouring import library
 from ndl.runtime.errors import RunError
 from ndl.runtime.matrix_free import Identity, LinearOperator, Scaled, Sum, iterated, probes
+from ndl.runtime.second_order import once
 from torch import Tensor
 
 MOST = 400
@@ -23,6 +24,8 @@ MOST = 400
 
 PRECISION = 1e-13
 """How far two spaces of growing size may give different results, relative to them."""
+
+ONCE = "write it as a matrix, `A: R[n, n]`, whose functions have second derivatives"
 
 NOTHING = 1e-13
 """Eigenvalues below this share of the largest are 0."""
@@ -181,23 +184,34 @@ class _Applied(torch.autograd.Function):
         ctx: Any, b: Tensor, taped: Tensor, s: Tensor, y: Tensor, p: Projection, kind: Kind
     ) -> Tensor:
         ctx.p, ctx.kind = p, kind
+        ctx.save_for_backward(b, taped, s)
         return y.clone()
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
-        p, kind = ctx.p, ctx.kind
-        space = p.space
-        start = space.primal(space.vector(space.values(g)))
-        if not bool(start.any()):
-            return g * 0, torch.zeros_like(p.images), g.new_zeros(()), None, None, None
-        back, c = projected(p.A.transposed(), kind, start)
-        Z = pairing(back, p, kind)
-        slope = g.new_zeros(())
-        if kind.name == "^":
-            values, U = spectrum(p.H, kind)
-            logs = torch.where(values > 0, values, torch.ones_like(values)).log() * kind.of(values)
-            slope = g @ ((U @ (logs * (U.T @ p.first()))) @ p.Q)
-        return space.dual(c @ back.Q), space.dual(Z.T @ back.Q), slope, None, None, None
+        with torch.no_grad():
+            made = pulled(ctx.p, ctx.kind, g)
+        return (
+            *once("an exponential or a power of a map", ONCE, made, (g, *ctx.saved_tensors)),
+            None,
+            None,
+            None,
+        )
+
+
+def pulled(p: Projection, kind: Kind, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The cotangents of b, of the images of its space and of the power, for that of f(A) b."""
+    space, slope = p.space, g.new_zeros(())
+    start = space.primal(space.vector(space.values(g)))
+    if not bool(start.any()):
+        return g * 0, torch.zeros_like(p.images), slope
+    back, c = projected(p.A.transposed(), kind, start)
+    Z = pairing(back, p, kind)
+    if kind.name == "^":
+        values, U = spectrum(p.H, kind)
+        logs = torch.where(values > 0, values, torch.ones_like(values)).log() * kind.of(values)
+        slope = g @ ((U @ (logs * (U.T @ p.first()))) @ p.Q)
+    return space.dual(c @ back.Q), space.dual(Z.T @ back.Q), slope
 
 
 def pairing(back: Projection, p: Projection, kind: Kind) -> Tensor:

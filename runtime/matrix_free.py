@@ -17,6 +17,7 @@ import torch
 from ndl.runtime.colouring import library
 from ndl.runtime.errors import RunError
 from ndl.runtime.linear_maps import Factors, solved
+from ndl.runtime.second_order import again
 from torch import Tensor
 
 TOLERANCE = 1e-13
@@ -274,7 +275,8 @@ class Inverse(LinearOperator):
             x = self.solve(v.detach())
         if not torch.is_grad_enabled():
             return x
-        return solved(v - self.A.act(x), self, x)
+        left = lambda x: self.A.act(x) - v  # noqa: E731
+        return again(left, solved(-left(x), self, x), lambda r: solved(r, self))
 
     def solve(self, b: Tensor, transposed: bool = False) -> Tensor:
         """A^-1 b for `b [..., n]`; with `transposed` W A^-T W^-1 b for its adjoint, the pullback."""

@@ -9,6 +9,7 @@ computed, to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recorder import Saved
 from ndl.runtime.requirements import Requirements
+from ndl.runtime.second_order import SECOND, once
 from ndl.runtime.solution import Events, Solution, Steps
 from ndl.runtime.stepping.corners import Corners
 from ndl.runtime.stepping.finish import SavedInterpolant, stats_of
@@ -179,39 +181,46 @@ class _Traced(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        run: ReversibleRun = ctx.run
-        g_saved, g_last = cotangents
-        x0, *leaves = ctx.saved_tensors
-        x, carry = ctx.end
-        names = run.parts(carry)
-        g_leaves = [torch.zeros_like(v) for v in leaves]
-        g = [g_last, *(torch.zeros_like(carry[name]) for name in names)]
-        for k in reversed(range(len(run.grid) - 1)):
-            with torch.no_grad():
-                x, carry = run.undo(k, x, carry)
-            with torch.enable_grad():
-                free = [v.detach().requires_grad_(True) for v in (x, *(carry[n] for n in names))]
-                start = Carry(carry, **dict(zip(names, free[1:], strict=True)))
-                x1, after, saved = run.step(k, free[0], start, True)
-                outputs = [x1, *(after[name] for name in names), *saved.values()]
-                given = [*g, *(g_saved[:, slot] for slot in saved)]
-                found = torch.autograd.grad(outputs, [*free, *leaves], given, allow_unused=True)
-            g = [torch.zeros_like(v) if d is None else d for v, d in zip(free, found, strict=False)]
-            for total, d in zip(g_leaves, found[len(free) :], strict=True):
-                if d is not None:
-                    total += d
+        with torch.no_grad():
+            made = backwards(ctx.run, ctx.end, ctx.saved_tensors, *cotangents)
+        given = (*cotangents, *ctx.saved_tensors)
+        return None, *once("a run with `gradient = reversible`", SECOND, made, given)
+
+
+def backwards(
+    run: ReversibleRun, end: tuple[Tensor, Carry], inputs: Sequence[Tensor], g_saved: Tensor, g_last: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the inputs, x0 and leaves."""
+    x0, *leaves = inputs
+    x, carry = end
+    names = run.parts(carry)
+    g_leaves = [torch.zeros_like(v) for v in leaves]
+    g = [g_last, *(torch.zeros_like(carry[name]) for name in names)]
+    for k in reversed(range(len(run.grid) - 1)):
+        x, carry = run.undo(k, x, carry)
         with torch.enable_grad():
-            start0 = x0.detach().requires_grad_(True)
-            first, carry = run.begin(start0)
-            outputs = [first, *(carry[name] for name in names)]
-            if len(run.times) and run.times[0] == run.grid[0]:
-                outputs.append(first)
-                g.append(g_saved[:, 0])
-            pairs = [(o, d) for o, d in zip(outputs, g, strict=True) if o.requires_grad]
-            found = torch.autograd.grad(
-                [o for o, _ in pairs], [start0, *leaves], [d for _, d in pairs], allow_unused=True
-            )
-        for total, d in zip(g_leaves, found[1:], strict=True):
+            free = [v.detach().requires_grad_(True) for v in (x, *(carry[n] for n in names))]
+            start = Carry(carry, **dict(zip(names, free[1:], strict=True)))
+            x1, after, saved = run.step(k, free[0], start, True)
+            outputs = [x1, *(after[name] for name in names), *saved.values()]
+            given = [*g, *(g_saved[:, slot] for slot in saved)]
+            found = torch.autograd.grad(outputs, [*free, *leaves], given, allow_unused=True)
+        g = [torch.zeros_like(v) if d is None else d for v, d in zip(free, found, strict=False)]
+        for total, d in zip(g_leaves, found[len(free) :], strict=True):
             if d is not None:
                 total += d
-        return (None, found[0], *g_leaves)
+    with torch.enable_grad():
+        start0 = x0.detach().requires_grad_(True)
+        first, carry = run.begin(start0)
+        outputs = [first, *(carry[name] for name in names)]
+        if len(run.times) and run.times[0] == run.grid[0]:
+            outputs.append(first)
+            g.append(g_saved[:, 0])
+        pairs = [(o, d) for o, d in zip(outputs, g, strict=True) if o.requires_grad]
+        found = torch.autograd.grad(
+            [o for o, _ in pairs], [start0, *leaves], [d for _, d in pairs], allow_unused=True
+        )
+    for total, d in zip(g_leaves, found[1:], strict=True):
+        if d is not None:
+            total += d
+    return found[0], *g_leaves

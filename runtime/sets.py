@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from ndl.runtime.errors import RunError
+from ndl.runtime.second_order import once
 from torch import Tensor
 
 Again = Callable[[int], tuple[Tensor, Tensor]]
@@ -25,6 +26,8 @@ NEAR = 8
 STEPS = 4
 
 SINGULAR = 1e-3
+
+ONCE = "write the distance as a formula, or take a boundary of straight pieces, for second derivatives"
 
 TRIES = 10_000
 """How often a point is drawn in a box before a set counts as empty."""
@@ -126,14 +129,19 @@ class _Nearest(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(output)
+        p, surface = inputs
+        ctx.curved = SURFACES[surface].curves is not None and p.shape[-1] > 1
+        ctx.save_for_backward(output, p)
         ctx.save_for_forward(output)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (row,) = ctx.saved_tensors
+        row, p = ctx.saved_tensors
         slopes, d = _slopes(row)
-        return (g[..., None, :d] @ slopes)[..., 0, :], None
+        made = (g[..., None, :d] @ slopes)[..., 0, :]
+        if ctx.curved:
+            (made,) = once("the nearest point of a curved boundary", ONCE, (made,), (p,))
+        return made, None
 
     @staticmethod
     def jvp(ctx: Any, dp: Tensor, _: Any) -> Tensor:  # type: ignore[override]

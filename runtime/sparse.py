@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from ndl.runtime.colouring import library
 from ndl.runtime.errors import SettingError
 from ndl.runtime.info import GridInfo
+from ndl.runtime.linear_maps import solved
 from torch import Tensor
 
 COARSEST = 9
@@ -159,16 +159,9 @@ class Inverse:
         return self._backward(b)
 
     def __call__(self, v: Tensor) -> Tensor:
-        found: Tensor = _Solved.apply(v, self)  # type: ignore[no-untyped-call]
-        return found
+        return solved(v, self)
 
-
-class _Solved(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, inverse: Inverse) -> Tensor:
-        ctx.inverse = inverse
-        return v.new_tensor(inverse.forward(v.detach().cpu().double().numpy()))
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return g.new_tensor(ctx.inverse.transposed(g.detach().cpu().double().numpy())), None
+    def solve(self, b: Tensor, transposed: bool = False) -> Tensor:
+        """Without derivatives."""
+        run = self.transposed if transposed else self.forward
+        return b.new_tensor(run(b.detach().cpu().double().numpy()))

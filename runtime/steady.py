@@ -20,6 +20,7 @@ from ndl.runtime.linearized import free_places
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Problem
 from ndl.runtime.recorder import Saved
+from ndl.runtime.second_order import rooted
 from ndl.runtime.solution import Events, Solution, Stats, Steps
 from ndl.runtime.sparse import Inverse
 from torch import Tensor
@@ -37,7 +38,7 @@ DENSE = 64
 class Residual:
     """F(x) at a time: the residuals of the equations, `[B, n]`."""
 
-    inverse: Callable[[Tensor, Tensor], Tensor] | None = None
+    inverse: KrylovInverse | SparseInverse | None = None
     """Of (x, b), the solution of a system with the Jacobian at x, where it is sparse."""
 
     def __init__(self, problem: Problem) -> None:
@@ -100,12 +101,18 @@ class SparseInverse:
         self.colours = colouring(self.grid, self.components)
 
     def __call__(self, x: Tensor, b: Tensor) -> Tensor:
+        return self.at(x)(b)
+
+    def at(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """b -> J(x)^-1 b, with its derivative by b."""
+
         def residuals(y: Tensor) -> Tensor:
             return self.F.model.vector_field(self.F.t.expand(y.shape[:-1]), y)
 
         with torch.no_grad():
             matrices = self.colours.matrices(residuals, x.detach())
-        return torch.stack([Inverse(J, self._solver)(row) for J, row in zip(matrices, b)])
+        inverses = [Inverse(J, self._solver) for J in matrices]
+        return lambda b: torch.stack([inverse(row) for inverse, row in zip(inverses, b)])
 
     def _solver(self, J: Any) -> Any:
         name, tol = self.problem.method.name, float(self.problem.method.options.get("tol") or 1e-10)
@@ -126,8 +133,7 @@ def solve_steady(problem: Problem) -> Solution:
     """A root near the states' first guesses, at the start of the span. Raises `SettingError` for a model with
     rates, `SolveFailure` when the iteration does not converge.
 
-    With `gradient = adjoint`, and for sparse systems, the derivative is the implicit function theorem's,
-    else the iterations'."""
+    The derivative is the implicit function theorem's."""
     model, method, solver = problem.model, problem.method, problem.method.solver
     moving = [s.name for s in model.STATES if not s.algebraic]
     if moving:
@@ -137,9 +143,7 @@ def solve_steady(problem: Problem) -> Solution:
     assert isinstance(solver, StepSolver)
     F = Residual(problem)
     linear, energy = solver.KIND == "linear", solver.KIND == "energy"
-    known = linear or energy
-    implicit = problem.taped and (problem.gradient == "adjoint" or F.inverse is not None or known)
-    with torch.set_grad_enabled(problem.taped and not implicit):
+    with torch.no_grad():
         x = problem.x0.contiguous()
         if linear:
             A, right = F.system(x, method.name)
@@ -153,15 +157,8 @@ def solve_steady(problem: Problem) -> Solution:
     if not bool(found.done.all()):
         raise not_converged(problem, F, found)
     x = found.x
-    if implicit:
-        x = x.detach()
-        # one Newton step with the Jacobian held: its value is x, its derivative that of the implicit function
-        if F.inverse is not None:
-            x = x - F.inverse(x, F(x))
-        else:
-            with torch.no_grad():
-                J = jacobian(F, x)
-            x = x - solve(J, F(x))
+    if problem.taped:
+        x = rooted(F, x, F.inverse.at(x) if F.inverse is not None else dense_inverse(F, x))
     b = problem.count
     saved = Saved(np.full((b, 1), problem.t0), np.ones((b, 1), dtype=bool), {"x": x[:, None]})
     steps = found.steps
@@ -178,6 +175,13 @@ def solve_steady(problem: Problem) -> Solution:
         Steps(lambda: (nothing, nothing), lambda: nothing),
         Events(nothing, nothing.to(torch.int64)),
     )
+
+
+def dense_inverse(F: Residual, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """r -> J(x)^-1 r."""
+    with torch.no_grad():
+        J = jacobian(F, x)
+    return lambda r: solve(J, r)
 
 
 def _without_level(problem: Problem, F: Residual, x: Tensor) -> str | None:

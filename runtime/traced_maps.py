@@ -169,6 +169,13 @@ def valued(A: LinearOperator, kind: str, s: Tensor, v: Tensor) -> Tensor:
     return map_functions.apply(A, Kind(kind, s), v)
 
 
+def leaf(x: Tensor, again: bool) -> Tensor:
+    """A place where a derivative is taken; `again`: that has derivatives itself, by what x comes from."""
+    if again and x.requires_grad:
+        return x.view_as(x)
+    return x.detach().requires_grad_(x.is_floating_point())
+
+
 class _Function(torch.autograd.Function):
     """f(A) v of rows `v [m, n]`."""
 
@@ -190,10 +197,11 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:  # type: ignore[override]
         v, s, weights, free, *captured = ctx.saved_tensors
-        leaves = [x.detach().requires_grad_(x.is_floating_point()) for x in (v, s, *captured)]
+        again = torch.is_grad_enabled()
+        leaves = [leaf(x, again) for x in (v, s, *captured)]
         with torch.enable_grad():
             y = _one(leaves[0], leaves[1], ctx.formula, weights, free, leaves[2:])
-            slopes = torch.autograd.grad(y, leaves, g, allow_unused=True)
+            slopes = torch.autograd.grad(y, leaves, g, create_graph=again, allow_unused=True)
         return (slopes[0], slopes[1], None, None, None, *slopes[2:])
 
     @staticmethod
@@ -337,14 +345,15 @@ def map_function_back(
     captured: Sequence[Tensor] = (),
 ) -> Tensor:  # fmt: skip
     """The cotangent of operand `at` of (v, s, what is captured), for that of f(A) v."""
-    leaves = [x.detach().requires_grad_() for x in (v, s, *captured)]
+    taped = torch.is_grad_enabled() and any(x.requires_grad for x in (g, v, s, *captured))
+    leaves = [leaf(x, taped) for x in (v, s, *captured)]
     ranks = (formula.rank, 0, *formula.ranks)
     lead = broadcast_shapes(*(tuple(x.shape[: x.ndim - r]) for x, r in zip((g, *leaves), (ranks[0], *ranks))))
     wide = [x.expand(*lead, *x.shape[x.ndim - r :]) for x, r in zip(leaves, ranks)]
     with torch.enable_grad():
         y = map_function(formula, wide[0], wide[1], weights, free, wide[2:])
-        (slope,) = torch.autograd.grad(y, wide[at], g.expand_as(y))
-    return slope.detach()
+        (slope,) = torch.autograd.grad(y, wide[at], g.expand_as(y), create_graph=taped)
+    return slope if taped else slope.detach()
 
 
 def map_function_along(

@@ -15,6 +15,7 @@ from ndl.runtime.kernels.sweeping import Back, FieldMade, Plan, Sweeper, alike
 from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import Stretch, checkpoints_of, schedule
+from ndl.runtime.second_order import once
 from torch import Tensor
 
 
@@ -150,13 +151,13 @@ class _Adjoint(torch.autograd.Function):
         return run.forward(fields.detach(), slots.detach().clone(), dict(zip(run.names, tables)))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
         run: _Run = ctx.run
         fields, slots, *tables = ctx.saved_tensors
-        of_fields, numbers, arrays = run.backward(
-            fields, slots.detach().clone(), dict(zip(run.names, tables)), grads
-        )
+        with torch.no_grad():
+            of_fields, numbers, arrays = run.backward(
+                fields, slots.detach().clone(), dict(zip(run.names, tables)), grads
+            )
         of_slots = torch.zeros_like(slots)
         free = slice(2 + run.reserved, 2 + run.reserved + run.back.numbers)
         of_slots[:, free] = numbers if slots.shape[0] > 1 else numbers.sum(0, keepdim=True)
@@ -164,7 +165,9 @@ class _Adjoint(torch.autograd.Function):
             None if k not in arrays else arrays[k] if t.shape[0] > 1 else arrays[k].sum(0, keepdim=True)
             for k, t in zip(run.names, tables)
         ]
-        return None, of_fields, of_slots, *of_tables
+        made = (of_fields, of_slots, *of_tables)
+        what, help = "a run by a kernel", "write `backend = torch` for second derivatives"
+        return None, *once(what, help, made, (grads, fields, slots, *tables))
 
 
 __all__ = ["Steps", "adjoint", "states_of"]

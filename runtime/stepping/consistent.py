@@ -9,6 +9,7 @@ from ndl.runtime.linear_maps import diagonal, jacobian_map
 from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem, field_of
+from ndl.runtime.second_order import rooted
 from ndl.runtime.stepping.control import clock, host
 from ndl.runtime.stepping.systems import Solve
 from torch import Tensor
@@ -75,10 +76,15 @@ def tied(problem: Problem, model: Model, x: Tensor, t: Tensor) -> tuple[Tensor, 
     with torch.no_grad():
         solved, count = consistent(problem, f, x.detach(), host(t))
         J = f.jacobian(solved, t.detach())[:, places][:, :, places]
-    base = torch.index_copy(x, 1, places, solved[:, places])
-    residual = f(base, t)[:, places]
-    move = torch.linalg.solve(J, residual[..., None])[..., 0]
-    return base.index_add(1, places, -(move - move.detach())), count
+
+    def residual(z: Tensor) -> Tensor:
+        return f(torch.index_copy(x, 1, places, z), t)[:, places]
+
+    def solve(r: Tensor) -> Tensor:
+        move: Tensor = torch.linalg.solve(J, r[..., None])[..., 0]
+        return move - move.detach()
+
+    return torch.index_copy(x, 1, places, rooted(residual, solved[:, places], solve)), count
 
 
 def slopes(f: VectorField, x: Tensor, t: Tensor, known: Tensor | None = None) -> Tensor:

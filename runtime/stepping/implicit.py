@@ -15,6 +15,7 @@ from ndl.runtime.errors import SettingError
 from ndl.runtime.members import is_family
 from ndl.runtime.methods import Tableau, VectorField
 from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.second_order import rooted
 from ndl.runtime.stepping.consistent import slopes
 from ndl.runtime.stepping.control import Tolerances, clock
 from ndl.runtime.stepping.explicit import full
@@ -196,11 +197,9 @@ class DiagonallyImplicitRK(Stepper):
         )
 
     def _implicit(self, f: VectorField, z: Tensor, residual: Any, t: Tensor, hg: Tensor) -> Tensor:
-        """The stage as a function of what it was computed from: z - N^-1 r(z) with the exact N held fixed has
-        the derivative of the implicit function theorem."""
+        """The stage as a function of what it was computed from, by the implicit function theorem."""
         z = z.detach()
-        solve = self.systems.solver(self.mass, hg[:, 0], self.systems.at(f, z, t))
-        return z - solve(residual(z))
+        return rooted(residual, z, self.systems.solver(self.mass, hg[:, 0], self.systems.at(f, z, t)))
 
     def complete(self, f: VectorField, step: Attempt, t: Time, h: Time) -> None:
         if step.stages is not None:

@@ -10,6 +10,7 @@ along the old field to where the break has come, and behind it back along the ne
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Recorder
+from ndl.runtime.second_order import rooted
 from ndl.runtime.stepping.consistent import tied
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.delays import Delays
@@ -180,9 +182,9 @@ class Replay:
         passed = None
         if p.save.kind == "grid" and np.isin(end[back], p.save.times).any():
             # a value saved where the step ends is not of the end that moves
-            passed = torch.where(_mask(back, x1), later, 0.0)[:, None] * f(x1, clock(end, x1)).detach()
+            passed = x1 - _along(f, x1, clock(end, x1), torch.where(_mask(back, x1), later, 0.0), back=True)
         if behind is not None:
-            x1 = x1 - behind[:, None] * f(x1, clock(end, x1)).detach()
+            x1 = _along(f, x1, clock(end, x1), behind, back=True)
         state.carry = state.carry.merge(step.carry, np.ones(len(ids), dtype=bool))
         state.x = self.earlier.shift(step.x0, x1)
         now = clock(end, x1)
@@ -303,19 +305,16 @@ class Replay:
         if not torch.is_grad_enabled():
             return clock(theta, like)
         base = clock(theta, like).clone().requires_grad_(True)
-        x = self.stepper.interpolate(step, np.arange(len(ids)), base)
-        at = _tensor(T, like) + base * _tensor(H, like)
         out = base.detach()
         for event in sorted(set(first.values())):
             mine = _mask(np.array([first.get(int(i), -1) == event for i in ids]) & rooted, like)
-            g = model.guard(event, at, x).expand(len(ids))
-            slope = torch.autograd.grad(g.sum(), base, retain_graph=True)[0].detach()
-            # the guard as a function of everything but theta
-            x_fixed = self.stepper.interpolate(step, np.arange(len(ids)), base.detach())
-            at_fixed = _tensor(T, like) + base.detach() * _tensor(H, like)
-            value = model.guard(event, at_fixed, x_fixed).expand(len(ids))
-            move = -(value - value.detach()) / torch.where(mine, slope, 1.0)
-            out = out + torch.where(mine, move, 0.0)
+
+            def guard(theta: Tensor, event: int = event) -> Tensor:
+                x = self.stepper.interpolate(step, np.arange(len(ids)), theta)
+                return model.guard(event, _tensor(T, like) + theta * _tensor(H, like), x).expand(len(ids))
+
+            slope = torch.autograd.grad(guard(base).sum(), base, retain_graph=True)[0].detach()
+            out = torch.where(mine, _root_at(guard, base, torch.where(mine, slope, 1.0)), out)
         return out
 
     def _fire(self, state: State, k: int, t: Floats, at: Tensor, model: Model, taken: Taken) -> None:
@@ -346,18 +345,21 @@ class Replay:
         break stays where the state takes it. Under noise no time moves: how far it would is handed over."""
         shift = torch.zeros_like(state.x[:, 0]) if state.shift is None else state.shift
         T = clock(t, state.x) + shift
-        rate = f(state.x, T).detach()
         for number in sorted({c for _, c in self.crossings[k]}):
             mine = np.isin(state.ids, [m for m, c in self.crossings[k] if c == number])
-            g = model.breaks(T, state.x)[..., number]
             with torch.enable_grad():
                 x, s = state.x.detach().requires_grad_(True), T.detach().requires_grad_(True)
                 value = model.breaks(s, x)[..., number].sum()
                 dx, dt = torch.autograd.grad(value, (x, s), allow_unused=True)
             slope = torch.zeros_like(T) if dt is None else dt
-            slope = slope if dx is None else slope + (dx * rate).sum(-1)
-            move = torch.where(_mask(mine, g), -(g - g.detach()) / torch.where(slope == 0, 1.0, slope), 0.0)
-            state.x = state.x + move[:, None] * rate
+            slope = slope if dx is None else slope + (dx * f(state.x, T).detach()).sum(-1)
+
+            def value_after(s: Tensor, x: Tensor = state.x, T: Tensor = T, number: int = number) -> Tensor:
+                return model.breaks(T + s, _along(f, x, T, s))[..., number]
+
+            move = _root_at(value_after, torch.zeros_like(T), torch.where(slope == 0, 1.0, slope))
+            move = torch.where(_mask(mine, T), move, 0.0)
+            state.x = _along(f, state.x, T, move)
             T = T + move
             shift = shift + move
         before = state.shift
@@ -381,6 +383,19 @@ def _grouped(pairs: list[tuple[int, int]]) -> dict[int, list[int]]:
     for member, step in pairs:
         out[step].append(member)
     return dict(out)
+
+
+def _along(f: VectorField, x: Tensor, t: Tensor, s: Tensor, back: bool = False) -> Tensor:
+    """x `[b, n]` after a time s `[b]` that is 0 and carries a gradient, with the first and second derivatives
+    of the flow; `back`: from t + s, where x is, to t."""
+    start, s = (t + s, -s) if back else (t, s)
+    middle = x + 0.5 * s[:, None] * f(x, start)
+    return x + s[:, None] * f(middle, start + 0.5 * s)
+
+
+def _root_at(F: Callable[[Tensor], Tensor], z: Tensor, slope: Tensor) -> Tensor:
+    """z `[b]`, where each F is at its root, as a function of all that F captures; `slope` is dF/dz."""
+    return rooted(F, z, lambda r: (r - r.detach()) / slope)
 
 
 def _mask(rows: np.ndarray, like: Tensor) -> Tensor:

@@ -1,0 +1,77 @@
+"""Second derivatives: roots that have them, and gradients that refuse to have them.
+
+A root z of F(z, c) = 0 that was found without a tape is moved by -J^-1 F(z, c), J = dF/dz held. The move is 0
+and its derivative by c that of the implicit function. The derivative of each further move with the same J is
+right to one order more: the error of such a move is the error before it times J(z)^-1 J - 1, which is of the
+size of the change of c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ndl.runtime.errors import SettingError
+from torch import Tensor
+
+SECOND = "write `gradient = discrete` for second derivatives"
+
+Map = Callable[[Tensor], Tensor]
+
+
+def rooted(F: Map, z: Tensor, solve: Map) -> Tensor:
+    """The root z `[..., n]` as a function of all that F captures, with first and second derivatives; `solve`
+    is r -> J^-1 r with J held, differentiable itself."""
+    z = z.detach()
+    return again(F, z - solve(F(z)), solve)
+
+
+def again(F: Map, first: Tensor, solve: Map) -> Tensor:
+    """A root that has first derivatives, with second ones."""
+    z = first
+    if torch._C._functorch.peek_interpreter_stack() is None:
+        z = _Later.apply(first)  # type: ignore[no-untyped-call]
+    r = F(z)
+    return z - solve(r - r.detach())
+
+
+class _Later(torch.autograd.Function):
+    """z, whose cotangents cancel, to rounding, but for those of second derivatives: only a way back that is
+    recorded, and those after it, go on."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.recorded = False
+        ctx.set_materialize_grads(False)
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None) -> Tensor | None:  # type: ignore[override]
+        ctx.recorded |= torch.is_grad_enabled()
+        return g if ctx.recorded else None
+
+
+def once(
+    what: str, help: str, made: Sequence[Tensor | None], given: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """`made`, gradients that have none themselves, as functions of what is `given`: there a `SettingError`
+    says that `what` has none, and the help."""
+    if not torch.is_grad_enabled():
+        return tuple(made)
+    found: tuple[Tensor | None, ...] = _Once.apply(what, help, len(made), *made, *given)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, what: str, help: str, count: int, *tensors: Tensor | None) -> Any:
+        ctx.what, ctx.help = what, help
+        return tuple(None if t is None else t.clone() for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise SettingError(f"the gradient of {ctx.what} has no gradient itself", help=ctx.help)
+
+
+__all__ = ["SECOND", "again", "once", "rooted"]
