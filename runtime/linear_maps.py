@@ -176,7 +176,10 @@ class LinearMap:
         x = factors.solve(b)
         if not torch.is_grad_enabled():
             return x
-        left = lambda x: self.matvec(x) - b  # noqa: E731
+
+        def left(x: Tensor) -> Tensor:
+            return self.matvec(x) - b
+
         return again(left, solved(-left(x), factors, x), factors)
 
 

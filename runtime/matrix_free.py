@@ -275,7 +275,10 @@ class Inverse(LinearOperator):
             x = self.solve(v.detach())
         if not torch.is_grad_enabled():
             return x
-        left = lambda x: self.A.act(x) - v  # noqa: E731
+
+        def left(x: Tensor) -> Tensor:
+            return self.A.act(x) - v
+
         return again(left, solved(-left(x), self, x), lambda r: solved(r, self))
 
     def solve(self, b: Tensor, transposed: bool = False) -> Tensor:

@@ -135,10 +135,10 @@ class _Nearest(torch.autograd.Function):
         ctx.save_for_forward(output)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:  # type: ignore[override]
         row, p = ctx.saved_tensors
         slopes, d = _slopes(row)
-        made = (g[..., None, :d] @ slopes)[..., 0, :]
+        made: Tensor | None = (g[..., None, :d] @ slopes)[..., 0, :]
         if ctx.curved:
             (made,) = once("the nearest point of a curved boundary", ONCE, (made,), (p,))
         return made, None
