@@ -107,7 +107,7 @@ model Inverse:
 model Exponential:
     param k = 0.07
     state u: R on Rod = x*(1 - x)
-    u' = exp(k*lap) @ u
+    u' = exp(k*(q -> div((1 + x)*grad(q)))) @ u
     on boundary(Rod): u = 0
 """
 
