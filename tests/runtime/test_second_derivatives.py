@@ -182,7 +182,9 @@ def test_a_root_that_is_found_where_it_is_sought() -> None:
     def loss(k: torch.Tensor) -> torch.Tensor:
         start = {"x": 1.1, "y": (2 - 1.1**3) / 1.5}
         for _ in range(2):
-            s = ndl.solve(models(MODELS)["Roots"](**start).bind(k=k), method="newton(tol=1e-12)")
+            s = ndl.solve(
+                models(MODELS)["Roots"](**start).bind(k=k), method="newton(tol=1e-12)", gradient="discrete"
+            )
             start = {"x": float(s.final.x), "y": float(s.final.y)}
         found: torch.Tensor = s.final.x * s.final.y
         return found
