@@ -20,7 +20,7 @@ from ndl.runtime.problem import Problem
 from ndl.runtime.recompute import Checkpoints, checkpoints_of, stretches_for
 from ndl.runtime.requirements import Requirements
 from ndl.runtime.solution import Interpolant, Solution
-from ndl.runtime.stepping.delays import by_delays, settled
+from ndl.runtime.stepping.delays import settled
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
     SavedInterpolant,
@@ -72,9 +72,7 @@ def alone(problem: Problem, stepper: Stepper) -> bool:
     """Whether the loop itself can record the gradient: one member, whose rejected steps leave no trace, and
     no time that follows the state."""
     model = problem.model
-    if model.EVENTS or model.BREAKS or by_delays(problem):
-        return False
-    return problem.count == 1 and isinstance(stepper, ExplicitRK)
+    return problem.count == 1 and isinstance(stepper, ExplicitRK) and not model.EVENTS and not model.BREAKS
 
 
 def route_of(gradient: Any) -> tuple[str, Checkpoints | None]:

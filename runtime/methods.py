@@ -16,6 +16,7 @@ import torch
 from ndl.runtime.colouring import Colouring
 from ndl.runtime.errors import SettingError
 from ndl.runtime.fourier import FourierPart
+from ndl.runtime.second_order import inner_derivative
 from torch import Tensor
 
 
@@ -279,7 +280,8 @@ class VectorField:
         with torch.enable_grad():
             copies = t.expand(n, *x.shape[:-1])
             copies = copies if taped and t.requires_grad else copies.detach().requires_grad_(True)
-            value = self.function(copies, (x if taped else x.detach()).expand(n, *x.shape))
+            with inner_derivative():
+                value = self.function(copies, (x if taped else x.detach()).expand(n, *x.shape))
             if not value.requires_grad:
                 return torch.zeros_like(x)
             seed = torch.eye(n, dtype=x.dtype, device=x.device).reshape(n, *[1] * (x.ndim - 1), n)

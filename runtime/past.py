@@ -15,9 +15,12 @@ import torch
 from ndl.runtime.errors import SettingError
 from ndl.runtime.info import DelayInfo
 from ndl.runtime.problem import Floats, Ints, Problem
+from ndl.runtime.second_order import guarded
 from ndl.runtime.stepping.control import clock, host
 from ndl.runtime.stepping.stepper import Attempt, Stepper, Time
 from torch import Tensor
+
+NO_SECOND = "hold the delays constant: `model.bind(tau=tau.detach())`"
 
 NEAR = 1e-8
 """The part of a step within which two times are the same."""
@@ -85,7 +88,7 @@ class Past:
             )
         self.asked += 1
         s = s.expand(*s.shape[:-1], len(ids)) if s.ndim else s.expand(len(ids))
-        flat = s.reshape(-1)
+        flat = guarded("a run by its delays", NO_SECOND, s).reshape(-1)
         members = np.tile(ids, flat.numel() // max(len(ids), 1))
         at = host(flat)
         found = self._found(members, at + self._nudge(delay, members, at))

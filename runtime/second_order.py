@@ -8,7 +8,9 @@ size of the change of c.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -63,6 +65,38 @@ def once(
     return found
 
 
+_inner: ContextVar[bool] = ContextVar("inner", default=False)
+
+
+@contextmanager
+def inner_derivative() -> Iterator[None]:
+    """What is computed inside is differentiated at once, as part of a value."""
+    token = _inner.set(True)
+    try:
+        yield
+    finally:
+        _inner.reset(token)
+
+
+def guarded(what: str, help: str, x: Tensor) -> Tensor:
+    """x, whose cotangents have no derivatives, but for those of an `inner_derivative`: see `once`."""
+    if not x.requires_grad or _inner.get():
+        return x
+    found: Tensor = _Guarded.apply(what, help, x)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Guarded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, what: str, help: str, x: Tensor) -> Tensor:
+        ctx.what, ctx.help = what, help
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return None, None, *once(ctx.what, ctx.help, [g], [g])
+
+
 class _Once(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, what: str, help: str, count: int, *tensors: Tensor | None) -> Any:
@@ -72,6 +106,3 @@ class _Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         raise SettingError(f"the gradient of {ctx.what} has no gradient itself", help=ctx.help)
-
-
-__all__ = ["SECOND", "again", "once", "rooted"]

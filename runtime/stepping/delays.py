@@ -79,13 +79,13 @@ def delaying(problem: Problem, stepper: Stepper) -> Problem:
 
 def _refuse_noisy(problem: Problem) -> None:
     """Raise `SettingError` for what delays beside noise do not have."""
-    model, options = problem.model, problem.method.options
+    model, x0, options = problem.model, problem.x0.detach(), problem.method.options
     if fixed_step(options, problem.t0, problem.t1, problem.method.name) is None:
         raise SettingError(
             f"`{model.NAME}` has delays and noise, for which steps are fixed",
             help="write `euler_maruyama(h=0.01)`",
         )
-    if by_delays(problem):
+    if problem.taped and model.lags(x0.new_tensor(problem.t0), x0).requires_grad:
         # where the past is read moves along a rough path
         raise SettingError(
             f"a path under noise has no derivative by the delays of `{model.NAME}`",
@@ -100,14 +100,6 @@ def refuse_delays(problem: Problem, kind: str) -> None:
             f"delays are for ordinary equations, and `{problem.model.NAME}` has them {kind}",
             help="use a method such as `tsit5`",
         )
-
-
-def by_delays(problem: Problem) -> bool:
-    """Whether a gradient by a delay is wanted: with it move the times at which jumps come back."""
-    model, x0 = problem.model, problem.x0
-    if not (problem.taped and model.DELAYS):
-        return False
-    return bool(model.lags(x0.new_tensor(problem.t0), x0.detach()).requires_grad)
 
 
 def settled(problem: Problem) -> Problem:

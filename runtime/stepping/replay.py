@@ -25,7 +25,7 @@ from ndl.runtime.recorder import Recorder
 from ndl.runtime.second_order import rooted
 from ndl.runtime.stepping.consistent import tied
 from ndl.runtime.stepping.control import clock
-from ndl.runtime.stepping.delays import Delays, by_delays
+from ndl.runtime.stepping.delays import Delays
 from ndl.runtime.stepping.earlier import Earlier
 from ndl.runtime.stepping.stepper import Attempt, Carry, Stepper, Time
 from ndl.runtime.stepping.trail import Piece, StepTable, Trail
@@ -97,7 +97,7 @@ class Replay:
         self.across: dict[tuple[int, int], int] = {}
         self.times: dict[int, Tensor] = {}
         located = problem.model.BREAKS > 0 and not (script.given or self.drawing)
-        if self.delays and (problem.model.EVENTS or located or by_delays(problem)):
+        if self.delays and (problem.model.EVENTS or located):
             self._find_echoes()
         self._field: tuple[int, VectorField, Model] | None = None
 

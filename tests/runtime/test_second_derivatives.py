@@ -156,7 +156,6 @@ RUNS: dict[str, tuple[str, str, str, float]] = {
     "an event": ("Bouncing", "rk4(h=0.05)", "discrete", 0.8),
     "an event at a time": ("Touching", "rk4(h=0.05)", "discrete", 1.0),
     "a break": ("Kinked", "dopri5(rtol=1e-10, atol=1e-12)", "discrete", 1.0),
-    "a delay": ("Delayed", "rk4(h=0.05)", "discrete", 0.683),
     "an implicit part": ("Parts", "lie(straight: implicit_euler, bent: rk4, h=0.1)", "discrete", 1.2),
     "an exact part": ("Parts", "strang(straight: exact, bent: rk4, h=0.1)", "discrete", 1.2),
 }
@@ -185,7 +184,7 @@ def test_a_root_that_is_found_where_it_is_sought() -> None:
             s = ndl.solve(
                 models(MODELS)["Roots"](**start).bind(k=k), method="newton(tol=1e-12)", gradient="discrete"
             )
-            start = {"x": float(s.final.x), "y": float(s.final.y)}
+            start = {"x": float(s.final.x.detach()), "y": float(s.final.y.detach())}
         found: torch.Tensor = s.final.x * s.final.y
         return found
 
@@ -286,6 +285,11 @@ REFUSED: dict[str, tuple[Loss, float, str]] = {
         run("Oscillator", "reversible_heun(h=0.1)", "reversible", **ADAPTIVE),
         1.5,
         "`gradient = reversible` has no gradient itself",
+    ),
+    "a delay": (
+        run("Delayed", "rk4(h=0.05)", "discrete", **STEPS),
+        0.683,
+        "a run by its delays has no gradient itself",
     ),
     "exponentials of maps": (
         field("Exponential", "euler(h=0.5)", 9, span=(0, 1), save="end"),
