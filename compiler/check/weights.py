@@ -95,9 +95,21 @@ def _bounds(ev: Evaluator, item: tree.DeclItem, scope: Scope) -> tuple[float | N
     bound = ev.eval(c.bound, scope)
     if c.op == "in":
         if isinstance(bound, RangeV) and is_number(bound.lo) and is_number(bound.hi):
-            return float(bound.lo), float(bound.hi), False
-        if not isinstance(bound, Unknown):
-            ev.error("NDL329", "a constraint needs numbers that are known when compiling", c.bound.span)
+            if bound.lo <= bound.hi:
+                return float(bound.lo), float(bound.hi), False
+            ev.error(
+                "NDL329",
+                "no number is between these ends",
+                c.bound.span,
+                help=f"the smaller end stands first: `in {bound.hi}..{bound.lo}`",
+            )
+        elif not isinstance(bound, Unknown):
+            ev.error(
+                "NDL329",
+                "a constraint needs numbers that are known when compiling",
+                c.bound.span,
+                help="an interval is written `in lo..hi`",
+            )
         return None, None, True
     bound = ev.known(bound)
     if not is_number(bound):

@@ -12,6 +12,7 @@ from ndl.compiler.syntax.build_expressions import Expressions
 from ndl.compiler.syntax.build_statements import Statements
 from ndl.compiler.syntax.build_types import Types
 from ndl.compiler.syntax.build_words import as_setting
+from ndl.compiler.syntax.late import late_in_header
 
 
 class Builder(Statements, Types, Expressions):
@@ -146,7 +147,12 @@ class Builder(Statements, Types, Expressions):
         return present(c)
 
     def on_parameter(self, place: Place, c: list[Any]) -> t.Parameter:
-        return t.Parameter(self.span(place), self.plain(c[0]), c[1], c[2])
+        name, type_, default = c
+        if late := late_in_header(default):
+            advice = f"write `{name.text} = {late.start.span.text}`; a `param` in the body may be constrained"
+            self.error("NDL120", "what stands in a header takes no constraint", late.span, help=advice)
+            default = late.start
+        return t.Parameter(self.span(place), self.plain(name), type_, default)
 
     def on_block(self, place: Place, c: list[Any]) -> Block:
         return Block(c[0], present(c[1:]), self.span(place))

@@ -8,6 +8,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree as t
 from ndl.compiler.syntax.build_base import Base, Place, present, short
 from ndl.compiler.syntax.build_words import as_every, as_setting, as_words
+from ndl.compiler.syntax.late import MISPLACED, instead, late_constraint, mended
 
 CLAUSES = ("type", "format", "value", "law", "option", "per")
 ONCE = {"law": "value"}
@@ -17,7 +18,15 @@ class Statements(Base):
     """One method an action of the grammar."""
 
     def declare(self, keyword: str, place: Place, c: list[Any]) -> t.Declare:
-        return t.Declare(self.span(place), keyword, present(c))
+        return t.Declare(self.span(place), keyword, tuple(self.in_order(keyword, i) for i in present(c)))
+
+    def in_order(self, keyword: str, item: t.DeclItem) -> t.DeclItem:
+        """An item whose constraint stands before its value."""
+        late = late_constraint(keyword, item)
+        if late is None:
+            return item
+        self.error("NDL120", MISPLACED, late.span, help=instead(keyword, item, late))
+        return mended(item, late)
 
     def on_declare_param(self, place: Place, c: list[Any]) -> t.Declare:
         return self.declare("param", place, c)

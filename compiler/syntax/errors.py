@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ndl.compiler.diagnostics import Diagnostic, near
 from ndl.compiler.source import Source, Span
+from ndl.compiler.syntax.late import BOUNDS, MISPLACED
 from ndl.compiler.syntax.tokens import FILE_WORDS, LINE_WORDS, RESERVED, Token, words
 
 __all__ = ["FOREIGN_WORDS", "unexpected"]
@@ -18,6 +19,7 @@ __all__ = ["FOREIGN_WORDS", "unexpected"]
 OPERANDS = frozenset(["NAME", "WORD", "NUMBER", "STRING"])
 CLOSERS = frozenset([")", "]", "}"])
 CONDITIONS = frozenset(["assert", "require", "until", "when", "return", "if"])
+DECLARING = frozenset(["param", "state", "const", "input"])
 TWO_SIDED = words("+ - * / // @ ^ < <= > >= == != = ~ <- -> .. and or not in by then else if : ,")
 FOREIGN_WORDS = {
     "def": "a function is declared with `fn`: `fn f(x) = e`",
@@ -216,6 +218,23 @@ def equals_sign(s: Stumble) -> Diagnostic | None:
     return None
 
 
+def late_bound(s: Stumble) -> Diagnostic | None:
+    """`param a: R > 0 = 1`, `param a > 0 < 5 = 1`, `param 0 < a < 5 = 1`."""
+    if s.first.text not in DECLARING or not s.row:
+        return None
+    signs = {k.kind for k in s.row}
+    bounded = not signs.isdisjoint(BOUNDS)
+    if len(s.row) > 1 and s.token.kind in BOUNDS and (bounded or not signs.isdisjoint(":,")):
+        message = "a declaration has one constraint" if bounded else MISPLACED
+    elif len(s.row) == 1 and s.token.kind == "NUMBER" and s.following and s.following[0].kind in BOUNDS:
+        message = MISPLACED
+    else:
+        return None
+    name = s.row[1] if len(s.row) > 1 else s.following[1] if len(s.following) > 1 else s.first
+    advice = f"`{s.first.text} {clip(name)} in lo..hi = value` bounds both sides, `> 0` or `< 1` one"
+    return Diagnostic("NDL120", message, s.span(), help=advice)
+
+
 def reset_sign(s: Stumble) -> Diagnostic | None:
     if s.token.kind != "<-":
         return None
@@ -306,6 +325,7 @@ GUESSES: tuple[Guess, ...] = (
     wrong_level,
     misspelt_word,
     equals_sign,
+    late_bound,
     reset_sign,
     reserved_name,
     missing_colon,

@@ -80,6 +80,17 @@ IN_A_MODEL = [
     ("z = [1, 2)", "NDL103", ")", "`]`"),
     ("q = 3)", "NDL103", ")", None),
     ("param k = 1 : R", "NDL120", ": R", "[: type]"),
+    ("param a = 1.3 in 0..5", "NDL120", "1.3 in 0..5", "`param a in 0..5 = 1.3`"),
+    ("param a: R[2] = 1 > 0", "NDL120", "1 > 0", "`param a > 0: R[2] = 1`"),
+    ("param a = 0 < 1.3 < 5", "NDL120", "0 < 1.3 < 5", "`param a in 0..5 = 1.3`"),
+    ("param a ~ normal(0, 1) > 0", "NDL120", "normal(0, 1) > 0", "`param a > 0 ~ normal(0, 1)`"),
+    ("param a > 0 = 1 < 2", "NDL120", "1 < 2", "`in lo..hi`"),
+    ("const c = -2 in -5..0", "NDL120", "-2 in -5..0", "`const c in -5..0 = -2`"),
+    ("state y = a > 0", "NDL120", "a > 0", "`state y > 0 = a`; a truth value is declared `: Bool`"),
+    ("param a: R in 0..5 = 1", "NDL120", "in", "`param a in lo..hi = value`"),
+    ("param a > 0, < 5 = 1", "NDL120", "<", "`param a in lo..hi = value`"),
+    ("param a = 1, in 0..5", "NDL120", "in", "`param a in lo..hi = value`"),
+    ("param 0 < a < 5 = 1", "NDL120", "0", "`param a in lo..hi = value`"),
     ("when falling(h)", "NDL104", ")", "`:`"),
     ("fit = initial values", "NDL127", "values", "initial states"),
     ("w = 2*t -> t", "NDL126", "2*t", "x -> e"),
@@ -102,7 +113,19 @@ def test_mistakes_in_a_line(line: str, code: str, words: str, advice: str | None
     assert model.body[-1].targets[0] == t.Name(model.span, "x", 1)
 
 
+@pytest.mark.parametrize("line", ["const c = n > 3", "const c = 0 < n < 5", "state y: Bool = 1 > 0"])
+def test_comparisons_that_are_meant(line: str) -> None:
+    assert not errors(f"model M:\n    const n = 4\n    {line}\n")
+
+
+def test_a_late_constraint_is_read_as_it_was_meant() -> None:
+    file, found = parse(Source("test.ndl", "model M:\n    param a = 1.3 in 0..5\n"))
+    right = parse(Source("test.ndl", "model M:\n    param a in 0..5 = 1.3\n"))[0]
+    assert len(found) == 1 and file.items == right.items
+
+
 FILES = [
+    ("operator N(x: R[d]; n = 8 > 0) -> R[d]:\n    return x\n", "NDL120", 1),
     ("param k = 1\n", "NDL133", 1),
     ("x = 3\n", "NDL133", 1),
     ("modle M:\n    state x = 1\n", "NDL135", 1),
