@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -117,10 +118,19 @@ class ReversibleRun:
         return [name for name in carry if name.startswith("state:")]
 
 
+_undone: WeakKeyDictionary[type, set[tuple[object, ...]]] = WeakKeyDictionary()
+"""The methods and steps that were seen to be undone, of each model."""
+
+
 def refuse_irreversible(problem: Problem, stepper: Stepper) -> None:
-    """Raise `SettingError` where a first step of the first member is not undone by the step back."""
+    """Raise `SettingError` where a first step of the first member is not undone by the step back. What was
+    seen of a method, a model and a step once, of a state that moved, is not tried again."""
     solver, step = problem.method.solver, Pace.of(problem, stepper).step
     assert step is not None
+    case = type(solver), repr(problem.method.options), step, problem.dtype
+    seen = set() if problem.method.parts else _undone.setdefault(type(problem.model), set())
+    if case in seen:
+        return
     symmetric = False
     if isinstance(solver, StepSolver):
         symmetric = not solver.PREVIOUS and not {"dZ", "n"} & set(solver.ARGUMENTS)
@@ -134,8 +144,11 @@ def refuse_irreversible(problem: Problem, stepper: Stepper) -> None:
             back = alone.attempt(f, there.x1, end, t - end, Carry(there.carry, end=t)).x1
             size = x.abs().amax() + there.x1.abs().amax()
             gap = (back - x).abs().amax()
+            eps = torch.finfo(x.dtype).eps
             # in single precision much more would let Euler's method with short steps pass
-            symmetric = bool(gap <= 100 * torch.finfo(x.dtype).eps * (size + 1e-300))
+            symmetric = bool(gap <= 100 * eps * (size + 1e-300))
+            if symmetric and bool((there.x1 - x).abs().amax() > 1e4 * eps * size):
+                seen.add(case)
     if not symmetric:
         raise SettingError(
             f"a step of `{problem.method.name}` cannot be undone, as `gradient = {problem.gradient}` asks",

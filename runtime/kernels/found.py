@@ -16,7 +16,7 @@ class NoKernel(Exception):
 @dataclass
 class Found:
     """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
-    what it keeps of them, `kept` arrays of nets among that, which stand attempt by attempt where each
+    what it keeps of them (in memory that may be `lent`, as long as this object lives), `kept` arrays of nets among that, which stand attempt by attempt where each
     trajectory has steps of its own (`turns` of them at most); where each trajectory goes at its own time, its
     last time and step `ended [2, B]` and its events."""
 
@@ -24,6 +24,7 @@ class Found:
     saved: Tensor
     report: Tensor
     tape: dict[str, Tensor]
+    lent: Lease | None = None
     kept: Lease | None = None
     ended: Tensor | None = None
     events: dict[str, Tensor] = field(default_factory=dict)

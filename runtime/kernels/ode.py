@@ -14,7 +14,7 @@ from ndl.runtime.kernels.failures import explained
 from ndl.runtime.kernels.found import Found, NoKernel
 from ndl.runtime.kernels.gradient import Solve
 from ndl.runtime.kernels.launch import launch, portions, summed, zeros
-from ndl.runtime.kernels.lease import KEPT, Lease
+from ndl.runtime.kernels.lease import KEPT, LENT, Lease
 from ndl.runtime.kernels.outcome import Outcome
 from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, rounds, solver_of
 from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
@@ -209,6 +209,7 @@ class KernelRun:
         new = self.like.new_empty
         slots = len(self.saved_times)
         lease: Lease | None = None
+        lent: Lease | None = None
         turns = 0
         way: Way | None = None
         weights = packed(values, self.made.weights, b, self.like)
@@ -224,7 +225,7 @@ class KernelRun:
         }
         if self.known:
             rows = self.count_of_steps * self.made.width if self.request.tape else 1
-            buffers["tape"] = self._tape(rows)
+            buffers["tape"], lent = self._tape(rows)
             lease = Lease(self.like, self.kept_room)
             if self.request.undone:
                 buffers["carry"] = new(max(self.made.memory, 1), b)
@@ -234,7 +235,7 @@ class KernelRun:
             self._run(self.made, {**buffers, "kept": lease.buffer})
         else:
             buffers["ended"] = new(2, b)
-            turns, lease = self._with_room(buffers, slots)
+            turns, lease, lent = self._with_room(buffers, slots)
         saved = buffers["saved"][: slots * n].reshape(slots, n, b).permute(2, 0, 1)
         over: tuple[str, ...] = ("x0", "states", "history") if self.stretches else ("history",)
         if self.request.undone:
@@ -243,26 +244,30 @@ class KernelRun:
         events = {k: v for k, v in buffers.items() if k.startswith("event_")}
         if self.stretches and way is None:
             way = self._way(buffers["report"])
-        ended = buffers.get("ended")
         return Found(
-            buffers["last"].t(), saved, buffers["report"], tape, lease, ended, events, way, turns, weights
-        )
+            buffers["last"].t(), saved, buffers["report"], tape, lent, lease, buffers.get("ended"),
+            events, way, turns, weights,
+        )  # fmt: skip
 
-    def _with_room(self, buffers: dict[str, Tensor], slots: int) -> tuple[int, Lease | None]:
+    def _with_room(
+        self, buffers: dict[str, Tensor], slots: int
+    ) -> tuple[int, Lease | None, Lease | None]:
         """Run the kernel; where the room for the tape, the record of events or kept arrays was too small,
-        once more. The turns of the longest run, and their arrays where there is memory for all."""
+        once more. The turns of the longest run, their arrays where there is memory for all, and who lends
+        the tape."""
         p, b = self.p, self.p.count
         taped, watch = self.request.tape, bool(p.model.EVENTS)
         past = bool(self.made.past[1])
         tape = taped or self.request.trail
         key = (self.request, p.size)
         room, events, turns = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS))
-        keeps, lease = self.made.kept > 0, None
+        keeps, lease, lent = self.made.kept > 0, None, None
         if past and self.table is not None:
             room = max(room, self.count_of_steps + FIRST_ROOM)
         while True:
             if taped:
-                buffers["tape"] = self._tape(room * self.made.width)
+                lent = None  # a shorter one is lent again
+                buffers["tape"], lent = self._tape(room * self.made.width)
             if tape:
                 for name in ("tape_t", "tape_h", *(["tape_error"] if taped else [])):
                     buffers[name] = self.like.new_empty(room, b)
@@ -292,7 +297,7 @@ class KernelRun:
             taken = int((report[0] + report[1]).max()) if keeps else 0
             enough = not keeps or taken <= turns or turns == self.most_kept
             if (longest <= room or not (tape or past)) and most <= events and enough:
-                return taken, lease if taken <= turns else None
+                return taken, lease if taken <= turns else None, lent
             room = max(room, int((2 if past else 1.1) * longest) + 1) if tape or past else room
             events = max(events, int(1.1 * most) + 1)
             turns = max(turns, int(1.1 * taken) + 1)
@@ -300,11 +305,16 @@ class KernelRun:
             buffers.pop("kept", None)
             _rooms[key] = room, events, turns
 
-    def _tape(self, rows: int) -> Tensor:
-        """Room for the steps of all trajectories. Raises `SettingError` where there is none."""
+    def _tape(self, rows: int) -> tuple[Tensor, Lease | None]:
+        """Room for the steps of all trajectories, and who lends it. Raises `SettingError` where there is
+        none."""
+        size = rows * self.p.count
         if rows > 1:
-            refuse_tape(rows * self.p.count * self.like.element_size(), self.p.device)
-        return self.like.new_empty(rows, self.p.count)
+            refuse_tape(size * self.like.element_size(), self.p.device)
+        if size > LENT or self.like.device.type != "cpu":
+            return self.like.new_empty(rows, self.p.count), None
+        lease = Lease(self.like, size, "tape")
+        return lease.buffer[:size].view(rows, self.p.count), lease
 
     def _counts(self, rows: int) -> Tensor:
         """Room for whole numbers, which are 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -114,3 +115,16 @@ test "a corner":
 """
     (found,) = ndl.loads(PROGRAM + source).test()
     assert not found.passed and "corners of a path" in str(found)
+
+
+def test_a_state_that_does_not_move_shows_nothing(program: Any) -> None:
+    """Euler's step from a rest is undone; that is not held for a step from elsewhere."""
+    rested = program.Swing(x=0.0)
+    for backend in ("torch", "cpu"):
+        settings = {"method": "euler(h=0.1)", "gradient": "reversible", "backend": backend}
+        with pytest.raises(NDLError, match="cannot be undone"):
+            ndl.solve(program.Swing(), span=(0, 1), **settings)
+        with suppress(NDLError):
+            ndl.solve(rested, span=(0, 1), **settings)
+        with pytest.raises(NDLError, match="cannot be undone"):
+            ndl.solve(program.Swing(), span=(0, 1), **settings)

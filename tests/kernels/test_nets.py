@@ -280,6 +280,23 @@ def test_memory_is_lent_on() -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize("method", ["rk4(steps=4)", "tsit5()"])
+def test_what_may_still_be_read_is_not_lent(method: str) -> None:
+    """Of two runs at once each goes back by its own tape, whichever goes first."""
+    model = ndl.loads(PLAIN.format(width=24, act="tanh")).Node()
+    starts = [start(), 0.5 * start()]
+    settings = {"span": (0, 1), "save": "end", "backend": "cpu", "gradient": "discrete"}
+
+    def end(x0: torch.Tensor) -> torch.Tensor:
+        return (ndl.solve(model.bind(x=x0), method=method, **settings).final.x ** 2).sum()
+
+    alone = [torch.autograd.grad(end(x0), leaves(model)) for x0 in starts]
+    both = [end(x0) for x0 in starts]
+    for value, wanted in zip(both, alone, strict=True):
+        for a, b in zip(torch.autograd.grad(value, leaves(model)), wanted, strict=True):
+            assert torch.equal(a, b)
+
+
 def test_auto_takes_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     compiled = Compiled.run
