@@ -16,9 +16,10 @@ class NoKernel(Exception):
 @dataclass
 class Found:
     """What a run leaves: `saved [B, S, n]`, `last [B, n]`, counts `[B]`; with a tape, the accepted steps and
-    what it keeps of them (in memory that may be `lent`, as long as this object lives), `kept` arrays of nets among that, which stand attempt by attempt where each
-    trajectory has steps of its own (`turns` of them at most); where each trajectory goes at its own time, its
-    last time and step `ended [2, B]` and its events."""
+    what it keeps of them (in memory that may be `lent`, as long as this object lives), `kept` arrays of nets
+    among that, which stand attempt by attempt where each trajectory has steps of its own (`turns` of them at
+    most); where each trajectory goes at its own time, its last time and step `ended [2, B]` and its
+    events."""
 
     last: Tensor
     saved: Tensor

@@ -16,8 +16,8 @@ _lock = threading.Lock()
 
 
 class Lease:
-    """A buffer of at least `size` reals for as long as this object lives. One of each use and kind is kept for
-    the next to come; a larger one takes its place."""
+    """A buffer of at least `size` reals for as long as this object lives. One of each use and kind is kept
+    for the next to come; a larger one takes its place."""
 
     def __init__(self, like: Tensor, size: int, use: str = "kept") -> None:
         self._kind = use, like.dtype, like.device

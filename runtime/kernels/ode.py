@@ -249,9 +249,7 @@ class KernelRun:
             events, way, turns, weights,
         )  # fmt: skip
 
-    def _with_room(
-        self, buffers: dict[str, Tensor], slots: int
-    ) -> tuple[int, Lease | None, Lease | None]:
+    def _with_room(self, buffers: dict[str, Tensor], slots: int) -> tuple[int, Lease | None, Lease | None]:
         """Run the kernel; where the room for the tape, the record of events or kept arrays was too small,
         once more. The turns of the longest run, their arrays where there is memory for all, and who lends
         the tape."""
