@@ -78,6 +78,9 @@ def _host(name: str, kind: str = "value") -> Callable[..., Any]:
         if kind == "data":
             what = f"`{name}` is the data of a run, and has no value in a formula of a model"
             return ev.error("NDL577", what, e.span, help=DATA_HELP)
+        if name == "interpolate":
+            advice = "a path does it: `input u: R on time`, given with the model, `M(u=linear(ts, us))`"
+            return ev.not_lowered("`interpolate` in a model", e.span, advice)
         return ev.not_lowered(f"`{name}` here", e.span)
 
     return handler
@@ -192,8 +195,8 @@ def make_builtins() -> Scope:
     for n in ("rising", "falling", "crossing"):
         add(n, _word(n), 1, 1)
     add("sample", _word("sample"), 0, 1)
-    for n, kind in HOSTED.items():
-        add(n, _host(n, kind), 0, None, "*")
+    for n, (kind, least, most, keywords) in HOSTED.items():
+        add(n, _host(n, kind), least, most, *keywords)
     for n in LATER:
         add(n, _later(n), 0, None, "*")
     for n, (handler, count, keywords) in convolving.FUNCTIONS.items():

@@ -80,7 +80,8 @@ def _arity(ev: Evaluator, func: Builtin, e: tree.Call) -> bool:
             if func.most is None
             else f"{func.least} to {func.most}"
         )
-        ev.error("NDL322", f"`{func.name}` takes {wanted} arguments, {given} are given", e.span)
+        many = "argument" if wanted == "1" else "arguments"
+        ev.error("NDL322", f"`{func.name}` takes {wanted} {many}, {given or 'none'} given", e.span)
         return False
     if "*" not in func.keywords:
         for a in e.args:

@@ -145,7 +145,9 @@ class Evaluator:
         self.sink.error(code, message, span, **more)
         return UNKNOWN
 
-    def not_lowered(self, construct: str, span: Span) -> Any:
+    def not_lowered(
+        self, construct: str, span: Span, help: str = "see the language reference for what runs today"
+    ) -> Any:
         """A construct that later work lowers: fine when checking, one clear error otherwise."""
         if self.checking:
             return UNKNOWN
@@ -154,7 +156,7 @@ class Evaluator:
             f"{construct} is not yet lowered",
             span,
             notes=("the language has it and the checker knows it, but this version cannot run it",),
-            help="see the language reference for what runs today",
+            help=help,
         )
 
     # ------------------------------------------------------------ dispatch

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from ndl.compiler.check.axes import aligned, split
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -16,19 +12,15 @@ from ndl.compiler.check.values import (
     ListV,
     RangeV,
     Unknown,
-    Value,
 )
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.syntax import tree
-from ndl.host.builder import Missing, lift
-from ndl.host.losses import GAPPY, PLAIN
-from ndl.host.masked import mask_of, refused
 from ndl.host.objects import DataObject
-from ndl.host.solving import Solving
+from ndl.host.tensor_functions import TensorFunctions
 from ndl.host.trained import TrainingObject
 
 
-class Functions(Solving):
+class Functions(TensorFunctions):
     """`call` finds them by name."""
 
     def _table(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
@@ -84,64 +76,9 @@ class Functions(Solving):
 
         return prune_model(self, ev, args, options, e)
 
-    def _tensor_function(self, name: str, ev: Evaluator, args: list[Any], e: tree.Call) -> Any:
-        """A function of tensors; of values with missing entries, the one that leaves them out."""
-        values = [ev.value(a, e.span) for a in args]
-        if any(isinstance(v, Unknown) for v in values):
-            return UNKNOWN
-        known = [v for v in values if isinstance(v, Value)]
-        axes = tuple(dict.fromkeys(a for v in known for a in v.axes))
-        known = [aligned(ev, v, axes, e.span) for v in known] if axes else known
-        refs, masks = [v.ref for v in known], [mask_of(v) for v in known]
-        plain = all(m is None for m in masks)
-        if not plain and name not in GAPPY:
-            raise refused(f"`{name}`", e.span)
-        function: Callable[..., Any] = PLAIN[name] if plain else GAPPY[name]
-        given = (*refs,) if plain else (masks, *refs)
-        for _ in axes:  # of each entry by itself: a bound index is no axis to take a mean over
-            where = None if plain else ([None if m is None else 0 for m in masks], *(0 for _ in refs))
-            function = torch.vmap(function, in_dims=0 if where is None else where)
-        found = lift(function(*given))
-        return split(found, axes) if axes else found
-
-    def _sort(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("sort", ev, args, e)
-
-    def _cumsum(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("cumsum", ev, args, e)
-
-    def _median(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("median", ev, args, e)
-
-    def _quantile(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("quantile", ev, args, e)
-
-    def _rms(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("rms", ev, args, e)
-
     def _size(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
         nodes = getattr(getattr(args[0], "module", None), "nodes", None)
         if nodes is not None:  # of a formula
             return nodes
         v = ev.value(args[0], e.span)
         return UNKNOWN if isinstance(v, Unknown) else math.prod(d.constant or 0 for d in v.type.shape)
-
-    def _isnan(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        """True where a value is missing, or is no number."""
-        found = self._tensor_function("isnan", ev, args, e)
-        of = getattr(ev.value(args[0], e.span), "origin", None)
-        return found if of is None else Missing(found.type, found.ref, found.axes, of=of)
-
-    def _cross_entropy(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        """`cross_entropy(logits, label)`, the classes on the last axis; the mean over other axes."""
-        return self._tensor_function("cross_entropy", ev, args, e)
-
-    def _accuracy(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        """`accuracy(logits, label)`: 1 where the largest logit is the label's; the mean over other axes."""
-        return self._tensor_function("accuracy", ev, args, e)
-
-    def _smooth_l1(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("smooth_l1", ev, args, e)
-
-    def _rel_l2(self, ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call) -> Any:
-        return self._tensor_function("rel_l2", ev, args, e)

@@ -38,6 +38,34 @@ def quantile(x: Tensor, q: Tensor) -> Tensor:
     return torch.where(torch.isnan(x).any(), torch.full_like(found, torch.nan), found)
 
 
+def covariance(there: Tensor | None, x: Tensor, y: Tensor | None = None) -> Tensor:
+    """The mean over the first axis of the products of the gaps from the means, as `var` of the whole number:
+    `x [n, *a]` and `y [n, *b]` (or x again) give `[*a, *b]`. Only rows that are `there [n]` count."""
+
+    def gaps(v: Tensor) -> Tensor:
+        v = v if v.ndim else v[None]
+        if there is None:
+            return v - v.mean(0)
+        counts = there.reshape(-1, *(1,) * (v.ndim - 1))
+        v = torch.where(counts, v, torch.zeros_like(v))
+        return torch.where(counts, v - v.sum(0) / number, torch.zeros_like(v))
+
+    number = (x.shape[0] if x.ndim else 1) if there is None else there.sum().clamp(min=1)
+    left = gaps(x)
+    right = left if y is None else gaps(y)
+    found: Tensor = torch.tensordot(left, right.conj(), dims=([0], [0])) / number
+    return found
+
+
+def interpolated(xs: Tensor, ys: Tensor, x: Tensor) -> Tensor:
+    """The values at `x [*q]` on the straight lines between `ys [n, *a]` at the increasing `xs [n]`, beyond
+    them the first and the last: `[*q, *a]`."""
+    k = (torch.searchsorted(xs.contiguous(), x.contiguous(), right=True) - 1).clamp(0, xs.shape[-1] - 2)
+    share = ((x - xs[k]) / (xs[k + 1] - xs[k])).clamp(0, 1)
+    low, high = ys[k], ys[k + 1]
+    return low + share[(..., *(None,) * (ys.ndim - 1))] * (high - low)
+
+
 def real(x: Tensor) -> Tensor:
     """Whole numbers as real ones, which means and roots need."""
     return x if x.is_floating_point() or x.is_complex() else x.double()
@@ -53,6 +81,8 @@ PLAIN: Mapping[str, Callable[..., Tensor]] = {
     "median": of_reals(lambda x: quantile(x, x.new_tensor(0.5))),
     "quantile": of_reals(lambda x, q: quantile(x, q.to(x.dtype))),
     "rms": of_reals(lambda x: torch.sqrt(torch.mean(x * x))),
+    "cov": of_reals(lambda x, y=None: covariance(None, x, y)),
+    "interpolate": of_reals(interpolated),
     "isnan": torch.isnan,
     "cross_entropy": lambda x, y: entropies(real(x), y).mean(),
     "accuracy": lambda x, y: hits(x, y).mean(),
@@ -105,11 +135,18 @@ def _rel_l2(masks: Masks, x: Tensor, y: Tensor) -> Tensor:
     return found
 
 
+def _cov(masks: Masks, x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Of the rows that are there as a whole, in both."""
+    rows = [None if m is None else m.reshape(m.shape[0], -1).all(1) for m in masks]
+    return covariance(_joint(rows), x, y)
+
+
 GAPPY: Mapping[str, Callable[..., Tensor]] = {
     "isnan": lambda masks, x: ~masks[0] | torch.isnan(x),
     "cross_entropy": _entropy,
     "accuracy": _accuracy,
     "smooth_l1": lambda masks, x, y: _mean(bent(x, y), _joint(masks)),
+    "cov": _cov,
     "rms": _rms,
     "rel_l2": _rel_l2,
 }
