@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from ndl.runtime.counted import settle_banks
 from ndl.runtime.errors import SettingError
+from ndl.runtime.failures import SolveFailure
 from ndl.runtime.kernels.choose import MANY, attempts_by_torch, by_kernel
 from ndl.runtime.methods import Method
 from ndl.runtime.model import Model
@@ -79,12 +81,39 @@ def dispatch(problem: Problem) -> Solution:
     found = by_kernel(problem)
     if found is not None:
         return found
+    attempts = attempts_by_torch(problem)
+    seen = _long.setdefault(type(problem.model), set())
+    if attempts is not None and problem.method.name in seen:
+        found = _long_again(problem, attempts)
+        if found is not None:
+            return found
+        seen.discard(problem.method.name)
     try:
-        with trial(attempts_by_torch(problem)):
+        with trial(attempts):
             return by_torch(problem)
     except LongRun:
         found = by_kernel(problem.on(repeats=MANY))
-        return by_torch(problem) if found is None else found
+        if found is None:
+            return by_torch(problem)
+        seen.add(problem.method.name)
+        return found
+
+
+_long: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+"""By which methods the last run of a model was found to be long."""
+
+
+def _long_again(problem: Problem, attempts: int) -> Solution | None:
+    """A run that is probably long, by a kernel at once; None where it is not, or fails: then it is torch's,
+    as ever."""
+    try:
+        found = by_kernel(problem.on(repeats=MANY))
+    except SolveFailure:
+        return None
+    if found is None:
+        return None
+    made = torch.as_tensor(found.stats.steps) + torch.as_tensor(found.stats.rejected)
+    return found if int(made.max()) > attempts else None
 
 
 def by_torch(problem: Problem) -> Solution:

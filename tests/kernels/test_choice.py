@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from ndl.runtime import solve
 from ndl.runtime.stepping.loop import Loop
 
 import ndl
@@ -51,6 +52,21 @@ def test_long_runs_go_by_kernels(program: Any, t: float, method: str, same: str)
     other = "torch" if same == "cpu" else "cpu"
     assert torch.equal(found["auto"], found[same])
     assert not torch.equal(found["auto"], found[other])
+
+
+def test_what_was_long_is_not_tried_again(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second long run is a kernel's from its start, with the same numbers; a short one is torch's, and
+    the next is on trial again."""
+    begun: list[str] = []
+    by_torch = solve.by_torch
+    monkeypatch.setattr(solve, "by_torch", lambda p: begun.append(p.method.name) or by_torch(p))
+    method = "dopri5(rtol=1e-7)"
+    model = program.Lorenz()
+    long = [end(model, "auto", 20.0, method) for _ in range(3)]
+    assert len(begun) == 1 and all(torch.equal(x, end(model, "cpu", 20.0, method)) for x in long)
+    assert torch.equal(end(model, "auto", 1.0, method), end(model, "torch", 1.0, method))
+    assert len(begun) == 3
+    assert torch.equal(end(model, "auto", 20.0, method), long[0]) and len(begun) == 4
 
 
 def test_what_is_large_stays(program: Any) -> None:
