@@ -35,7 +35,7 @@ class RunError(Exception):
 class SettingError(RunError):
     """A setting of `solve` or `train` names something unknown or out of range."""
 
-    default_code = "NDL510"
+    default_code = "NDL546"
 
 
 class MissingInput(RunError, ValueError):

@@ -2,7 +2,8 @@
 
 An entry is `# NDL201: title`, a paragraph that says why, and two fenced blocks: the mistake (`wrong`)
 and its mending (`right`). Blocks of kind `ndl` are whole programs, which a test holds to their word:
-`wrong` gives the code, `right` is clean. Others (`text`) are excerpts, tables or command lines.
+`wrong` gives the code when it is checked, `right` is clean; of kind `ndl run` when they are run. Others
+(`text`) are excerpts, tables or command lines.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 ENTRY = re.compile(
     r"^# (?P<code>NDL\d{3}): (?P<title>[^\n]+)\n\n(?P<why>.*?)\n\n"
-    r"```(?P<kind>ndl|text) wrong\n(?P<wrong>.*?)\n```\n\n"
+    r"```(?P<kind>ndl run|ndl|text) wrong\n(?P<wrong>.*?)\n```\n\n"
     r"```(?P=kind) right\n(?P<right>.*?)\n```\n",
     re.DOTALL | re.MULTILINE,
 )
@@ -28,7 +29,7 @@ class Explanation:
     why: str
     wrong: str
     right: str
-    is_program: bool
+    kind: str
 
 
 def explanations() -> dict[str, Explanation]:
@@ -36,7 +37,5 @@ def explanations() -> dict[str, Explanation]:
     found: dict[str, Explanation] = {}
     for file in Path(__file__).parent.glob("*.md"):
         for m in ENTRY.finditer(file.read_text(encoding="utf-8")):
-            found[m["code"]] = Explanation(
-                m["code"], m["title"], m["why"], m["wrong"], m["right"], is_program=m["kind"] == "ndl"
-            )
+            found[m["code"]] = Explanation(m["code"], m["title"], m["why"], m["wrong"], m["right"], m["kind"])
     return dict(sorted(found.items()))

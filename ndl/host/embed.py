@@ -135,7 +135,7 @@ def _runs(program: Program, options: Options) -> Iterator[Run]:
     if options.model is not None:
         values = {options.model: values[options.model]}
     if not values:
-        raise fail("NDL510", f"`{program.path.name}` declares no model to make a kernel of", Span())
+        raise fail("NDL546", f"`{program.path.name}` declares no model to make a kernel of", Span())
     solved = _solved(program, values)
     for name, model in values.items():
         if solved and options.model is None and name not in solved:
@@ -146,7 +146,7 @@ def _runs(program: Program, options: Options) -> Iterator[Run]:
         run = Run(program.host.compilation.model(applied))
         if run.compiled.optimized.grids:
             raise fail(
-                "NDL510",
+                "NDL546",
                 f"the kernels of `{name}`, whose states are fields, are not written into modules",
                 model.decl.name_span,
                 help="they are made when it is run, with `backend = cpu` or `backend = triton`; without "
@@ -210,10 +210,10 @@ def _make(run: Run, method: Method, options: Options, where: Span) -> None:
     except NoKernel as reason:
         message = f"`{run.compiled.ir.name}` by `{method.name}` has no kernel: {reason}"
         raise fail(
-            "NDL510", message, where, help="`ndl compile` without `--target` writes a module for torch"
+            "NDL546", message, where, help="`ndl compile` without `--target` writes a module for torch"
         ) from None
     except RunError as error:
-        raise fail("NDL510", str(error), where) from None
+        raise fail("NDL546", str(error), where) from None
 
 
 class _Recorder:

@@ -297,7 +297,7 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
     try:
         return show(Kernels(compiled.optimized).kernel(request)[0])
     except Unsupported as reason:
-        raise fail("NDL510", f"no kernel serves this run: {reason}", where) from None
+        raise fail("NDL546", f"no kernel serves this run: {reason}", where) from None
 
 
 def llvm_text(kernel: Kernel, lanes: int) -> str:

@@ -20,18 +20,12 @@ if TYPE_CHECKING:
 ADVICE = {
     "step": "the solution may blow up or jump here; look at the state named above, or end the span earlier",
     "finite": "a smaller `h`, or an adaptive method such as `tsit5(rtol=1e-6)`, may pass this point",
-    "max_steps": "if the problem is stiff, use `rodas5` or `kvaerno5`; else loosen `rtol` and `atol`",
     "newton": "a smaller `h`, or an adaptive method, may let Newton's iteration converge",
     "events": "a reset should take the state away from the event; add a condition that lets it come to rest",
     "delay": "write the delay so that it stays above 0, `max(e, 0.01)`",
     "require": "shorten the span, or loosen the condition if it is the solver's error that breaks it",
 }
 
-
-SLIDING = (
-    "the rates jump back and forth here, and the solution slides along the place where they do: write a "
-    "steep slope instead, `-tanh(x/0.01)` for `if x > 0 then -1 else 1`, and a stiff method such as `rodas5`"
-)
 NEAR = 10
 """Within so many of the last steps there is a break on both sides of which a run has stood."""
 
@@ -83,10 +77,31 @@ def failure(
         state=state,
         values=values,
         detail=detail,
-        advice=SLIDING if status == "max_steps" and _slides(loop, row, h) else ADVICE.get(status),
+        advice=_shorter(loop, row, h) if status == "max_steps" else ADVICE.get(status),
         partial=loop.partial(),
         notes=(str(first),) if first else (),
     )
+
+
+def _shorter(loop: Standing, row: int, h: Floats | None) -> str:
+    """What may need fewer steps, by a stiff method that the model can have."""
+    stiff = _stiff(loop.model)
+    if _slides(loop, row, h):
+        return (
+            "the rates jump back and forth here, and the solution slides along the place where they do: "
+            "write a slope instead, `-tanh(x/0.01)` for `if x > 0 then -1 else 1`"
+            + (f", and a stiff method such as {stiff[-1]}" if stiff else "")
+        )
+    loosen = "loosen `rtol` and `atol`"
+    return f"if the problem is stiff, use {' or '.join(stiff)}; else {loosen}" if stiff else loosen
+
+
+def _stiff(model: Model) -> tuple[str, ...]:
+    """Methods for stiff equations with error control for such a model; the estimate of the last one sees a
+    slope in the place of a jump, which that of `rodas5` may step over."""
+    if model.NOISES or any(not d.constant for d in model.DELAYS):
+        return ()
+    return ("`bdf`", "`rosenbrock23`") if model.DELAYS else ("`rodas5`", "`kvaerno5`")
 
 
 def _slides(loop: Standing, row: int, h: Floats | None) -> bool:

@@ -139,4 +139,4 @@ solve Heat:
     with pytest.raises(ndl.NDLError) as caught:
         ndl.load(tmp_path / "heat.ndl").run(out=RunFolder(tmp_path, "Heat", fixed=True))
     (told,) = caught.value.diagnostics
-    assert told.code == "NDL510" and told.span.text == "spectrum(u)" and "has ends" in told.message
+    assert told.code == "NDL546" and told.span.text == "spectrum(u)" and "has ends" in told.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -42,6 +43,10 @@ model Sliding:
 model Pulled:
     state x = 0.5
     x' = if x > 0.3*x(t - 0.3) then -1 else 1
+
+model Recalling:
+    state x = 0.5
+    x' = (if x > 0 then -1 else 1) + 0.3*x(t - 0.3)
 
 model Shaken:
     param c = 1.0
@@ -138,6 +143,20 @@ def test_a_solution_that_slides_along_a_break_is_told(program: Any, backend: str
     with pytest.raises(NDLError, match="slides along") as found:
         ndl.solve(program.Sliding(), backend=backend, **settings)
     assert found.value.diagnostics[0].code == "NDL652"
+
+
+@pytest.mark.parametrize("name", ["Sliding", "Recalling"])
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+def test_the_advice_for_a_solution_that_slides_is_one_that_goes_on(name: str, backend: str) -> None:
+    """Written as the help says, with the method that it names, the run comes to its end."""
+    settings: dict[str, Any] = {"span": (0, 1), "save": "end", "backend": backend, "max_steps": 300}
+    with pytest.raises(NDLError, match="slides along") as found:
+        ndl.solve(ndl.loads(SOURCE).models[name](), method="tsit5", **settings)
+    advice = str(found.value.diagnostics[0].help)
+    stiff = re.findall(r"such as `(\w+)`", advice)[0]
+    slope = SOURCE.replace("if x > 0 then -1 else 1", "-tanh(x/0.01)")
+    s = ndl.solve(ndl.loads(slope).models[name](), method=f"{stiff}(rtol=1e-4)", **settings)
+    assert abs(float(s.final.x)) < 0.1
 
 
 def test_many_breaks_that_come_back_after_a_delay_are_looked_up_soon(program: Any) -> None:
