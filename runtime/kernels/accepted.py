@@ -84,7 +84,8 @@ class Accepted:
         return stepper.interpolate(taken, np.arange(len(ids)), (t - at) / h)
 
     def errors(self) -> Tensor:
-        """The scaled error norms with their gradients: the steps are taken again by torch."""
+        """The scaled error norms, with their gradients if the run has some: the steps are taken again by
+        torch."""
         if self._at_once is not None:
             return errors_of(self.run.p, self._at_once, self._at_once.table())
         found = self._replayed.steps.error

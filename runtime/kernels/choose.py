@@ -83,11 +83,9 @@ def _refuse_few(problem: Problem) -> None:
 
 
 def _is_long(problem: Problem) -> bool:
-    """Whether a run has many steps, of a size that is known. Estimates of the errors of such steps are
-    torch's, and so is a path under noise to the last bit, which fewer steps may be compared with."""
-    solver = problem.method.solver
-    estimate = solver.b_hat if isinstance(solver, Tableau) else getattr(solver, "EMBEDDED", None)
-    if problem.model.NOISES or estimate is not None:
+    """Whether a run has many steps, of a size that is known. A path under noise is torch's to the last bit,
+    which fewer steps may be compared with."""
+    if problem.model.NOISES:
         return False
     step = fixed_step(problem.method.options, problem.t0, problem.t1, problem.method.name)
     many = step is not None and abs(problem.t1 - problem.t0) >= _many_steps(problem) * step

@@ -88,9 +88,10 @@ class Outcome:
         elif p.taped and not run.known and not p.model.NOISES and not p.model.EVENTS:
             interpolant = steps  # its tape has the steps anyway
         events = self.record().events(p) if found.events else events_of(p)
+        torchs = p.taped or (run.known and run.stepper.adaptive)  # kernels of fixed steps estimate no errors
         return Solution(
             p, record, {"x": last}, self.last_t, stats_of(p, many, rejected, evaluations),
-            steps_of(p, steps.table, steps.stiffness, steps.errors if p.taped else None),
+            steps_of(p, steps.table, steps.stiffness, steps.errors if torchs else None),
             events, interpolant,
         )  # fmt: skip
 
