@@ -19,6 +19,7 @@ from ndl.runtime.events import EventWatch
 from ndl.runtime.problem import Problem
 from ndl.runtime.recompute import Checkpoints, checkpoints_of, stretches_for
 from ndl.runtime.requirements import Requirements
+from ndl.runtime.second_order import repeated
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.delays import settled
 from ndl.runtime.stepping.explicit import ExplicitRK
@@ -173,5 +174,7 @@ def _stretches(asked: Checkpoints, replay: Replay, state: State, steps: int) -> 
 
 def _checkpointed(replay: Replay, state: State, first: int, last: int) -> tuple[State, Taken]:
     """A stretch whose tape is made again on the way back."""
-    made: tuple[State, Taken] = checkpoint(replay.stretch, state, first, last, use_reentrant=False)
+    made: tuple[State, Taken] = checkpoint(
+        replay.stretch, state, first, last, use_reentrant=False, context_fn=lambda: (repeated(), repeated())
+    )
     return made

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from ndl.runtime.colouring import Colouring
 from ndl.runtime.linear_maps import Factors
-from ndl.runtime.second_order import rooted
+from ndl.runtime.second_order import inner_derivative, rooted
 from ndl.runtime.weights import broadcast_shapes
 from torch import Tensor
 
@@ -25,7 +25,7 @@ def jacobian(F: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """dF/dz, [..., n, n]: by one backward pass over n copies, where no other transform is at work."""
     if torch._C._functorch.peek_interpreter_stack() is None:
         n = z.shape[-1]
-        with torch.enable_grad():
+        with torch.enable_grad(), inner_derivative():
             copies = z.detach().expand(n, *z.shape).requires_grad_(True)
             value = F(copies)
             if not value.requires_grad:
@@ -163,7 +163,7 @@ def implicit_root(
         return value.expand(lead + batch + shape).reshape((*lead, *batch, n))
 
     with torch.no_grad():
-        z = newton(F, guess.detach().expand(batch + shape).reshape((*batch, n)), colours)
+        z = newton(F, guess.detach().expand(batch + shape).reshape((*batch, n)).contiguous(), colours)
     if not torch.is_grad_enabled():
         return z.reshape(batch + shape)
     with torch.no_grad():

@@ -16,7 +16,7 @@ import torch
 from ndl.runtime.colouring import Colouring
 from ndl.runtime.errors import SettingError
 from ndl.runtime.fourier import FourierPart
-from ndl.runtime.second_order import inner_derivative
+from ndl.runtime.second_order import inner_derivative, is_repeated
 from torch import Tensor
 
 
@@ -266,11 +266,12 @@ class VectorField:
 
     def time_derivative(self, x: Tensor, t: Tensor) -> Tensor:
         """The partial derivative df/dt, `[..., n]`, by automatic differentiation: one backward pass over n
-        copies, or forwards where another transform is at work."""
+        copies, or forwards where another transform is at work or the tape is not to be kept."""
         if self._time_derivative is not None:
             return self._time_derivative(t, x)
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-        if torch._C._functorch.peek_interpreter_stack() is None and x.shape[-1] <= COPIES:
+        plain = torch._C._functorch.peek_interpreter_stack() is None
+        if plain and x.shape[-1] <= COPIES and not (is_repeated() and torch.is_grad_enabled()):
             return self._by_time(t, x)
         value: Tensor = torch.func.jvp(lambda s: self.function(s, x), (t,), (torch.ones_like(t),))[1]
         return value.expand_as(x)

@@ -9,7 +9,7 @@ size of the change of c.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -66,16 +66,38 @@ def once(
 
 
 _inner: ContextVar[bool] = ContextVar("inner", default=False)
+_repeated: ContextVar[bool] = ContextVar("repeated", default=False)
+
+
+@contextmanager
+def _holding(variable: ContextVar[bool]) -> Iterator[None]:
+    token = variable.set(True)
+    try:
+        yield
+    finally:
+        variable.reset(token)
 
 
 @contextmanager
 def inner_derivative() -> Iterator[None]:
     """What is computed inside is differentiated at once, as part of a value."""
-    token = _inner.set(True)
-    try:
+    with _holding(_inner), _kept() if _repeated.get() else nullcontext():
         yield
-    finally:
-        _inner.reset(token)
+
+
+def repeated() -> AbstractContextManager[None]:
+    """What is computed inside keeps no tape: it will be computed again for its derivatives."""
+    return _holding(_repeated)
+
+
+def is_repeated() -> bool:
+    """Whether that is so."""
+    return _repeated.get()
+
+
+def _kept() -> AbstractContextManager[None]:
+    """A tape after all: to differentiate by it would have all that goes before computed again."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
 
 
 def guarded(what: str, help: str, x: Tensor) -> Tensor:

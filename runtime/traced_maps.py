@@ -18,6 +18,7 @@ from ndl.runtime.errors import RunError
 from ndl.runtime.map_functions import Kind
 from ndl.runtime.matrix_free import Inverse, LinearOperator, Space
 from ndl.runtime.meshes import mass_matrix
+from ndl.runtime.second_order import inner_derivative
 from ndl.runtime.weights import broadcast_shapes
 from torch import Tensor
 
@@ -350,7 +351,7 @@ def map_function_back(
     ranks = (formula.rank, 0, *formula.ranks)
     lead = broadcast_shapes(*(tuple(x.shape[: x.ndim - r]) for x, r in zip((g, *leaves), (ranks[0], *ranks))))
     wide = [x.expand(*lead, *x.shape[x.ndim - r :]) for x, r in zip(leaves, ranks)]
-    with torch.enable_grad():
+    with torch.enable_grad(), inner_derivative():
         y = map_function(formula, wide[0], wide[1], weights, free, wide[2:])
         (slope,) = torch.autograd.grad(y, wide[at], g.expand_as(y), create_graph=taped)
     return slope if taped else slope.detach()

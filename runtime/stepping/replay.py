@@ -22,7 +22,7 @@ from ndl.runtime.methods import VectorField
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Recorder
-from ndl.runtime.second_order import rooted
+from ndl.runtime.second_order import inner_derivative, rooted
 from ndl.runtime.stepping.consistent import tied
 from ndl.runtime.stepping.control import clock
 from ndl.runtime.stepping.delays import Delays
@@ -313,7 +313,8 @@ class Replay:
                 x = self.stepper.interpolate(step, np.arange(len(ids)), theta)
                 return model.guard(event, _tensor(T, like) + theta * _tensor(H, like), x).expand(len(ids))
 
-            slope = torch.autograd.grad(guard(base).sum(), base, retain_graph=True)[0].detach()
+            with inner_derivative():
+                slope = torch.autograd.grad(guard(base).sum(), base, retain_graph=True)[0].detach()
             out = torch.where(mine, _root_at(guard, base, torch.where(mine, slope, 1.0)), out)
         return out
 
@@ -347,7 +348,7 @@ class Replay:
         T = clock(t, state.x) + shift
         for number in sorted({c for _, c in self.crossings[k]}):
             mine = np.isin(state.ids, [m for m, c in self.crossings[k] if c == number])
-            with torch.enable_grad():
+            with torch.enable_grad(), inner_derivative():
                 x, s = state.x.detach().requires_grad_(True), T.detach().requires_grad_(True)
                 value = model.breaks(s, x)[..., number].sum()
                 dx, dt = torch.autograd.grad(value, (x, s), allow_unused=True)
