@@ -174,7 +174,10 @@ def _stretches(asked: Checkpoints, replay: Replay, state: State, steps: int) -> 
 
 def _checkpointed(replay: Replay, state: State, first: int, last: int) -> tuple[State, Taken]:
     """A stretch whose tape is made again on the way back."""
-    made: tuple[State, Taken] = checkpoint(
-        replay.stretch, state, first, last, use_reentrant=False, context_fn=lambda: (repeated(), repeated())
-    )
+
+    def stretch() -> tuple[State, Taken]:
+        with repeated():
+            return replay.stretch(state, first, last)
+
+    made: tuple[State, Taken] = checkpoint(stretch, use_reentrant=False)
     return made
