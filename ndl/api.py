@@ -148,6 +148,8 @@ def setting_text(path: Sequence[str], value: Any) -> str:
         return "true" if value else "false"
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, list) and {type(v) for v in value} <= {int, float}:
+        return repr(value)  # as NDL writes them, at once: there may be thousands
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(setting_text([], v) for v in value)}]"
     if isinstance(value, (int, float)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndl.compiler.check.values import MethodV, RangeV, WordV
+from ndl.compiler.check.values import MethodV, RangeV, Value, WordV
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
 
@@ -54,16 +54,24 @@ def _put(kept: dict[tuple[int, int], tuple[Any, Any, Any]], key: Any, model: Any
 
 def _fixed(expr: tree.Expr, value: Any) -> bool:
     """Whether an expression of a file's scope has this value whatever the model's values are."""
+    if isinstance(value, WordV):
+        return isinstance(expr, tree.Name)
+    if isinstance(expr, tree.ListExpr):
+        return isinstance(value, Value) and _written(expr)
+    if not isinstance(value, (RangeV, MethodV)):
+        return isinstance(expr, tree.Num) and _plain(value)
     named = expr.func if isinstance(expr, tree.Call) else expr
     if any(isinstance(node, tree.Name) and node is not named for node in walk(expr)):
         return False
-    if isinstance(value, WordV):
-        return isinstance(expr, tree.Name)
     if isinstance(value, RangeV):
         return _plain(value.lo) and _plain(value.hi)
-    if isinstance(value, MethodV):
-        return not value.parts and not value.positional and all(map(_plain, value.options.values()))
-    return isinstance(expr, tree.Num) and _plain(value)
+    return not value.parts and not value.positional and all(map(_plain, value.options.values()))
+
+
+def _written(expr: tree.ListExpr) -> bool:
+    """Whether a list is of numbers as they stand."""
+    plain = (e.operand if isinstance(e, tree.Unary) else e for e in expr.items)
+    return all(isinstance(e, tree.Num) for e in plain)
 
 
 def _plain(value: Any) -> bool:

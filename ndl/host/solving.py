@@ -114,6 +114,8 @@ class Solving(Instances):
                 found[name] = kept
                 continue
             found[name] = ev.eval(value, self._setting_scope(ev, target, scope, name))
+            if name == "save" and isinstance(found[name], ListV):
+                found[name] = ev.value(found[name], where)
             if of_file and name != "method":
                 self.settled.keep(value, model_v, found[name])
         if "method" in settings:

@@ -68,3 +68,19 @@ def test_what_is_kept_is_bounded_and_no_values_of_users(monkeypatch: pytest.Monk
     del k, x, model, kept
     gc.collect()
     assert [v() for v in held] == [None] * 3
+
+
+def test_times_are_kept_and_stay_apart() -> None:
+    """Lists of numbers, however they come, and lists of what has other values."""
+    model = ndl.loads(PROGRAM).models["Decay"]()
+    for _ in range(2):
+        for times in ([-1.0, -0.5, 0], [-1.0, -0.25, 0.0], torch.tensor([-1.0, -0.5, 0.0]), (-1, -0.5, 0)):
+            s = ndl.solve(model, span=(-1, 0), method="tsit5(rtol=1e-9)", save=times)
+            wanted = torch.as_tensor(times, dtype=torch.float64)
+            assert torch.equal(s.t, wanted)
+            torch.testing.assert_close(s.x.values, torch.exp(-1 - wanted), rtol=1e-8, atol=0)
+    for k, last in ((0.5, 0.5), (0.25, 0.25)):
+        s = ndl.loads(PROGRAM.replace("0.125", str(k))).models["Decay"]()
+        assert float(ndl.solve(s, span=(0, 1), save="[size/2, size]").t[-1]) == last
+    with pytest.raises(NDLError):
+        ndl.solve(model, span=(0, 1), save=[0.5, "k"])
