@@ -1,9 +1,10 @@
-"""Second derivatives: roots that have them, and gradients that refuse to have them.
+"""Second derivatives: roots that have them and refuse third ones, and gradients that refuse to have them.
 
 A root z of F(z, c) = 0 that was found without a tape is moved by -J^-1 F(z, c), J = dF/dz held. The move is 0
 and its derivative by c that of the implicit function. The derivative of each further move with the same J is
 right to one order more: the error of such a move is the error before it times J(z)^-1 J - 1, which is of the
-size of the change of c.
+size of the change of c. Two moves are made, and one more for each
+derivative by `torch.func` that is being taken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from ndl.runtime.errors import SettingError
 from torch import Tensor
 
 SECOND = "write `gradient = discrete` for second derivatives"
+BY_TORCH = "write `backend = torch` for second derivatives"
+NO_THIRD = "take differences of second derivatives"
 
 Map = Callable[[Tensor], Tensor]
 
@@ -30,12 +33,21 @@ def rooted(F: Map, z: Tensor, solve: Map) -> Tensor:
 
 
 def again(F: Map, first: Tensor, solve: Map) -> Tensor:
-    """A root that has first derivatives, with second ones."""
+    """A root that has first derivatives, with second ones; third ones are a `SettingError`."""
+    stack = torch._C._functorch.get_interpreter_stack()
     z = first
-    if torch._C._functorch.peek_interpreter_stack() is None:
+    if stack is None:
         z = _Later.apply(first)  # type: ignore[no-untyped-call]
-    r = F(z)
-    return z - solve(r - r.detach())
+    for _ in range(1 + _order(stack or ())):
+        r = F(z)
+        z = z - solve(r - r.detach())
+    return z
+
+
+def _order(stack: Sequence[Any]) -> int:
+    """How many of the transforms at work are derivatives."""
+    kinds = torch._C._functorch.TransformType
+    return sum(level.key() in (kinds.Grad, kinds.Jvp) for level in stack)
 
 
 class _Later(torch.autograd.Function):
@@ -46,12 +58,33 @@ class _Later(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor) -> Tensor:
         ctx.recorded = False
         ctx.set_materialize_grads(False)
+        ctx.save_for_backward(z)
         return z.view_as(z)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> Tensor | None:  # type: ignore[override]
         ctx.recorded |= torch.is_grad_enabled()
-        return g if ctx.recorded else None
+        if g is None or not ctx.recorded:
+            return None
+        found: Tensor = _Twice.apply(g, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Twice(torch.autograd.Function):
+    """A cotangent of z whose derivatives have none: neither by itself nor by z, for which a 0 says so."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return g.view_as(g)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        if not torch.is_grad_enabled():
+            return g, None
+        (z,) = ctx.saved_tensors
+        what = "a gradient through an equation that is solved"
+        return once(what, NO_THIRD, (g, torch.zeros_like(z)), (g, z))
 
 
 def once(
@@ -127,4 +160,9 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise SettingError(f"the gradient of {ctx.what} has no gradient itself", help=ctx.help)
+        raise none_itself(ctx.what, ctx.help)
+
+
+def none_itself(what: str, help: str) -> SettingError:
+    """That the gradient of something has no gradient."""
+    return SettingError(f"the gradient of {what} has no gradient itself", help=help)

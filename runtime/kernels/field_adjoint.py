@@ -15,7 +15,7 @@ from ndl.runtime.kernels.sweeping import Back, FieldMade, Plan, Sweeper, alike
 from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Problem
 from ndl.runtime.recompute import Stretch, checkpoints_of, schedule
-from ndl.runtime.second_order import once
+from ndl.runtime.second_order import BY_TORCH, once
 from torch import Tensor
 
 
@@ -166,8 +166,7 @@ class _Adjoint(torch.autograd.Function):
             for k, t in zip(run.names, tables)
         ]
         made = (of_fields, of_slots, *of_tables)
-        what, help = "a run by a kernel", "write `backend = torch` for second derivatives"
-        return None, *once(what, help, made, (grads, fields, slots, *tables))
+        return None, *once("a run by a kernel", BY_TORCH, made, (grads, fields, slots, *tables))
 
 
 __all__ = ["Steps", "adjoint", "states_of"]

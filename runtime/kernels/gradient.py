@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from ndl.runtime.errors import SettingError
+from ndl.runtime.second_order import BY_TORCH, none_itself, once
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from ndl.runtime.kernels.ode import KernelRun
+
+THIRD = "write `backend = torch` for third derivatives"
 
 
 class Solve(torch.autograd.Function):
@@ -51,10 +52,12 @@ class _Gradient(torch.autograd.Function):
         return tuple(None if t is None else t.clone() for t in tensors[:count])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        given = ctx.saved_tensors[:3]  # which also sees that no weight was changed meanwhile
-        return None, None, *[None] * ctx.count, *by_torch(ctx.run, given, grads)
+        known = ctx.saved_tensors  # which also sees that no weight was changed meanwhile
+        with torch.no_grad():
+            made = by_torch(ctx.run, known[:3], grads)
+        made = once("a gradient by a kernel", THIRD, made, (*grads, *known))
+        return None, None, *[None] * ctx.count, *made
 
 
 def by_torch(
@@ -67,10 +70,7 @@ def by_torch(
 
     p = run.p
     if run.wide != p.size or p.model.EVENTS or run.drivers.wanted:
-        raise SettingError(
-            "the gradient of this run by a kernel has no gradient itself",
-            help="write `backend = torch` for second derivatives",
-        )
+        raise none_itself("this run by a kernel", BY_TORCH)
     inputs: list[Tensor | None] = [p.x0, None, *run.values]
     pairs = [(v, g) for v, g in zip(inputs, grads, strict=True) if v is not None and v.requires_grad]
     by, directions = [v for v, _ in pairs], [g for _, g in pairs]

@@ -138,6 +138,14 @@ def test_what_torch_does_not_give_alike_has_no_second_derivative() -> None:
     assert "backend = torch" in (found.value.help or "")
 
 
+def test_a_gradient_by_a_kernel_has_no_third_derivative(program: Any) -> None:
+    x = batch().requires_grad_()
+    found = run(program.Node(), x).square().sum()
+    with pytest.raises((SettingError, NDLError), match="a gradient by a kernel has no gradient itself"):
+        for _ in range(3):
+            found = torch.autograd.grad(found, x, create_graph=True)[0].square().sum()
+
+
 def run_ball(program: Any, h: Tensor) -> Tensor:
     settings = {"span": (0, 1), "save": "end", "gradient": "discrete", "method": "tsit5", "backend": "cpu"}
     return ndl.solve(program.Ball().bind(h=h), **settings).final.h  # type: ignore[no-any-return]

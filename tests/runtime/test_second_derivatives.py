@@ -11,6 +11,7 @@ import torch
 from ndl.compiler.diagnostics import NDLError
 from ndl.runtime.eigen import symmetric_power
 from ndl.runtime.errors import SettingError
+from ndl.runtime.implicit import implicit_root
 from ndl.runtime.interpolation import cardinal
 from ndl.runtime.laws import _standard_gamma
 
@@ -152,6 +153,7 @@ RUNS: dict[str, tuple[str, str, str, float]] = {
     "Taylor series": ("Oscillator", "taylor(h=0.2, order=8)", "discrete", 1.5),
     "equations 0 =": ("Tied", "sdirk(h=0.1)", "discrete", 1.5),
     "consistent starts": ("Tied", "rodas5(h=0.1)", "discrete", 1.5),
+    "roots in rates whose Jacobian is taken": ("Inside", "rosenbrock23(h=0.5)", "discrete", 0.7),
     "roots in rates": ("Inside", "rk4(h=0.1)", "discrete", 0.7),
     "an event": ("Bouncing", "rk4(h=0.05)", "discrete", 0.8),
     "an event at a time": ("Touching", "rk4(h=0.05)", "discrete", 1.0),
@@ -305,3 +307,59 @@ def test_what_has_none_says_so(case: str) -> None:
     with pytest.raises((SettingError, NDLError), match=why):
         second(loss, at)
     assert bool(torch.isfinite(slope(loss, at)[1]))
+
+
+# ---------------------------------------------------------------- third ones
+
+EXPLICIT = ("a Rosenbrock method", "Taylor series", "an exact part")
+"""Runs that solve no equation by iteration."""
+
+
+def third(loss: Loss, at: float) -> float:
+    k, g = slope(loss, at, recorded=True)
+    (g,) = torch.autograd.grad(g, k, create_graph=True)
+    return float(torch.autograd.grad(g, k)[0])
+
+
+@pytest.mark.parametrize("case", EXPLICIT)
+def test_third_derivatives(case: str) -> None:
+    name, method, gradient, at = RUNS[case]
+    loss, h = run(name, method, gradient, **STEPS), 1e-3
+    assert third(loss, at) == pytest.approx((second(loss, at + h) - second(loss, at - h)) / (2 * h), rel=1e-5)
+
+
+THIRD: dict[str, tuple[Loss, float]] = {
+    **{
+        case: (run(name, method, gradient, **STEPS), at)
+        for case, (name, method, gradient, at) in RUNS.items()
+        if case not in EXPLICIT
+    },
+    "roots": (run("Roots", "newton(tol=1e-12)", "discrete"), 1.5),
+    "steady fields": (field("Steady", "newton(tol=1e-10)", 21), 0.7),
+    "sparse stages": (field("Heated", "sdirk(h=0.02)", 21, span=(0, 0.04), save="end"), 0.7),
+    "gamma quantiles": OPS["gamma quantiles"],
+}
+
+
+@pytest.mark.parametrize("case", THIRD)
+def test_third_derivatives_that_are_none_say_so(case: str) -> None:
+    with pytest.raises((SettingError, NDLError), match=r"of a gradient .* has no gradient itself"):
+        third(*THIRD[case])
+
+
+def cube_root(c: torch.Tensor) -> torch.Tensor:
+    return implicit_root(lambda z, c: z**3 - c, torch.tensor(1.3, dtype=torch.float64), (c,), 0)
+
+
+def test_a_root_that_is_the_loss_has_no_third_derivative() -> None:
+    with pytest.raises(SettingError, match="has no gradient itself"):
+        third(cube_root, 2.0)
+    assert second(cube_root, 2.0) == pytest.approx(-2 / 9 * 2 ** (-5 / 3), rel=1e-12)
+
+
+def test_transforms_say_how_often_is_derived() -> None:
+    found, wanted = cube_root, 1.0
+    c = torch.tensor(2.0, dtype=torch.float64)
+    for k in range(3):
+        found, wanted = torch.func.grad(found), wanted * (1 / 3 - k)
+        assert float(found(c)) == pytest.approx(wanted * 2 ** (1 / 3 - k - 1), rel=1e-12)
