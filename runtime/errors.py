@@ -43,7 +43,13 @@ class MissingInput(RunError, ValueError):
 
     default_code = "NDL575"
 
-    def __init__(self, model: str, name: str, on_time: bool) -> None:
+    def __init__(self, model: str, name: str, on_time: bool, noise: bool = False) -> None:
+        if noise:
+            super().__init__(
+                f"an equation of `{model}` reads the value of its noise `{name}`, not its differential",
+                help=f"write `dx = f*dt + g*d{name}`; a state that is its path is `dz = d{name}`",
+            )
+            return
         value = "path(t -> sin(t))" if on_time else "1.0"
         super().__init__(
             f"`{model}` needs a {'path' if on_time else 'value'} for its input `{name}`",

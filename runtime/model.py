@@ -267,7 +267,7 @@ class Model(Part):
         """The value of an input that is constant in time, or of a draw."""
         value = self._buffers.get(f"_input_{name}")
         if value is None:
-            raise MissingInput(self.NAME, name, on_time=False)
+            raise MissingInput(self.NAME, name, on_time=False, noise=name in {n.name for n in self.NOISES})
         return value
 
     def path_given(self, name: str) -> Path | Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from ndl.runtime.batches import Batch
-from ndl.runtime.errors import RunError, SettingError, TrainFailure
+from ndl.runtime.errors import DataError, RunError, SettingError, TrainFailure
 from ndl.runtime.optimizers import OptimizerSpec, select
 from ndl.runtime.schedules import Factor, Plateau
 from ndl.runtime.train_settings import Loss, Player, TrainSettings
@@ -60,7 +60,7 @@ class Mover:
 
         try:
             self.optimizer.step(closure)  # type: ignore[arg-type]  # all of them return tensors
-        except (TrainFailure, SettingError):
+        except (TrainFailure, SettingError, DataError):
             raise
         except RunError as error:
             raise TrainFailure(

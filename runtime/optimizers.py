@@ -80,9 +80,11 @@ class OptimizerSpec:
         for option in [*self.options, *(o for _, group in self.groups for o in group)]:
             if option not in known:
                 raise SettingError(
-                    f"the optimiser `{self.name}` has no option `{option}`",
+                    f"the `optimizer`, `{self.name}`, has no option `{option}`",
                     code="NDL511",
-                    help=did_you_mean(option, known) or f"its options are {', '.join(known)}",
+                    help="write `lr`"
+                    if option == "learning_rate"
+                    else did_you_mean(option, known) or f"its options are {', '.join(known)}",
                 )
 
     @property
@@ -130,7 +132,7 @@ class OptimizerSpec:
         try:
             return made(groups, **self._translate(self.options, True))
         except (ValueError, TypeError) as error:
-            raise SettingError(f"the optimiser `{self.name}` refuses its options: {error}") from error
+            raise SettingError(f"the `optimizer`, `{self.name}`, refuses its options: {error}") from error
 
     def _translate(self, mine: Mapping[str, Any], whole: bool) -> dict[str, Any]:
         """Options as the torch class calls them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.grids import CHOICES, HELP, KINDS
+from ndl.compiler.check.habits import OPTIONS, SETTINGS, instead
 from ndl.compiler.check.model_parts import Parts, collect
 from ndl.compiler.check.operators import header_dims
 from ndl.compiler.check.parts import Argument, declarations
@@ -200,7 +201,9 @@ def make_method(ev: Evaluator, solvers: tuple[SolverV, ...], e: tree.Call, scope
                     "NDL501",
                     f"`{solvers[0].decl.name}` has no option `{a.name}`",
                     a.name_span or a.span,
-                    help=did_you_mean(a.name or "", allowed) or f"its options are {', '.join(allowed)}",
+                    help=instead(a.name or "", allowed, OPTIONS)
+                    or did_you_mean(a.name or "", allowed)
+                    or f"its options are {', '.join(allowed)}",
                 )
                 continue
             options[a.name or ""] = ev.eval(a.value, scope)
@@ -263,7 +266,8 @@ def as_method(ev: Evaluator, value: Any, span: Span) -> Any:
         return MethodV(value, span=span)
     if isinstance(value, WordV):
         return value
-    return ev.error("NDL503", f"a method is needed here, not {describe(value)}", span)
+    hint = f"write `{value}()`" if isinstance(value, str) and value.isidentifier() else None
+    return ev.error("NDL503", f"a method is needed here, not {describe(value)}", span, help=hint)
 
 
 # ---------------------------------------------------------------- settings
@@ -305,7 +309,8 @@ def check_settings(
     found: dict[str, Any] = {}
     for name, (value, where) in settings.items():
         if name not in known:
-            ev.error("NDL504", f"`{name}` is no setting of `solve`", where, help=did_you_mean(name, known))
+            hint = instead(name, known, SETTINGS) or did_you_mean(name, known)
+            ev.error("NDL504", f"`{name}` is no setting of `solve`", where, help=hint)
             continue
         found[name] = ev.eval(value, setting_scope(ev, target, scope, name))
     if "plot" in found:

@@ -157,10 +157,22 @@ def apply(
             return owner.at_time(ev, place.func.id, func, args, place.span)
         if ev.builder.mode == "eager":
             return ev.builder.evaluate_path(ev, func, args, span)  # type: ignore[attr-defined]
-        return ev.error("NDL320", f"{func.type} cannot be called", span)
+        return _not_a_function(ev, func, span, place)
     several = isinstance(func, ListV) and any(isinstance(f, (Object, NetV)) for f in func.items)
     hint = "choose one of its members: `f[0](…)`" if several else None
     return ev.error("NDL320", f"{describe(func)} cannot be called", span, help=hint)
+
+
+def _not_a_function(ev: Evaluator, value: Value, span: Span, place: Any) -> Any:
+    """A value in the place of a function: most likely a product without its sign."""
+    if not (isinstance(place, tree.Call) and isinstance(place.func, tree.Name)):
+        return ev.error("NDL320", f"{value.type} cannot be called", span)
+    name = place.func.id
+    inside = ", ".join(a.span.text for a in place.args)
+    hint = f"a product has its sign, `{name}*({inside})`" if len(place.args) == 1 else None
+    if value.type.rank:
+        hint = f"an entry is `{name}[{inside}]`" + (f", and {hint}" if hint else "")
+    return ev.error("NDL320", f"`{name}` is {value.type}, and cannot be called", span, help=hint)
 
 
 def _owner_of(place: Any, scope: Scope | None) -> Any:

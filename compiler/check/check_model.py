@@ -193,11 +193,22 @@ def _event(ev: Evaluator, el: Elaboration, event: tree.When) -> None:
             "NDL421",
             f"`when` waits for an event, not for {describe(trigger)}",
             event.trigger.span,
-            help="write `when rising(e)`, `falling(e)`, `crossing(e)`, `every h` or `sample(y)`",
+            help=_crossing(event.trigger)
+            or "write `when rising(e)`, `falling(e)`, `crossing(e)`, `every h` or `sample(y)`",
         )
     inner: Scope = el.scope.child()
     for stmt in event.body:
         _event_statement(ev, el, stmt, inner)
+
+
+def _crossing(e: tree.Expr) -> str | None:
+    """The event at which a comparison becomes true."""
+    word = {"<": "falling", "<=": "falling", ">": "rising", ">=": "rising", "==": "crossing"}
+    if not isinstance(e, tree.Compare) or len(e.ops) != 1 or e.ops[0] not in word:
+        return None
+    left, right = (o.span.text for o in e.operands)
+    watched = left if right == "0" else f"{left} - ({right})"
+    return f"write `when {word[e.ops[0]]}({watched})`, for the time at which it becomes true"
 
 
 def _event_statement(ev: Evaluator, el: Elaboration, stmt: tree.Stmt, scope: Scope) -> None:
@@ -208,6 +219,14 @@ def _event_statement(ev: Evaluator, el: Elaboration, stmt: tree.Stmt, scope: Sco
                 "NDL423", f"`{stmt.target.span.text}` is not a state, so it cannot be reset", stmt.target.span
             )
             ev.eval(stmt.value, scope)
+            return
+        if target.primes >= max(el.parts.order(target.id), 1):
+            ev.error(
+                "NDL423",
+                f"`{stmt.target.span.text}` follows from the equation of `{target.id}`, and cannot be reset",
+                stmt.target.span,
+                help=f"write `{target.id} <- {stmt.value.span.text}`",
+            )
             return
         wanted = ev.eval(stmt.target, scope)
         expect = wanted.type if isinstance(wanted, Value) else None

@@ -17,6 +17,7 @@ from ndl.compiler.check.calls import bind_pattern
 from ndl.compiler.check.check_model import check_model
 from ndl.compiler.check.check_solver import check_solver
 from ndl.compiler.check.evaluator import Evaluator, TypeBuilder
+from ndl.compiler.check.habits import SETTINGS, instead
 from ndl.compiler.check.modules import Loader, Module
 from ndl.compiler.check.operators import CheckContext, check_operator, draw_value
 from ndl.compiler.check.projected import check_projection
@@ -141,7 +142,9 @@ def check_solve(ev: Evaluator, item: tree.Solve, outer: Scope) -> None:
             "NDL504",
             f"`{shown}` is no setting of `solve`",
             name.span if name else stmt.span,
-            help=did_you_mean(shown, SOLVE_SETTINGS) or f"settings: {', '.join(SOLVE_SETTINGS[:8])}, …",
+            help=instead(shown, SOLVE_SETTINGS, SETTINGS)
+            or did_you_mean(shown, SOLVE_SETTINGS)
+            or f"settings: {', '.join(SOLVE_SETTINGS[:8])}, …",
         )
     if isinstance(target, ModelV):
         _need_span(ev, item, target, settings)
@@ -192,7 +195,7 @@ def check_train(ev: Evaluator, item: tree.Train, outer: Scope) -> None:
     }
     fallback = lambda name, primes: HostV("value") if primes else None  # noqa: E731
     scope.lazy = fallback
-    if any(isinstance(target, HostV) for target in targets):
+    if any(isinstance(target, HostV | Unknown) for target in targets):
         scope.lazy = lambda name, primes: None if outer.find(name, primes) is not None else HostV("value")
     for stmt in others:
         _train_statement(ev, stmt, scope)
@@ -224,7 +227,8 @@ def _check_values(
         if name == "method":
             check_method(ev, target, as_method(ev, found, value.span), value.span)
         if name in ("optimizer",) and not isinstance(found, (WordV, Unknown, HostV)):
-            ev.error("NDL511", f"an optimiser is needed here, not {describe(found)}", value.span)
+            hint = f"write `{found}(lr=0.01)`" if isinstance(found, str) and found.isidentifier() else None
+            ev.error("NDL511", f"an optimiser is needed here, not {describe(found)}", value.span, help=hint)
 
 
 def _train_statement(ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
@@ -267,7 +271,8 @@ def unused(
                     "NDL504",
                     f"`{target.id}` is no setting of `train`, and nothing reads it",
                     target.span,
-                    help=did_you_mean(target.id, TRAIN_SETTINGS),
+                    help=instead(target.id, TRAIN_SETTINGS, SETTINGS)
+                    or did_you_mean(target.id, TRAIN_SETTINGS),
                 )
 
 

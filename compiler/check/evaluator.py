@@ -17,6 +17,7 @@ from ndl.compiler.check.values import (
     Axis,
     Builtin,
     Closure,
+    DistV,
     FileV,
     HostV,
     ListV,
@@ -213,7 +214,10 @@ class Evaluator:
             return unknown
         if isinstance(found, HostV):
             return UNKNOWN
-        unknown = self.error("NDL312", f"a value is needed here, not {describe(found)}", span)
+        hint = None
+        if isinstance(found, DistV):
+            hint = f"a draw is a statement of its own: `z ~ {' '.join(span.text.split())}`, then `z`"
+        unknown = self.error("NDL312", f"a value is needed here, not {describe(found)}", span, help=hint)
         return unknown
 
     def _stack(self, items: Sequence[Any], span: Span) -> Value | Unknown:
@@ -286,7 +290,7 @@ class Evaluator:
             text=main.text,
             labels=tuple(labels[:-1]),
             notes=notes,
-            help=problem.help,
+            help=problem.help or _contraction(problem, args, exprs),
         )
 
     def _origin(self, expr: tree.Expr, value: Value) -> list[str]:
@@ -526,3 +530,16 @@ def constant_of(found: Any) -> Any:
 
 
 __all__ = ["Builder", "Evaluator", "TypeBuilder", "constant_array", "constant_of", "merge_axes"]
+
+
+def _contraction(problem: TypeRuleError, args: Sequence[Value], exprs: Sequence[tree.Expr]) -> str | None:
+    """`A*x` of a matrix and a vector that `@` would contract."""
+    if problem.message != "shapes differ in a product" or len(args) != 2 or len(exprs) < 2:
+        return None
+    a, b = (v.type.shape for v in args)
+    fits = a and b and len(a) != len(b) and a[-1] == b[0]
+    return (
+        f"`*` goes component by component: write `{exprs[0].span.text} @ {exprs[1].span.text}`"
+        if fits
+        else None
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.habits import NAMES
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
     UNKNOWN,
@@ -28,11 +29,6 @@ from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.syntax import tree
 from ndl.compiler.types import Type
 
-INSTEAD = {
-    "every": "`every` is followed by a positive number: `every 0.1`",
-    "print": "an `assert` that fails shows its values, and `ndl run` shows quantities of a model, `y = e`",
-}
-
 
 def _num(ev: Evaluator, e: tree.Num, scope: Scope, expect: Type | None) -> Any:
     return complex(0, e.value) if e.imaginary else e.value
@@ -50,7 +46,12 @@ def _name(ev: Evaluator, e: tree.Name, scope: Scope, expect: Type | None) -> Any
         return ev.file_value(found) if isinstance(found, FileV) else found
     shown = e.id + "'" * e.primes
     hint = did_you_mean(e.id, scope.all_names()) if scope.advice is None else scope.advice(e.id)
-    hint = INSTEAD.get(e.id, hint)
+    if e.primes and scope.find(e.id) is not None:
+        hint = (
+            f"`{e.id}` has no equation for `{shown}`: a derivative by a coordinate x is `dx({e.id})`, "
+            "and noise stands in a differential form, `dx = f*dt + g*dW`"
+        )
+    hint = NAMES.get(e.id, hint)
     return ev.error("NDL201", f"`{shown}` is not known", e.span, help=hint)
 
 

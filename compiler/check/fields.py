@@ -74,6 +74,7 @@ def make_domain(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) 
                 a.span,
                 help=f"write `{kind}(x in 0..1)`",
             )
+            return UNKNOWN
     return DomainV("", tuple(names), tuple(ranges), (kind == "periodic",) * len(names))
 
 

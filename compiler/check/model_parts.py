@@ -161,7 +161,10 @@ def _statement(ev: Evaluator, parts: Parts, stmt: tree.Stmt, equations: list[tre
             )
         parts.calculus = stmt.name
     else:
-        ev.error("NDL401", "this statement has no meaning in a model", stmt.span)
+        hint = "a reset stands in the block of a `when`" if isinstance(stmt, tree.Reset) else None
+        if isinstance(stmt, tree.Return):
+            hint = "a model holds equations, `x' = e`, and quantities, `y = e`"
+        ev.error("NDL401", "this statement has no meaning in a model", stmt.span, help=hint)
 
 
 def _declare(ev: Evaluator, parts: Parts, keyword: str, item: tree.DeclItem) -> None:
@@ -239,6 +242,13 @@ def _equation(ev: Evaluator, parts: Parts, stmt: tree.Assign) -> None:
             parts.zeros.append(Equation("algebraic", "", 0, stmt.value, stmt.span))
         elif (ratio := _leibniz(target)) is not None:
             _add_rate(ev, parts, Equation("rate", ratio, 1, stmt.value, target.span, part, several))
+        elif (told := _otherwise_written(parts, target, stmt.value)) is not None:
+            ev.error(
+                "NDL409",
+                "an equation has a name, `x'`, `x''`, `dx`, `y(t)` or `0` on its left",
+                target.span,
+                help=told,
+            )
         elif isinstance(target, tree.Call) and isinstance(target.func, tree.Name):
             _add_rate(
                 ev, parts, Equation("integral", target.func.id, 0, stmt.value, target.span, part, several)
@@ -250,6 +260,28 @@ def _equation(ev: Evaluator, parts: Parts, stmt: tree.Assign) -> None:
                 target.span,
                 help="write `0 = left - right` for an implicit equation",
             )
+
+
+def _otherwise_written(parts: Parts, target: tree.Expr, value: tree.Expr) -> str | None:
+    """What to write for a left side of another language: `x'(t)`, `x(0)`, `diff(x, t)`, `d(x)/dt`."""
+    if isinstance(target, tree.Binary) and target.op == "/" and isinstance(target.left, tree.Call):
+        target = target.left
+    if not isinstance(target, tree.Call) or not isinstance(target.func, tree.Name):
+        return None
+    called, first = target.func, next((a.value for a in target.args), None)
+    if called.primes:
+        return f"write `{called.id}{chr(39) * called.primes} = …`"
+    if isinstance(first, tree.Num) and called.id in parts.states:
+        start = parts.states[called.id].get(0)
+        if start is not None and isinstance(start.type, tree.FieldType):
+            return f"a condition at an end is `on left(S): {called.id} = …`"
+        return f"an initial value stands with its state: `state {called.id} = {value.span.text}`"
+    if isinstance(first, tree.Name) and first.id in parts.states and called.id not in parts.states:
+        return f"write `{first.id}' = …`" if called.id in RATES else None
+    return None
+
+
+RATES = frozenset(["d", "D", "der", "diff", "ddt", "dt", "Dt", "derivative", "dot"])
 
 
 def _differential(parts: Parts, name: str) -> bool:
@@ -305,7 +337,8 @@ def _add_rate(ev: Evaluator, parts: Parts, eq: Equation) -> None:
 def _check_states(ev: Evaluator, parts: Parts) -> None:
     """A state has an equation or is reset; its initial values fit its order."""
     algebraic = [] if parts.energies else parts.algebraic()
-    broken = any(d.code.startswith("NDL1") for d in ev.sink.found)  # a statement may be missing here
+    unread = ("NDL1", "NDL401", "NDL407", "NDL409")  # a statement that may be the one that is missing here
+    broken = any(d.code.startswith(unread) for d in ev.sink.found)
     if not parts.zeros and not broken:
         for name in algebraic:
             ev.error(

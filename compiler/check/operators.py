@@ -9,6 +9,7 @@ from typing import Any
 from ndl.compiler.check.calls import apply, header_names
 from ndl.compiler.check.covariances import check_covariance
 from ndl.compiler.check.evaluator import MAX_DEPTH, Evaluator, merge_axes
+from ndl.compiler.check.habits import OPTIONS, instead
 from ndl.compiler.check.nearness import law_on_points
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.sets import bind_sets, declared, domain_of, header_sets, of_fields
@@ -129,7 +130,8 @@ def construct(
                 "NDL323",
                 f"`{op.decl.name}` has no option `{key}`",
                 span,
-                help=did_you_mean(key, [*names, *generic])
+                help=instead(key, [*names, *generic], OPTIONS)
+                or did_you_mean(key, [*names, *generic])
                 or f"its options are {', '.join([*names, *sorted(generic)]) or 'none'}",
             )
             return None

@@ -7,8 +7,9 @@ from fractions import Fraction
 from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.habits import TYPES
 from ndl.compiler.check.scope import Scope
-from ndl.compiler.check.values import UNKNOWN, DomainV, DualV, Unknown, Value, is_number
+from ndl.compiler.check.values import UNKNOWN, Builtin, DomainV, DualV, Unknown, Value, is_number
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.compiler.syntax.walk import walk
@@ -24,10 +25,11 @@ def resolve_type(
     None for types that only later work knows (irreps, models as types)."""
     if isinstance(written, tree.TypeName):
         if written.name not in KINDS:
-            if scope.find(written.name) is None:
-                ev.error(
-                    "NDL303", f"`{written.name}` is not a type", written.span, help="types are R, C, Z, Bool"
-                )
+            found = scope.find(written.name)
+            if found is None or isinstance(found, Builtin):
+                meant = TYPES.get(written.name)
+                hint = f"write `{meant}`" if meant else "types are R, C, Z, Bool"
+                ev.error("NDL303", f"`{written.name}` is not a type", written.span, help=hint)
             return None
         shape = []
         for d in written.dims:

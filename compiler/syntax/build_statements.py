@@ -152,6 +152,8 @@ class Statements(Base):
                 Span(self.source, left.end, right.start),
                 help=f"an equation or a setting has one sign: `{short(left)} = {short(right)}`",
             )
+            if len(value.operands) == 2:
+                return t.Assign(self.span(place), (value.operands[0],), value.operands[1])
         return t.ExprStmt(self.span(place), value)
 
     def on_stop(self, place: Place, c: list[Any]) -> t.Stop:

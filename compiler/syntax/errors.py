@@ -7,19 +7,17 @@ explained by `ndl explain`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ndl.compiler.diagnostics import Diagnostic, near
-from ndl.compiler.source import Source, Span
-from ndl.compiler.syntax.late import BOUNDS, MISPLACED
+from ndl.compiler.source import Source
+from ndl.compiler.syntax.declared import DECLARING, elsewhere, late_bound
+from ndl.compiler.syntax.stumble import CLOSERS, Stumble, clip
 from ndl.compiler.syntax.tokens import FILE_WORDS, LINE_WORDS, RESERVED, Token, words
 
 __all__ = ["FOREIGN_WORDS", "unexpected"]
 
 OPERANDS = frozenset(["NAME", "WORD", "NUMBER", "STRING"])
-CLOSERS = frozenset([")", "]", "}"])
 CONDITIONS = frozenset(["assert", "require", "until", "when", "return", "if"])
-DECLARING = frozenset(["param", "state", "const", "input"])
 TWO_SIDED = words("+ - * / // @ ^ < <= > >= == != = ~ <- -> .. and or not in by then else if : ,")
 FOREIGN_WORDS = {
     "def": "a function is declared with `fn`: `fn f(x) = e`",
@@ -42,50 +40,11 @@ FOREIGN_WORDS = {
     "equation": "an equation stands on a line of its own: `x' = e`",
     "parameter": "a parameter is declared with `param`",
     "variable": "an unknown is declared with `state`",
+    "event": "an event is `when falling(e): x <- …`",
+    "fit": "a model is fitted by a block `train Model:`",
+    "simulate": "a model is run by a block `solve Model:`",
     "init": "a state's initial value stands with it: `state x = 1`",
 }
-
-
-@dataclass(frozen=True)
-class Stumble:
-    """The place of an error: its row up to the token, and what the grammar expected."""
-
-    source: Source
-    row: list[Token]
-    token: Token
-    following: list[Token]
-    expected: frozenset[str]
-    nested: int  # open blocks
-
-    @property
-    def first(self) -> Token:
-        return self.row[0] if self.row else self.token
-
-    @property
-    def before(self) -> Token | None:
-        return self.row[-1] if self.row else None
-
-    @property
-    def ends(self) -> bool:
-        return self.token.kind == "_NL"
-
-    @property
-    def shown(self) -> str:
-        return "the end of the line" if self.ends else f"`{clip(self.token)}`"
-
-    def brackets(self) -> list[Token]:
-        """The brackets that are open before the token."""
-        open_: list[Token] = []
-        for token in self.row:
-            if token.kind in "([{":
-                open_.append(token)
-            elif token.kind in CLOSERS and open_:
-                open_.pop()
-        return open_
-
-    def span(self, token: Token | None = None) -> Span:
-        token = token or self.token
-        return Span(self.source, token.start, token.end)
 
 
 Guess = Callable[[Stumble], Diagnostic | None]
@@ -105,12 +64,6 @@ def unexpected(source: Source, tokens: list[Token], at: int, expected: frozenset
         if found := guess(here):
             return found
     return Diagnostic("NDL100", f"{here.shown} cannot stand here", here.span(), help=what_stands(expected))
-
-
-def clip(token: Token) -> str:
-    text = token.text + "'" * (token.data or 0 if token.kind in ("NAME", "WORD") else 0)
-    text = " ".join(text.split())
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def what_stands(expected: frozenset[str]) -> str | None:
@@ -218,23 +171,6 @@ def equals_sign(s: Stumble) -> Diagnostic | None:
     return None
 
 
-def late_bound(s: Stumble) -> Diagnostic | None:
-    """`param a: R > 0 = 1`, `param a > 0 < 5 = 1`, `param 0 < a < 5 = 1`."""
-    if s.first.text not in DECLARING or not s.row:
-        return None
-    signs = {k.kind for k in s.row}
-    bounded = not signs.isdisjoint(BOUNDS)
-    if len(s.row) > 1 and s.token.kind in BOUNDS and (bounded or not signs.isdisjoint(":,")):
-        message = "a declaration has one constraint" if bounded else MISPLACED
-    elif len(s.row) == 1 and s.token.kind == "NUMBER" and s.following and s.following[0].kind in BOUNDS:
-        message = MISPLACED
-    else:
-        return None
-    name = s.row[1] if len(s.row) > 1 else s.following[1] if len(s.following) > 1 else s.first
-    advice = f"`{s.first.text} {clip(name)} in lo..hi = value` bounds both sides, `> 0` or `< 1` one"
-    return Diagnostic("NDL120", message, s.span(), help=advice)
-
-
 def reset_sign(s: Stumble) -> Diagnostic | None:
     if s.token.kind != "<-":
         return None
@@ -275,7 +211,11 @@ def loose_comprehension(s: Stumble) -> Diagnostic | None:
 
 
 def missing_value(s: Stumble) -> Diagnostic | None:
-    """`y = 2*`, `f(a, )*`, `x' =`."""
+    """`y = 2*`, `f(a, )*`, `x' =`, `y = |x|`."""
+    if s.token.kind == "|" and "NUMBER" in s.expected:
+        return Diagnostic(
+            "NDL100", "`|` cannot stand here", s.span(), help="a size is written `abs(x)`, `norm(x)`"
+        )
     if "NAME" not in s.expected or not s.before or s.token.kind in OPERANDS:
         return None
     word = s.before.text if s.before.text in LINE_WORDS and len(s.row) == 1 else s.before.kind
@@ -299,7 +239,15 @@ def two_values(s: Stumble) -> Diagnostic | None:
     if before.kind not in OPERANDS | CLOSERS or "NAME" in s.expected or "*" not in s.expected:
         return None
     pair = f"`{clip(before)}` and {s.shown}"
+    if s.first.text == "when" and before.kind == ")" and not s.brackets():
+        return Diagnostic(
+            "NDL104", "the condition of a `when` ends in `:`", s.span(before), help="write `:` after it"
+        )
     advice = "separate items by a comma, factors by `*`" if s.brackets() else "a product is written `a*b`"
+    if before.kind == "NUMBER" and s.first.text in DECLARING and not s.brackets():
+        advice = f"a unit stands in the type: `{s.first.text} {clip(s.row[1])}: R{{m/s}} = {clip(before)}`"
+    elif s.token.text == "to":
+        advice = f"an interval is written `a..b`: `{clip(before)}..…`"
     return Diagnostic("NDL134", f"a sign is missing between {pair}", s.span(before).to(s.span()), help=advice)
 
 
@@ -324,6 +272,7 @@ GUESSES: tuple[Guess, ...] = (
     foreign_word,
     wrong_level,
     misspelt_word,
+    elsewhere,
     equals_sign,
     late_bound,
     reset_sign,

@@ -72,6 +72,8 @@ class Foreign(Reader):
             advice = "a line goes on inside brackets, without a sign"
         elif raw in "“”„‘’«»":
             advice = 'strings stand in straight double quotes: `"text"`'
+        elif raw == "√":
+            advice = "a root is written `sqrt(x)`"
         elif raw == ";":
             advice = "a line has one statement"
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,8 @@ class Core:
             return ev.not_lowered(f"`{name}`", e.span)
         return self.guarded(lambda: handler(ev, args, options, e), e.span)
 
-    def guarded(self, run: Any, span: Span) -> Any:
-        """What the runtime refuses, as a diagnostic at the place that asked for it."""
+    def guarded(self, run: Any, span: Span, place: Callable[[Any], Span] | None = None) -> Any:
+        """What the runtime refuses, as a diagnostic at the place that asked for it, or where `place` says."""
         from ndl.host.failures import diagnostic_of
         from ndl.runtime.errors import RunError
 
@@ -93,7 +93,7 @@ class Core:
         except NDLError:
             raise
         except RunError as error:
-            raise NDLError([diagnostic_of(error, span)]) from error
+            raise NDLError([diagnostic_of(error, span if place is None else place(error))]) from error
 
     # ------------------------------------------------------------ values for the runtime
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +14,23 @@ from ndl.compiler.check.values import ModelV
 from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.source import Span
+from ndl.compiler.syntax.tree import Expr
 
 
 def diagnostic_of(error: Any, span: Span) -> Diagnostic:
     """A runtime error as a diagnostic at the place that asked for the run."""
     return Diagnostic(error.code, error.message, span, notes=tuple(error.notes), help=error.help)
+
+
+def setting_named(settings: Mapping[str, tuple[Expr, Span]], message: str) -> Span | None:
+    """The setting that a message names first, by its own name or that of its value, or None."""
+    word = re.search(r"`(\w+)", message)
+    if word is None:
+        return None
+    for name, (value, where) in settings.items():
+        if word[1] == name or re.match(rf"{word[1]}\b", value.span.text):
+            return where.to(value.span) if value.span.source is where.source else where
+    return None
 
 
 class RunFailed(NDLError):

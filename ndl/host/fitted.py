@@ -87,7 +87,8 @@ def _selected(e: tree.Expr, known: tuple[str, ...]) -> tuple[str, ...]:
             "NDL520",
             f"nothing that can be fitted is called `{dotted}`",
             e.span,
-            help=did_you_mean(dotted, [bare(n) for n in known]),
+            help=did_you_mean(dotted, [bare(n) for n in known])
+            or f"{', '.join(f'`{bare(n)}`' for n in known[:6])} can be; initial values are `initial states`",
         )
     return found
 

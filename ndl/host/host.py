@@ -12,6 +12,7 @@ from ndl.compiler.check.values import (
 from ndl.compiler.diagnostics import fail
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
+from ndl.host.failures import setting_named
 from ndl.host.functions import Functions
 from ndl.host.maps import Maps
 from ndl.host.names import stmt_name
@@ -69,7 +70,11 @@ class Host(Functions, Maps, OverSets, Residuals):
         scope = self.module.scope
         target = self.ev.eval(stmt.target, scope)
         settings = self.settings_of(stmt.settings, stmt_name(stmt))
-        return self.guarded(lambda: self.solution(self.ev, target, settings, scope, stmt.span), stmt.span)
+        return self.guarded(
+            lambda: self.solution(self.ev, target, settings, scope, stmt.span),
+            stmt.span,
+            lambda error: setting_named(settings, error.message) or stmt.span,
+        )
 
     def settings_of(self, stmts: tuple[tree.Stmt, ...], name: str) -> dict[str, tuple[tree.Expr, Span]]:
         """Settings by name, with overrides from outside."""

@@ -121,10 +121,13 @@ class Solving(Instances):
         if "method" in settings:
             self._checked_method(ev, model_v, settings["method"][0], found, of_file)
         ensemble = found.get("ensemble")
-        ensemble = None if ensemble is None else int(self.number(ensemble))
-        if ensemble is not None and ensemble < 1:
+        ensemble = None if ensemble is None else self.number(ensemble)
+        if ensemble is not None and (ensemble < 1 or ensemble != int(ensemble)):
             where = settings["ensemble"][0].span
-            raise fail("NDL514", f"`ensemble` is a number of members, at least 1, not {ensemble}", where)
+            raise fail(
+                "NDL514", f"`ensemble` is a whole number of members, at least 1, not {ensemble}", where
+            )
+        ensemble = None if ensemble is None else int(ensemble)
         if self.sample is not None and (ensemble is not None or getattr(model_v, "members", None)):
             raise Unshared
         seed = int(self.number(found.get("seed", self.run_seed)))
@@ -230,7 +233,8 @@ class Solving(Instances):
                 "NDL509",
                 f"solving `{model.decl.name}` needs a `span`",
                 where,
-                help="write `span = 0..10`; a `train` may have data with times instead",
+                help="write `span = 0..10`; in a `train` the data may have the times instead, "
+                '`table("file.csv", time="t", …)`',
             )
         if not isinstance(value, RangeV):
             raise fail("NDL514", f"`span` is a range such as `0..10`, not {describe(value)}", where)
@@ -252,6 +256,10 @@ class Solving(Instances):
             return value.name
         if isinstance(value, EveryV):
             return ("every", float(self.number(value.value)))
+        if isinstance(value, RangeV) and value.by is not None:
+            lo, hi, by = (float(self.number(v)) for v in (value.lo, value.hi, value.by))
+            count = math.floor((hi - lo) / by * (1 + 1e-12)) + 1 if by else 0
+            return lo + by * torch.arange(max(count, 0), dtype=torch.float64)
         v = self.ev.value(value, Span())
         return v.ref.detach() if isinstance(v, Value) else "steps"
 

@@ -69,7 +69,10 @@ def optimizer_of(session: Any, value: Any, schedule: Any = None) -> OptimizerSpe
             else OptimizerSpec("adam", {"lr": 0.01, "schedule": schedule_of(session, schedule)})
         )
     if not isinstance(value, WordV):
-        raise fail("NDL511", f"an optimiser is needed here, not {describe(value)}", session.block.span)
+        where = (
+            session.settings["optimizer"][0].span if "optimizer" in session.settings else session.block.span
+        )
+        raise fail("NDL511", f"an optimiser is needed here, not {describe(value)}", where)
     options = {}
     for key, option in value.options.items():
         options[key] = schedule_of(session, option) if isinstance(option, WordV) else plain(session, option)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
 from ndl.host.counted import count_sets
 from ndl.host.discovery import evolve, evolves, refuse_unsearched
-from ndl.host.failures import diagnostic_of
+from ndl.host.failures import diagnostic_of, setting_named
 from ndl.host.fitted import parameters_of
 from ndl.host.loss import Loss
 from ndl.host.objects import ModelObject, NetObject
@@ -157,8 +156,10 @@ def run_train(
 
 def _place(session: Session, message: str) -> Span:
     """Where trouble of a run is shown: at the setting that it names first, else at the data."""
-    named = re.findall(r"`(\w+)`", message)
-    for name in (*named[:1], "data", "loss"):
+    named = setting_named(session.settings, message)
+    if named is not None:
+        return named
+    for name in ("data", "loss"):
         if name in session.settings:
             return session.settings[name][1].to(session.settings[name][0].span)
     return session.block.span
