@@ -28,13 +28,14 @@ SMALL = 1 << 26
 """Bytes for which nobody asks whether there is room: the answer takes as long as a small run."""
 
 
-def refuse_tape(size: float, device: torch.device) -> None:
-    """Raise `SettingError` where a tape of so many bytes does not fit."""
+def refuse_tape(size: float, device: torch.device, help: str | None = None) -> None:
+    """Raise `SettingError` where a tape of so many bytes does not fit; `help` says what to do instead."""
     room = free(device) if size > SMALL else None
     if room is not None and size > room:
         raise SettingError(
             f"the accepted steps of this run take {amount(size)}, and {amount(room)} of memory are free",
-            help=f"use `gradient = checkpoint(memory={0.5 * room:.0e})`, which keeps some steps and takes "
+            help=help
+            or f"use `gradient = checkpoint(memory={0.5 * room:.0e})`, which keeps some steps and takes "
             "the others again",
         )
 

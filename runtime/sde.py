@@ -17,10 +17,11 @@ from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
 from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.drawn import drawing
-from ndl.runtime.stepping.finish import solution_of
+from ndl.runtime.stepping.finish import Between, Lazy, solution_of
 from ndl.runtime.stepping.loop import Loop
 from ndl.runtime.stepping.noise import NoiseStepper, PathReader
 from ndl.runtime.stepping.pace import fixed_step
+from ndl.runtime.stepping.stepper import Stepper
 from torch import Tensor
 
 
@@ -44,9 +45,7 @@ def solve_sde(problem: Problem) -> Solution:
     noisy = noisy_problem(problem, stepper)
     runs = drawing(noisy, stepper)
     if not problem.taped:
-        with torch.no_grad():
-            outcome = Loop(noisy, runs, keep=problem.save.kind == "steps").run()
-            return with_noise(solution_of(noisy, runs, outcome), path)
+        return with_noise(_untaped(noisy, runs), path)
     if problem.gradient in ("reversible", "adjoint"):
         from ndl.runtime.reversible import solve_reversible
 
@@ -54,6 +53,22 @@ def solve_sde(problem: Problem) -> Solution:
     from ndl.runtime.gradients import solve_with_gradient
 
     return with_noise(solve_with_gradient(noisy, runs), path)
+
+
+@torch.no_grad()
+def _untaped(problem: NoisyProblem, stepper: Stepper) -> Solution:
+    """A run without gradients. Steps are kept where they are saved; who asks for what is between saved times
+    has them made again."""
+    found = solution_of(problem, stepper, Loop(problem, stepper, keep=problem.save.kind == "steps").run())
+    if problem.save.kind != "grid":
+        return found
+
+    def again() -> Interpolant:
+        kept = solution_of(problem, stepper, Loop(problem, stepper, keep=True).run()).interpolant
+        assert kept is not None
+        return kept
+
+    return replace(found, interpolant=Between(found.saved, Lazy(again)))
 
 
 def noisy_problem(problem: Problem, stepper: NoiseStepper) -> NoisyProblem:

@@ -231,15 +231,20 @@ class Solution:
         t = torch.from_numpy(self.last_t).to(self.problem.dtype)
         return Values(self.names(), get, t if self.problem.ensemble else t[0])
 
+    def _inside(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
+        """Recorded values of members at times, with gradients if the run has some."""
+        if self.interpolant is None:
+            raise ValueError("this run kept only its end; `save = steps` or `every h` allows interpolation")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.problem.taped):
+            return self.interpolant(ids, t)
+
     def __call__(self, t: Any) -> Values:
         """Values at a time, or at a vector of times, by the method's continuous output."""
         times = torch.as_tensor(t, dtype=torch.float64).detach().cpu().numpy()
         flat = np.atleast_1d(times).reshape(-1)
         count, width = self.problem.count, len(flat)
-        if self.interpolant is None:
-            raise ValueError("this run kept only its end; `save = steps` or `every h` allows interpolation")
         ids, where = np.repeat(np.arange(count), width), np.tile(flat, count)
-        found = self.interpolant(ids, where)
+        found = self._inside(ids, where)
         values = {k: v.reshape(count, width, *v.shape[1:]) for k, v in found.items()}
         at = torch.from_numpy(np.broadcast_to(flat, (count, width)).copy())
 
@@ -252,10 +257,8 @@ class Solution:
 
     def each(self, t: Tensor) -> Values:
         """Values at a time of each member's own, `t [B]`: without a time axis."""
-        if self.interpolant is None:
-            raise ValueError("this run kept only its end; `save = steps` or `every h` allows interpolation")
         where = t.detach().cpu().numpy().astype(np.float64)
-        found = self.interpolant(np.arange(self.problem.count), where)
+        found = self._inside(np.arange(self.problem.count), where)
         values = {k: v[:, None] for k, v in found.items()}
         at = torch.from_numpy(where)[:, None]
         return Values(self.names(), lambda name: self._named(name, values, at)[:, 0], t)

@@ -9,18 +9,25 @@ import numpy as np
 import torch
 from ndl.runtime import at_once
 from ndl.runtime.chance import draws_by_step
+from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Ints
 from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.earlier import remembers
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import errors_of, stiffness_of
 from ndl.runtime.stepping.replay import Script
+from ndl.runtime.stepping.stepper import Stepper
 from ndl.runtime.stepping.trail import StepTable, Trail
 from torch import Tensor
 
 if TYPE_CHECKING:
     from ndl.runtime.kernels.ode import KernelRun
     from ndl.runtime.kernels.outcome import Outcome
+
+
+STAGES = 8
+"""About how many vectors torch keeps of a step."""
 
 
 class Accepted:
@@ -31,6 +38,11 @@ class Accepted:
         self.run, self.outcome, self.found = run, outcome, outcome.found
 
     @cached_property
+    def _stepper(self) -> Stepper:
+        """The method as torch takes its steps: with the draws of each."""
+        return drawing(self.run.p, self.run.stepper)
+
+    @cached_property
     def _script(self) -> Script:
         return self.outcome.script()
 
@@ -39,26 +51,26 @@ class Accepted:
         from ndl.runtime.gradients import replayed
 
         p = self.run.p
+        kept = len(self._script.table.ids) * p.size * p.x0.element_size() * STAGES
+        refuse_tape(kept, p.device, "list the times that you want in `save`")
         with torch.set_grad_enabled(p.taped):
-            return replayed(p, self.run.stepper, self._script, None, None)
+            return replayed(p, self._stepper, self._script, None, None)
 
     def table(self) -> StepTable:
         return self._script.table
 
     @cached_property
     def _starts(self) -> Tensor | None:
-        """The states at the starts of all steps, `[R, n]`, where the kernel has kept them and nothing but
-        steps has moved them."""
+        """The states at the starts of all steps, `[R, n]`, where nothing but explicit steps has moved them; a
+        kernel that has not kept them makes the run again."""
         run, p = self.run, self.run.p
-        tape = self.found.tape.get("tape")
         model = p.model
         moved = model.EVENTS or model.DELAYS or model.NOISES or remembers(model) or draws_by_step(model)
-        if tape is None or run.known or moved or not isinstance(run.stepper, ExplicitRK):
-            return None
-        if self._script.crossings:
+        if moved or not isinstance(run.stepper, ExplicitRK) or self._script.crossings:
             return None
         table = self._script.table
-        states = run.at_starts(self.outcome.tape())
+        kept = type(self.outcome)(run, run.with_tape(self.found))
+        states = run.at_starts(kept.tape())
         place = np.arange(len(table.ids)) - table.starts[table.ids]
         return states[torch.from_numpy(table.ids), torch.from_numpy(place)].detach()
 
@@ -66,7 +78,9 @@ class Accepted:
     def _at_once(self) -> Trail | None:
         """All steps taken again together, with their gradients."""
         p, stepper = self.run.p, self.run.stepper
-        if self._starts is None or not p.taped or not at_once.applies(p, stepper) or not len(self._starts):
+        if not p.taped or self.run.known or self._starts is None or not len(self._starts):
+            return None
+        if not at_once.applies(p, stepper):
             return None
         with torch.enable_grad():
             return at_once.retaken(p, stepper, self._script.table, self._starts.clone())[0]

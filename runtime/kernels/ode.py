@@ -308,7 +308,8 @@ class KernelRun:
         none."""
         size = rows * self.p.count
         if rows > 1:
-            refuse_tape(size * self.like.element_size(), self.p.device)
+            instead = None if self.p.taped else "list the times that you want in `save`"
+            refuse_tape(size * self.like.element_size(), self.p.device, instead)
         if size > LENT or self.like.device.type != "cpu":
             return self.like.new_empty(rows, self.p.count), None
         lease = Lease(self.like, size, "tape")
@@ -444,7 +445,7 @@ class KernelRun:
 
     def with_tape(self, found: Found) -> Found:
         """The run with its accepted steps; one that kept none is made again."""
-        if found.tape.get("tape_error") is not None:
+        if self.request.tape:
             return found
         again = type(self)(
             self.p.on(gradient="none"), self.stepper, self.source, self.request.target, self.request.watch

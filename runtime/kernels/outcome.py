@@ -14,7 +14,7 @@ from ndl.runtime.kernels.record import Record, saved_until
 from ndl.runtime.problem import Floats, Ints
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
-from ndl.runtime.stepping.finish import SavedInterpolant, events_of, stats_of, steps_of
+from ndl.runtime.stepping.finish import Between, events_of, stats_of, steps_of
 from ndl.runtime.stepping.replay import Script
 from ndl.runtime.stepping.trail import StepTable, fixed_table
 from torch import Tensor
@@ -84,7 +84,7 @@ class Outcome:
         record = self.saved(last, saved)
         interpolant: Interpolant | None = None
         if p.save.kind != "end":
-            interpolant = steps if run.steps else SavedInterpolant(p, record)
+            interpolant = steps if run.steps else Between(record, steps)
         elif p.taped and not run.known and not p.model.NOISES and not p.model.EVENTS:
             interpolant = steps  # its tape has the steps anyway
         events = self.record().events(p) if found.events else events_of(p)

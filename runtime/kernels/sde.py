@@ -19,8 +19,8 @@ from ndl.runtime.lattice import HALVINGS, LEAVES, NEAR, SPACING, Places, Unit
 from ndl.runtime.methods import StepSolver
 from ndl.runtime.problem import Floats
 from ndl.runtime.sde import NoisyInterpolant, places_of, split
-from ndl.runtime.solution import Interpolant, Solution
-from ndl.runtime.stepping.finish import SavedInterpolant
+from ndl.runtime.solution import Solution
+from ndl.runtime.stepping.finish import Between
 from ndl.runtime.stepping.noise import NoiseStepper
 from torch import Tensor
 
@@ -40,12 +40,13 @@ class NoisyRun(KernelRun):
         found = super().solve()
         if found is None:
             return None
-        p, places = self.p, places_of(self.p)
+        places = places_of(self.p)
         saved = replace(found.saved, values=self._apart(found.saved.values["x"], places))
-        inner: Interpolant | None = None
-        if found.interpolant is not None:
-            given = found.interpolant if self.steps else SavedInterpolant(p, saved)
-            inner = NoisyInterpolant(given, self.path, places)
+        inner = found.interpolant
+        if isinstance(inner, Between):
+            inner = Between(saved, inner.dense)
+        if inner is not None:
+            inner = NoisyInterpolant(inner, self.path, places)
         return replace(found, saved=saved, last=self._apart(found.last["x"], places), interpolant=inner)
 
     def _apart(self, values: Tensor, places: dict[str, slice]) -> dict[str, Tensor]:

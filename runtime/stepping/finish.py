@@ -147,6 +147,33 @@ def events_of(problem: Problem, watch: EventWatch | None = None, times: Tensor |
     return Events(padded, which, texts)
 
 
+class Lazy:
+    """An interpolant made when it is first used."""
+
+    def __init__(self, make: Callable[[], Interpolant]) -> None:
+        self._make = make
+        self._made: Interpolant | None = None
+
+    def __call__(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made(ids, t)
+
+
+class Between:
+    """Saved values at their times, at others the method's continuous output."""
+
+    def __init__(self, saved: Saved, dense: Interpolant) -> None:
+        self.saved, self.dense = saved, dense
+
+    def __call__(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
+        saved, sign = self.saved, 1.0 if self.saved.t[0, -1] >= self.saved.t[0, 0] else -1.0
+        slot = np.searchsorted(sign * saved.t[0], sign * t).clip(max=saved.t.shape[1] - 1)
+        if ((saved.t[ids, slot] == t) & saved.valid[ids, slot]).all():
+            return {name: values[ids, slot] for name, values in saved.values.items()}
+        return self.dense(ids, t)
+
+
 class SavedInterpolant:
     """Cubic Hermite interpolation between saved values, with slopes from the model; linear where the
     values are of a kind without slopes (noises)."""

@@ -6,8 +6,6 @@ its stages and as few additions. Continuous output is put together only when som
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
@@ -21,6 +19,7 @@ from ndl.runtime.stepping.corners import plain_steps
 from ndl.runtime.stepping.earlier import remembers
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.finish import (
+    Lazy,
     SavedInterpolant,
     errors_of,
     events_of,
@@ -218,19 +217,6 @@ class FixedRun:
 
     def _interpolant(self) -> Interpolant:
         return TrailInterpolant(self.trail(), self.stepper, np.full(self.p.count, self.p.t0), self.p.x0)
-
-
-class Lazy:
-    """An interpolant made when it is first used."""
-
-    def __init__(self, make: Callable[[], Interpolant]) -> None:
-        self._make = make
-        self._made: Interpolant | None = None
-
-    def __call__(self, ids: Ints, t: Floats) -> dict[str, Tensor]:
-        if self._made is None:
-            self._made = self._make()
-        return self._made(ids, t)
 
 
 def add(x: Tensor, K: list[Tensor], row: Row) -> Tensor:
