@@ -13,8 +13,8 @@ from ndl.applied import applied
 from ndl.compiler.check import Checked, check_file
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import FileV, ModelV
-from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
-from ndl.compiler.source import Source, Span
+from ndl.compiler.diagnostics import Diagnostic, NDLError, did_you_mean, fail
+from ndl.compiler.source import NO_SPAN, Source, Span
 from ndl.compiler.syntax import tree
 from ndl.unplaced import FieldModel, on_grid
 
@@ -47,6 +47,14 @@ class TestResult:
 
 STAND_INS = ("fourier(8)", "uniform(9)")
 """Grids on which facts are derived where none is given: the first that fits the domains."""
+
+
+class Named(dict[str, Any]):
+    """Things by name; a name that is not there is answered with one that is near."""
+
+    def __missing__(self, name: str) -> Any:
+        known = ", ".join(f"`{n}`" for n in self) or "none"
+        raise KeyError(f"there is no `{name}`: {did_you_mean(str(name), self) or f'the program has {known}'}")
 
 
 class Program:
@@ -93,9 +101,6 @@ class Program:
         return program
 
     def _check_overrides(self) -> None:
-        from ndl.compiler.diagnostics import did_you_mean
-        from ndl.compiler.source import NO_SPAN
-
         names = [b.name for b in self.runs]
         for key in self.overrides:
             run = key.partition(".")[0]
@@ -109,9 +114,6 @@ class Program:
 
     def _check_bind(self) -> None:
         """Every bound module is the place of an `extern net`, of this file or one that it uses."""
-        from ndl.compiler.diagnostics import did_you_mean
-        from ndl.compiler.source import NO_SPAN
-
         items = self.checked.module.items
         known = [i.name for i in items if isinstance(i, tree.Extern)]
         if any(isinstance(i, tree.Use) for i in items):
@@ -178,7 +180,7 @@ class Program:
     def models(self) -> dict[str, Any]:
         """The models as classes: `LotkaVolterra(alpha=0.5)` is an instance, an `nn.Module`. Those whose
         fields have no grid yet are `FieldModel`s."""
-        return {n: self.class_of(m) for n, m in self._model_values().items()}
+        return Named({n: self.class_of(m) for n, m in self._model_values().items()})
 
     @property
     def nets(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ndl.compiler.check.applications import (
 )
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.grids import domains_of, grid_choice
+from ndl.compiler.check.habits import SETTINGS, instead
 from ndl.compiler.check.parts import declarations
 from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.values import (
@@ -105,7 +106,14 @@ class Solving(Instances):
                     "NDL504",
                     f"`{name}` is no setting of `solve`",
                     where,
-                    help=self._value_instead(model_v, name) or did_you_mean(name, SOLVE_SETTINGS),
+                    help=self._value_instead(model_v, name)
+                    or instead(name, SOLVE_SETTINGS, SETTINGS)
+                    or (
+                        f"an option of the method: `tsit5({name}=…)`"
+                        if name in ("rtol", "atol", "tol", "h")
+                        else None
+                    )
+                    or did_you_mean(name, SOLVE_SETTINGS),
                 )
             if name in ("plot", "write", "grid", "portion"):
                 continue

@@ -97,6 +97,21 @@ def test_settings_of_a_run(settings: str, code: str, words: str, advice: str) ->
     assert (found.code, found.span.text) == (code, words) and advice in str(found.help)
 
 
+@pytest.mark.parametrize(
+    ("settings", "advice"), [({"rtol": 1e-6}, "`tsit5(rtol=…)`"), ({"t_eval": 1}, "write `save`")]
+)
+def test_settings_from_python(settings: dict[str, Any], advice: str) -> None:
+    with pytest.raises(NDLError) as caught:
+        ndl.solve(ndl.loads(DECAY).models["Decay"](), span=(0, 1), method="rk4(h=0.5)", **settings)
+    (found,) = caught.value.diagnostics
+    assert found.code == "NDL504" and advice in str(found.help)
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(KeyError, match="did you mean `Decay`"):
+        ndl.loads(DECAY).models["decay"]
+
+
 def test_half_a_member() -> None:
     settings = "span = 0..1\n    method = euler_maruyama(h=0.5)\n    ensemble = 2.5"
     found = told(f"{NOISY}\nsolve Noisy:\n    {settings}\n")
