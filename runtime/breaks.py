@@ -88,9 +88,7 @@ class BreakWatch:
             near &= ~short
         if not (far.any() or near.any()):
             return accept
-        before = step.cost
         loop.stepper.complete(loop.f, step, loop.t, h)
-        loop.evaluations[loop.ids] += np.where(far | near, step.cost - before, 0)
         floor = 2e-14 * np.maximum(np.abs(loop.t), np.abs(end))
         if far.any():
             distance = self._first(loop, step, h, cross & far[:, None], g1, np.zeros(b), np.ones(b)) * size

@@ -129,7 +129,7 @@ def replayed(
             with torch.no_grad():
                 Loop(problem, stepper, keep=False).run()
         many = script.table.many
-        stats = stats_of(problem, many, np.zeros_like(many), np.full_like(many, replay.evaluations))
+        stats = stats_of(problem, many, np.zeros_like(many), replay.evaluations.copy())
     else:
         stats = stats_of(problem, outcome.steps, outcome.rejected, outcome.evaluations)
     recorder.finish(np.arange(problem.count), last_t, {"x": last})
@@ -166,7 +166,7 @@ def _stretches(asked: Checkpoints, replay: Replay, state: State, steps: int) -> 
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda x: x):
         replay.stretch(state, 0, 1)
-    replay.evaluations = 0
+    replay.evaluations[:] = 0
     end = (state.x, *(v for v in state.carry.values() if isinstance(v, Tensor)))
     size = sum(v.numel() * v.element_size() for v in end)
     return stretches_for(steps, asked.memory, size, sum(kept.values()))

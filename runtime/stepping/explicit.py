@@ -119,6 +119,8 @@ class ExplicitRK(Stepper):
         return [(int(j), float(row[j])) for j in np.nonzero(row)[0]]
 
     def know(self, carry: Carry, f0: Tensor, rows: np.ndarray) -> None:
+        if "owed" in carry:
+            carry["owed"] = np.where(rows, 0, carry["owed"])
         if carry["f0"] is not None and not rows.all():
             f0 = torch.where(torch.from_numpy(rows).to(f0.device)[:, None], f0, carry["f0"])
             rows = carry["fresh"] | rows
@@ -129,6 +131,7 @@ class ExplicitRK(Stepper):
     ) -> Attempt:
         times = stage_times(t, h, self.c, x)
         fresh = carry["fresh"]
+        cost = (self.main - 1) + (~fresh).astype(np.int64) + carry.owed()
         f0, known = carry["f0"], bool(fresh.all())
         if f0 is None:
             f0 = f(x, times[0])
@@ -136,7 +139,6 @@ class ExplicitRK(Stepper):
             missing = torch.from_numpy(~fresh).to(x.device)[:, None]
             f0 = torch.where(missing, f(x, times[0]), f0)
         carry["f0"], carry["fresh"] = f0, np.ones(len(fresh), dtype=bool)
-        cost = (self.main - 1) + (~fresh).astype(np.int64)
         run = self._taped if taped else self._fast
         return run(f, x, times, step_factor(h, x), f0, cost)
 
@@ -202,11 +204,10 @@ class ExplicitRK(Stepper):
             for i in range(self.main, self.total):
                 k = f(combine(step.x0, K, self._sparse[i], self._vectors[i]), times[i])
                 K.append(k * factor)
-            step.cost = step.cost + (self.total - self.main)
         if self.dense is None and not self.fsal:
             f1 = f(step.x1, stage_times(t, h, np.ones(1), step.x0)[0])
             step.carry["f0"], step.carry["fresh"] = f1, np.ones(len(step.cost), dtype=bool)
-            step.cost = step.cost + 1
+            step.carry["owed"] = np.ones_like(step.cost)
             K.append(f1 * factor)
         step.stages = torch.stack(K)
 

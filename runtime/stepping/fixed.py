@@ -79,7 +79,7 @@ class FixedRun:
                 # the loop that looks at every step says where and what
                 Loop(p, self.stepper, keep=p.save.kind != "end").run()
         many = self.table.many
-        evaluations = np.full_like(many, self.f.evaluations)
+        evaluations = self.stepper.main * many - self.stepper.fsal * np.maximum(many - 1, 0)
         interpolant: Interpolant | None = None
         if self.keep and len(self.h):
             interpolant = Lazy(self._interpolant)

@@ -114,6 +114,7 @@ class DiagonallyImplicitRK(Stepper):
         if self.explicit_first:
             fresh = carry["fresh"]
             k = carry["f0"]
+            cost += carry.owed()
             if k is None or not fresh.all():
                 slope = slopes(f, x, at)
                 cost += ~fresh if k is not None else 1
@@ -208,16 +209,15 @@ class DiagonallyImplicitRK(Stepper):
         if self.dense is None and not self.stiffly_accurate:
             end = stage_times(t, h, np.ones(1), step.x0)[0]
             K.append(slopes(f, step.x1, end))
-            step.cost = step.cost + 1
             if self.explicit_first:
                 step.carry["f0"], step.carry["fresh"] = K[-1], np.ones(len(step.cost), dtype=bool)
+                step.carry["owed"] = np.ones_like(step.cost)
         if self.dense is None and not self.explicit_first:
             # the last slope of the step before, which its stages have smoothed, if there is one
             before, fresh = step.extra["before"], step.extra["fresh"]
             if before is None or not fresh.all():
                 at = t if isinstance(t, Tensor) else clock(t, step.x0)
                 slope = slopes(f, step.x0, at)
-                step.cost = step.cost + ~fresh
                 known = torch.from_numpy(fresh)[:, None].to(slope.device)
                 before = slope if before is None else torch.where(known, before, slope)
             K.insert(0, before)

@@ -218,9 +218,7 @@ class Loop:
         due = None
         wants = (self.trail.keep and not self.taped) or bool(self.watch.roots) or bool(self.delays)
         if wants or self._grid_due(end, accept):
-            before = step.cost
             self.stepper.complete(self.f, step, self.t, h)
-            self.evaluations[ids] += np.where(accept, step.cost - before, 0)
         if self.watch.roots:
             inside = lambda rows, theta: self.stepper.interpolate(step, rows, theta)  # noqa: E731
             rooted, due = self.watch.search(self.model, ids, self.t, h, inside, accept)

@@ -81,7 +81,7 @@ class Replay:
 
     def __init__(self, problem: Problem, stepper: Stepper, script: Script, keep: bool) -> None:
         self.p, self.stepper, self.script, self.keep = problem, stepper, script, keep
-        self.evaluations = 0
+        self.evaluations = np.zeros(problem.count, dtype=np.int64)
         self.drawing = draws_by_step(problem.model)
         self.earlier = Earlier(problem)
         self.delays = Delays(problem, stepper)
@@ -155,15 +155,14 @@ class Replay:
         if state.shift is not None:
             T = clock(t, state.x) + state.shift
             H = clock(h, state.x) + torch.where(_mask(given, state.x), later - state.shift, 0.0)
-        before = f.evaluations
         self.delays.aim(ids, t, h)
         step = self.stepper.attempt(f, state.x, T, H, state.carry, taped=True)
+        self.evaluations[ids] += step.cost
         self.earlier.hold(step)
         if self.keep or self.delays or rooted.any() or self._inside(state, end):
             self.stepper.complete(f, step, T, H)
         if self.delays.past is not None:
             self.delays.past.add(ids, np.arange(len(ids)), t, step, T, H)
-        self.evaluations += f.evaluations - before
         self._save_inside(state, step, t, end, h, T, H, taken)
         at: Any = None
         x1 = step.x1

@@ -67,7 +67,6 @@ class SplitStepper(Stepper):
         size = h if isinstance(h, Tensor) else clock(h, step.x0)
         ends = [f(step.x0, at) * size[:, None], f(step.x1, at + size) * size[:, None]]
         step.stages = torch.stack(ends)
-        step.cost = step.cost + 2
 
     def interpolate(self, step: Attempt, rows: Ints | None, theta: Any) -> Tensor:
         """Cubic Hermite, with the slopes of the whole right-hand side."""

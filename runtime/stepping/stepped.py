@@ -140,7 +140,6 @@ class SteppedSolver(Stepper):
             step.stages = step.x1[:0]
             return
         at = t if isinstance(t, Tensor) else clock(t, step.x0)
-        before = f.evaluations
         carry = step.extra["carry"]
         stiff = step.extra["stiff"]
         known = carry["f0"] is not None and bool(carry["fresh"].all())
@@ -155,7 +154,6 @@ class SteppedSolver(Stepper):
         end = at + size
         f1 = smooth_slopes(f, step.x1, end, size) if stiff else slopes(f, step.x1, end)
         step.carry["f0"], step.carry["fresh"] = f1, np.ones(len(step.cost), dtype=bool)
-        step.cost = step.cost + (f.evaluations - before)
         step.stages = torch.stack([f0 * size[:, None], f1 * size[:, None]])
         if self.short:
             remember(step, f, t, h)

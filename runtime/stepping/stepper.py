@@ -22,7 +22,14 @@ Time = Any
 
 class Carry(dict[str, Any]):
     """What a method takes from one step to the next, by name: tensors and host arrays with a leading
-    member axis. `fresh [b]` says for which members `f0`, the slope at the start, is known."""
+    member axis. `fresh [b]` says for which members `f0`, the slope at the start, is known; `owed [b]` counts
+    evaluations for it that no step has."""
+
+    def owed(self) -> Ints:
+        """What is owed, which is paid by that."""
+        fresh = self["fresh"]
+        found, self["owed"] = self.get("owed", 0), np.zeros(len(fresh), dtype=np.int64)
+        return np.where(fresh, found, 0)
 
     def rows(self, keep: Ints) -> Carry:
         """The rows `keep`."""
@@ -54,7 +61,8 @@ class Carry(dict[str, Any]):
 @dataclass
 class Attempt:
     """A step tried. `error [b, n]` is the local error estimate; `ok [b]` is False where an iteration
-    failed; `cost [b]` counts evaluations; `stages` serves continuous output (set by `complete`)."""
+    failed; `cost [b]` counts evaluations; `stages` serves continuous output (set by `complete`, whose
+    evaluations are not counted)."""
 
     x0: Tensor
     x1: Tensor
