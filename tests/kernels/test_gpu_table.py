@@ -47,10 +47,12 @@ def test_the_methods_are_those_of_the_library(page) -> None:
 
 
 def test_no_kernel_spills(page) -> None:
-    """But for rows that are marked as those of an older fitting, all of sixteen states."""
+    """But for rows that are marked, all of sixteen states and one."""
     module, table, text = page
     spilled = {k for k, row in table.items() if (row[1], row[3]) != ("0", "0")}
-    assert all(k[0] == "Chain" and table[k][-1].endswith(module.OLD) for k in spilled)
+    known = {("Robertson", "rodas5", "f64", "adjoint")}
+    assert all(k[0] == "Chain" or k in known for k in spilled)
+    assert all(table[k][-1].endswith(module.OLD) for k in spilled)
     before = text.partition(module.BEGIN)[0]
     assert all(f"`{k[1]}`" in before for k in spilled)
 
