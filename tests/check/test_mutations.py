@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ndl.compiler.check import check_file
+from ndl.compiler.check import check_file, modules
 from ndl.compiler.diagnostics import render, to_json
 from ndl.compiler.source import Source
 
@@ -56,6 +57,24 @@ def mutate(text: str, chance: random.Random) -> str:
             text = "\n".join(lines)
         text = text or "\n"
     return text
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library() -> Any:
+    """The files of the library, which stay as they are, are parsed once."""
+    parsed: dict[str, Any] = {}
+    plain, folder = modules.parse, str(modules.stdlib_folder())
+
+    def once(source: Source) -> Any:
+        if not source.path.startswith(folder):
+            return plain(source)
+        if source.path not in parsed:
+            parsed[source.path] = plain(source)
+        return parsed[source.path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(modules, "parse", once)
+        yield
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
