@@ -381,6 +381,14 @@ def source_of(model: Any) -> tuple[Program, ModelV]:
     return program, declared
 
 
+OF_FILES = {
+    "write": "here the solution writes itself: `solution.save(\"data.nc\")`",
+    "plot": "here the solution draws itself: `solution.plot(\"x\")`",
+    "portion": "a block `solve M(…) as name:` is run by `program.run(\"name\")`",
+}
+"""What `solve` in Python does not do, and what does it."""
+
+
 def solve_model(instance: Any, settings: Mapping[str, str]) -> Any:
     """Solve an instance with settings given as texts of the language. Who wants gradients in Python is taken
     to want many, step by step."""
@@ -389,11 +397,12 @@ def solve_model(instance: Any, settings: Mapping[str, str]) -> Any:
     from ndl.runtime.kernels.choose import MANY
 
     program, declared = source_of(instance)
-    host, read_settings = (
-        program.host,
-        {name: read(name, text, "setting ") for name, text in settings.items()},
-    )
-    spans = {name: (value, value.span) for name, value in read_settings.items()}
+    host = program.host
+    values = {name: read(name, text, "setting ") for name, text in settings.items()}
+    for name in OF_FILES.keys() & values.keys():
+        what = f"`{name}` is a setting of `solve` blocks in a file"
+        raise fail("NDL504", what, values[name].span, help=OF_FILES[name])
+    spans = {name: (value, value.span) for name, value in values.items()}
     scope = program.checked.module.scope
     target = ModelObject(instance, declared)
     where = declared.decl.name_span

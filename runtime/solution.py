@@ -347,7 +347,7 @@ class Solution:
         return to_xarray(self)
 
     def save(self, path: Any) -> None:
-        """Write a `.csv`, `.parquet` or `.npz` file, whole or not at all."""
+        """Write a file, whole or not at all, of the kind that its name ends in: `.csv`, `.nc`, `.zarr`, …"""
         from ndl.runtime.export import save
 
         save(self, path)

@@ -9,7 +9,7 @@ from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import read_net
 from ndl.compiler.check.typing import resolve_type
 from ndl.compiler.check.values import UNKNOWN, DomainV, FileV, HostV, ModelV, NetV, Unknown, describe
-from ndl.compiler.check.weights import read_item
+from ndl.compiler.check.weights import read_item, without_value
 from ndl.compiler.syntax import tree
 
 
@@ -26,6 +26,8 @@ def file_value(ev: Evaluator, declared: FileV) -> Any:
             return ev.eval(item.value, scope)
         if item.law is not None and ev.host is not None:
             return ev.host.drawn_const(ev, item, scope)
+        if without_value(ev, "const", item):
+            return UNKNOWN
         found = read_item(ev, item, scope)
         return UNKNOWN if found.value is None else found.value
     if isinstance(stmt, tree.Net):

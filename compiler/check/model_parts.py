@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ndl.compiler.check.evaluator import Evaluator
+from ndl.compiler.check.weights import without_value
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -190,6 +191,8 @@ def _declare(ev: Evaluator, parts: Parts, keyword: str, item: tree.DeclItem) -> 
         return
     if not _enter(ev, parts, item.name, item.name_span):
         return
+    if keyword != "input":
+        without_value(ev, keyword, item)
     {"param": parts.params, "const": parts.consts, "input": parts.inputs}[keyword][item.name] = item
 
 

@@ -28,7 +28,7 @@ from ndl.compiler.check.values import (
     Value,
     WordV,
 )
-from ndl.compiler.check.weights import Item, read_item
+from ndl.compiler.check.weights import Item, read_item, without_value
 from ndl.compiler.diagnostics import did_you_mean
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
@@ -363,6 +363,8 @@ class CheckContext:
     def statement(self, ev: Evaluator, stmt: tree.Stmt, scope: Scope) -> None:
         if isinstance(stmt, tree.Declare):
             for item in stmt.items:
+                if stmt.keyword in ("param", "const"):
+                    without_value(ev, stmt.keyword, item)
                 found = read_item(ev, item, scope)
                 self.spans[item.name] = item.name_span
                 scope.names[item.name] = UNKNOWN if found.type is None else Value(found.type)

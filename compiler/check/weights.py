@@ -79,6 +79,17 @@ def read_item(ev: Evaluator, item: tree.DeclItem, scope: Scope, with_value: bool
     return found
 
 
+def without_value(ev: Evaluator, keyword: str, item: tree.DeclItem) -> bool:
+    """Whether a `param` or `const` says neither what it is nor from which law, which is an error."""
+    if item.value is not None or item.law is not None:
+        return False
+    help = f"write `{keyword} {item.name} = …`"
+    if keyword == "param":
+        help += f"; an application can change it, `({item.name}=…)`"
+    ev.error("NDL414", f"`{item.name}` has no value", item.name_span, help=help)
+    return True
+
+
 def is_known_number(e: tree.Expr) -> bool:
     return isinstance(e, tree.Num) or (isinstance(e, tree.Unary) and isinstance(e.operand, tree.Num))
 

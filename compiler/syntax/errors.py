@@ -206,6 +206,10 @@ def missing_colon(s: Stumble) -> Diagnostic | None:
 def loose_comprehension(s: Stumble) -> Diagnostic | None:
     if s.token.kind != "for" or not s.row or "NAME" in s.expected:
         return None
+    if s.first.text in ("solve", "train", "test"):
+        message = f"`for` has no place in the first line of a `{s.first.text}`"
+        help = "write `solve M:` and below it, indented, `span = 0..10`" if s.first.text == "solve" else None
+        return Diagnostic("NDL136", message, s.span(), help=help)
     message = "`for` after a value stands in square brackets"
     return Diagnostic("NDL136", message, s.span(), help="write `[e for i in S]`, or `sum(e, i in S)`")
 

@@ -215,6 +215,8 @@ class Instances(Paths):
             number = self.number(value)
             inputs[data.name] = self.whole(number) if batched(number) else number
         seed = self.number(model.values.get("seed", 0))
+        if int(seed) != seed:
+            raise fail("NDL518", f"`seed` must be a whole number, not {seed}", model.decl.name_span)
         made = compiled.cls.make(values, seed=int(seed))
         if model.origin is not None:
             model.origin.settle(made)

@@ -128,17 +128,14 @@ class Solving(Instances):
                 self.settled.keep(value, model_v, found[name])
         if "method" in settings:
             self._checked_method(ev, model_v, settings["method"][0], found, of_file)
-        ensemble = found.get("ensemble")
-        ensemble = None if ensemble is None else self.number(ensemble)
-        if ensemble is not None and (ensemble < 1 or ensemble != int(ensemble)):
+        ensemble = self._whole("ensemble", found, settings)
+        if ensemble is not None and ensemble < 1:
             where = settings["ensemble"][0].span
-            raise fail(
-                "NDL514", f"`ensemble` is a whole number of members, at least 1, not {ensemble}", where
-            )
-        ensemble = None if ensemble is None else int(ensemble)
+            raise fail("NDL518", f"`ensemble` is a number of members, at least 1, not {ensemble}", where)
         if self.sample is not None and (ensemble is not None or getattr(model_v, "members", None)):
             raise Unshared
-        seed = int(self.number(found.get("seed", self.run_seed)))
+        seed = self._whole("seed", found, settings)
+        seed = self.run_seed if seed is None else seed
         first, ensemble = portion or (0, ensemble)
         instance = self.instance(target, ensemble, seed, None if portion is None else first)
         if not getattr(target, "drawn", False):  # a drawn instance has its draws
@@ -146,9 +143,8 @@ class Solving(Instances):
                 check_family(instance, ensemble, model_v.decl.name_span)
             instance = self.draws(instance, ensemble, seed, first=first)
         precision = str(instance.dtype).removeprefix("torch.") if self.run_precision else "float64"
-        limit: dict[str, Any] = (
-            {"max_steps": int(self.number(found["max_steps"]))} if "max_steps" in found else {}
-        )
+        max_steps = self._whole("max_steps", found, settings)
+        limit: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
         with explained(self, instance, model_v, span):
             run: Any = partial(
                 solve,
@@ -166,6 +162,17 @@ class Solving(Instances):
                 **limit,
             )
         return run, found, model_v
+
+    def _whole(
+        self, name: str, found: Mapping[str, Any], settings: Mapping[str, tuple[tree.Expr, Span]]
+    ) -> int | None:
+        """A setting that counts."""
+        if name not in found:
+            return None
+        value = self.number(found[name])
+        if not hasattr(value, "__int__") or isinstance(value, str) or int(value) != value:
+            raise fail("NDL518", f"`{name}` must be a whole number, not {value}", settings[name][0].span)
+        return int(value)
 
     def _checked_method(
         self, ev: Evaluator, model: ModelV, expr: tree.Expr, found: dict[str, Any], keep: bool

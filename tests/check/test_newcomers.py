@@ -87,6 +87,8 @@ RUNS = [
     ("span = 0..1\n    method = rk4", "NDL546", "method = rk4", "`rk4(h=0.01)`"),
     ("span = 0..1\n    saveat = 0.1", "NDL504", "saveat", "write `save`"),
     ("span = 0..1\n    save = every 0", "NDL546", "save = every 0", "None"),
+    ("span = 0..1\n    seed = 1.5", "NDL518", "1.5", "None"),
+    ("span = 0..1\n    max_steps = 10.5", "NDL518", "10.5", "None"),
     ("span = 0..1\n    save = [0, 7]", "NDL546", "save = [0, 7]", "None"),
 ]
 
@@ -98,13 +100,40 @@ def test_settings_of_a_run(settings: str, code: str, words: str, advice: str) ->
 
 
 @pytest.mark.parametrize(
-    ("settings", "advice"), [({"rtol": 1e-6}, "`tsit5(rtol=…)`"), ({"t_eval": 1}, "write `save`")]
+    ("settings", "advice"),
+    [
+        ({"rtol": 1e-6}, "`tsit5(rtol=…)`"),
+        ({"t_eval": 1}, "write `save`"),
+        ({"write": "x.nc"}, "`solution.save("),
+        ({"portion": 64}, "`program.run("),
+    ],
 )
 def test_settings_from_python(settings: dict[str, Any], advice: str) -> None:
     with pytest.raises(NDLError) as caught:
         ndl.solve(ndl.loads(DECAY).models["Decay"](), span=(0, 1), method="rk4(h=0.5)", **settings)
     (found,) = caught.value.diagnostics
     assert found.code == "NDL504" and advice in str(found.help)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "advice"),
+    [
+        ("model M:\n    param a\n    state x = 1\n    x' = -a*x\n", "a", "`param a = …`"),
+        ("model M:\n    const a: R, b = 2\n    state x = 1\n    x' = -a*x\n", "a", "`const a = …`"),
+        ("const a\n", "a", "`const a = …`"),
+        ("operator F(x: R[n]) -> R[n]:\n    param W: R[n, n]\n    return W@x\n", "W", "`param W = …`"),
+    ],
+)
+def test_what_has_no_value(text: str, name: str, advice: str) -> None:
+    with pytest.raises(NDLError) as caught:
+        ndl.loads(text)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.span.text) == ("NDL414", name) and advice in str(found.help)
+
+
+def test_a_span_in_the_first_line_of_a_run() -> None:
+    found = told(f"{DECAY}\nsolve Decay for t in 0..1\n")
+    assert (found.code, found.span.text) == ("NDL136", "for") and "`span = 0..10`" in str(found.help)
 
 
 def test_a_model_that_is_not_there() -> None:
@@ -115,7 +144,7 @@ def test_a_model_that_is_not_there() -> None:
 def test_half_a_member() -> None:
     settings = "span = 0..1\n    method = euler_maruyama(h=0.5)\n    ensemble = 2.5"
     found = told(f"{NOISY}\nsolve Noisy:\n    {settings}\n")
-    assert (found.code, found.span.text) == ("NDL514", "2.5") and "whole number" in found.message
+    assert (found.code, found.span.text) == ("NDL518", "2.5") and "whole number" in found.message
 
 
 def test_a_noise_is_no_value() -> None:

@@ -303,7 +303,7 @@ solve M{given}:
         ("log(x - 0.5)", "", "", "NDL651", "`u` has no finite initial value"),
         ("0", "(u=[1, 2])", "", "NDL576", "shape [9]"),
         ("0", "(k=x -> x)", "", "NDL576", "no field"),
-        ("0", "", "ensemble = 0", "NDL514", "at least 1"),
+        ("0", "", "ensemble = 0", "NDL518", "at least 1"),
     ],
 )
 def test_runs_that_cannot_begin(start: str, given: str, more: str, code: str, words: str) -> None:
