@@ -382,9 +382,9 @@ def source_of(model: Any) -> tuple[Program, ModelV]:
 
 
 OF_FILES = {
-    "write": "here the solution writes itself: `solution.save(\"data.nc\")`",
-    "plot": "here the solution draws itself: `solution.plot(\"x\")`",
-    "portion": "a block `solve M(…) as name:` is run by `program.run(\"name\")`",
+    "write": 'here the solution writes itself: `solution.save("data.nc")`',
+    "plot": 'here the solution draws itself: `solution.plot("x")`',
+    "portion": 'a block `solve M(…) as name:` is run by `program.run("name")`',
 }
 """What `solve` in Python does not do, and what does it."""
 

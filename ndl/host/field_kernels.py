@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.backends.llvm.printer import WIDTHS
+from ndl.compiler.backends.llvm.lanes import WIDTHS
 from ndl.compiler.backends.llvm.sweep_layout import Layout, lag_of, layout_of, ring_slots, rings_of, three
 from ndl.compiler.backends.llvm.sweeps import print_sweeps
 from ndl.compiler.backends.triton import print_module

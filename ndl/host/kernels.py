@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ndl.compiler.backends.llvm.printer import NORMALS, WIDTHS, lanes_of, print_llvm
+from ndl.compiler.backends.llvm.lanes import WIDTHS, lanes_of
+from ndl.compiler.backends.llvm.printer import NORMALS, print_llvm
 from ndl.compiler.backends.triton import print_module
 from ndl.compiler.check.values import MethodV
 from ndl.compiler.diagnostics import fail

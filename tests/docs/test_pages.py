@@ -39,10 +39,10 @@ def test_every_solver_of_the_library_is_in_the_table() -> None:
 
 
 def with_few_steps(text: str) -> str:
-    """The program with at most ten steps in a training, one seed, and two values of what is varied."""
+    """The program with at most three steps in a training, one seed, and two values of what is varied."""
     text = re.sub(r"^( +seeds *= *)\d+$", r"\g<1>1", text, flags=re.MULTILINE)
     text = re.sub(r"^( +vary *= *\w+ in \[[^,\]]+, [^,\]]+), [^\]]+\]", r"\1]", text, flags=re.MULTILINE)
-    return re.sub(r"^( +steps *= *)(\d+)$", lambda m: f"{m[1]}{min(int(m[2]), 10)}", text, flags=re.MULTILINE)
+    return re.sub(r"^( +steps *= *)(\d+)$", lambda m: f"{m[1]}{min(int(m[2]), 3)}", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda p: p.stem)

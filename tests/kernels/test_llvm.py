@@ -13,7 +13,8 @@ import pytest
 import torch
 from hand import buffers, elementwise, rotation
 from ndl.compiler.backends.llvm.host import Registers
-from ndl.compiler.backends.llvm.printer import FEW, NORMALS, lanes_of, print_llvm
+from ndl.compiler.backends.llvm.lanes import lanes_of
+from ndl.compiler.backends.llvm.printer import FEW, NORMALS, print_llvm
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Kernel
@@ -125,7 +126,7 @@ def test_the_inner_loop_is_in_vector_registers() -> None:
 
 @pytest.mark.parametrize(("size", "lanes"), [(64, (16, 32)), (32, (8, 16)), (16, (4, 8))])
 def test_lanes_fill_two_registers(size: int, lanes: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ndl.compiler.backends.llvm.printer.registers", lambda: Registers(size, 32))
+    monkeypatch.setattr("ndl.compiler.backends.llvm.lanes.registers", lambda: Registers(size, 32))
     assert tuple(lanes_of(rotation(precision), []) for precision in ("f64", "f32")) == lanes
 
 

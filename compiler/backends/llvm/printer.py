@@ -13,40 +13,15 @@ stop.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Sequence
 
 from ndl.compiler.backends.llvm.arrays import HANDLERS, Arrays
-from ndl.compiler.backends.llvm.host import registers
-from ndl.compiler.backends.llvm.uniform import Analysis, uniform_values
-from ndl.compiler.kernels.arrays import has_arrays
+from ndl.compiler.backends.llvm.lanes import WIDTHS
+from ndl.compiler.backends.llvm.memory import Memory
+from ndl.compiler.backends.llvm.uniform import Analysis
 from ndl.compiler.kernels.code import Code, number_of
 from ndl.compiler.kernels.ir import Block, Instr, Kernel, KernelError, Value
 from ndl.compiler.kernels.math.random import normals
-
-WIDTHS = {"f64": 8, "f32": 16}
-"""Lanes of long kernels, and of what is printed for every machine: two AVX2 registers a value."""
-
-SHORT = 1500
-"""Instructions up to which a kernel without arrays takes as many lanes as two registers hold: they hide the
-time that an operation takes, and are compiled half as long again."""
-
-UNITS = 512
-"""Units of all layers up to which the arrays of so many lanes stay in the first caches."""
-
-
-def lanes_of(kernel: Kernel, layers: Sequence[tuple[int, ...]]) -> int:
-    """Lanes of a kernel whose model has matrices of the shapes `layers` that are multiplied as such: two of
-    this machine's registers a value where the kernel is not long and the layers are small. A weight of a net
-    is then read once for both. All kernels of a net that others keep arrays for have as many."""
-    wide = 2 * registers().bytes // (8 if kernel.precision == "f64" else 4)
-    narrow = min(WIDTHS[kernel.precision], wide)
-    if has_arrays(kernel):
-        small = 0 < sum(max(shape) for shape in layers) <= UNITS
-        return wide if small else narrow
-    short = sum(1 for _, block in kernel.blocks() for _ in block.walk()) <= SHORT
-    return wide if short else narrow
-
 
 COMPARE = {"lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge", "eq": "oeq", "ne": "une"}
 WHOLE = {"lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge", "eq": "eq", "ne": "ne"}
@@ -75,32 +50,12 @@ def print_llvm(kernel: Kernel, lanes: int | None = None) -> str:
     return Printer(kernel, lanes or WIDTHS[kernel.precision]).module()
 
 
-class Printer:
+class Printer(Memory):
     """Prints one kernel."""
 
     def __init__(self, kernel: Kernel, lanes: int) -> None:
-        self.kernel, self.lanes = kernel, lanes
-        self.same = uniform_values(kernel)
-        self.lines: list[str] = []
-        self.declared: dict[str, str] = {}
-        self.names: dict[Value, str] = {}
-        self.wide: dict[Value, str] = {}
-        self.count = 0
-        self.label = "start"
-        self.mask = ""
-        self.lane_of = ""
-        self.origin = ""
-        self.pairs: dict[tuple[str, tuple[Value, ...]], str] = {}
-        self.functions: dict[str, str] = {}
+        super().__init__(kernel, lanes)
         self.arrays = Arrays(self)
-        double = kernel.precision == "f64"
-        self.types = {
-            "real": "double" if double else "float",
-            "bits": "i64" if double else "i32",
-            "i32": "i32",
-            "bool": "i1",
-        }
-        self.short = {"double": "f64", "float": "f32", "i64": "i64", "i32": "i32", "i1": "i1"}
 
     # ------------------------------------------------------------ the module
 
@@ -136,81 +91,6 @@ class Printer:
         made = self.lines, [self.lane(y) for y in block.yields]
         self.lines, self.count = lines, count
         return made
-
-    # ------------------------------------------------------------ lines
-
-    def put_raw(self, line: str) -> None:
-        self.lines.append(line)
-
-    def put(self, line: str) -> None:
-        self.lines.append(f"  {line}")
-
-    def fresh(self, stem: str = "t") -> str:
-        self.count += 1
-        return f"%{stem}.{self.count}"
-
-    def open(self, label: str) -> None:
-        self.lines.append(f"{label}:")
-        self.label = label
-
-    def labels(self, *stems: str) -> list[str]:
-        self.count += 1
-        return [f"{s}.{self.count}" for s in stems]
-
-    def set(self, right: str, stem: str = "t") -> str:
-        name = self.fresh(stem)
-        self.put(f"{name} = {right}")
-        return name
-
-    def intrinsic(self, name: str, result: str, args: Sequence[tuple[str, str]]) -> str:
-        """A call of an LLVM intrinsic, declared at the end of the module."""
-        types = ", ".join(t for t, _ in args)
-        self.declared[name] = f"declare {result} @{name}({types})"
-        return f"call {result} @{name}({', '.join(f'{t} {v}' for t, v in args)})"
-
-    # ------------------------------------------------------------ values
-
-    def vector(self, type: str) -> str:
-        return f"<{self.lanes} x {self.types[type]}>"
-
-    def literal(self, number: object, type: str) -> str:
-        if type == "real":
-            value = float(number)  # type: ignore[arg-type]
-            return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
-        return str(int(number)) if type != "bool" else ("true" if number else "false")  # type: ignore[call-overload]
-
-    def splat_text(self, text: str, scalar: str) -> str:
-        return f"<{', '.join([f'{scalar} {text}'] * self.lanes)}>"
-
-    def spread(self, text: str, scalar: str) -> str:
-        """A scalar in every lane."""
-        if not text.startswith("%"):
-            return self.splat_text(text, scalar)
-        one = self.set(f"insertelement <{self.lanes} x {scalar}> poison, {scalar} {text}, i64 0")
-        zero = f"<{self.lanes} x i32> zeroinitializer"
-        kind = f"<{self.lanes} x {scalar}>"
-        return self.set(f"shufflevector {kind} {one}, {kind} poison, {zero}", "wide")
-
-    def define(self, value: Value, text: str) -> None:
-        """Bind a value; a scalar is spread at once where it stands, so that every later use is dominated."""
-        self.names[value] = text
-        self.wide[value] = self.spread(text, self.types[value.type]) if value in self.same else text
-
-    def scalar(self, value: Value) -> str:
-        return self.names[value]
-
-    def lane(self, value: Value) -> str:
-        return self.wide[value]
-
-    def kind(self, value: Value) -> str:
-        return self.types[value.type] if value in self.same else self.vector(value.type)
-
-    def text(self, value: Value, like: Value) -> str:
-        """A value in the form, scalar or vector, in which another is kept."""
-        return self.scalar(value) if like in self.same else self.lane(value)
-
-    def iota(self) -> str:
-        return f"<{', '.join(f'i32 {k}' for k in range(self.lanes))}>"
 
     # ------------------------------------------------------------ blocks
 
@@ -357,106 +237,6 @@ class Printer:
             high = self.set(f"lshr {long} {product}, {by}")
             return self.set(f"trunc {long} {high} to {i32}")
         raise KernelError(f"`{op}` is not a primitive of the LLVM printer")
-
-    # ------------------------------------------------------------ memory
-
-    def load(self, instr: Instr, stem: str) -> str:
-        buffer, row, value = self.kernel.buffer(instr.attr("buffer")), instr.args[0], instr.results[0]
-        element = self.types[value.type]
-        fixed = ", !invariant.load !0" if buffer.mode == "in" else ""
-        if buffer.kind == "table" and row in self.same:
-            at = self.place(buffer.name, self.set(f"sext i32 {self.scalar(row)} to i64"), element)
-            found = self.set(f"load {element}, ptr {at}{fixed}", stem)
-            return found if value in self.same else self.spread(found, element)
-        kind, suffix = f"<{self.lanes} x {element}>", f"v{self.lanes}{self.short[element]}"
-        zero = f"{kind} zeroinitializer"
-        if self.kernel.even and row in self.same:
-            at = self.row_at(buffer.name, row, element)
-            call = self.intrinsic(
-                f"llvm.masked.load.{suffix}.p0",
-                kind,
-                [("ptr", at), ("i32", "4"), (self.vector("bool"), self.mask), (kind, "zeroinitializer")],
-            )
-            return self.set(call, stem)
-        at = self.places(buffer.name, buffer.kind, row, element)
-        if self.arrays.used:
-            return self.arrays.gather(kind, suffix, at)
-        pointers = f"<{self.lanes} x ptr>"
-        call = self.intrinsic(
-            f"llvm.masked.gather.{suffix}.v{self.lanes}p0",
-            kind,
-            [(pointers, at), ("i32", "4"), (self.vector("bool"), self.mask), tuple(zero.rsplit(" ", 1))],  # type: ignore[list-item]
-        )
-        return self.set(call, stem)
-
-    def store(self, instr: Instr) -> None:
-        buffer, (row, value) = self.kernel.buffer(instr.attr("buffer")), instr.args
-        element = self.types[value.type]
-        kind, suffix = f"<{self.lanes} x {element}>", f"v{self.lanes}{self.short[element]}"
-        if self.kernel.even and row in self.same and buffer.kind == "member":
-            at = self.row_at(buffer.name, row, element)
-            self.put(
-                f"call void @{self.row_store(kind, suffix)}"
-                f"({kind} {self.lane(value)}, ptr {at}, {self.vector('bool')} {self.mask})"
-            )
-            return
-        at = self.places(buffer.name, buffer.kind, row, element)
-        if self.arrays.used:
-            self.arrays.scatter(kind, suffix, self.lane(value), at)
-            return
-        where = [(f"<{self.lanes} x ptr>", at), ("i32", "4"), (self.vector("bool"), self.mask)]
-        name = f"llvm.masked.scatter.{suffix}.v{self.lanes}p0"
-        self.put(self.intrinsic(name, "void", [(kind, self.lane(value)), *where]))
-
-    def row_store(self, kind: str, suffix: str) -> str:
-        """The name of a function that stores the lanes of a mask side by side, written when it is first
-        called. Where the machine has no masked moves that are as quick as others, it is asked first whether
-        all lanes are meant: on AMD's processors with AVX2 a masked store takes 18 cycles. Products of
-        matrices take so much longer that compiling the question does not pay."""
-        name, mask = f"row_{suffix}", self.vector("bool")
-        if name not in self.functions:
-            some = self.intrinsic(
-                f"llvm.masked.store.{suffix}.p0",
-                "void",
-                [(kind, "%x"), ("ptr", "%at"), ("i32", "4"), (mask, "%mask")],
-            )
-            word = f"i{self.lanes}"
-            ask = [
-                f"  %word = bitcast {mask} %mask to {word}",
-                f"  %all = icmp eq {word} %word, -1",
-                "  br i1 %all, label %whole, label %some",
-                "whole:",
-                f"  store {kind} %x, ptr %at, align 4",
-                "  ret void",
-                "some:",
-            ]
-            self.functions[name] = "\n".join([
-                f"define internal void @{name}({kind} %x, ptr %at, {mask} %mask) alwaysinline nounwind {{",
-                *(ask if registers().bytes < 64 and not self.arrays.used else []),
-                f"  {some}",
-                "  ret void",
-                "}",
-            ])  # fmt: skip
-        return name
-
-    def place(self, buffer: str, index: str, element: str) -> str:
-        return self.set(f"getelementptr {element}, ptr %buffer.{buffer}, i64 {index}")
-
-    def row_at(self, buffer: str, row: Value, element: str) -> str:
-        """Where the block of lanes stands in a row."""
-        long = self.set(f"sext i32 {self.scalar(row)} to i64")
-        start = self.set(f"mul i64 {long}, %members")
-        return self.place(buffer, self.set(f"add i64 {start}, %base"), element)
-
-    def places(self, buffer: str, kind: str, row: Value, element: str) -> str:
-        """The address of each lane's element."""
-        wide = f"<{self.lanes} x i64>"
-        at = self.set(f"sext {self.vector('i32')} {self.lane(row)} to {wide}")
-        if kind == "member":
-            product = self.set(f"mul {wide} {at}, {self.spread('%members', 'i64')}")
-            column = self.set(f"sext {self.vector('i32')} {self.lane_of} to {wide}")
-            at = self.set(f"add {wide} {product}, {column}")
-        return self.set(f"getelementptr {element}, ptr %buffer.{buffer}, {wide} {at}")
 
     # ------------------------------------------------------------ regions
 
