@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ USED = re.compile(r"^use std\.(\w+)", re.MULTILINE)
 STDLIB = Path(__file__).resolve().parents[2] / "stdlib"
 
 
+@cache
 def stdlib_folder() -> Path:
     """The folder of the standard library, installed or in a checkout."""
     try:

@@ -25,14 +25,17 @@ class DelayedRun(KernelRun):
         super().__init__(bound, stepper, source, target, True)
         delays = Delays(bound, stepper)
         self.tables["echoes"] = reals(_columns(delays.times), self.like)
-        parts = [delays.parts(member) for member in range(problem.count)]
-        self.tables["echo_lags"] = reals(_columns([spans for spans, _ in parts]), self.like)
-        starts = [
-            counts[np.abs(spans[None] - (times - bound.t0)[:, None]).argmin(1)] if len(spans) else counts
-            for times, (spans, counts) in zip(delays.times, parts, strict=True)
-        ]
-        for name, counts in (("start_counts", starts), ("echo_counts", [c for _, c in parts])):
-            self.tables[name] = reals(_rows(counts), self.like)
+
+        def echoes(member: int) -> tuple[Floats, Ints, Ints]:
+            spans, counts = delays.parts(member)
+            since = delays.times[member] - bound.t0
+            near = np.abs(spans[None] - since[:, None]).argmin(1) if len(spans) else slice(None)
+            return spans, counts, counts[near]
+
+        spans, counts, starts = zip(*delays.for_each(echoes), strict=True)
+        self.tables["echo_lags"] = reals(_columns(spans), self.like)
+        self.tables["start_counts"] = reals(_rows(starts), self.like)
+        self.tables["echo_counts"] = reals(_rows(counts), self.like)
 
 
 class DelayedNoisyRun(NoisyRun, DelayedRun):

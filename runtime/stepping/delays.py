@@ -8,7 +8,8 @@ Zennaro, "Numerical Methods for Delay Differential Equations", Oxford 2003.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ndl.runtime.stepping.loop import Loop
+
+Made = TypeVar("Made")
 
 SAME = 1e-12
 """The part of the span within which two times are the same."""
@@ -123,10 +126,18 @@ class Delays:
             self.past.rewind(0)
             self.past.x0 = problem.x0
             start = np.array([problem.t0])
-            self.times = [self._echoes(m, start) for m in range(problem.count)]
+            self.times = self.for_each(lambda member: self._echoes(member, start))
 
     def __bool__(self) -> bool:
         return self.past is not None
+
+    def for_each(self, make: Callable[[int], Made]) -> list[Made]:
+        """What is made of a member's delays, once for all that have the same."""
+        assert self.past is not None
+        lags = np.nan_to_num(self.past.lag, nan=-1.0)
+        _, first, group = np.unique(lags, axis=1, return_index=True, return_inverse=True)
+        found = [make(int(member)) for member in first]
+        return [found[k] for k in group.reshape(-1)]
 
     def spans(self, member: int) -> Floats:
         """How long after a jump of a member it is felt by a derivative that the method sees."""

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from ndl.compiler.backends.llvm.host import registers
 from ndl.compiler.backends.llvm.lines import Lines
 from ndl.compiler.kernels.ir import Instr, Value
 
 
+FEW = 16
+"""Up to so many loads and stores with an address for each lane stand where they are made."""
+
+
 class Memory(Lines):
     """Prints what goes to buffers and comes from them."""
+
+    @cached_property
+    def spread_apart(self) -> bool:
+        """Whether loads and stores with an address for each lane are calls. Where the machine has no such
+        moves, LLVM writes a branch for each lane, and compiles many of them for seconds."""
+        return self.arrays.used or (registers().bytes < 64 and self._far() > FEW)
+
+    def _far(self) -> int:
+        """The places where each lane has an address of its own."""
+        return sum(1 for _, block in self.kernel.blocks() for i in block.walk() if self._apart(i))
+
+    def _apart(self, instr: Instr) -> bool:
+        if instr.op not in ("load", "store"):
+            return False
+        kind, row = self.kernel.buffer(instr.attr("buffer")).kind, instr.args[0]
+        return row not in self.same or not (self.kernel.even if kind == "member" else instr.op == "load")
 
     def load(self, instr: Instr, stem: str) -> str:
         buffer, row, value = self.kernel.buffer(instr.attr("buffer")), instr.args[0], instr.results[0]
@@ -29,7 +51,7 @@ class Memory(Lines):
             )
             return self.set(call, stem)
         at = self.places(buffer.name, buffer.kind, row, element)
-        if self.arrays.used:
+        if self.spread_apart:
             return self.arrays.gather(kind, suffix, at)
         pointers = f"<{self.lanes} x ptr>"
         call = self.intrinsic(
@@ -51,7 +73,7 @@ class Memory(Lines):
             )
             return
         at = self.places(buffer.name, buffer.kind, row, element)
-        if self.arrays.used:
+        if self.spread_apart:
             self.arrays.scatter(kind, suffix, self.lane(value), at)
             return
         where = [(f"<{self.lanes} x ptr>", at), ("i32", "4"), (self.vector("bool"), self.mask)]
