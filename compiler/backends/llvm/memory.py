@@ -8,7 +8,6 @@ from ndl.compiler.backends.llvm.host import registers
 from ndl.compiler.backends.llvm.lines import Lines
 from ndl.compiler.kernels.ir import Instr, Value
 
-
 FEW = 16
 """Up to so many loads and stores with an address for each lane stand where they are made."""
 
