@@ -83,8 +83,7 @@ class EventBackward(Backward):
         if self.past:
             for name in ("tape_origin", "tape_lag"):
                 code.buffer(name, "member", "in", "i32")
-            for name in ("start_counts", "echo_counts"):
-                code.buffer(name, "member", "in")
+            code.buffer("echo_counts", "member", "in")
             if self.breaks:
                 code.buffer("grad_break_t", "member", "inout")
 
@@ -386,7 +385,6 @@ class EventBackward(Backward):
 
         def one() -> list[Value]:
             origin, lag = code.load("tape_origin", k), code.load("tape_lag", k)
-            start = code.op("eq", origin, self.whole(-1))
             none = self.whole(-1)
             if self.events:
                 self._gave("grad_event_t", code.op("gt", origin, none), origin, g)
@@ -397,12 +395,7 @@ class EventBackward(Backward):
                 value = self.field.lag(d) if self.model.delays[d].constant else None
                 if value is not None:
                     i = code.op("add", code.op("mul", lag, self.whole(many)), self.whole(d))
-                    first = code.op("select", start, i, self.whole(0))
-                    other = code.op("select", start, self.whole(0), i)
-                    count = code.op(
-                        "select", start, code.load("start_counts", first), code.load("echo_counts", other)
-                    )
-                    seeds.append((value, code.op("mul", g, count)))
+                    seeds.append((value, code.op("mul", g, code.load("echo_counts", i))))
             found = pullback(code, code.visible(), seeded(code, seeds), weights, self.field.sums())
             return [code.op("add", a, b) for a, b in zip(gw, found, strict=True)]
 

@@ -8,8 +8,8 @@ Zennaro, "Numerical Methods for Delay Differential Equations", Oxford 2003.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ndl.runtime.errors import SettingError
 from ndl.runtime.past import Past, bound, constant_lags, past_of
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.control import clock, host
+from ndl.runtime.stepping.echoes import Echoes
 from ndl.runtime.stepping.explicit import ExplicitRK
 from ndl.runtime.stepping.pace import fixed_step
 from ndl.runtime.stepping.stepper import Attempt, Stepper
@@ -24,8 +25,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ndl.runtime.stepping.loop import Loop
-
-Made = TypeVar("Made")
 
 SAME = 1e-12
 """The part of the span within which two times are the same."""
@@ -121,63 +120,24 @@ class Delays:
         self.slack = SAME * max(abs(problem.t1 - problem.t0), abs(problem.t0), abs(problem.t1))
         self.moving = any(not d.constant and d.place is not None for d in problem.model.DELAYS)
         self.next = np.full(problem.count, np.inf)
-        self.times: list[Floats] = []
         if self.past is not None:
             self.past.rewind(0)
             self.past.x0 = problem.x0
-            start = np.array([problem.t0])
-            self.times = self.for_each(lambda member: self._echoes(member, start))
+            self.echoes = Echoes.make(self.past.lag, self.depth, problem.t1 - problem.t0, self.slack)
 
     def __bool__(self) -> bool:
         return self.past is not None
 
-    def for_each(self, make: Callable[[int], Made]) -> list[Made]:
-        """What is made of a member's delays, once for all that have the same."""
-        assert self.past is not None
-        lags = np.nan_to_num(self.past.lag, nan=-1.0)
-        _, first, group = np.unique(lags, axis=1, return_index=True, return_inverse=True)
-        found = [make(int(member)) for member in first]
-        return [found[k] for k in group.reshape(-1)]
-
-    def spans(self, member: int) -> Floats:
-        """How long after a jump of a member it is felt by a derivative that the method sees."""
-        return self._echoes(member, np.array([0.0]), self.problem.t1 - self.problem.t0)
-
-    def _echoes(self, member: int, origin: Floats, end: float | None = None) -> Floats:
-        """The times after `origin` at which a jump there is felt by a derivative that the method sees."""
-        end = self.problem.t1 if end is None else end
-        assert self.past is not None
-        lags = self.past.lag[:, member]
-        lags = np.unique(lags[np.isfinite(lags)])
-        found, level = [np.empty(0)], origin
-        for _ in range(self.depth):
-            level = (level[:, None] + lags[None, :]).reshape(-1)
-            level = self._distinct(level[level < end - self.slack])
-            found.append(level)
-        return self._distinct(np.concatenate(found))
-
-    def parts(self, member: int) -> tuple[Floats, Ints]:
-        """Of each time `[J]` of `spans`, how many of each delay `[J, D]` it is made of; of delays that are
-        equal, the first."""
-        spans = self.spans(member)
-        assert self.past is not None
-        lags = self.past.lag[:, member]
-        first = [int(np.nonzero(lags == lag)[0][0]) for lag in np.unique(lags[np.isfinite(lags)])]
-        unit = np.eye(len(lags), dtype=np.int64)[first]
-        found, level = [np.zeros((0, len(lags)), np.int64)], np.zeros((1, len(lags)), np.int64)
-        for _ in range(self.depth):
-            level = np.unique((level[:, None] + unit[None]).reshape(-1, len(lags)), axis=0)
-            level = level[level @ np.nan_to_num(lags) < self.problem.t1 - self.problem.t0]
-            found.append(level)
-        made = np.concatenate(found)
-        sums = made @ np.nan_to_num(lags)
-        return spans, made[np.abs(sums[None] - spans[:, None]).argmin(1)] if len(spans) else made[:0]
+    @cached_property
+    def times(self) -> list[Floats]:
+        """Of each member, when the jumps so far come back."""
+        return [self.problem.t0 + self.echoes.of(member)[0] for member in range(self.problem.count)]
 
     def sources(self, member: int, ends: Floats, times: Floats) -> list[tuple[int, int, Ints]]:
         """Of the ends `[S]` of a member's steps, those at which the jump of a derivative comes back: the
         number of the step, that of the jump among those at the `times [F]` (-1: the start of the run), and
         how many of each delay lie between."""
-        spans, made = self.parts(member)
+        spans, made = self.echoes.of(member)
         found: dict[int, tuple[int, int, Ints]] = {}
         for number, time in enumerate([self.problem.t0, *times.tolist()], -1):
             for span, counts in zip(time + spans, made, strict=True):
@@ -201,7 +161,8 @@ class Delays:
     def jumped(self, ids: Ints, t: Floats) -> None:
         """The states of some members have jumped at the times t."""
         for member, time in zip(ids.tolist(), t.tolist(), strict=True):
-            echoes = self._echoes(member, np.array([time]))
+            echoes = time + self.echoes.of(member)[0]
+            echoes = echoes[echoes < self.problem.t1 - self.slack]
             self.times[member] = self._distinct(np.concatenate([self.times[member], echoes]))
 
     def limit(self, loop: Loop, target: Floats) -> Floats:
