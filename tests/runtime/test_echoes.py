@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ndl.runtime.stepping import echoes
 from ndl.runtime.stepping.echoes import Echoes
@@ -30,6 +30,7 @@ def sums(own: np.ndarray, depth: int, room: float) -> list[float]:
 
 
 @pytest.mark.parametrize("at_once", [1, 4_000_000])
+@settings(deadline=None)
 @given(lag=lags(), depth=st.integers(1, 4), room=st.floats(0.51, 3.99))
 def test_all_short_sums_are_found_once(at_once: int, lag: np.ndarray, depth: int, room: float) -> None:
     room = round(room, 2) + 0.001  # no sum of delays is so near to it that rounding decides
