@@ -60,7 +60,7 @@ def check_varied(ev: Evaluator, name: str, one: Varied, wanted: Tensor) -> None:
             ev.error("NDL328", f"`{name}` is drawn from a distribution, not from {describe(value)}", one.span)
         check_covariance(ev, name, value, wanted, one.span)
         return
-    if not isinstance(value, (ListV, RangeV, Value)):
+    if not isinstance(value, (ListV, RangeV, Value)) or (isinstance(value, Value) and not value.type.shape):
         ev.error("NDL512", f"the members of `{name}` are a list, not {describe(value)}", one.span)
         return
     items = entries(ev, value, one.span)

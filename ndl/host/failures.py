@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from ndl.compiler.check.values import ModelV
 from ndl.compiler.diagnostics import Diagnostic, NDLError, fail
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.source import Span
-from ndl.compiler.syntax.tree import Expr
+from ndl.compiler.syntax.tree import Expr, When
 
 
 def diagnostic_of(error: Any, span: Span) -> Diagnostic:
@@ -65,6 +65,8 @@ def _explain(host: Any, instance: Any, model: ModelV, failure: Any, span: Span) 
     if failure.status == "require" and parts.requires:
         told = [r for r in parts.requires if " ".join(r.cond.span.text.split()) in failure.message]
         where = (told or parts.requires)[0].span
+    if failure.status == "events" and parts.events:
+        where = _last_event(parts.events, failure)
     notes, help_ = list(failure.notes), failure.help
     begun = getattr(failure.partial, "problem", None)
     at_start = begun is not None and failure.status in ("finite", "step") and failure.time == begun.t0
@@ -79,6 +81,16 @@ def _explain(host: Any, instance: Any, model: ModelV, failure: Any, span: Span) 
         if at_start:
             help_ = "no step passes this point: look at the values of this formula at the start"
     return Diagnostic(failure.code, failure.message, where, notes=tuple(notes), help=help_)
+
+
+def _last_event(events: Sequence[When], failure: Any) -> Span:
+    """The condition of the event that fired last."""
+    fired = failure.partial.events
+    own = fired.index if failure.member is None else fired.index[failure.member]
+    own = own[own >= 0]
+    text = fired.texts[int(own[-1])] if len(own) and fired.texts else ""
+    told = [e for e in events if " ".join(e.trigger.span.text.split()) in text]
+    return (told or events)[0].trigger.span
 
 
 def _bad_start(parts: Any, failure: Any) -> Diagnostic | None:

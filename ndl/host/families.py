@@ -49,7 +49,11 @@ def drawn_instance(host: Any, model: ModelV, name: str, seed: int, sample: int, 
     values = {d.name: chance.value(d, number) for d in made.DRAWS if d.per != "firing"}
     for key, law in model.laws.items():
         if not isinstance(law, DistV):
-            raise fail("NDL328", f"`{key}` is drawn from a distribution, not from {describe(law)}", Span())
+            raise fail(
+                "NDL328",
+                f"`{key}` is drawn from a distribution, not from {describe(law)}",
+                model.decl.name_span,
+            )
         field = member_field(host, model, key, law)
         if field is not None:
             components = shapes[key][len(field.lines) :]
@@ -60,8 +64,9 @@ def drawn_instance(host: Any, model: ModelV, name: str, seed: int, sample: int, 
         values[key] = chance.value(DrawInfo(f"{name}.{key}", shapes[key], law.law, arguments), number)
     for key, listed in model.members.items():
         items = host.ev.value(listed, Span())
-        if not isinstance(items, Value):
-            raise fail("NDL512", f"the members of `{key}` are not a list", model.decl.name_span)
+        if not isinstance(items, Value) or not items.ref.ndim:
+            what = f"the members of `{key}` are a list, not {describe(listed)}"
+            raise fail("NDL512", what, model.decl.name_span)
         info = DrawInfo(f"{name}.{key}", shapes[key], "members", (items.ref,), stream=f"{name}.")
         values[key] = chance.value(info, number)
     found = made.bind(**values)

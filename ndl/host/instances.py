@@ -245,8 +245,9 @@ class Instances(Paths):
         found: dict[str, Any] = {}
         for name, value in model.members.items():
             items = self.ev.value(value, Span())
-            if not isinstance(items, Value):
-                raise fail("NDL512", f"the members of `{name}` are not a list", model.decl.name_span)
+            if not isinstance(items, Value) or not items.ref.ndim:
+                what = f"the members of `{name}` are a list, not {describe(value)}"
+                raise fail("NDL512", what, model.decl.name_span, help=f"write `{name} in [1, 2]`")
             listed = items.ref.to(torch.float64)
             found[name] = (
                 listed[first : first + ensemble] if first is not None and ensemble is not None else listed
@@ -254,7 +255,9 @@ class Instances(Paths):
         for name, law in model.laws.items():
             if not isinstance(law, DistV):
                 raise fail(
-                    "NDL328", f"`{name}` is drawn from a distribution, not from {describe(law)}", Span()
+                    "NDL328",
+                    f"`{name}` is drawn from a distribution, not from {describe(law)}",
+                    model.decl.name_span,
                 )
             if ensemble is None:
                 raise uncounted(name, law.law, law.span or model.decl.name_span)

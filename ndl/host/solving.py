@@ -372,7 +372,10 @@ class Solving(Instances):
         for _ in range(50):
             f = F(x)
             J = torch.func.jacrev(F)(x).reshape(x.numel(), x.numel())
-            step = torch.linalg.solve(J, f.reshape(-1)).reshape(x.shape)
+            step, singular = torch.linalg.solve_ex(J, f.reshape(-1))
+            if int(singular):
+                break
+            step = step.reshape(x.shape)
             x = x - step
             if float(step.abs().max()) <= 1e-14 * (1 + float(x.abs().max())):
                 return lift(x)

@@ -26,8 +26,11 @@ ADVICE = {
     "require": "shorten the span, or loosen the condition if it is the solver's error that breaks it",
 }
 
+PILED = 1e-4
+"""The part of a run within which its last NEAR events stand when they pile up."""
+
 NEAR = 10
-"""Within so many of the last steps there is a break on both sides of which a run has stood."""
+"""So many of the last steps or events say what a run was doing."""
 
 
 class Standing(Protocol):
@@ -58,6 +61,9 @@ def failure(
     """The failure of one running member."""
     p, member = loop.p, int(loop.ids[row])
     t, x = float(loop.t[row]), loop.x[row]
+    so_far = loop.partial()
+    if status == "step" and _piles(so_far, member):
+        status, state = "events", None
     if state is None and status in ("step", "finite", "newton", "max_steps"):
         state = _culprit(loop, row, step)
     if status == "max_steps":
@@ -78,9 +84,24 @@ def failure(
         values=values,
         detail=detail,
         advice=_shorter(loop, row, h) if status == "max_steps" else ADVICE.get(status),
-        partial=loop.partial(),
+        partial=so_far,
         notes=(str(first),) if first else (),
     )
+
+
+def _piles(so_far: Any, member: int) -> bool:
+    """Whether the events of a member come closer and closer together, as the bounces of a ball that comes to
+    rest."""
+    if not so_far.problem.model.EVENTS:
+        return False
+    times = so_far.events.t
+    own = times[member] if times.ndim > 1 else times
+    last = own[~torch.isnan(own)][-NEAR:].cpu().numpy()
+    if len(last) < NEAR:
+        return False
+    first, latest = last[NEAR // 2] - last[0], last[-1] - last[NEAR // 2]
+    whole = so_far.problem.t1 - so_far.problem.t0
+    return bool(abs(last[-1] - last[0]) <= PILED * abs(whole) and abs(latest) < abs(first))
 
 
 def _shorter(loop: Standing, row: int, h: Floats | None) -> str:

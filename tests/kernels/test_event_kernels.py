@@ -280,3 +280,15 @@ def test_failures_read_as_those_of_torch(
         s.saved.t[s_.member][s.saved.valid[s_.member]] for s_, s in ((a, a.partial), (b, b.partial))
     )
     np.testing.assert_allclose(mine, yours, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_bounces_that_pile_up_are_told(backend: str) -> None:
+    text = "model Ball:\n    state h = 1.0, v = 0.0\n    h' = v\n    v' = -9.81\n    when falling(h):\n        v <- -0.8*v\n"
+    ball = ndl.loads(text).models["Ball"]
+    with pytest.raises(NDLError) as caught:
+        ndl.solve(ball(), span=(0, 6), backend=backend)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.span.text) == ("NDL654", "falling(h)")
+    rest = np.sqrt(2 / 9.81) * (1 + 2 * 0.8 / 0.2)
+    assert caught.value.partial.events.t[-1].item() == pytest.approx(rest, rel=1e-6)
