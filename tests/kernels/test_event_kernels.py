@@ -284,8 +284,9 @@ def test_failures_read_as_those_of_torch(
 
 @pytest.mark.parametrize("backend", ["torch", "cpu"])
 def test_bounces_that_pile_up_are_told(backend: str) -> None:
-    text = "model Ball:\n    state h = 1.0, v = 0.0\n    h' = v\n    v' = -9.81\n    when falling(h):\n        v <- -0.8*v\n"
-    ball = ndl.loads(text).models["Ball"]
+    rates = "    h' = v\n    v' = -9.81\n"
+    bounce = "    when falling(h):\n        v <- -0.8*v\n"
+    ball = ndl.loads(f"model Ball:\n    state h = 1.0, v = 0.0\n{rates}{bounce}").models["Ball"]
     with pytest.raises(NDLError) as caught:
         ndl.solve(ball(), span=(0, 6), backend=backend)
     (found,) = caught.value.diagnostics
