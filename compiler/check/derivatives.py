@@ -21,6 +21,9 @@ from ndl.compiler.types import Dim, Tensor, Type
 
 Handler = Callable[..., Any]
 
+WORKED_OUT = (tree.Num, tree.Unary, tree.Binary, tree.Compare, tree.Conditional, tree.Call, tree.Index)
+"""What has a value of its own, on which nothing else depends: a derivative by it would be 0."""
+
 
 def _diff(ev: Evaluator, e: tree.Call, scope: Scope, expect: Type | None) -> Any:
     """`diff(e, x, y, …)`: partial derivatives, one after the other."""
@@ -111,6 +114,13 @@ def _no_linear_part(ev: Evaluator, e: tree.Call) -> Any:
 
 def _derive(ev: Evaluator, e: tree.Call, scope: Scope, kind: str) -> Any:
     by = [a.value for a in e.args[1:]]
+    worked = next((b for b in by if isinstance(b, WORKED_OUT)), None)
+    if worked is not None:
+        help = f"write a function, `fn g(z) = {e.func.span.text}(…, z)`, and `g({worked.span.text})`"
+        if isinstance(worked, tree.Index):
+            x, k = worked.value.span.text, ", ".join(i.span.text for i in worked.items)
+            help = f"write `jac({e.args[0].value.span.text}, {x})[{k}]`"
+        return ev.error("NDL353", "derivatives are by names", worked.span, help=help)
     if ev.checking:
         v = ev.eval(e.args[0].value, scope)
         stored = _stored(ev, e.args[0].value, by)

@@ -17,6 +17,7 @@ from ndl.compiler.check.values import (
     TupleV,
     Unknown,
     Value,
+    describe,
     is_number,
 )
 from ndl.compiler.syntax import tree
@@ -110,6 +111,9 @@ def _reshape(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Ca
 
 def _linspace(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
     a, b, n = (ev.known(x) for x in args)
+    for x, given in zip((a, b), e.args, strict=False):
+        if not is_number(x) and not isinstance(x, Value | Unknown):
+            return ev.error("NDL311", f"an end of `linspace` must be a number, not {describe(x)}", given.span)
     if not all(is_number(x) for x in (a, b)) or not isinstance(n, int):
         return UNKNOWN
     if not 2 <= n <= 10_000_000:

@@ -124,7 +124,7 @@ class GraphBuilder:
 
     def apply_net(self, ev: Evaluator, net: NetV, args: list[Any], span: Span) -> Any:
         """A named net on data; its weights belong to the model (or file) that names it."""
-        from ndl.compiler.lower.operators import lower_operator
+        from ndl.compiler.lower.operators import lower_operator, refuse_untold
         from ndl.compiler.types import Map
 
         if is_formula(net):
@@ -148,6 +148,7 @@ class GraphBuilder:
                     solved = solve_dims(ev, target, args, span, wanted)
                     if solved is not None:
                         target = solved[0]
+                        refuse_untold(target.dims, net.name, span)
                 part = lower_operator(target, types, ev, net.name, net)
                 if net.per is not None:
                     part = self._counted(ev, part, net, span)

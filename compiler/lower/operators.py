@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from ndl.compiler.lower.told import told_by_use
 from ndl.compiler.lower.weights import Weights, law_of, start_of
 from ndl.compiler.source import Span
 from ndl.compiler.syntax import tree
-from ndl.compiler.types import Map, Tensor
+from ndl.compiler.types import Dim, Map, Tensor
 
 COUNTED = ("step", "use")
 """Of what weights may have a set each."""
@@ -184,10 +185,10 @@ def lower_operator(
         op = told_by_use(op, placed.arguments)
     decl, module = op.decl, op.module
     scope = option_scope(ev, op)
+    refuse_untold(op.dims, name, decl.name_span)
     for dim in sorted({*header_dims(decl, module.scope), *op.dims}):
         if dim in op.dims:
-            constant = op.dims[dim].constant
-            scope.names[dim] = constant if constant is not None else 0
+            scope.names[dim] = op.dims[dim].constant
     inputs: list[Node] = []
     given: list[Any] = []
     names = [p.name for p in decl.data]
@@ -234,6 +235,14 @@ def lower_operator(
         decl.doc or "",
         tuple(weights.draws.values()),
     )
+
+
+def refuse_untold(dims: Mapping[str, Dim], name: str, span: Span) -> None:
+    """Refuse a net whose signature leaves a dimension open (NDL308)."""
+    untold = next((d for d in dims.values() if d.constant is None), None)
+    if untold is not None:
+        what = f"nothing here tells the dimension `{untold}` of `{name}`"
+        raise fail("NDL308", what, span, help=f"write a number for `{untold}` in its signature")
 
 
 def _sample_types(net: NetV | None) -> tuple[Any, ...]:

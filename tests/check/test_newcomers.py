@@ -131,6 +131,28 @@ def test_what_has_no_value(text: str, name: str, advice: str) -> None:
     assert (found.code, found.span.text) == ("NDL414", name) and advice in str(found.help)
 
 
+@pytest.mark.parametrize(
+    ("rate", "advice"),
+    [
+        ("diff(x[0]^2, x[0])", "`jac(x[0]^2, x)[0]`"),
+        ("diff(x[0]^2, 2*x[0])", "`g(2*x[0])`"),
+        ("jac(x, 1.0)[0]", "fn g(z)"),
+    ],
+)
+def test_derivatives_by_what_is_no_name(rate: str, advice: str) -> None:
+    with pytest.raises(NDLError) as caught:
+        ndl.loads(f"model M:\n    state x: R[2] = [1, 2]\n    x' = {rate}*x\n")
+    assert caught.value.diagnostics[0].code == "NDL353" and advice in str(caught.value.diagnostics[0].help)
+
+
+def test_a_net_of_open_dimensions() -> None:
+    text = "model M:\n    net f: R[1] -> R[k] = MLP(width=4)\n    state x = 1\n    x' = sum(f([x]))\n"
+    with pytest.raises(NDLError) as caught:
+        ndl.loads(text).models["M"]()
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.span.text) == ("NDL308", "f([x])") and "dimension `k` of `f`" in found.message
+
+
 def test_a_span_in_the_first_line_of_a_run() -> None:
     found = told(f"{DECAY}\nsolve Decay for t in 0..1\n")
     assert (found.code, found.span.text) == ("NDL136", "for") and "`span = 0..10`" in str(found.help)
