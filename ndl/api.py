@@ -94,7 +94,8 @@ def solve(
 
     span    (start, end); method  a solver with its options; the facts of the model choose one if none
     is named; save  a step, times, "steps" or "end". Further settings are those of the language:
-    `ensemble`, `seed`, `gradient`, `precision`, `device`, `max_steps`; `grid` for a model of fields.
+    `ensemble`, `seed`, `noise_step`, `gradient`, `precision`, `device`, `max_steps`; `grid` for a model
+    of fields.
 
     Gradients flow to the model's parameters with `gradient="discrete"` (or another mode). Raises
     `NDLError` when a setting does not fit or the run cannot go on.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ndl.runtime.brownian import leaf_of
+from ndl.runtime.lattice import leaf_of
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.roots import locate
@@ -44,7 +44,7 @@ class BreakWatch:
     def __init__(self, problem: Problem, active: bool) -> None:
         self.active = active and problem.model.BREAKS > 0
         # under noise, the time in which the path is smooth: as for events
-        self.leaf = leaf_of(problem.t0, problem.t1) if problem.model.NOISES else 0.0
+        self.leaf = leaf_of(problem)
         b = problem.count
         self.g = np.zeros((b, problem.model.BREAKS))
         self.chosen = np.full(b, np.nan)

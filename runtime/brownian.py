@@ -30,8 +30,6 @@ from torch import Tensor
 
 CHANNEL_BITS = 20
 """Of a counter's word for the number of a component."""
-DOMAIN = 1
-"""The paths' part of the generator; see `philox.subkey`."""
 
 CHUNK = 1 << 16
 """Numbers worked on at once: about a core's cache."""
@@ -70,6 +68,9 @@ class BrownianPath:
     noise's size does not change it.
     """
 
+    DOMAIN = 1
+    """The paths' part of the generator; see `philox.subkey`."""
+
     def __init__(
         self,
         seed: int,
@@ -78,6 +79,7 @@ class BrownianPath:
         t0: float,
         t1: float,
         *,
+        step: float | None = None,
         stream: int = 0,
         device: Any = None,
         dtype: torch.dtype = torch.float64,
@@ -90,11 +92,11 @@ class BrownianPath:
         numbered = [range(size) if isinstance(size, int) else size for size in sizes]
         self.channels = sum(map(len, numbered))
         self.t0 = float(t0)
-        self.unit = Unit.of(abs(float(t1) - float(t0)))
+        self.unit = Unit.of(abs(float(t1) - float(t0)), step)
         places, keys = [], []
         for k, own in enumerate(numbered):
             places += list(own)
-            keys += [subkey(seed, (stream + k) ^ (self.unit.power << 32), DOMAIN)] * len(own)
+            keys += [subkey(seed, (stream + k) ^ (self.unit.power << 32), self.DOMAIN)] * len(own)
         self.place = torch.tensor(places, dtype=torch.int64, device=self.device)
         self.key = tuple(
             torch.stack([key[i] for key in keys]).to(self.device)
@@ -103,13 +105,18 @@ class BrownianPath:
             for i in (0, 1)
         )
         self._origin_cell = int(self.places(np.array([self.t0])).root[0])
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing of the path is made yet."""
         self._origin: tuple[Tensor, Tensor] | None = None
         self._roots: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
 
     def of(self, count: int) -> BrownianPath:
         """The path of the first `count` members alone."""
         found = copy(self)
-        found.members, found._origin, found._roots = self.members[:count], None, {}
+        found.members = self.members[:count]
+        found._begin()
         return found
 
     # ------------------------------------------------------------ asking
@@ -243,7 +250,7 @@ class BrownianPath:
 
     def _descend(self, root: int, leaf: Any, theta: Any) -> tuple[Tensor, Tensor]:
         """W and I at sorted times of one root cell."""
-        ways = Ways.to(leaf, theta)
+        ways = Ways.to(leaf, theta, self.unit.halvings)
         cells = _Cells(*(v[None] for v in self._root(root)))
         row = np.zeros(len(leaf), dtype=np.int64)  # of the cell that each time is in
         for level in np.flatnonzero(ways.needed.any(1)):
@@ -278,7 +285,7 @@ class BrownianPath:
         tables = [torch.stack(part) for part in zip(*(self._root(int(k)) for k in cells_of), strict=True)]
         chosen = torch.from_numpy(which.reshape(-1)).to(self.device)
         cells = _Cells(*(table[chosen, rows] for table in tables))
-        ways = Ways.to(places.leaf, places.theta)
+        ways = Ways.to(places.leaf, places.theta, self.unit.halvings)
         count = ways.needed.sum(0)
         most = int(count.max(initial=0))
         # the splits of each way, first to last; a way with fewer goes on nowhere at its end
@@ -330,8 +337,3 @@ def _split_all(cells: _Cells, shape: Any, x: Any, y: Any, here: Any, right: Any)
         start = np.where(go, start + left_W, start)
         W = W_new
     return _Cells(*(torch.from_numpy(v) for v in (W, H, start, integral)))
-
-
-def leaf_of(t0: float, t1: float) -> float:
-    """The length of a leaf of the paths of a run from t0 to t1, in its own unit of time."""
-    return Unit.of(abs(float(t1) - float(t0))).length / LEAVES

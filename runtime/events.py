@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ndl.runtime.brownian import leaf_of
+from ndl.runtime.lattice import leaf_of
 from ndl.runtime.chance import at_firing
 from ndl.runtime.jumps import JumpTimes
 from ndl.runtime.model import Model
@@ -56,7 +56,7 @@ class EventWatch:
         self.roots = [k for k, kind in enumerate(self.kinds) if kind in ("falling", "rising", "crossing")]
         self.timed = [k for k, kind in enumerate(self.kinds) if kind in ("every", "sample", "poisson")]
         # under noise, the time in which the path is smooth
-        self.leaf = leaf_of(problem.t0, problem.t1) if problem.model.NOISES else 0.0
+        self.leaf = leaf_of(problem)
         self.turn = np.ones((len(events), count))
         self.armed = np.zeros((len(events), count), dtype=bool)
         self.early = np.zeros(count, dtype=bool)

@@ -1,6 +1,6 @@
 """The points of time at which Brownian paths are made, and the cells between them.
 
-A root cell is 2^8 units of time; a leaf is 1/LEAVES of a unit. Points of the lattice, whole numbers of
+A root cell is 2^8 units of time (or one, a step of the noise); a leaf is 1/LEAVES of a unit. Points of the lattice, whole numbers of
 leaves, come in levels: level i has all multiples of `SPACING[i]`. First units by halves, then those parts of
 a unit that steps are likely to be, decimal and binary, from coarse to fine, at last halves down to the
 leaves. The cell of a time at level i lies between the nearest points of the levels 0..i on either side of
@@ -14,16 +14,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from ndl.runtime.problem import Floats, Ints
+from ndl.runtime.problem import Floats, Ints, Problem
 
 HALVINGS = 8
 """A root cell is 2^HALVINGS units long."""
 
 LEAVES = 625 << 14
 """Leaves of a unit: fewer than 2^24, so that numbers of leaves are exact in single precision."""
-
-ROOT = LEAVES << HALVINGS
-"""Leaves of a root cell."""
 
 PARTS = (
     *(2, 4, 5, 10, 8, 20, 16, 25, 50, 100, 64, 200, 128, 256, 250, 500, 1000, 512, 1024, 2000, 2048),
@@ -41,30 +38,37 @@ NEAR = 4 * 2.0**-52
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of time of a run: 100^`power`, so that decimal steps lie on the lattice."""
+    """The unit of time of a run: 100^`power`, so that decimal steps lie on the lattice; or a `step` of its
+    noise, of which each is a root cell."""
 
     power: int
+    step: float | None = None
 
     @staticmethod
-    def of(span: float) -> Unit:
-        """1, and for spans below 2^-8 or above 2^20 a power of 100 near the span."""
-        if 2.0**-8 <= span <= 2.0**20 or span == 0:
-            return Unit(0)
+    def of(span: float, step: float | None = None) -> Unit:
+        """1, and for spans below 2^-8 or above 2^20 a power of 100 near the span; a `step` that is given."""
+        if step is not None or 2.0**-8 <= span <= 2.0**20 or span == 0:
+            return Unit(0, step)
         return Unit(math.floor(math.log10(span)) // 2)
 
     @property
+    def halvings(self) -> int:
+        """A root cell is 2^halvings units long."""
+        return HALVINGS if self.step is None else 0
+
+    @property
     def length(self) -> float:
-        return float(100.0**self.power)
+        return float(100.0**self.power) if self.step is None else self.step
 
     @property
     def root(self) -> float:
         """The root of its length."""
-        return float(10.0**self.power)
+        return float(10.0**self.power) if self.step is None else math.sqrt(self.step)
 
     @property
     def count(self) -> float:
         """How many there are in one of the caller's units."""
-        return float(100.0**-self.power)
+        return float(100.0**-self.power) if self.step is None else 1 / self.step
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,8 @@ class Places:
         below = np.where(meant, near, np.floor(leaves))
         full = below >= LEAVES  # a time just below a unit's end
         whole, below = whole + full, np.where(full, 0.0, below)
-        root = np.floor(whole * 2.0**-HALVINGS)
-        leaf = (whole - root * 2.0**HALVINGS) * LEAVES + below
+        root = np.floor(whole * 2.0**-unit.halvings)
+        leaf = (whole - root * 2.0**unit.halvings) * LEAVES + below
         return Places(
             root.astype(np.int64), leaf.astype(np.int64), np.where(meant | full, 0.0, leaves - below)
         )
@@ -113,15 +117,22 @@ class Ways:
     high: Ints
 
     @staticmethod
-    def to(leaf: Ints, theta: Floats) -> Ways:
-        below = leaf // SPACING[:, None] * SPACING[:, None]
+    def to(leaf: Ints, theta: Floats, halvings: int = HALVINGS) -> Ways:
+        space = SPACING[HALVINGS - halvings :, None]
+        below = leaf // space * space
         first = np.zeros((1, len(leaf)), dtype=np.int64)
         low = np.maximum.accumulate(np.concatenate([first, below]))
-        high = np.minimum.accumulate(np.concatenate([first + ROOT, below + SPACING[:, None]]))
+        high = np.minimum.accumulate(np.concatenate([first + (LEAVES << halvings), below + space]))
         goes_right = low[1:] > low[:-1]
         point = np.where(goes_right, low[1:], high[1:])
         needed = (goes_right | (high[1:] < high[:-1])) & ((low[:-1] < leaf) | (theta > 0))
         return Ways(point, point - low[:-1], high[:-1] - point, goes_right, needed, low, high)
+
+
+def leaf_of(problem: Problem) -> float:
+    """The time in which the paths of a run are smooth, 0 without noise."""
+    unit = Unit.of(abs(problem.t1 - problem.t0), problem.noise_step)
+    return unit.length / LEAVES if problem.model.NOISES else 0.0
 
 
 def shapes(left: Ints, right: Ints) -> Floats:

@@ -28,6 +28,9 @@ from torch import Tensor
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+MOST_CELLS = 2**31
+"""Steps of the noise on either side of the time 0."""
+
 
 @dataclass(frozen=True)
 class SavePlan:
@@ -104,6 +107,9 @@ class Problem:
     backend: str = "auto"
     repeats: int = 1
     first: int = 0
+    noise_step: float | None = None
+    """Over which increments of the noise are drawn; paths are refined inside. None: over no step, see
+    `ndl.runtime.brownian`."""
 
     @staticmethod
     def make(
@@ -122,6 +128,7 @@ class Problem:
         backend: str = "auto",
         repeats: int = 1,
         first: int = 0,
+        noise_step: float | None = None,
     ) -> Problem:
         """Checks settings, moves the model, and lays out members. Raises `SettingError`."""
         t0, t1 = float(span[0]), float(span[1])
@@ -163,6 +170,7 @@ class Problem:
             backend=backend,
             repeats=repeats,
             first=first,
+            noise_step=None if noise_step is None else _noise_step(model, noise_step, t0, t1),
         )
 
     @property
@@ -284,6 +292,17 @@ def moved(model: Model, dtype: torch.dtype, device: torch.device) -> Model:
 
     result: Model = move(model)
     return result
+
+
+def _noise_step(model: Model, step: float, t0: float, t1: float) -> float:
+    """A step of the noise that fits the run. Raises `SettingError`."""
+    if not model.NOISES:
+        raise SettingError(f"`noise_step` is for models with noise, and `{model.NAME}` has none")
+    if not (np.isfinite(step) and step > 0):
+        raise SettingError(f"`noise_step` is a time above 0, not {step:g}")
+    if max(abs(t0), abs(t1)) / step >= MOST_CELLS:
+        raise SettingError(f"times up to {max(abs(t0), abs(t1)):g} have too many steps of {step:g} for the noise")
+    return float(step)
 
 
 def _columns(data_times: Any) -> dict[str, Floats]:

@@ -15,6 +15,7 @@ from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.random_fields import wave_numbers
 from ndl.runtime.recorder import Saved
 from ndl.runtime.solution import Interpolant, Solution
+from ndl.runtime.stepped_path import SteppedPath
 from ndl.runtime.stepping.delays import delaying
 from ndl.runtime.stepping.drawn import drawing
 from ndl.runtime.stepping.finish import Between, Lazy, solution_of
@@ -82,9 +83,10 @@ def path_of(problem: Problem) -> BrownianPath:
     noises = problem.model.NOISES
     sizes = [_waves(n) if n.law == "waves" else n.size for n in noises]
     members = torch.arange(problem.first, problem.first + problem.count)
-    return BrownianPath(
+    kind = BrownianPath if problem.noise_step is None else SteppedPath
+    return kind(
         problem.seed, members, sizes, problem.t0, problem.t1,
-        device=problem.device, dtype=problem.dtype,
+        step=problem.noise_step, device=problem.device, dtype=problem.dtype,
     )  # fmt: skip
 
 

@@ -40,13 +40,15 @@ def solve(
     backend: str = "auto",
     repeats: int = 1,
     first: int = 0,
+    noise_step: float | None = None,
 ) -> Solution:
     """Solve a model over a span, which may run backwards.
 
     `save` is 'steps', 'end', ('every', dt) or times; `gradient` is 'none', 'discrete', ('checkpoint', n),
     'adjoint' or 'reversible'; `data_times` (a list, or a dict by column) feed `when sample(…)`. `backend` is
     'torch', 'cpu' (a kernel) or 'auto', which weighs the compilation against the trajectories of this run
-    and of `repeats - 1` like it. `first` is the number of the first member, whose noise depends on it.
+    and of `repeats - 1` like it. `first` is the number of the first member, whose noise depends on it;
+    `noise_step` the time over which increments of the noise are drawn (see `ndl.runtime.stepped_path`).
     Raises `SettingError` for settings that do not fit, `SolveFailure` for a run that cannot go on.
     """
     refuse_surroundings()
@@ -66,6 +68,7 @@ def solve(
         backend=backend,
         repeats=repeats,
         first=first,
+        noise_step=noise_step,
     )
     problem = make()
     if settle_banks(model, problem):

@@ -49,6 +49,7 @@ SOLVE_SETTINGS = [
     "device",
     "backend",
     "max_steps",
+    "noise_step",
     "samples",
 ]
 TRAIN_SETTINGS = [
@@ -88,6 +89,7 @@ TRAIN_SETTINGS = [
     "log",
     "every",
     "max_steps",
+    "noise_step",
     "ensemble",
     "vary",
 ]

@@ -13,6 +13,7 @@ from ndl.compiler.kernels.noisy import Diffusion, NoisyMethod
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.path import FreePath, GridPath, Path
 from ndl.compiler.kernels.recorded import Record
+from ndl.compiler.kernels.stepped_path import SteppedPath
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 
@@ -26,16 +27,20 @@ class NoisyStepper(Stepper):
 
     straight = dyadic = True
 
-    def __init__(self, field: Field, method: NoisyMethod, grid: bool, inside: bool) -> None:
+    def __init__(
+        self, field: Field, method: NoisyMethod, grid: bool, inside: bool, stepped: bool = False
+    ) -> None:
         """`grid`: the path is asked at the ends of fixed steps, in order; `inside`: some saved times lie
-        inside steps."""
+        inside steps; `stepped`: steps are whole steps of the noise."""
         super().__init__(field.code, field)
         self.method, self.name, self.error_order = method, method.name, method.error_order
         self.inside, self.notes = inside, method.components
         self.memory = method.memory
         self.cells = Cells(field.code, method.components, method.areas)
         self.free = FreePath(self.cells)
-        self.path: Path = GridPath(self.cells) if grid else self.free
+        self.path: Path = self.free
+        if stepped or grid:
+            self.path = (SteppedPath if stepped else GridPath)(self.cells)
         self._aim: Value | None = None
 
     def prepare(self, control: Control | None) -> None:

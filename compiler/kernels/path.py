@@ -34,6 +34,8 @@ class Path(ABC):
 
     def __init__(self, cells: Cells) -> None:
         self.cells, self.code, self.channels = cells, cells.code, cells.channels
+        self.falling = False
+        """Whether the times are asked from the last to the first."""
 
     @property
     @abstractmethod
@@ -68,8 +70,6 @@ class GridPath(Path):
         for name in ("root", "first", "from", "unit", "leaf", "shape", "turn"):
             code.buffer(f"path_{name}", "table", "in", "i32")
         code.buffer("cells", "member", "inout")
-        self.falling = False
-        """Whether the times are asked from the last to the first."""
 
     def start(self, t: Value) -> tuple[Place, list[Value]]:
         zero = self.cells.whole(0)

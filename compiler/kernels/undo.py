@@ -12,7 +12,6 @@ from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.driven import NoisyStepper
 from ndl.compiler.kernels.ir import Kernel, Value
 from ndl.compiler.kernels.ode_adjoint import Backward
-from ndl.compiler.kernels.path import GridPath
 from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Stepper, Variant
 
@@ -51,7 +50,6 @@ class _NoisyUndoing(_Undoing):
 
     def more(self) -> list[Value]:
         s = self.stepper
-        assert isinstance(s.path, GridPath)
         s.path.falling = True
         place, now = s.path.start(self.code.load("times", 0))
         return [*super().more(), *now, *place]

@@ -198,7 +198,7 @@ def noisy_stepper_of(field: Field, request: Request) -> Stepper:
     else:
         method = NoisyStep(field, t.IR, dict(request.options))
     grid = not (request.adaptive or request.watch) and (request.undone or not request.backward)
-    return NoisyStepper(field, method, grid, request.inside)
+    return NoisyStepper(field, method, grid, request.inside, request.stepped)
 
 
 def split_fields(ir: ModelIR, request: Request) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ndl.host.steps import StepsObject
 from ndl.runtime.batches import Batch
 from ndl.runtime.data import Table
 
-RUN_SETTINGS = ("span", "method", "save", "gradient", "max_steps", "backend")
+RUN_SETTINGS = ("span", "method", "save", "gradient", "max_steps", "noise_step", "backend")
 
 
 class Moment:
@@ -140,6 +140,7 @@ class Moment:
                 repeats=self.loss.repeats,
                 data_times=None if self.table is None else self.table.time,
                 **({"max_steps": int(host.number(found["max_steps"]))} if "max_steps" in found else {}),
+                noise_step=host.noise_step(found, settings),
             )
 
     def _settings_scope(self) -> Scope:

@@ -159,6 +159,7 @@ class Solving(Instances):
                 backend=self.word(found.get("backend"), "auto"),
                 first=first,
                 repeats=repeats,
+                noise_step=self.noise_step(found, settings),
                 **limit,
             )
         return run, found, model_v
@@ -173,6 +174,19 @@ class Solving(Instances):
         if not hasattr(value, "__int__") or isinstance(value, str) or int(value) != value:
             raise fail("NDL518", f"`{name}` must be a whole number, not {value}", settings[name][0].span)
         return int(value)
+
+    def noise_step(
+        self, found: Mapping[str, Any], settings: Mapping[str, tuple[tree.Expr, Span]]
+    ) -> float | None:
+        """The time over which increments of the noise are drawn."""
+        if "noise_step" not in found:
+            return None
+        value = self.number(found["noise_step"])
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise fail(
+                "NDL518", f"`noise_step` is a time above 0, not {value}", settings["noise_step"][0].span
+            )
+        return float(value)
 
     def _checked_method(
         self, ev: Evaluator, model: ModelV, expr: tree.Expr, found: dict[str, Any], keep: bool

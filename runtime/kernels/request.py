@@ -54,6 +54,8 @@ class Request:
     noise: bool = False
     keep: bool = False
     inside: bool = False
+    stepped: bool = False
+    """Whether steps are whole steps of the noise, whose increments are drawn."""
     watch: bool = False
     drivers: bool = False
     """Whether the derivative is also by the coefficients of paths (of those that `own` names)."""

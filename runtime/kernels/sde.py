@@ -75,9 +75,19 @@ class NoisyRun(KernelRun):
         if self.known:
             ends = self._ends()
             inside = not bool(np.isin(self._settled(self.saved_times, ends), ends).all())
+        if self.p.noise_step is not None:
+            self._refuse_inside(inside)
         if request.undone and inside:
             raise NoKernel("it saves values inside steps that are undone")
-        return replace(request, noise=True, inside=inside)
+        return replace(request, noise=True, inside=inside, stepped=self.p.noise_step is not None)
+
+    def _refuse_inside(self, inside: bool) -> None:
+        """Raise `NoKernel` where the path is asked inside steps of the noise, or may be."""
+        if not self.known:
+            raise NoKernel("steps of members' own have no `noise_step`")
+        places = self.path.places(self._ends())
+        if inside or (places.leaf != 0).any() or (places.theta != 0).any():
+            raise NoKernel("the path is asked inside steps of its noise")
 
     def at_starts(self, tape: Tensor) -> Tensor:
         """The state, and W - W(t0) from the path at the starts."""
@@ -106,6 +116,8 @@ class NoisyRun(KernelRun):
         times = self._ends()
         if backward and self.request.undone:
             times = times[::-1]
+        if self.request.stepped:
+            return {**tables, "path_root": _whole(self.path.places(times).root, self.like)}
         tables_at = lately if len(times) <= FEW else path_tables
         path, like, ways = self.path, self.like, bool(self.request.trail)
         found, slots = tables_at(path.unit, path.t0, times.tobytes(), ways, like.dtype, like.device)

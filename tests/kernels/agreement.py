@@ -28,18 +28,19 @@ COUNT = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A solver, of the kind `ode`, `sde` or `split`, on a problem."""
+    """A solver, of the kind `ode`, `sde` or `split`, on a problem; `drawn`: with steps of the noise, two of
+    which are one of the run."""
 
     kind: str
     solver: str
     problem: str
     adaptive: bool = False
     gradient: str = "discrete"
+    drawn: bool = False
 
     def __str__(self) -> str:
-        more = ("-adaptive" if self.adaptive else "") + (
-            "" if self.gradient == "discrete" else f"-{self.gradient}"
-        )
+        more = "-adaptive" if self.adaptive else "-drawn" if self.drawn else ""
+        more += "" if self.gradient == "discrete" else f"-{self.gradient}"
         return f"{self.kind}-{self.solver}-{self.problem}{more}"
 
     @property
@@ -95,6 +96,12 @@ def cases() -> list[Case]:
     return [Case(kind, name, problem) for kind, name in solvers() for problem in PROBLEMS[kind]]
 
 
+def drawn_cases() -> list[Case]:
+    """With areas and without, of one noise and of several."""
+    pairs = [("sra1", "Additive"), ("sri", "Diagonal"), ("heun", "General"), ("milstein", "Scalar")]
+    return [Case("sde", solver, problem, drawn=True) for solver, problem in pairs]
+
+
 def adaptive_cases(given: Mapping[str, Sequence[str]]) -> list[Case]:
     """What adaptive solvers are given: not draws for each step, which are others where steps are others."""
     paced = [pair for pair, estimates in declared().items() if estimates]
@@ -124,8 +131,9 @@ def design() -> list[Case]:
         return [[c for c in quick if (c.kind, c.solver) == pair] for pair in solvers()]
 
     undone = [Case("split", "verlet", "Swinging"), Case("ode", "reversible_heun", "Plain")]
+    undone.append(Case("sde", "reversible_heun", "General", drawn=True))
     free = [replace(c, gradient="none") for c in spread(rows(adaptive_cases(CHECKED)))]
-    return [*spread(rows(cases())), *free, *(replace(c, gradient="reversible") for c in undone)]
+    return [*spread(rows(cases())), *free, *drawn_cases(), *(replace(c, gradient="reversible") for c in undone)]
 
 
 # ---------------------------------------------------------------- what there is not
@@ -213,9 +221,10 @@ class Ran:
                     p += shift * d
         self.fired: dict[int, int] = {}
         length = SPANS.get(case.problem, 1.0)
+        more = {"noise_step": length / 8} if case.drawn else {}
         s = ndl.solve(
             instance, method=case.method, backend=backend, gradient=case.gradient, span=(0, length),
-            save="end" if case.adaptive else f"every {length / 2}", ensemble=COUNT, seed=3,
+            save="end" if case.adaptive else f"every {length / 2}", ensemble=COUNT, seed=3, **more,
         )  # fmt: skip
         if model(case.problem).EVENTS:
             index = s.events.index

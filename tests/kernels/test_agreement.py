@@ -19,6 +19,7 @@ from agreement import (
     central,
     declared,
     design,
+    drawn_cases,
     gap,
     held,
     interpreted,
@@ -65,7 +66,7 @@ def by_torch(case: Case) -> Ran:
     return found
 
 
-@pytest.mark.parametrize("case", cases(), ids=str)
+@pytest.mark.parametrize("case", [*cases(), *drawn_cases()], ids=str)
 def test_backends_agree(case: Case, every: bool) -> None:
     """Fixed steps: torch, compiled kernels and interpreted ones, gradients also as differences give them."""
     if not fits(case):
