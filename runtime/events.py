@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ndl.runtime.lattice import leaf_of
 from ndl.runtime.chance import at_firing
 from ndl.runtime.jumps import JumpTimes
+from ndl.runtime.lattice import leaf_of
 from ndl.runtime.model import Model
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.roots import first_passage, locate

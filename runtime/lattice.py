@@ -1,11 +1,12 @@
 """The points of time at which Brownian paths are made, and the cells between them.
 
-A root cell is 2^8 units of time (or one, a step of the noise); a leaf is 1/LEAVES of a unit. Points of the lattice, whole numbers of
-leaves, come in levels: level i has all multiples of `SPACING[i]`. First units by halves, then those parts of
-a unit that steps are likely to be, decimal and binary, from coarse to fine, at last halves down to the
-leaves. The cell of a time at level i lies between the nearest points of the levels 0..i on either side of
-it; the levels are such that each has at most one point inside any cell of those before. So every cell has
-one point that splits it, and steps of 0.1, 0.01, 1/64 or 0.001 need less than two splits each.
+A root cell is 2^8 units of time (or one, a step of the noise); a leaf is 1/LEAVES of a unit. Points of the
+lattice, whole numbers of leaves, come in levels: level i has all multiples of `SPACING[i]`. First units by
+halves, then those parts of a unit that steps are likely to be, decimal and binary, from coarse to fine, at
+last halves down to the leaves. The cell of a time at level i lies between the nearest points of the levels
+0..i on either side of it; the levels are such that each has at most one point inside any cell of those
+before. So every cell has one point that splits it, and steps of 0.1, 0.01, 1/64 or 0.001 need less than two
+splits each.
 """
 
 from __future__ import annotations

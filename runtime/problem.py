@@ -301,7 +301,9 @@ def _noise_step(model: Model, step: float, t0: float, t1: float) -> float:
     if not (np.isfinite(step) and step > 0):
         raise SettingError(f"`noise_step` is a time above 0, not {step:g}")
     if max(abs(t0), abs(t1)) / step >= MOST_CELLS:
-        raise SettingError(f"times up to {max(abs(t0), abs(t1)):g} have too many steps of {step:g} for the noise")
+        raise SettingError(
+            f"times up to {max(abs(t0), abs(t1)):g} have too many steps of {step:g} for the noise"
+        )
     return float(step)
 
 

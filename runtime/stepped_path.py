@@ -1,9 +1,9 @@
 """Brownian paths whose increments over the steps of a grid are drawn, not split off: `noise_step = h`.
 
 Between 0, h, 2h, … the path has independent W ~ N(0, h) and space–time areas H ~ N(0, h/12); inside a cell it
-is refined as in `ndl.runtime.brownian`, of which each cell is a root. So it is as well the same path for every
-method, batch and order of asking and for every step of a run, but another for each h, and a step of one cell
-costs a quarter of a call of Philox instead of a split.
+is refined as in `ndl.runtime.brownian`, with each cell for a root. So it is also the same path for every
+method, batch, order of asking and step of a run, but another for each h; and a step of one cell costs a
+quarter of a call of Philox instead of a split.
 
 Four cells share a call: of the words of the counter (member, channel, number of the four, 0) each pair makes,
 with uniforms of 32 bits, two normals by Box and Muller; H has the counter of tag 1.
@@ -42,8 +42,8 @@ class _Row:
 
 
 class SteppedPath(BrownianPath):
-    """The path of a run with a `noise_step`. Rows of cells are made one after the other, from that of t0, with
-    0 at its left end; what is kept of those passed is where they start."""
+    """The path of a run with a `noise_step`. Rows of cells are made one after the other, from that of t0
+    with 0 at its left end; what is kept of those passed is where they start."""
 
     DOMAIN = 4
 

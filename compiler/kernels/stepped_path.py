@@ -1,7 +1,7 @@
-"""The Brownian path of `ndl.runtime.stepped_path` at ends of its cells, which fixed steps of whole cells have.
+"""The Brownian path of `ndl.runtime.stepped_path` at ends of its cells, for fixed steps of whole cells.
 
-Table: `path_root`, of time k the number of the cell that starts there. A place is the number of a time, the path
-there, and the normals of four cells, of which one call of Philox makes all.
+Table: `path_root`, of time k the number of the cell that starts there. A place is the number of a time, the
+path there, and the normals of four cells, all of which one call of Philox makes.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ class Run:
     """A model with the methods by which it is solved, and its kernels."""
 
     compiled: Compiled
+    noise_step: float | None = None
     methods: list[Method] = field(default_factory=list)
     kernels: dict[Request, Made] = field(default_factory=dict)
     irs: dict[int, SolverIR] = field(default_factory=dict)
@@ -140,10 +141,11 @@ def _runs(program: Program, options: Options) -> Iterator[Run]:
     for name, model in values.items():
         if solved and options.model is None and name not in solved:
             continue
-        applied = solved[name][0] if name in solved else model
+        found = solved.get(name, _Solved(model))
+        applied = found.model
         if program.grid is not None:
             applied = on_grid(program, applied, program.grid)
-        run = Run(program.host.compilation.model(applied))
+        run = Run(program.host.compilation.model(applied), found.noise_step)
         if run.compiled.optimized.grids:
             raise fail(
                 "NDL546",
@@ -152,7 +154,7 @@ def _runs(program: Program, options: Options) -> Iterator[Run]:
                 help="they are made when it is run, with `backend = cpu` or `backend = triton`; without "
                 "`--target` the module is for torch",
             )
-        for method in _methods(program, applied, options, solved.get(name, (model, []))[1]):
+        for method in _methods(program, applied, options, found.methods):
             runtime = program.host.method(program.host.ev, applied, method, {}, model.decl.name_span)
             chosen = program.host.compilation.choose(method, runtime.kind)
             run.irs[id(_solver(runtime))] = program.host.compilation.solver_ir(chosen)
@@ -161,20 +163,34 @@ def _runs(program: Program, options: Options) -> Iterator[Run]:
         yield run
 
 
-def _solved(program: Program, values: Mapping[str, ModelV]) -> dict[str, tuple[ModelV, list[tree.Expr]]]:
-    """The models of the file's solves as applied there first, with the methods that these name."""
-    found: dict[str, tuple[ModelV, list[tree.Expr]]] = {}
+@dataclass
+class _Solved:
+    """A model as the first solve of it applies it, and its `noise_step`; the methods that all name."""
+
+    model: ModelV
+    methods: list[tree.Expr] = field(default_factory=list)
+    noise_step: float | None = None
+
+
+def _solved(program: Program, values: Mapping[str, ModelV]) -> dict[str, _Solved]:
+    """The models of the file's solves as applied there first."""
+    found: dict[str, _Solved] = {}
+    scope = program.checked.module.scope
     for block in program.runs:
         if block.kind != "solve":
             continue
-        target = program.host.ev.eval(block.stmt.target, program.checked.module.scope)
+        target = program.host.ev.eval(block.stmt.target, scope)
         name = next(
             (n for n, v in values.items() if isinstance(target, ModelV) and v.decl is target.decl), ""
         )
         if name:
             settings = program.host.settings_of(block.stmt.settings, block.name)
-            _, methods = found.setdefault(name, (target, []))
-            methods += [settings["method"][0]] if "method" in settings else []
+            if name not in found:
+                given = {
+                    k: program.host.ev.eval(v, scope) for k, (v, _) in settings.items() if k == "noise_step"
+                }
+                found[name] = _Solved(target, noise_step=program.host.noise_step(given, settings))
+            found[name].methods += [settings["method"][0]] if "method" in settings else []
     return found
 
 
@@ -196,7 +212,7 @@ def _make(run: Run, method: Method, options: Options, where: Span) -> None:
     """Add the kernels of a method to a run's."""
     source = _Recorder(Kernels(run.compiled.optimized, portable=True))
     try:
-        request = _request(run.compiled, method, options, source)
+        request = _request(run, method, options, source)
         wanted = [request]
         if options.gradient:
             keep = (request.adaptive or not request.watch) and request.target == "cpu"
@@ -234,8 +250,9 @@ class _Recorder:
         return self.source.make(request)
 
 
-def _request(compiled: Compiled, method: Method, options: Options, source: _Recorder) -> Request:
+def _request(run: Run, method: Method, options: Options, source: _Recorder) -> Request:
     """What a run of a batch by this method asks for. Raises `NoKernel`."""
+    compiled = run.compiled
     names = source.weights()
     if isinstance(names, str):
         raise NoKernel(names)
@@ -257,6 +274,7 @@ def _request(compiled: Compiled, method: Method, options: Options, source: _Reco
         method=replace(method, options=given),
         save=[0.0, DEFAULT_STEP],
         precision=PRECISIONS[options.precision],
+        noise_step=None if run.noise_step is None else DEFAULT_STEP,
     )
     setattr(problem.model, "KERNELS", source)  # noqa: B010  (of this instance alone)
     kernel_run(problem, options.target)
@@ -368,6 +386,8 @@ class Front:
         given = ", ".join(f"{code(k)}: {v}" for k, v in values.items())
         settings = ["span=span", "save=save", "ensemble=ensemble", "seed=seed", "device=device"]
         settings += ["gradient=gradient"] if self.options.gradient else []
+        step = self.run.noise_step
+        settings += [] if step is None else [f"noise_step={code(step)}"]
         precision = f"precision=torch.{self.options.precision}"
         return [
             f"def {self.name}(",
@@ -407,6 +427,10 @@ class Front:
             '("every", dt) or times `[S]`. Saved values of the solution are tensors `[B, S]` by name, the',
             "last ones `solution.final`.",
         ]  # fmt: skip
+        if self.run.noise_step is not None:
+            lines += [
+                f"Steps are whole steps of the noise, {self.run.noise_step:g}, whose increments are drawn."
+            ]
         if self.options.gradient:
             lines += ['With `gradient="discrete"` they can be differentiated, by a kernel too.']
         return "\n".join(lines)

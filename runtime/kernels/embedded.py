@@ -78,6 +78,7 @@ def run_batch(
     gradient: Any = "none",
     seed: int = 0,
     device: Any = "auto",
+    noise_step: float | None = None,
 ) -> Solution:
     """Solve a batch by a kernel. Of `values` (parameters, initial values, inputs) and of the method's
     `options` those that are None stay what they are. Raises `SettingError` with the reason where no kernel
@@ -98,4 +99,5 @@ def run_batch(
         precision=precision,
         device=device,
         backend=target,
+        noise_step=noise_step,
     )

@@ -133,7 +133,12 @@ def design() -> list[Case]:
     undone = [Case("split", "verlet", "Swinging"), Case("ode", "reversible_heun", "Plain")]
     undone.append(Case("sde", "reversible_heun", "General", drawn=True))
     free = [replace(c, gradient="none") for c in spread(rows(adaptive_cases(CHECKED)))]
-    return [*spread(rows(cases())), *free, *drawn_cases(), *(replace(c, gradient="reversible") for c in undone)]
+    return [
+        *spread(rows(cases())),
+        *free,
+        *drawn_cases(),
+        *(replace(c, gradient="reversible") for c in undone),
+    ]
 
 
 # ---------------------------------------------------------------- what there is not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -73,8 +74,10 @@ def test_steps_undone_on_the_way_back(program: Any, name: str) -> None:
     """The path is run backwards, from a time amid four cells."""
     grads = []
     for backend, gradient in (("torch", "discrete"), ("cpu", "reversible"), ("cpu", "adjoint")):
-        s, leaf = solved(program, name, "reversible_heun(h=0.02)", backend, span=(-0.3, 0.5), save="every 0.2",
-                         gradient=gradient)  # fmt: skip
+        s, leaf = solved(
+            program, name, "reversible_heun(h=0.02)", backend, span=(-0.3, 0.5), save="every 0.2",
+            gradient=gradient,
+        )  # fmt: skip
         grads.append(torch.autograd.grad(loss_of(s), leaf)[0])
     for found in grads[1:]:
         torch.testing.assert_close(found, grads[0], rtol=1e-9, atol=1e-9)
@@ -93,7 +96,7 @@ def test_coarser_and_finer_steps_see_one_path(program: Any) -> None:
     s, _ = solved(program, "Scalar", "sri(rtol=1e-2, atol=1e-2)", "torch", span=(0, 0.8), save="end")
     for path in [*paths[1:], s.final.W]:
         torch.testing.assert_close(path, paths[0], rtol=0, atol=1e-12)
-    assert all(1.5 < a / b < 2.6 for a, b in zip(errors, errors[1:], strict=False)), errors
+    assert all(1.5 < a / b < 2.6 for a, b in pairwise(errors)), errors
 
 
 def test_single_precision_follows_the_path(program: Any) -> None:

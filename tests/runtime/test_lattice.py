@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ndl.compiler.kernels import cells, path
 from ndl.runtime.kernels import path_program
-from ndl.runtime.lattice import HALVINGS, LEAVES, PARTS, ROOT, SPACING, Places, Unit, Ways, shapes
+from ndl.runtime.lattice import HALVINGS, LEAVES, PARTS, SPACING, Places, Unit, Ways, shapes
 
 
 def test_kernels_have_the_same_numbers():
@@ -36,7 +36,7 @@ def test_times_of_a_grid_are_points(start, step):
     k = np.arange(3000)
     places = Places.of(start + k * step, Unit(0), start)
     assert (places.theta == 0).all()
-    found = places.root * ROOT + places.leaf
+    found = places.root * (LEAVES << HALVINGS) + places.leaf
     wanted = round(start * 10) * (LEAVES // 10) + k * round(step * LEAVES)
     assert (found == wanted).all()
 
@@ -57,7 +57,7 @@ def test_a_time_beside_a_point_is_no_point():
 
 def test_ways_go_through_the_nearest_points():
     """The cell after each split holds the time, and lies between points; the last one starts there."""
-    leaf = np.random.default_rng(0).integers(0, ROOT, 300)
+    leaf = np.random.default_rng(0).integers(0, (LEAVES << HALVINGS), 300)
     ways = Ways.to(leaf, np.zeros(300))
     assert (ways.low <= leaf).all()
     assert (leaf < ways.high).all()
