@@ -70,21 +70,25 @@ def works(quick: bool = False, backends: Sequence[str | None] = (None,)) -> list
 def _ndl(p: Problem, backends: Sequence[str | None]) -> list[Contestant]:
     import ndl
 
-    def call(model: Any, settings: dict[str, Any]) -> Any:
-        s = ndl.solve(
-            model,
-            span=(0, 1),
-            method=f"euler_maruyama(steps={p.steps})",
-            save="end",
-            ensemble=p.paths,
-            seed=1,
-            precision="float32",
-            gradient="none",
-            **settings,
-        )
-        return s.final["x"]
+    def by(label: str, **noise: float) -> list[Contestant]:
+        def call(model: Any, settings: dict[str, Any]) -> Any:
+            s = ndl.solve(
+                model,
+                span=(0, 1),
+                method=f"euler_maruyama(steps={p.steps})",
+                save="end",
+                ensemble=p.paths,
+                seed=1,
+                precision="float32",
+                gradient="none",
+                **noise,
+                **settings,
+            )
+            return s.final["x"]
 
-    return by_ndl(PROGRAM, backends, call, lambda model: model(mu=p.mu, s=p.s), "NDL, euler_maruyama")
+        return by_ndl(PROGRAM, backends, call, lambda model: model(mu=p.mu, s=p.s), label)
+
+    return [*by("NDL, euler_maruyama"), *by("NDL, with a `noise_step`", noise_step=p.h)]
 
 
 def _torchsde(p: Problem, hint: bool) -> Call:

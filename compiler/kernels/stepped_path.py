@@ -1,7 +1,8 @@
 """The Brownian path of `ndl.runtime.stepped_path` at ends of its cells, for fixed steps of whole cells.
 
 Table: `path_root`, of time k the number of the cell that starts there. A place is the number of a time, the
-path there, and the normals of four cells, all of which one call of Philox makes.
+path there, and the normals of four cells, all of which one call of Philox makes,
+those of the next cell first, with the number of the four.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from ndl.compiler.kernels.path import Path, Place
 
 TOGETHER = 4
 """Cells of a call of Philox."""
+
+NONE = -1
+"""The number of no four cells."""
 
 LOW = 1 << 31
 """The lower word of a uniform of 32 bits."""
@@ -31,15 +35,15 @@ class SteppedPath(Path):
     def names(self) -> tuple[str, ...]:
         tags = ("W", "H") if self.cells.areas else ("W",)
         drawn = (f"at.{tag}.{c}.{i}" for tag in tags for c in range(self.channels) for i in range(TOGETHER))
-        return ("at", *(f"at.{i}" for i in range(self.cells.numbers)), *drawn)
+        return ("at", *(f"at.{i}" for i in range(self.cells.numbers)), "at.four", *drawn)
 
     def start(self, t: Value) -> tuple[Place, list[Value]]:
         return self.resumed(self.cells.whole(0), t)
 
     def resumed(self, k: Value, t: Value) -> tuple[Place, list[Value]]:
-        drawn = self._drawn(self.code.load("path_root", k))
         now = [self.code.const(0.0)] * self.cells.numbers
-        return [k, *now, *drawn], now
+        rest = [self.code.const(0.0)] * (len(self.names) - 2 - len(now))
+        return [k, *now, self.cells.whole(NONE), *rest], now
 
     def ahead(self, place: Place, t: Value) -> tuple[Place, list[Value]]:
         code, many = self.code, 1 + self.cells.numbers
@@ -55,38 +59,42 @@ class SteppedPath(Path):
     def _cell(self, root: Value, path: Sequence[Value], drawn: Sequence[Value]) -> list[Value]:
         """Over a cell: the number of the next one, the path, and the normals."""
         code, whole, m = self.code, self.cells.whole, self.channels
-        back = self.falling
-        cell = code.op("sub", root, whole(1)) if back else root
-        at = code.op("bit_and", cell, whole(TOGETHER - 1))
-        fresh = code.op("eq", at, whole(TOGETHER - 1 if back else 0))
-        drawn = code.when(fresh, lambda: self._drawn(cell), list(drawn))
-        W = [self._of(drawn, at, c) for c in range(m)]
-        if back:
+        cell = code.op("sub", root, whole(1)) if self.falling else root
+        four, at = code.op("shr", cell, whole(2)), code.op("bit_and", cell, whole(TOGETHER - 1))
+        drawn = code.when(code.op("ne", four, drawn[0]), lambda: self._drawn(four, at), drawn[1:])
+        W = [drawn[c * TOGETHER] for c in range(m)]
+        H = [drawn[(m + c) * TOGETHER] for c in range(m)] if self.cells.areas else []
+        drawn = _turned(drawn)
+        if self.falling:
             after = [code.op("sub", v, z) for v, z in zip(path, W)]
-            return [cell, *after, *drawn]
+            return [cell, *after, four, *drawn]
         after = [code.op("add", v, z) for v, z in zip(path, W)]
         if self.cells.areas:
             for c in range(m):
-                H = code.op("mul", self._of(drawn, at, m + c), 12**-0.5)
-                swept = code.op("fma", W[c], 0.5, code.op("add", path[c], H))
+                area = code.op("mul", H[c], 12**-0.5)
+                swept = code.op("fma", W[c], 0.5, code.op("add", path[c], area))
                 after.append(code.op("add", path[m + c], swept))
-        return [code.op("add", root, whole(1)), *after, *drawn]
+        return [code.op("add", root, whole(1)), *after, four, *drawn]
 
-    def _of(self, drawn: Sequence[Value], at: Value, c: int) -> Value:
-        """The normal number c of the cell that is number `at` of its four."""
-        code, four = self.code, drawn[c * TOGETHER : (c + 1) * TOGETHER]
-        found = four[0]
-        for i in range(1, TOGETHER):
-            found = code.op("select", code.op("eq", at, self.cells.whole(i)), four[i], found)
-        return found
-
-    def _drawn(self, cell: Value) -> list[Value]:
-        """The normals of the four cells about one: of each channel, of W, then of H."""
-        code, cells, found = self.code, self.cells, []
-        group, low = code.op("shr", cell, cells.whole(2)), word(code, LOW)
+    def _drawn(self, four: Value, at: Value) -> list[Value]:
+        """The normals of four cells, number `at` first: of each channel, of W, then of H."""
+        code, cells, last = self.code, self.cells, self.cells.whole(TOGETHER - 1)
+        low, order, found = word(code, LOW), -1 if self.falling else 1, []
         for tag in range(2 if cells.areas else 1):
             for c in range(self.channels):
                 place = code.op("bit_or", code.op("shl", cells.places[c], cells.whole(12)), cells.whole(tag))
-                a, b, d, e = philox(code, (code.member(), place, group, cells.whole(0)), cells.keys[c])
-                found += [*normal_pair(code, (a, low, b, low)), *normal_pair(code, (d, low, e, low))]
-        return found
+                a, b, d, e = philox(code, (code.member(), place, four, cells.whole(0)), cells.keys[c])
+                pairs = normal_pair(code, (a, low, b, low)), normal_pair(code, (d, low, e, low))
+                found += [*pairs[0], *pairs[1]][::order]
+        turns = code.op("sub", last, at) if self.falling else at
+
+        def turn(carried: tuple[Value, ...]) -> list[Value]:
+            return [code.op("sub", carried[0], cells.whole(1)), *_turned(carried[1:])]
+
+        start = [turns, *found]
+        return list(code.loop(start, lambda c: code.op("gt", c[0], cells.whole(0)), turn)[1:])
+
+
+def _turned(drawn: Sequence[Value]) -> list[Value]:
+    """The normals of the next cell first."""
+    return [v for i in range(0, len(drawn), TOGETHER) for v in (*drawn[i + 1 : i + TOGETHER], drawn[i])]

@@ -185,6 +185,34 @@ def test_a_module_makes_its_draws_and_keeps_its_past(ndl, tmp_path) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
 
+SHAKEN = """
+model Shaken:
+    param k = 0.9
+    state x = 1.0
+    noise W: wiener
+    dx = -k*x*dt + 0.3*x*dW
+
+solve Shaken:
+    span = 0..1
+    method = milstein(h=0.02)
+    noise_step = 0.01
+"""
+
+
+def test_a_module_has_the_steps_of_the_noise(ndl, tmp_path) -> None:
+    """Those of the file's solve."""
+    file = tmp_path / "shaken.ndl"
+    file.write_text(SHAKEN)
+    done = ndl("compile", file, "--target", "cpu", "-o", tmp_path / "shaken.py")
+    assert done.code == 0, done.text
+    got = imported(tmp_path / "shaken.py").solve(span=(0.0, 1.0), ensemble=5, seed=4).final.x
+    wanted = language.solve(
+        language.load(file).Shaken(), span=(0, 1), method="milstein(h=0.02)", noise_step=0.01, ensemble=5,
+        seed=4, backend="torch",
+    ).final.x  # fmt: skip
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
 def imported(file: Path) -> Any:
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
