@@ -1,8 +1,7 @@
 """The Brownian path of `ndl.runtime.stepped_path` at ends of its cells, for fixed steps of whole cells.
 
 Table: `path_root`, of time k the number of the cell that starts there. A place is the number of a time, the
-path there, and the normals of four cells, all of which one call of Philox makes,
-those of the next cell first, with the number of the four.
+path there, the number of four cells, and their normals, which one call of Philox makes, the next cell's first.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ TOGETHER = 4
 """Cells of a call of Philox."""
 
 NONE = -1
-"""The number of no four cells."""
+"""A number of no four cells."""
 
 LOW = 1 << 31
 """The lower word of a uniform of 32 bits."""
