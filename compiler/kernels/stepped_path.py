@@ -1,7 +1,7 @@
 """The Brownian path of `ndl.runtime.stepped_path` at ends of its cells, for fixed steps of whole cells.
 
 Table: `path_root`, of time k the number of the cell that starts there. A place is the number of a time, the
-path there, the number of four cells, and their normals, which one call of Philox makes, the next cell's first.
+path there, the number of four cells, and their normals, of one call of Philox, the next cell's first.
 """
 
 from __future__ import annotations
