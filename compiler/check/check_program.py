@@ -74,8 +74,6 @@ def check_module(module: Module, sink: Sink) -> None:
             ev.context = CheckContext("test")
             run_block(ev, item.body, module.scope.child())
             ev.context = None
-        elif isinstance(item, (tree.Assign, tree.ExprStmt, tree.Return, tree.For, tree.Draw, tree.When)):
-            ev.error("NDL428", "this statement has no meaning at file level", item.span)
 
 
 def _declaration(ev: Evaluator, value: Any) -> None:

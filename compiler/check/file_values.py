@@ -7,20 +7,18 @@ from typing import Any
 
 from ndl.compiler.check.evaluator import Evaluator
 from ndl.compiler.check.operators import read_net
+from ndl.compiler.check.scope import Scope
 from ndl.compiler.check.typing import resolve_type
 from ndl.compiler.check.values import UNKNOWN, DomainV, FileV, HostV, ModelV, NetV, Unknown, describe
 from ndl.compiler.check.weights import read_item, without_value
 from ndl.compiler.syntax import tree
+from ndl.compiler.types import Tensor
 
 
 def file_value(ev: Evaluator, declared: FileV) -> Any:
     """The value of a `const`, `net`, `extern`, `domain`, `model X = …`, or a named run."""
     stmt, scope = declared.stmt, declared.module.scope
     if declared.item is not None:
-        if declared.kind != "const":
-            return ev.error(
-                "NDL428", f"`{declared.kind}` stands in a model or an operator, not at file level", stmt.span
-            )
         item = declared.item
         if item.value is not None and item.type is None:
             return ev.eval(item.value, scope)
@@ -33,7 +31,7 @@ def file_value(ev: Evaluator, declared: FileV) -> Any:
     if isinstance(stmt, tree.Net):
         return read_net(ev, stmt, scope, owner=declared)
     if isinstance(stmt, tree.Extern):
-        return NetV(stmt.name, resolve_type(ev, stmt.signature, scope), None, owner=declared)
+        return _extern(ev, stmt, scope, declared)
     if isinstance(stmt, tree.DomainDecl):
         domain = ev.eval(stmt.value, scope)
         return replace(domain, name=stmt.name) if isinstance(domain, DomainV) else domain
@@ -51,3 +49,11 @@ def file_value(ev: Evaluator, declared: FileV) -> Any:
 
         return solution_type(ev, ev.eval(stmt.target, scope))
     return HostV("training result")
+
+
+def _extern(ev: Evaluator, stmt: tree.Extern, scope: Scope, owner: FileV) -> Any:
+    """A net that comes from Python."""
+    signature = resolve_type(ev, stmt.signature, scope)
+    if isinstance(signature, Tensor):
+        return ev.error("NDL348", f"`extern net {stmt.name}` needs a signature of tensors", stmt.span)
+    return NetV(stmt.name, signature, None, owner=owner)

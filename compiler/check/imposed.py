@@ -87,8 +87,11 @@ def _without_residual(name: str, parts: Any, count: int) -> str | None:
         return f"`{name}` has no equations for states"
     if parts.noises or any(parts.order(s) > 1 for s in parts.rates):
         return f"`{name}` has noise, or second derivatives in time: it has no residual"
-    if count != len(parts.states):
-        return f"`{name}` has {len(parts.states)} states, and is given {count} values for them"
+    many = len(parts.states)
+    if parts.rates and count == many - 1:
+        return f"`{name}` changes in time: its residual is along functions of time, at a time"
+    if count != many:
+        return f"`{name}` has {many} state{'s' * (many > 1)}, and is given {count} values"
     return None
 
 

@@ -27,6 +27,7 @@ from ndl.compiler.check.values import (
     Unknown,
     Value,
     WordV,
+    describe,
 )
 from ndl.compiler.check.weights import Item, read_item, without_value
 from ndl.compiler.diagnostics import did_you_mean
@@ -425,7 +426,13 @@ def read_net(ev: Evaluator, stmt: tree.Net, scope: Scope, owner: Any = None, tar
     elif target is not None and not isinstance(target, Unknown) and not callable_value(target):
         if isinstance(target, WordV) and target.name != "expression":
             ev.not_lowered("a formula as a net (`expression(…)`)", stmt.span)
-        target = None if not isinstance(target, WordV) else target
+        elif not isinstance(target, WordV):
+            target = ev.error(
+                "NDL348",
+                f"`net {stmt.name}` is made of {describe(target)}, which is no operator",
+                stmt.span if stmt.value is None else stmt.value.span,
+                help=f"write `net {stmt.name}: R[2] -> R = MLP(width=32, depth=2)`, or another operator",
+            )
     return NetV(stmt.name, signature, target, stmt.per, owner, inner, origin)
 
 
