@@ -29,6 +29,12 @@ LOW = 1 << 31
 MOST = 256
 """Cells that are made at once."""
 
+KEPT = 64
+"""Starts of rows that are kept; others are found again from the nearest."""
+
+KEPT = 64
+"""Starts of rows that are kept; others are found again from the nearest."""
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -88,6 +94,9 @@ class SteppedPath(BrownianPath):
         passed = torch.arange(self._length + 1, dtype=W.dtype, device=self.device)[:, None, None]
         row = _Row(first, W, H, start + gone, integral + areas + passed * start)
         self._starts.setdefault(number + 1, (row.start[-1], row.integral[-1]))
+        if len(self._starts) > KEPT:
+            near = {number, number + 1, *sorted(self._starts)[::2]}
+            self._starts = {k: v for k, v in self._starts.items() if k in near}
         self._last = row
         return row
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from agreement_problems import SOURCE
 from ndl.compiler.diagnostics import NDLError
+from ndl.runtime import stepped_path
 
 import ndl
 
@@ -115,6 +117,18 @@ def test_members_and_portions_do_not_matter(program: Any) -> None:
     torch.testing.assert_close(a.q.values[:17], b.q.values, rtol=0, atol=1e-13)
     other = ndl.solve(model, ensemble=40, backend="cpu", seed=1, **how)
     assert float((other.q.values[:, 1:] - a.q.values[:, 1:]).abs().min()) > 1e-6
+
+
+def test_a_long_path_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more rows of cells than are kept, asked to and fro."""
+    monkeypatch.setattr(stepped_path, "MOST", 4)
+    a, b = (stepped_path.SteppedPath(5, 3, 1, 0, 1, step=2.0**-10) for _ in range(2))
+    times = np.arange(0, 2**10, 97) * 2.0**-10
+    forth = a.at(times).W
+    assert len(a._starts) <= stepped_path.KEPT + 1
+    back = torch.stack([b.at([t]).W[0] for t in times[::-1]])
+    torch.testing.assert_close(back, forth.flip(0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(a.at([times[3]]).W[0], forth[3], rtol=0, atol=1e-12)
 
 
 def test_values_between_steps(program: Any) -> None:
