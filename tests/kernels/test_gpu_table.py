@@ -15,6 +15,7 @@ CHECKED = (
     ("Lorenz", "tsit5", "f64", "solve"),
     ("Lorenz", "rk4", "f32", "adjoint"),
     ("Robertson", "rosenbrock23", "f32", "solve"),
+    ("Robertson", "rodas5", "f64", "adjoint"),
     ("Drifting", "euler_heun", "f32", "solve"),
 )
 
@@ -47,14 +48,9 @@ def test_the_methods_are_those_of_the_library(page) -> None:
 
 
 def test_no_kernel_spills(page) -> None:
-    """But for rows that are marked, all of sixteen states and one."""
     module, table, text = page
-    spilled = {k for k, row in table.items() if (row[1], row[3]) != ("0", "0")}
-    known = {("Robertson", "rodas5", "f64", "adjoint")}
-    assert all(k[0] == "Chain" or k in known for k in spilled)
-    assert all(table[k][-1].endswith(module.OLD) for k in spilled)
-    before = text.partition(module.BEGIN)[0]
-    assert all(f"`{k[1]}`" in before for k in spilled)
+    assert not {k for k, row in table.items() if (row[1], row[3]) != ("0", "0")}
+    assert not {k for k, row in table.items() if row[-1].endswith(module.OLD)}
 
 
 @pytest.mark.parametrize("key", CHECKED, ids="-".join)
@@ -64,6 +60,6 @@ def test_the_numbers_are_the_compilers(key, page, tmp_path, monkeypatch) -> None
     module, table, text = page
     registers, spills, shared, work = module.row(module.Case(*key), (90,))
     said = table[key]
-    assert (spills, shared, work) == (0, 0, 0) and said[3:] == ("0", "0", "0")
+    assert (spills, shared) == (0, 0) and said[3:] == ("0", "0", str(work))
     if f"Triton {version('triton').rpartition('.')[0]}" in text:
         assert abs(registers - int(said[2])) <= 8, (registers, said)

@@ -12,7 +12,7 @@ from ndl.compiler.backends.triton.body import DESK, PAD, Body
 from ndl.compiler.backends.triton.forms import HELPERS, NATIVE
 from ndl.compiler.backends.triton.names import Names, ascii_name
 from ndl.compiler.backends.triton.rewriting import WORK
-from ndl.compiler.backends.triton.workspace import LIMIT, ROOM, fitted, rows_of
+from ndl.compiler.backends.triton.workspace import LIMIT, fitted, rows_of
 from ndl.compiler.kernels.arrays import has_arrays
 from ndl.compiler.kernels.ir import Kernel, KernelError, Value
 
@@ -21,7 +21,7 @@ OPTIONS = {"enable_fp_fusion": False, "maxnreg": 255}
 registers that there are: left alone, the assembler prefers spilling a few to having more than 128."""
 
 
-def print_module(kernel: Kernel, limit: int = LIMIT, room: int = ROOM, tf32: bool = False) -> str:
+def print_module(kernel: Kernel, limit: int = LIMIT, room: int | None = None, tf32: bool = False) -> str:
     """The source of a module with `launch(count, buffers…)`. The same kernel gives the same text.
 
     `limit` and `room` say when values go to a workspace, and how many (`workspace`); with `tf32` products in

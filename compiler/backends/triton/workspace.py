@@ -33,19 +33,20 @@ from ndl.compiler.kernels.verify import verify
 LIMIT = 240
 """Registers at an estimate beyond which a kernel is fitted: below, the assembler spills nothing."""
 
-ROOM = 120
-"""Registers that values may take then; the rest is for addresses, masks and what the compiler moves."""
+ROOM = {"f32": 120, "f64": 40}
+"""Registers that values may take then; the rest is for addresses, masks and what the compiler moves. Doubles
+take two that must be neighbours: with 60 or more the assembler spills some."""
 
 DEEPER = 8
 """How often a loop inside a step is taken to go round."""
 
 
-def fitted(kernel: Kernel, limit: int = LIMIT, room: int = ROOM) -> Kernel:
-    """The kernel, where it takes more than `limit` registers of a thread with what exceeds `room` in a
-    workspace. Kernels with arrays stay as they are: layouts of those differ."""
+def fitted(kernel: Kernel, limit: int = LIMIT, room: int | None = None) -> Kernel:
+    """The kernel, where it takes more than `limit` registers of a thread with what exceeds `room` (ROOM
+    of its precision) in a workspace. Kernels with arrays stay as they are: layouts of those differ."""
     if has_arrays(kernel):
         return kernel
-    fitting = _Fitting(kernel, room)
+    fitting = _Fitting(kernel, ROOM[kernel.precision] if room is None else room)
     return fitting.kernel() if fitting.most() > limit else kernel
 
 
