@@ -48,7 +48,7 @@ def test_the_methods_are_those_of_the_library(page) -> None:
 
 
 def test_no_kernel_spills(page) -> None:
-    module, table, text = page
+    module, table, _ = page
     assert not {k for k, row in table.items() if (row[1], row[3]) != ("0", "0")}
     assert not {k for k, row in table.items() if row[-1].endswith(module.OLD)}
 
