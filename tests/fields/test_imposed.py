@@ -216,7 +216,7 @@ def test_a_net_of_time_learns_the_rate_of_a_mode() -> None:
         ("impose(u, Square, 0)", "NDL480", "a part of a boundary"),
         ("impose(u, left(Square), [1, 2])", "NDL480", "is given"),
         ("impose(u, boundary(Square), 0)", "NDL481", "no points"),
-        ("residual(Set, u)", "NDL479", "is given 0 values"),
+        ("residual(Set, u)", "NDL479", "changes in time"),
     ],
 )
 def test_mistakes(line: str, code: str, words: str) -> None:
