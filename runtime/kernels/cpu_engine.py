@@ -9,19 +9,19 @@ that is damaged is compiled again. Its folder is `$NDL_CACHE_DIR`, else `$XDG_CA
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from ndl.runtime.atomic import replacing
 from ndl.runtime.kernels.files import folder
+from ndl.runtime.kernels.team import together
 from torch import Tensor
 
 SEAL = 32
@@ -52,9 +52,7 @@ class Compiled:
     """A loaded kernel; `engine` keeps its code alive."""
 
     def __init__(self, program: Program, engine: Any, address: int) -> None:
-        self.program, self._engine = program, engine
-        prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-        self._call = prototype(address)
+        self.program, self._engine, self._function = program, engine, address
 
     def address(self, name: str) -> int:
         """Where another function of the module stands."""
@@ -71,37 +69,30 @@ class Compiled:
         if self.program.sums:
             self._portions(tensors, members, count)
             return
-        counter = ctypes.c_int64(0)
-        addresses = self._addresses(tensors)
-        arguments = (ctypes.addressof(addresses), ctypes.addressof(counter), members, members)
-        _together(count, lambda: self._call(*arguments))
+        # all take their next trajectories from one counter
+        addresses, counter = self._addresses(tensors), np.zeros(1, np.int64)
+        job = (addresses.ctypes.data, counter.ctypes.data, members, members)
+        share(self._function, np.array([job] * count, np.int64), count)
 
-    def _addresses(self, tensors: dict[str, Tensor]) -> Any:
+    def _addresses(self, tensors: dict[str, Tensor]) -> npt.NDArray[np.int64]:
         """The buffers' addresses."""
-        values = [tensors[name].data_ptr() for name in self.program.buffers]
-        return (ctypes.c_void_p * max(len(values), 1))(*values)
+        return np.array([tensors[name].data_ptr() for name in self.program.buffers], np.int64)
 
     def _portions(self, tensors: dict[str, Tensor], members: int, threads: int) -> None:
         """Portions of the trajectories, each by one thread from its first to its last: what they add up does
         not depend on who runs when."""
-        names = self.program.buffers
-        sums = [(names.index(name), tensors[name]) for name in self.program.sums]
-        rows = max(t.shape[1] for _, t in sums)
-        places = [(k, t.data_ptr(), t.stride(0) * t.element_size()) for k, t in sums]
-        base = self._addresses(tensors)
-        # `next` of a list's iterator is one operation of the interpreter: threads share it
-        work = iter([(k, *p) for k, p in enumerate(portions_of(members, self.program.lanes, rows))])
-
-        def run() -> None:
-            addresses, counter = type(base).from_buffer_copy(base), ctypes.c_int64()
-            table, at = ctypes.addressof(addresses), ctypes.addressof(counter)
-            for portion, first, last in work:
-                counter.value = first
-                for k, start, size in places:
-                    addresses[k] = start + portion * size
-                self._call(table, at, members, last)
-
-        _together(threads, run)
+        sums = [tensors[name] for name in self.program.sums]
+        cut = portions_of(members, self.program.lanes, max(t.shape[1] for t in sums))
+        tables = np.repeat(self._addresses(tensors)[None], len(cut), 0)
+        rows, bounds = np.arange(len(cut)), np.array(cut, np.int64)
+        for name, t in zip(self.program.sums, sums, strict=True):
+            tables[:, self.program.buffers.index(name)] += rows * (t.stride(0) * t.element_size())
+        counters = bounds[:, 0].copy()
+        jobs = np.empty((len(cut), 4), np.int64)
+        jobs[:, 0] = tables.ctypes.data + rows * tables.strides[0]
+        jobs[:, 1] = counters.ctypes.data + rows * counters.strides[0]
+        jobs[:, 2], jobs[:, 3] = members, bounds[:, 1]
+        share(self._function, jobs, threads)
 
 
 def portions_of(members: int, lanes: int, rows: int) -> list[tuple[int, int]]:
@@ -209,16 +200,43 @@ def _new_machine() -> Any:
     )
 
 
-def _together(threads: int, work: Callable[[], None]) -> None:
-    """Do `work` in so many threads at once, this one among them."""
-    jobs = [_pool(threads).submit(work) for _ in range(threads - 1)]
-    try:
-        work()
-    finally:
-        for job in jobs:
-            job.result()
+def share(function: int, jobs: npt.NDArray[np.int64], threads: int) -> None:
+    """Call a C function once with the words of each row of `jobs`, contiguous, by at most so many threads:
+    who is ready takes the next row."""
+    work = np.array([0, len(jobs), function, jobs.ctypes.data], np.int64)
+    together(_sharing(jobs.shape[1]), work.ctypes.data, min(threads, len(jobs)))
 
 
 @cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="ndl-kernel")
+def _sharing(words: int) -> int:
+    """The address of what a thread of `share` does."""
+    return load(Program(_sharing_text(words), "share", ())).address("share")
+
+
+def _sharing_text(words: int) -> str:
+    """LLVM's text of it; `work` is the next row, how many there are, the function, and the rows."""
+    at = "  %p{0} = getelementptr i64, ptr %row, i64 {0}\n  %w{0} = load i64, ptr %p{0}\n"
+    loads = "".join(at.format(k) for k in range(words))
+    given = ", ".join(f"i64 %w{k}" for k in range(words))
+    return f"""define void @share(ptr %work) {{
+entry:
+  %many.at = getelementptr i64, ptr %work, i64 1
+  %many = load i64, ptr %many.at
+  %function.at = getelementptr i64, ptr %work, i64 2
+  %function = load ptr, ptr %function.at
+  %rows.at = getelementptr i64, ptr %work, i64 3
+  %rows = load ptr, ptr %rows.at
+  br label %next
+next:
+  %k = atomicrmw add ptr %work, i64 1 monotonic
+  %more = icmp slt i64 %k, %many
+  br i1 %more, label %one, label %done
+one:
+  %start = mul i64 %k, {words}
+  %row = getelementptr i64, ptr %rows, i64 %start
+{loads}  call void %function({given})
+  br label %next
+done:
+  ret void
+}}
+"""

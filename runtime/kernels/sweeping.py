@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from ndl.runtime.kernels.cpu_engine import Compiled, Program, _pool, load
+from ndl.runtime.kernels.cpu_engine import Program, load, share
 from ndl.runtime.kernels.lease import Lease
 from ndl.runtime.kernels.pointwise import PointPlan
 from ndl.runtime.methods import Tableau
@@ -117,9 +117,9 @@ class Sweeper:
     def __init__(self, plan: Plan, fields: Tensor, coefficients: Mapping[str, Tensor] | None = None) -> None:
         """`fields`: [members, fields, n1, n2, n3]; `coefficients`: each [members or 1, n1, n2, n3]."""
         self.plan = plan
-        compiled = load(plan.program)
-        self.call = _function(compiled, plan.program.symbol, 5, 3)
-        self.carry = {name: _function(compiled, name, 2, 2) for name in ("enter", "leave")}
+        self.compiled = load(plan.program)
+        names = (plan.program.symbol, "enter", "leave")
+        self.functions = {name: self.compiled.address(name) for name in names}
         self.members = fields.shape[0]
         self.threads = torch.get_num_threads()
         self.lease = Lease(fields.new_empty(0), self._room(fields))
@@ -180,12 +180,8 @@ class Sweeper:
         given = (plain.data_ptr(), laid.data_ptr())
         count = self.threads if plain.numel() > 1 << 16 else 1
         size = -(-slabs // count)
-        jobs = [(k, min(k + size, slabs)) for k in range(0, slabs, size)]
-        if len(jobs) == 1:
-            self.carry[name](*given, *jobs[0])
-            return
-        for done in [_pool(count).submit(self.carry[name], *given, *j) for j in jobs]:
-            done.result()
+        jobs = [(*given, k, min(k + size, slabs)) for k in range(0, slabs, size)]
+        share(self.functions[name], np.array(jobs, np.int64), count)
 
     def advance(self, slots: Tensor, steps: int) -> None:
         """So many steps of one size. `slots`: [members or 1, slots], the first two of them the time, which
@@ -211,18 +207,17 @@ class Sweeper:
 
     def _pass(self, slots: Tensor, steps: int, members: Sequence[int] | None = None) -> None:
         chosen = range(self.members) if members is None else members
-        jobs = [(member, first, last) for member in chosen for first, last in self._portions(steps)]
-        count = min(self.threads, len(jobs))
+        portions = [(member, first, last) for member in chosen for first, last in self._portions(steps)]
+        count = min(self.threads, len(portions))
         self._make_rings(count)
-        if count == 1:
-            self._some(jobs, 0, slots, steps)
-            return
-        for done in [_pool(count).submit(self._some, jobs[k::count], k, slots, steps) for k in range(count)]:
-            done.result()
-
-    def _some(self, jobs: Sequence[tuple[int, int, int]], thread: int, slots: Tensor, steps: int) -> None:
-        for j in jobs:
-            self._portion(slots, steps, self.rings[thread], *j)
+        tables = {member: self._coefficients(member) for member in chosen}
+        for k in range(0, len(portions), count):
+            # as many at once as there are rings
+            jobs = [
+                self._job(slots, steps, ring, tables[portion[0]], *portion)
+                for ring, portion in zip(self.rings, portions[k : k + count], strict=False)
+            ]
+            share(self.functions[self.plan.program.symbol], np.array(jobs, np.int64), count)
 
     def _make_rings(self, threads: int) -> None:
         """Memory of each thread for the longest pass."""
@@ -238,24 +233,27 @@ class Sweeper:
         size = -(-extent // count)
         return [(k, min(k + size, extent)) for k in range(0, extent, size)]
 
-    def _portion(self, slots: Tensor, steps: int, rings: Tensor, member: int, first: int, last: int) -> None:
-        x = self.now
-        own = slots[member if slots.shape[0] > 1 else 0]
+    def _coefficients(self, member: int) -> npt.NDArray[np.int64]:
+        """The addresses of a member's arrays."""
         ordered = [self.given[name] for name in self.plan.coefficients]
-        given = [c[member if c.shape[0] > 1 else 0].data_ptr() for c in ordered]
-        addresses = (ctypes.c_void_p * max(len(given), 1))(*given)
-        self.call(
-            x[member].data_ptr(), self.next[member].data_ptr(), rings.data_ptr(), own.data_ptr(),
-            ctypes.addressof(addresses), first, last, steps,
+        return np.array([c[member if c.shape[0] > 1 else 0].data_ptr() for c in ordered], np.int64)
+
+    def _job(
+        self,
+        slots: Tensor,
+        steps: int,
+        ring: Tensor,
+        coefficients: npt.NDArray[np.int64],
+        member: int,
+        first: int,
+        last: int,
+    ) -> tuple[int, ...]:
+        """The arguments of a portion's function."""
+        own = slots[member if slots.shape[0] > 1 else 0]
+        return (
+            self.now[member].data_ptr(), self.next[member].data_ptr(), ring.data_ptr(), own.data_ptr(),
+            coefficients.ctypes.data, first, last, steps,
         )  # fmt: skip
-
-
-def _function(compiled: Compiled, name: str, pointers: int, numbers: int) -> Any:
-    """A function of a loaded module."""
-    kinds = [*[ctypes.c_void_p] * pointers, *[ctypes.c_int64] * numbers]
-    made = ctypes.CFUNCTYPE(None, *kinds)(compiled.address(name))
-    made.owner = compiled  # type: ignore[attr-defined]
-    return made
 
 
 def alike(sizes: Floats, first: int, last: int) -> Iterator[tuple[int, int]]:

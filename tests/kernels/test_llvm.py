@@ -157,6 +157,7 @@ def test_a_kernel_is_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch:
     made = program(rotation(), 2)
     load(made)
     (file,) = (tmp_path / "cpu").iterdir()
+    cpu_engine._sharing(4)
     monkeypatch.setattr(cpu_engine, "_loaded", {})
     monkeypatch.setattr(cpu_engine, "compile_object", lambda program: pytest.fail("compiled again"))
     given = buffers(5)
@@ -164,7 +165,7 @@ def test_a_kernel_is_compiled_once_and_kept_on_disk(tmp_path: Path, monkeypatch:
     load(made).run(tensors, 5)
     interpret.run(rotation(), given, 5)
     np.testing.assert_allclose(tensors["last"].numpy(), given["last"], rtol=1e-12)
-    assert list((tmp_path / "cpu").iterdir()) == [file]
+    assert file in (tmp_path / "cpu").iterdir()
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "foreign"])
@@ -175,7 +176,7 @@ def test_a_damaged_file_is_compiled_again(
     monkeypatch.setattr(cpu_engine, "_loaded", {})
     given = buffers(5)
     wanted = run(rotation(), 4, given, 5)["last"]
-    (file,) = (tmp_path / "cpu").iterdir()
+    file = tmp_path / "cpu" / f"{cpu_engine.key_of(program(rotation(), 4))}.obj"
     whole = file.read_bytes()
     broken = bytearray(whole)
     broken[len(whole) // 2] ^= 255
@@ -211,7 +212,7 @@ def test_many_at_once_share_a_cache(tmp_path: Path) -> None:
         outputs = [job.result() for job in jobs]
     assert all(o.returncode == 0 for o in outputs), outputs[0].stderr
     assert len({o.stdout for o in outputs}) == 1
-    assert len(list((tmp_path / "cpu").iterdir())) == 1
+    assert len(list((tmp_path / "cpu").iterdir())) == 2, "the kernel, and what shares it among threads"
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
