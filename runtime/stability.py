@@ -35,7 +35,7 @@ def refuse_unstable(problem: Problem, found: Solution, run: Callable[[Problem], 
         return found
     mass = problem.mass() > 0
     x0, x = problem.x0.detach(), found.last["x"].detach()
-    size, base = x[:, mass].abs().amax(-1), x0[:, mass].abs().amax(-1)
+    size, base = (_of(v, mass).abs().amax(-1) for v in (x, x0))
     base = torch.where(base > 0, base, 1.0)
     arrived = torch.from_numpy(found.last_t == problem.t1).to(size.device)
     grown = (size > GROWN * base) & torch.isfinite(size) & arrived
@@ -71,13 +71,18 @@ def _from_end(problem: Problem, x: Tensor, h: float, parts: int) -> Problem:
     )
 
 
+def _of(x: Tensor, mass: Tensor) -> Tensor:
+    """The states with a rate; taking them out is a copy, slow for a field."""
+    return x if bool(mass.all()) else x[:, mass]
+
+
 def _size(problem: Problem, y: Tensor, x: Tensor, z: Tensor, mass: Tensor) -> Tensor:
     """The logarithm of the norm of y, each state by the size that it has in x and z."""
     unit = torch.ones_like(y)
     for s in problem.model.STATES:
         largest = torch.maximum(x[:, s.places].abs().amax(-1), z[:, s.places].abs().amax(-1))
         unit[:, s.places] = torch.where(largest > 0, largest, 1.0)[:, None]
-    return torch.log((y / unit)[:, mass].norm(dim=-1))
+    return torch.log(_of(y / unit, mass).norm(dim=-1))
 
 
 def _looked_at(problem: Problem) -> bool:
@@ -110,9 +115,9 @@ def _last_step(problem: Problem, found: Solution) -> float:
 def _rate(problem: Problem, x: Tensor, mass: Tensor) -> Tensor:
     """|f|/|x| of each member, of the states with a rate."""
     t = clock(np.full(problem.count, problem.t1), x)
-    unit = x[:, mass].abs().amax(-1, keepdim=True).clamp_min(1e-300)
-    f = (problem.field()(x, t)[:, mass] / unit).nan_to_num(0.0, 0.0, 0.0)
-    found: Tensor = f.norm(dim=-1) / (x[:, mass] / unit).norm(dim=-1)
+    unit = _of(x, mass).abs().amax(-1, keepdim=True).clamp_min(1e-300)
+    f = (_of(problem.field()(x, t), mass) / unit).nan_to_num(0.0, 0.0, 0.0)
+    found: Tensor = f.norm(dim=-1) / (_of(x, mass) / unit).norm(dim=-1)
     return found
 
 
