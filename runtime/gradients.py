@@ -16,6 +16,7 @@ import torch
 from ndl.runtime import at_once
 from ndl.runtime.errors import SettingError
 from ndl.runtime.events import EventWatch
+from ndl.runtime.finite import all_finite
 from ndl.runtime.problem import Problem
 from ndl.runtime.recompute import Checkpoints, checkpoints_of, stretches_for
 from ndl.runtime.requirements import Requirements
@@ -124,7 +125,7 @@ def replayed(
     problem = settled(problem)
     last_t = np.full(problem.count, problem.t1) if outcome is None else outcome.last_t
     if outcome is None:
-        if not bool(torch.isfinite(last.detach()).all()):
+        if not all_finite(last):
             # the loop without a tape says what went wrong, and where
             with torch.no_grad():
                 Loop(problem, stepper, keep=False).run()

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import threading
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +83,37 @@ class Compiled:
         not depend on who runs when."""
         sums = [tensors[name] for name in self.program.sums]
         cut = portions_of(members, self.program.lanes, max(t.shape[1] for t in sums))
-        tables = np.repeat(self._addresses(tensors)[None], len(cut), 0)
-        rows, bounds = np.arange(len(cut)), np.array(cut, np.int64)
-        for name, t in zip(self.program.sums, sums, strict=True):
-            tables[:, self.program.buffers.index(name)] += rows * (t.stride(0) * t.element_size())
-        counters = bounds[:, 0].copy()
-        jobs = np.empty((len(cut), 4), np.int64)
-        jobs[:, 0] = tables.ctypes.data + rows * tables.strides[0]
-        jobs[:, 1] = counters.ctypes.data + rows * counters.strides[0]
-        jobs[:, 2], jobs[:, 3] = members, bounds[:, 1]
+        own = tuple(t.stride(0) * t.element_size() for t in sums)
+        offsets, starts, jobs = _layout(self.program, cut, own, members)
+        tables, counters, jobs = offsets + self._addresses(tensors), starts.copy(), jobs.copy()
+        jobs[:, 0] += tables.ctypes.data
+        jobs[:, 1] += counters.ctypes.data
         share(self._function, jobs, threads)
 
 
-def portions_of(members: int, lanes: int, rows: int) -> list[tuple[int, int]]:
+@lru_cache(maxsize=256)
+def _layout(
+    program: Program, cut: tuple[tuple[int, int], ...], own: tuple[int, ...], members: int
+) -> tuple[npt.NDArray[np.int64], ...]:
+    """Of portions whose sums take so many bytes of `own`: how far their buffers are from those of the
+    first, where they start, and the words for `share`, as if tables and counters stood at 0."""
+    rows, bounds = np.arange(len(cut)), np.array(cut, np.int64)
+    offsets = np.zeros((len(cut), len(program.buffers)), np.int64)
+    for name, size in zip(program.sums, own, strict=True):
+        offsets[:, program.buffers.index(name)] = rows * size
+    starts = bounds[:, 0].copy()
+    tables, counters = rows * offsets.strides[0], rows * starts.strides[0]
+    return offsets, starts, np.stack([tables, counters, np.full(len(cut), members), bounds[:, 1]], 1)
+
+
+@lru_cache(maxsize=256)
+def portions_of(members: int, lanes: int, rows: int) -> tuple[tuple[int, int], ...]:
     """First and last + 1 of portions of the trajectories, each of which has sums of `rows` rows of its own.
-    They depend on nothing but these numbers."""
+    They depend on nothing but these numbers, and are twice as many as threads may come."""
     blocks = -(-members // lanes)
-    many = max(1, min(MOST_PORTIONS, blocks, ROOM // max(rows, 1)))
+    many = max(1, min(MOST_PORTIONS, blocks, 2 * members // LEAST, ROOM // max(rows, 1)))
     size = -(-blocks // many) * lanes
-    return [(k, min(k + size, members)) for k in range(0, members, size)]
+    return tuple((k, min(k + size, members)) for k in range(0, members, size))
 
 
 _lock = threading.Lock()

@@ -12,8 +12,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from ndl.runtime.finite import all_finite
 from ndl.runtime.kernels.field_adjoint import Steps, adjoint, states_of
-from ndl.runtime.kernels.field_run import SMALL, WORTH, FieldRun, bounded, fields_of, finite, flat_of, refuse
+from ndl.runtime.kernels.field_run import SMALL, WORTH, FieldRun, bounded, fields_of, flat_of, refuse
 from ndl.runtime.kernels.found import NoKernel
 from ndl.runtime.kernels.inside import Inside
 from ndl.runtime.kernels.record import Record
@@ -63,7 +64,7 @@ class PacedFieldRun(FieldRun):
         recorder = found.recorder
         if p.taped:
             recorder, last = self._differentiated(table)
-        if not finite(last.detach()):
+        if not all_finite(last):
             return None
         kept = recorder.result()
         if not bounded(p, kept.values["x"]):

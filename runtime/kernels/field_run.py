@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from ndl.runtime.finite import all_finite
 from ndl.runtime.info import State
 from ndl.runtime.kernels.field_adjoint import Steps, adjoint, states_of
 from ndl.runtime.kernels.found import NoKernel
@@ -97,7 +98,7 @@ class FieldRun:
             saved = flat_of(kept, self.source.shape, p.model.STATES)
         wanted = self.stops
         last = saved[:, -1]
-        if not (finite(last.detach()) and bounded(p, saved)):
+        if not (all_finite(last) and bounded(p, saved)):
             return None
         places = [wanted.index(k) for k in self.saves]
         return self._solution(saved if places == list(range(len(wanted))) else saved[:, places], last)
@@ -208,11 +209,6 @@ def bounded(problem: Problem, saved: Tensor) -> bool:
         if below or (s.upper is not None and bool((part > s.upper + slack).any())):
             return False
     return True
-
-
-def finite(x: Tensor) -> bool:
-    """Whether all values are finite; a finite sum says so at once."""
-    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def unkept() -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ndl.runtime.finite import all_finite
 from ndl.runtime.kernels.chances import chances
 from ndl.runtime.kernels.drivers import drivers_of
 from ndl.runtime.kernels.failures import explained
@@ -18,7 +19,7 @@ from ndl.runtime.kernels.lease import KEPT, LENT, Lease
 from ndl.runtime.kernels.outcome import Outcome
 from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, rounds, solver_of
 from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
-from ndl.runtime.kernels.tables import adaptive_tables, fixed_tables, reals, wholes
+from ndl.runtime.kernels.tables import adaptive_tables, few_wholes, fixed_tables, reals
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, values_of
 from ndl.runtime.memory import refuse_tape
 from ndl.runtime.problem import Floats, Problem
@@ -33,6 +34,8 @@ from torch import Tensor
 
 FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS = 256, 16, 32
 """Rows of a tape, of a record of events, and of kept arrays, whose length nobody knows yet."""
+FEW_STEPS = 16
+"""The fewest rows of a tape."""
 
 _rooms: dict[Any, tuple[int, int, int]] = {}
 
@@ -166,9 +169,6 @@ class KernelRun:
 
     # ------------------------------------------------------------ tables
 
-    def _whole(self, values: Any) -> Tensor:
-        return wholes(values, self.like)
-
     def _tables(self) -> dict[str, Tensor]:
         """What all trajectories share."""
         p, tol, pace, times = self.p, self.tol, self.pace, self.saved_times
@@ -288,20 +288,22 @@ class KernelRun:
                     buffers[name] = self._counts(events)
                 if tape:
                     buffers["event_x"] = self.like.new_empty(events * p.size, b)
-            buffers["counts"] = self._whole([min(p.max_steps, 2**31 - 1), slots, room, events, turns])
+            limits = (min(p.max_steps, 2**31 - 1), slots, room, events, turns)
+            buffers["counts"] = few_wholes(limits, p.device)
             self._run(self.made, buffers)
             report = buffers["report"].cpu().numpy()
             longest, most = int(report[0].max()), int(report[5].max())
             taken = int((report[0] + report[1]).max()) if keeps else 0
             enough = not keeps or taken <= turns or turns == self.most_kept
             if (longest <= room or not (tape or past)) and most <= events and enough:
+                # runs of far fewer steps need no room for more
+                _rooms[key] = min(room, max(4 * longest, FEW_STEPS)), events, turns
                 return taken, lease if taken <= turns else None, lent
             room = max(room, int((2 if past else 1.1) * longest) + 1) if tape or past else room
             events = max(events, int(1.1 * most) + 1)
             turns = max(turns, int(1.1 * taken) + 1)
             lease = None  # its memory is lent again
             buffers.pop("kept", None)
-            _rooms[key] = room, events, turns
 
     def _tape(self, rows: int) -> tuple[Tensor, Lease | None]:
         """Room for the steps of all trajectories, and who lends it. Raises `SettingError` where there is
@@ -361,7 +363,7 @@ class KernelRun:
             buffers["grad_drivers"] = torch.zeros_like(self.drivers.values.detach())
         if not self.known:
             assert found.ended is not None
-            buffers["counts"] = self._whole([found.turns, slots, 0])
+            buffers["counts"] = few_wholes((found.turns, slots, 0), self.p.device)
             buffers["ended"] = found.ended
         if "history" in found.tape:
             buffers["grad_history"] = torch.zeros_like(found.tape["history"])
@@ -431,7 +433,7 @@ class KernelRun:
             whole = outcome.solution(found.last.detach(), found.saved.detach())
             raise explained(p, self.stepper, self.tol, ended, whole)
         values = (last, outcome.reached(saved))
-        if all(bool(torch.isfinite(v.detach()).all()) for v in values if v.numel()):
+        if all(all_finite(v) for v in values):
             return outcome.solution(last, saved)
         if self.known and self.explains:
             # the same steps once more, each trajectory at its own time: that run knows who fails and where

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ndl.runtime.events import EventWatch
+from ndl.runtime.finite import all_finite
 from ndl.runtime.methods import VectorField
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.recorder import Saved
@@ -74,7 +75,7 @@ class FixedRun:
         """The solution; values carry their gradients if the problem wants some."""
         p = self.p
         last, saved = self._run()
-        if not bool(torch.isfinite(last.detach()).all()):
+        if not all_finite(last):
             with torch.no_grad():
                 # the loop that looks at every step says where and what
                 Loop(p, self.stepper, keep=p.save.kind != "end").run()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from ndl.runtime.finite import all_finite
 from ndl.runtime.problem import Floats, Ints, Problem
 from ndl.runtime.stepping.control import host
 from ndl.runtime.stepping.stepper import Attempt, Stepper
@@ -149,9 +150,9 @@ def _walk(
         x, carry = step.x1, carry.merge(step.carry, every)
         if whole or k + 1 in wanted:
             kept.append(x)
-        if k % CHECK == 0 and not bool(torch.isfinite(x).all()):
+        if k % CHECK == 0 and not all_finite(x):
             return None
-    if not bool(torch.isfinite(x).all()):
+    if not all_finite(x):
         return None
     loop.evaluations += cost
     return kept, x, np.stack(errors) if errors else np.empty((0, 0))
