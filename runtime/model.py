@@ -344,7 +344,10 @@ class Model(Part):
         own = [self._origin(s) for s in self.STATES]
         flat = [pieces[s.name].expand(batch + s.shape).reshape((*batch, s.size)) for s in own]
         fresh = len(flat) == 1 and self.initial(own[0].name) is None  # nobody else's memory
-        return flat[0] if fresh else torch.cat(flat, -1)
+        if fresh:
+            return flat[0]
+        # a family's states one after the other in memory, as kernels want them
+        return torch.cat([v.t() for v in flat]).t() if len(batch) == 1 else torch.cat(flat, -1)
 
     def member_shape(self, more: Mapping[str, tuple[Tensor, int]] | None = None) -> tuple[int, ...]:
         """The leading axes of a family: () for a single model, (N,) for N members."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod, sqrt
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from ndl.runtime.draws import Chance
@@ -350,9 +350,8 @@ class Part(nn.Module):
         shown = {attribute: name for name, attribute in self.NETS.items()}
         for attribute, module in self._modules.items():
             name = shown.get(attribute, attribute)
-            sets = getattr(module, "sets", None)  # of a `Bank`
-            if sets is not None:
-                found |= {f"{name}[{k}]": part for k, part in enumerate(sets)}
+            if hasattr(type(module), "sets"):  # a `Bank`
+                found |= {f"{name}[{k}]": part for k, part in enumerate(cast(Any, module).sets)}
             elif module is not None:
                 found[name] = module
         return found
@@ -369,13 +368,13 @@ class Part(nn.Module):
         else:
             self._modules[attribute] = net
 
-    def parts(self) -> Iterator[tuple[str, Part]]:
-        """This part and those below it, with their dotted names."""
-        yield "", self
-        for name, net in self.nets().items():
+    def parts(self, name: str = "") -> list[tuple[str, Part]]:
+        """This part, called `name`, and those below it, with their dotted names."""
+        found = [(name, self)]
+        for below, net in self.nets().items():
             if isinstance(net, Part):
-                for below, part in net.parts():
-                    yield f"{name}.{below}" if below else name, part
+                found += net.parts(f"{name}.{below}" if name else below)
+        return found
 
     def values(self) -> dict[str, Tensor]:
         """Every weight's value (constraints applied) by the user's dotted name."""

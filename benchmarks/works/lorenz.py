@@ -33,7 +33,7 @@ model Lorenz:
 
 @dataclass(frozen=True)
 class Problem:
-    """An ensemble; results are final states [members, 3]."""
+    """An ensemble; results are final states [members, 3] or three of [members]."""
 
     members: int = 10_000
     sigma: float = 10.0
@@ -73,7 +73,8 @@ class Problem:
         return np.asarray(solved.y[:, -1].reshape(3, -1).T)
 
     def error(self, result: Any) -> float:
-        found = np.asarray(result, dtype=np.float64)[self.sample]
+        found = np.asarray(result, dtype=np.float64)
+        found = found[self.sample] if len(found) == self.members else found.T[self.sample]
         return float(np.median(np.linalg.norm(found - self.reference, axis=-1)))
 
 
@@ -106,7 +107,7 @@ def _ndl(p: Problem, backends: Sequence[str | None], method: str, tol: float = 1
 
     def call(model: Any, settings: dict[str, Any]) -> Any:
         s = ndl.solve(model, span=(0.0, p.t1), method=how, save="end", gradient="none", **settings)
-        return torch.stack([s.final[name] for name in ("x", "y", "z")], -1)
+        return [s.final[name] for name in ("x", "y", "z")]
 
     def made(model: Any) -> Any:
         return model(sigma=p.sigma, beta=p.beta, rho=torch.from_numpy(p.rho))

@@ -62,10 +62,9 @@ class Outcome:
         p, ended = self.p, self.found.ended
         if ended is None:
             return np.full(p.count, p.t1)
-        t: Floats = ended[0].cpu().numpy().astype(np.float64)
-        # t1 may have been rounded to the run's precision
-        whole = float(np.float32(p.t1)) if p.dtype == torch.float32 else p.t1
-        return np.where(t == whole, p.t1, t)
+        t = ended[0].cpu().numpy()
+        arrived = t == t.dtype.type(p.t1)  # which may have been rounded to the run's precision
+        return np.full(p.count, p.t1) if arrived.all() else np.where(arrived, p.t1, t.astype(np.float64))
 
     def reached(self, saved: Tensor) -> Tensor:
         """The saved values that trajectories came to, and zeros."""
