@@ -34,10 +34,9 @@ class Settled:
         return _found(self._methods, value, model)
 
     def keep_method(self, value: MethodV, model: Any, made: Any) -> None:
-        """Remember the runtime's method of a value that is kept; one with data or a memory is not."""
-        from ndl.runtime.methods import Tableau
-
-        if isinstance(made.solver, Tableau) and any(v is value for _, _, v in list(self._values.values())):
+        """Remember the runtime's method of a value that is kept; one with data is not."""
+        plain = not getattr(made.solver, "data", None)
+        if plain and any(v is value for _, _, v in list(self._values.values())):
             _put(self._methods, value, model, made)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,24 @@ class SteppedSolver(Stepper):
         self.grow = 6.0
         self.names = tuple(solver.STATES)
         self.depths = dict(solver.PREVIOUS)
-        wanted = set(solver.ARGUMENTS)
-        self.extras: dict[str, Any] = {}
-        if "mass" in wanted:
-            self.extras["mass"] = problem.mass()
+        self.problem = problem
         self.proposes = solver.size is not None
-        if wanted & {"rtol", "atol"}:
-            tol, like = Tolerances.of(problem), problem.x0.detach()[0]
-            self.extras |= {
-                k: torch.as_tensor(getattr(tol, k)).to(like).expand_as(like) for k in ("rtol", "atol")
-            }
-        self.counts = "n" in wanted
+        self.counts = "n" in solver.ARGUMENTS
         self.dense = solver.dense
         plain = not (self.names or self.depths or self.counts)
         self.short = self.dense is None and plain and (self.order > 4 or self.proposes)
         self.joins = solver.dense is None and not (self.short and is_family(problem.model))
+
+    @cached_property
+    def extras(self) -> dict[str, Any]:
+        """What a step by torch may ask for besides its place."""
+        found: dict[str, Any] = {}
+        if "mass" in self.solver.ARGUMENTS:
+            found["mass"] = self.problem.mass()
+        if {"rtol", "atol"} & set(self.solver.ARGUMENTS):
+            tol, like = Tolerances.of(self.problem), self.problem.x0.detach()[0]
+            found |= {k: torch.as_tensor(getattr(tol, k)).to(like).expand_as(like) for k in ("rtol", "atol")}
+        return found
 
     def begin(self, f: VectorField, x: Tensor, t: Floats) -> Carry:
         carry = Carry(fresh=np.zeros(x.shape[0], dtype=bool), f0=None)
