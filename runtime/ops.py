@@ -35,6 +35,7 @@ from ndl.runtime.meshes import mesh_apply, mesh_cardinal, mesh_data, mesh_index,
 from ndl.runtime.modes import modal, modal_dot
 from ndl.runtime.sets import nearest
 from ndl.runtime.spectra import axis_spectrum, eigenmodes, eigenmodes_dot
+from ndl.runtime.stepping.coarse import coarse_power
 from ndl.runtime.traced_maps import Formula, map_function, map_function_along, map_function_back
 from ndl.runtime.waves import eigenbasis, eigenvalues
 from ndl.runtime.weights import broadcast_shapes
@@ -44,6 +45,7 @@ from torch import Tensor
 __all__ = [
     "cardinal",
     "chebyshev",
+    "coarse_power",
     "convolve",
     "convolve_back",
     "fold",

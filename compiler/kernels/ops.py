@@ -176,6 +176,24 @@ _add("bit_xor", "same same", "same", _integer(lambda a, b: a ^ b))
 _add("shl", "same same", "same", _shift(True))
 _add("shr", "same same", "same", _shift(False))
 _add("mulhi", "i32 i32", "i32", _mulhi)
+
+
+def _coarse_power(x: Any, exponent: Any) -> Any:
+    """By `ndl.compiler.kernels.math.coarse`, which has the numbers."""
+    from ndl.compiler.kernels.math import coarse
+
+    kind = type(x)
+    if not 0 <= x < np.inf:
+        return kind(np.nan)
+    log = kind(coarse.log2_of(float(x))) if x > 0 else kind(-np.inf)
+    limit = np.finfo(kind)
+    y = np.clip(exponent * log, limit.minexp, limit.maxexp - 1)
+    n = np.rint(y)
+    a, b, c, d = coarse.EXP2
+    f = float(y - n)
+    return kind(np.ldexp(a + f * (b + f * (c + f * d)), int(n)))
+
+
 _UNARY: dict[str, Callable[..., Any]] = {
     "exp": np.exp, "log": np.log, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
     "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh,
@@ -193,6 +211,7 @@ _UNARY: dict[str, Callable[..., Any]] = {
 for _name, _f in _UNARY.items():
     _add(_name, "real", "real", _f, primitive=False)
 _add("pow", "real real", "real", np.power, primitive=False)
+_add("coarse_power", "real real", "real", _coarse_power, primitive=False)
 _add("mod", "real real", "real", np.mod, primitive=False)
 _add("floordiv", "real real", "real", np.floor_divide, primitive=False)
 _add("atan2", "real real", "real", np.arctan2, primitive=False)

@@ -7,8 +7,14 @@ computed, but for rounding.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from ndl.runtime.problem import Floats
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
 
 LOG2 = (1.4228653753659204, -0.5820855645527687, 0.15922018918684828)
 """log2(1 + m) ~ m (a + m (b + m c)) on 0..1: the least largest error (8.8e-4) with a + b + c = 1."""
@@ -34,3 +40,17 @@ def exp2_coarse(x: Floats) -> Floats:
     a, b, c, d = EXP2
     found: Floats = np.ldexp(a + f * (b + f * (c + f * d)), n.astype(np.int32))
     return found
+
+
+def coarse_power(x: Tensor, exponent: Tensor | float) -> Tensor:
+    """x^exponent of normal numbers x > 0; of 0 the limit, nan of what is infinite or below 0."""
+    half, whole = torch.frexp(x)
+    m = 2 * half - 1
+    a, b, c = LOG2
+    log = whole - 1 + m * (a + m * (b + m * c))
+    log = torch.where(x > 0, log, torch.where(x == 0, -math.inf, math.nan)) + (x - x)
+    limits = torch.finfo(x.dtype)
+    y = (exponent * log).clamp(math.log2(limits.tiny), math.floor(math.log2(limits.max)))
+    n = y.round()
+    f, (a, b, c, d) = y - n, EXP2
+    return torch.ldexp(a + f * (b + f * (c + f * d)), n)

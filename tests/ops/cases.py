@@ -303,6 +303,7 @@ CASES: list[Case] = [
     *(case(op, x) for op in ["asin", "acos", "atan"] for x in (UNIT, reals(-0.8, 0.8, 2, 3))),
     case("exp", Z),
     case("trigamma", reals(-2.7, -0.3, 3)),
+    case("coarse_power", reals(1e-3, 40.0, 2, 3), reals(-2, 2, 2, 3)),
     case("softplus", reals(20.0, 60.0, 3)),
     case("not", truths(3)),
     *(

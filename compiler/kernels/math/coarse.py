@@ -6,7 +6,7 @@ import math
 
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.math.format import format_of, power_of_two, shift_round, whole
+from ndl.compiler.kernels.math.format import at_least, at_most, format_of, power_of_two, shift_round, whole
 
 LOG2 = (1.4228653753659204, -0.5820855645527687, 0.15922018918684828)
 EXP2 = (0.9999280778506029, 0.6932609373184284, 0.24261113093780257, 0.05517187895310009)
@@ -41,6 +41,16 @@ def exp2_coarse(code: Code, x: Value) -> Value:
     power = power_of_two(code, code.op("add", pattern, whole(code, fmt.bias)))
     f = code.op("sub", x, n)
     return code.op("mul", code.op("fma", f, _cubic(code, f, EXP2[1:]), EXP2[0]), power)
+
+
+def coarse_power(code: Code, x: Value, exponent: Value) -> Value:
+    """x^exponent of normal numbers x > 0: of 0 the limit, nan of what is infinite or below 0."""
+    fmt = format_of(code)
+    log = code.op("select", code.op("gt", x, 0.0), log2_coarse(code, x), math.nan)
+    log = code.op("select", code.op("eq", x, 0.0), -math.inf, log)
+    log = code.op("add", log, code.op("sub", x, x))  # nan of what is infinite
+    bounded = at_least(code, code.op("mul", exponent, log), 1.0 - fmt.bias)
+    return exp2_coarse(code, at_most(code, bounded, float(fmt.bias)))
 
 
 def _cubic(code: Code, x: Value, coefficients: tuple[float, ...]) -> Value:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.math.activation import elu, gelu, relu, sigmoid, sign, silu, softplus
+from ndl.compiler.kernels.math.coarse import coarse_power
 from ndl.compiler.kernels.math.division import floordiv, mod
 from ndl.compiler.kernels.math.error import erf
 from ndl.compiler.kernels.math.exponential import exp, expm1
@@ -23,4 +24,5 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "sinh": sinh, "cosh": cosh, "tanh": tanh, "mod": mod, "floordiv": floordiv, "sign": sign,
     "sigmoid": sigmoid, "relu": relu, "silu": silu, "softplus": softplus, "elu": elu, "gelu": gelu,
     "erf": erf, "lgamma": lgamma, "digamma": digamma, "normal_cos": normal_cos, "normal_sin": normal_sin,
+    "coarse_power": coarse_power,
 }  # fmt: skip

@@ -141,6 +141,18 @@ def _pow_vjp(graph: Graph, node: Node, a: Node, b: Node, g: Node) -> list[Node |
     return [base, mul(graph, g, conj(graph, mul(graph, node, logarithm)))]
 
 
+def _coarse_power_reference(x: Any, exponent: Any) -> Any:
+    """A normal x > 0 by its exponent and a cubic in its mantissa, and back."""
+    import torch
+    from ndl.compiler.kernels.math.coarse import EXP2, LOG2
+
+    half, whole = torch.frexp(x)
+    m = 2 * half - 1
+    y = exponent * (whole - 1 + m * (LOG2[0] + m * (LOG2[1] + m * LOG2[2])))
+    f = y - y.round()
+    return sum(c * f**k for k, c in enumerate(EXP2)) * 2 ** y.round()
+
+
 def pow_text(texts: Sequence[str], types: Sequence[Type], attributes: Attributes) -> str:
     base, exponent = texts
     if is_number(base) and not is_number(exponent):
@@ -246,6 +258,15 @@ binary(
     pow_text,
     pair(_pow_vjp),
     _sympy_binary(lambda a, b: a**b),
+)
+register(
+    Op(
+        "coarse_power",
+        binary_rule("pow", "exponent", least="R", complex_ok=False),
+        _coarse_power_reference,
+        lambda texts, types, a: call("ops.coarse_power", *texts),
+        scalar="coarse_power",
+    )
 )
 binary(
     "floordiv",
