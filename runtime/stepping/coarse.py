@@ -49,8 +49,8 @@ def coarse_power(x: Tensor, exponent: Tensor | float) -> Tensor:
     a, b, c = LOG2
     log = whole - 1 + m * (a + m * (b + m * c))
     log = torch.where(x > 0, log, torch.where(x == 0, -math.inf, math.nan)) + (x - x)
-    limits = torch.finfo(x.dtype)
-    y = (exponent * log).clamp(math.log2(limits.tiny), math.floor(math.log2(limits.max)))
+    least = math.log2(torch.finfo(x.dtype).tiny)
+    y = (exponent * log).clamp(least, 1 - least)
     n = y.round()
     f, (a, b, c, d) = y - n, EXP2
     return torch.ldexp(a + f * (b + f * (c + f * d)), n)
