@@ -18,6 +18,7 @@ from ndl.runtime.kernels.launch import launch, portions, summed, zeros
 from ndl.runtime.kernels.lease import KEPT, LENT, Lease
 from ndl.runtime.kernels.outcome import Outcome
 from ndl.runtime.kernels.request import KernelSource, Made, Request, options_of, rounds, solver_of
+from ndl.runtime.kernels.rooms import Room
 from ndl.runtime.kernels.stretches import Bill, Stretches, Way, cotangents
 from ndl.runtime.kernels.tables import adaptive_tables, few_wholes, fixed_tables, reals
 from ndl.runtime.kernels.weights import own_names, packed, rows_of, unpacked, values_of
@@ -34,10 +35,8 @@ from torch import Tensor
 
 FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS = 256, 16, 32
 """Rows of a tape, of a record of events, and of kept arrays, whose length nobody knows yet."""
-FEW_STEPS = 16
-"""The fewest rows of a tape."""
 
-_rooms: dict[Any, tuple[int, int, int]] = {}
+_rooms: dict[Any, Room] = {}
 
 
 class KernelRun:
@@ -257,8 +256,8 @@ class KernelRun:
         taped, watch = self.request.tape, bool(p.model.EVENTS)
         past = bool(self.made.past[1])
         tape = taped or self.request.trail
-        key = (self.request, p.size)
-        room, events, turns = _rooms.get(key, (FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS))
+        given = _rooms.setdefault((self.request, p.size), Room(FIRST_ROOM, FIRST_EVENTS, FIRST_TURNS))
+        room, events, turns = given.steps, given.events, given.turns
         keeps, lease, lent = self.made.kept > 0, None, None
         if past and self.table is not None:
             room = max(room, self.count_of_steps + FIRST_ROOM)
@@ -296,12 +295,12 @@ class KernelRun:
             taken = int((report[0] + report[1]).max()) if keeps else 0
             enough = not keeps or taken <= turns or turns == self.most_kept
             if (longest <= room or not (tape or past)) and most <= events and enough:
-                # runs of far fewer steps need no room for more
-                _rooms[key] = min(room, max(4 * longest, FEW_STEPS)), events, turns
+                given.taken(longest)
                 return taken, lease if taken <= turns else None, lent
             room = max(room, int((2 if past else 1.1) * longest) + 1) if tape or past else room
             events = max(events, int(1.1 * most) + 1)
             turns = max(turns, int(1.1 * taken) + 1)
+            given.grow(room, events, turns)
             lease = None  # its memory is lent again
             buffers.pop("kept", None)
 
