@@ -44,6 +44,42 @@ def test_torch_is_linked_with_openmp() -> None:
     assert team._openmp() is not None
 
 
+MEET = """define void @meet(ptr %place) {
+entry:
+  %old = atomicrmw add ptr %place, i64 1 seq_cst
+  br label %wait
+wait:
+  %here = load atomic volatile i64, ptr %place seq_cst, align 8
+  %both = icmp sge i64 %here, 2
+  br i1 %both, label %done, label %wait
+done:
+  ret void
+}
+"""
+
+TOGETHER = """
+import sys
+import numpy as np
+from ndl.runtime.kernels.cpu_engine import Program, load, share
+sys.path.insert(0, {here!r})
+from test_team import MEET
+
+place = np.zeros(1, np.int64)
+share(load(Program(MEET, "meet", ())).address("meet"), np.array([[place.ctypes.data]] * 2, np.int64), 2)
+assert place[0] == 2
+"""
+
+
+@pytest.mark.parametrize(
+    "before", ["", "from ndl.runtime.kernels import team; team._openmp = lambda: None\n"]
+)
+def test_jobs_are_done_at_the_same_time(before: str) -> None:
+    """Each of two jobs waits for the other: one thread would wait for ever."""
+    code = before + TOGETHER.format(here=os.path.dirname(__file__))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
 FORK = """
 import os, sys
 import numpy as np
