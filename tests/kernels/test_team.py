@@ -44,6 +44,9 @@ def test_torch_is_linked_with_openmp() -> None:
     assert team._openmp() is not None
 
 
+POOL = "from ndl.runtime.kernels import team; team._openmp = lambda: None\n"
+"""Before a program that is to do without OpenMP."""
+
 MEET = """define void @meet(ptr %place) {
 entry:
   %old = atomicrmw add ptr %place, i64 1 seq_cst
@@ -70,9 +73,7 @@ assert place[0] == 2
 """
 
 
-@pytest.mark.parametrize(
-    "before", ["", "from ndl.runtime.kernels import team; team._openmp = lambda: None\n"]
-)
+@pytest.mark.parametrize("before", ["", POOL])
 def test_jobs_are_done_at_the_same_time(before: str) -> None:
     """Each of two jobs waits for the other: one thread would wait for ever."""
     code = before + TOGETHER.format(here=os.path.dirname(__file__))
@@ -104,9 +105,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.parametrize(
-    "before", ["", "from ndl.runtime.kernels import team; team._openmp = lambda: None\n"]
-)
+@pytest.mark.parametrize("before", ["", POOL])
 def test_the_child_of_a_fork_has_threads_too(before: str) -> None:
     """The threads of OpenMP and of a pool stay with the parent; who waited for them would wait for ever."""
     code = before + FORK.format(here=os.path.dirname(__file__))
