@@ -5,6 +5,7 @@
     row table[at]      -> array       a part of a table, the same for all trajectories
     map x, s, …        -> arrays      a region of scalar code for each place; reals go to every place
     total x            -> real        the sum of the elements
+    view x, collect x  -> array       parts, repeats and sums along axes, see `views`
     dense W, x         -> array       W x, with W a part of a table, row by row
     dense_t W, x       -> array       W^T x
     outer G, g, x                     G += g x^T, with G a part of a `sum`

@@ -117,6 +117,12 @@ class _Trajectory:
         places = [self.block(instr.regions[0], [a[i] for a in spread]) for i in range(count)]
         return [self.array(column) for column in zip(*places)]
 
+    def collect(self, instr: Instr, args: list[Any]) -> list[Any]:
+        found = self.array(np.zeros(extent_of(instr.results[0].type) or 0))
+        for part, seen in zip(args, instr.attr("views")):
+            np.add.at(found, seen.places, part)
+        return [found]
+
     def outer(self, instr: Instr, args: list[Any]) -> list[Any]:
         found = self.matrix(instr)
         found += np.outer(*args)
@@ -146,6 +152,8 @@ ARRAYS: dict[str, Callable[[_Trajectory, Instr, list[Any]], list[Any]]] = {
     "dense": lambda t, instr, args: [t.matrix(instr) @ args[0]],
     "dense_t": lambda t, instr, args: [t.matrix(instr).T @ args[0]],
     "map": _Trajectory.map,
+    "view": lambda t, instr, args: [args[0][instr.attr("view").places]],
+    "collect": _Trajectory.collect,
     "outer": _Trajectory.outer,
     "accumulate": _Trajectory.accumulate,
     "keep": _Trajectory.keep,

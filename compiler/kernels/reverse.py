@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 from ndl.compiler.ir.graph import Function, Graph, Node
-from ndl.compiler.kernels import arrays
+from ndl.compiler.kernels import arrays, views
 from ndl.compiler.kernels.arrays import close_map, extent
 from ndl.compiler.kernels.code import Code, number_of
 from ndl.compiler.kernels.ir import Instr, Value, extent_of
@@ -150,6 +150,13 @@ class _Back:
             arrays.accumulate(self.code, self.sums, instr.attr("at"), g)
         return ()
 
+    def view(self, instr: Instr, g: Value) -> Iterable[Value | None]:
+        return (views.collect(self.code, [g], [instr.attr("view")], extent(instr.args[0])),)
+
+    def collect(self, instr: Instr, g: Value) -> Iterable[Value | None]:
+        pairs = zip(instr.args, instr.attr("views"))
+        return [views.view(self.code, g, v) if a in self.live else None for a, v in pairs]
+
     def dense(self, instr: Instr, g: Value) -> Iterable[Value | None]:
         (x,), matrix = instr.args, instr.attr("matrix")
         if self.sums is not None:
@@ -207,6 +214,8 @@ ARRAYS: dict[str, Callable[[_Back, Instr, Value], Iterable[Value | None]]] = {
     "element": _Back.element,
     "row": _Back.row,
     "total": lambda back, instr, g: (back.spread(g, extent(instr.args[0])),),
+    "view": _Back.view,
+    "collect": _Back.collect,
     "dense": _Back.dense,
     "dense_t": _Back.dense_t,
 }

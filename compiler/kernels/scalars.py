@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.splice import dotted, part_of
-from ndl.compiler.kernels import vectors, windows
+from ndl.compiler.kernels import tensors, vectors, windows
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value
 from ndl.compiler.kernels.ops import TABLE
@@ -99,18 +100,26 @@ class Scalars:
         op, x = node.op, operands[0]
         if op == "matmul":
             ranks = [len(o.shape) for o in operands]
-            return vectors.product(self.code, matmul_equation(*ranks), operands)
+            return tensors.product(self.code, matmul_equation(*ranks), operands)
         if op == "einsum":
-            return vectors.product(self.code, node.attr("equation"), operands)
-        if op in ("sum", "mean") and isinstance(x, vectors.Vector):
-            every = len(axes_of(node, len(x.shape))) == len(x.shape)
-            return vectors.summed(self.code, x, op == "mean") if every else None
-        if op in ("expand", "reshape") and self.extents(node.attr("shape")) == x.shape:
-            return x
-        if op == "permute" and list(node.attr("axes")) == list(range(len(x.shape))):
-            return x
-        if op == "reshape" and isinstance(x, vectors.Vector):
-            return vectors.Vector(x.value, self.extents(node.attr("shape")))
+            return tensors.product(self.code, node.attr("equation"), operands)
+        if op in ("sum", "mean"):
+            return tensors.summed(self.code, x, axes_of(node, len(x.shape)), op == "mean")
+        if op in MOVES:
+            places = MOVES[op](self, node, [np.arange(x.size).reshape(x.shape)])
+            if np.array_equal(places, np.arange(x.size).reshape(x.shape)):
+                return x
+            if op == "reshape" and isinstance(x, vectors.Vector):
+                return vectors.Vector(x.value, places.shape)
+            return tensors.moved(self.code, x, places)
+        if op in JOINS:
+            sizes = [math.prod(o.shape) for o in operands]
+            numbers = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+            made = JOINS[op](self, node, [k.reshape(o.shape) for k, o in zip(numbers, operands)])
+            where = np.empty(made.size, dtype=np.int64)
+            where[made.reshape(-1)] = np.arange(made.size)
+            places = [where[k].reshape(o.shape) for k, o in zip(numbers, operands)]
+            return tensors.joined(self.code, operands, places, made.shape)
         if op in ("convolve", "convolve_back"):
             return windows.whole(self, node, operands)
         return None
@@ -282,15 +291,27 @@ def _reduction(name: str) -> Callable[[Scalars, Node, list[Values]], Values]:
     return lambda s, node, operands: fold(s.code, name, operands[0], axes_of(node, operands[0].ndim))
 
 
-ARRAYS: dict[str, Callable[[Scalars, Node, list[Values]], Values]] = {
+Handler = Callable[[Scalars, Node, list[Values]], Values]
+
+MOVES: dict[str, Handler] = {
     "expand": _expand,
     "reshape": lambda s, node, x: x[0].reshape(s.extents(node.attr("shape"))),
     "permute": lambda s, node, x: np.transpose(x[0], node.attr("axes")),
     "slice": _slice,
-    "index": lambda s, node, x: np.asarray(np.take(x[0], node.attr("at"), axis=node.attr("axis")), object),
-    "gather": _gather,
+    "index": lambda s, node, x: np.asarray(np.take(x[0], node.attr("at"), axis=node.attr("axis"))),
+}
+"""What takes elements from their places, whatever they are."""
+
+JOINS: dict[str, Handler] = {
     "stack": lambda s, node, x: np.stack(x, axis=node.attr("axis")),
     "concat": lambda s, node, x: np.concatenate(x, axis=node.attr("axis")),
+}
+"""What puts several together."""
+
+ARRAYS: dict[str, Handler] = {
+    **MOVES,
+    **JOINS,
+    "gather": _gather,
     "matmul": lambda s, node, x: s.einsum(matmul_equation(x[0].ndim, x[1].ndim), x),
     "einsum": lambda s, node, x: s.einsum(node.attr("equation"), x),
     "sum": _reduction("add"),

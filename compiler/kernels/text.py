@@ -60,6 +60,10 @@ def _instr(instr: Instr) -> str:
         right = f"{instr.op} {instr.attr('buffer')}[{instr.attr('at')}], {args}".rstrip(", ")
     elif instr.op in ("dense", "dense_t", "outer"):
         right = f"{instr.op} {instr.attr('matrix')}, {args}"
+    elif instr.op == "view":
+        right = f"view {args}{instr.attr('view')}"
+    elif instr.op == "collect":
+        right = "collect " + ", ".join(f"{a}{v}" for a, v in zip(instr.args, instr.attr("views")))
     elif instr.op == "element":
         right = f"element {args}[{instr.attr('at')}]"
     else:

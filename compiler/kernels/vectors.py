@@ -1,7 +1,8 @@
-"""Vectors that stay whole: what functions of the graph IR compute on arrays instead of on each element.
+"""Tensors that stay whole: what functions of the graph IR compute on arrays instead of on each element.
 
-A product of a weight and a vector stays one where its code would be long, and what follows from it stays an
-array as long as it is elementwise. Everything else sees the elements.
+A product of a weight and a vector stays one where its code would be long, as does what is computed elementwise
+with a weight of some size; what follows from them stays an array as long as it is elementwise, or moves
+along axes (`tensors`). Everything else sees the elements.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ndl.compiler.kernels.arrays import Matrix, dense, dense_t, elements, extent, mapped, pack, row, total
+from ndl.compiler.kernels.arrays import Matrix, elements, extent, mapped, pack, row
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Value, extent_of
 from ndl.compiler.kernels.ops import TABLE
+from ndl.compiler.kernels.views import View, view
 
-LARGE, WIDE = 256, 16
-"""Entries of a matrix, and results of a product, beyond which it stays whole."""
+WIDE = 16
+"""Entries of a weight from which on it stays whole."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Vector:
     @staticmethod
     def flat(value: Value) -> Vector:
         return Vector(value, (extent(value),))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ class Held:
 WHOLE = (Vector, Deferred, Held)
 
 
+def is_wide(x: Any) -> bool:
+    """Whether this is a weight that is better read as a whole than entry by entry."""
+    return isinstance(x, Held) and x.size >= WIDE
+
+
 def spread(code: Code, x: Any) -> Any:
     """The elements of a value, each on its own."""
     if isinstance(x, Held):
@@ -91,7 +102,7 @@ def _objects(values: Sequence[Value], shape: tuple[int, ...]) -> Any:
 
 def elementwise(code: Code, name: str, operands: Sequence[Any]) -> Any:
     """An elementwise operation where an operand is an array; None where the elements have to do it."""
-    shape = next((o.shape for o in operands if isinstance(o, (Vector, Deferred))), None)
+    shape = next((o.shape for o in operands if isinstance(o, (Vector, Deferred)) or is_wide(o)), None)
     if shape is None or any(isinstance(o, Held) and o.shape != shape for o in operands):
         return None
     given = tuple(_operand(code, o) for o in operands)
@@ -114,15 +125,21 @@ def _operand(code: Code, x: Any) -> Any:
         return x
     if isinstance(x, WHOLE):
         return whole(code, x)
-    flat = list(np.asarray(x, dtype=object).flat)
-    return flat[0] if all(v == flat[0] for v in flat) else pack(code, flat)
+    x = np.asarray(x, dtype=object)
+    return x.flat[0] if len(set(x.flat)) == 1 else whole(code, x)
 
 
 def whole(code: Code, x: Any) -> Value:
-    """A vector as an array of the kernel."""
+    """A tensor as an array of the kernel."""
     if isinstance(x, Held):
         return row(code, x.buffer, x.at, x.size)
-    return x.value if isinstance(x, Vector) else pack(code, list(x.flat))  # type: ignore[no-any-return]
+    if isinstance(x, Vector):
+        return x.value
+    number = {v: k for k, v in enumerate(dict.fromkeys(x.flat))}
+    seen = View.matching(np.array([number[v] for v in x.flat]).reshape(x.shape))
+    if seen is None or 2 * len(number) > x.size:
+        return pack(code, list(x.flat))
+    return view(code, pack(code, list(number)), seen)
 
 
 def evaluated(code: Code, x: Deferred) -> Value:
@@ -143,41 +160,3 @@ def _at(code: Code, x: Any, given: Mapping[Value, Value]) -> Value:
     if isinstance(x, Deferred):
         return code.op(x.name, *(_at(code, o, given) for o in x.operands))
     return given[x]
-
-
-# ---------------------------------------------------------------- products and sums
-
-
-def product(code: Code, equation: str, operands: Sequence[Any]) -> Any:
-    """A product of a weight and a vector, or of two vectors; None where the elements have to do it."""
-    left, _, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if len(terms) != 2:
-        return None
-    if len(terms[0]) == 1:
-        terms, operands = terms[::-1], operands[::-1]
-    (first, second), (a, x) = terms, operands
-    if isinstance(a, Vector) and isinstance(x, Vector) and first == second and not right:
-        made = elementwise(code, "mul", [a, x])
-        return _one(total(code, made.value))
-    if not isinstance(a, Held) or len(first) != 2 or first[0] == first[1] or isinstance(x, Deferred):
-        return None
-    if right == first[0] and second == first[1]:
-        return _worth(a, x, 0) and Vector.flat(dense(code, a.matrix, whole(code, x)))
-    if right == first[1] and second == first[0]:
-        return _worth(a, x, 1) and Vector.flat(dense_t(code, a.matrix, whole(code, x)))
-    return None
-
-
-def _worth(a: Held, x: Any, axis: int) -> bool | None:
-    return True if isinstance(x, Vector) or a.size > LARGE or a.shape[axis] >= WIDE else None
-
-
-def _one(value: Value) -> Any:
-    return np.array(value, dtype=object)
-
-
-def summed(code: Code, x: Any, mean: bool) -> Any:
-    """The sum or the mean of a vector."""
-    found = total(code, x.value)
-    return _one(code.op("div", found, float(extent(x.value))) if mean else found)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ndl.compiler.kernels.ir import TYPES, Block, Instr, Kernel, KernelError, Value, array_type, extent_of
 from ndl.compiler.kernels.ops import TABLE
+from ndl.compiler.kernels.views import View
 
 
 def verify(kernel: Kernel) -> Kernel:
@@ -41,6 +42,22 @@ def _element(instr: Instr, given: list[str]) -> Kinds:
     return given, ["real"]
 
 
+def _seen(size: int, seen: View) -> None:
+    if not ((seen.places >= 0) & (seen.places < size)).all():
+        raise KernelError(f"the view {seen} leaves an array of {size}")
+
+
+def _view(instr: Instr, given: list[str]) -> Kinds:
+    _seen(extent_of(given[0]) or 0, instr.attr("view"))
+    return given, [array_type(instr.attr("view").size)]
+
+
+def _collect(instr: Instr, given: list[str]) -> Kinds:
+    for seen in instr.attr("views"):
+        _seen(extent_of(instr.results[0].type) or 0, seen)
+    return [array_type(v.size) for v in instr.attr("views")], [instr.results[0].type]
+
+
 def _product(left: str, right: str) -> Callable[[Instr, list[str]], Kinds]:
     """The extents of a matrix that the operands and the results have."""
 
@@ -60,6 +77,8 @@ ARRAYS: dict[str, Callable[[Instr, list[str]], Kinds]] = {
     "dense_t": _product("rows", "columns"),
     "outer": _product("rows columns", ""),
     "accumulate": lambda instr, given: (given, []),
+    "view": _view,
+    "collect": _collect,
     "keep": lambda instr, given: (["i32", *given[1:]], []),
     "recall": lambda instr, given: (["i32"], [instr.results[0].type]),
 }
@@ -156,7 +175,7 @@ class _Checker:
         if given != kinds:
             raise KernelError(f"`{instr.op}` takes {kinds}, not {given}")
         _same(results, instr.results, instr.op)
-        if instr.op not in ("pack", "element", "total"):
+        if instr.op not in ("pack", "element", "total", "view", "collect"):
             dense = instr.op in ("dense", "dense_t", "outer")
             name = instr.attr("matrix").buffer if dense else instr.attr("buffer")
             buffer = self.kernel.buffer(name)

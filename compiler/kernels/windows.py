@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.kernels.arrays import Matrix, dense, dense_t, elements, pack
-from ndl.compiler.kernels.vectors import LARGE, WIDE, Held, Vector
+from ndl.compiler.kernels.tensors import LARGE
+from ndl.compiler.kernels.vectors import WIDE, Held, Vector
 from ndl.compiler.ops.families.windows import counts, offsets, same
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ndl.compiler.backends.llvm import routines, single
+from ndl.compiler.backends.llvm import routines, single, views
 from ndl.compiler.backends.llvm.ahead import Ahead
 from ndl.compiler.backends.llvm.routines import Writer, padded
 from ndl.compiler.kernels.arrays import Product
@@ -257,6 +257,23 @@ class Arrays:
         name = self.routine(f"total_{n}", lambda w, name: single.total(w, name, n))
         self.p.define(instr.results[0], self.p.set(f"call {kind} @{name}(ptr {address})"))
 
+    def view(self, instr: Instr) -> None:
+        seen, x = instr.attr("view"), self.address(instr.args[0])
+        y = self.make(instr.results[0])
+        self.call(
+            self.named("view", seen), lambda w, name: views.viewed(w, name, seen), f"ptr {y}", f"ptr {x}"
+        )
+
+    def collect(self, instr: Instr) -> None:
+        seen, parts = instr.attr("views"), [f"ptr {self.address(a)}" for a in instr.args]
+        y, n = self.make(instr.results[0]), extent_of(instr.results[0].type) or 0
+        name = self.named("collect", (n, seen))
+        self.call(name, lambda w, name: views.collected(w, name, seen, n), f"ptr {y}", *parts)
+
+    def named(self, stem: str, what: object) -> str:
+        """The name of a function, the same for the same of its kind."""
+        return self.names.setdefault(f"{stem} {what}", f"{stem}_{len(self.names)}")
+
     def map(self, instr: Instr) -> None:
         """A function over the places, its name found by its text."""
         kind, n = self.p.vector("real"), extent_of(instr.results[0].type) or 0
@@ -309,6 +326,8 @@ HANDLERS: dict[str, Callable[[Arrays, Instr], None]] = {
     "row": Arrays.row,
     "map": Arrays.map,
     "total": Arrays.total,
+    "view": Arrays.view,
+    "collect": Arrays.collect,
     "dense": Arrays.dense,
     "dense_t": Arrays.dense,
     "outer": Arrays.outer,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ndl.compiler.backends.triton import views
 from ndl.compiler.backends.triton.forms import Expr
 from ndl.compiler.kernels.arrays import Product
 from ndl.compiler.kernels.ir import Instr, Value, extent_of
@@ -104,6 +105,9 @@ class Arrays:
     def tile(self, text: str, extent: int) -> str:
         return f"tl.broadcast_to({text}, [BLOCK, {padded(extent)}])"
 
+    def zeros(self, extent: int) -> str:
+        return f"tl.zeros([BLOCK, {padded(extent)}], {self.values.precision.real})"
+
     def column(self, value: Value) -> str:
         """A real as `[BLOCK, 1]`."""
         varying = value in self.values.varying
@@ -111,7 +115,7 @@ class Arrays:
 
     def pack(self, instr: Instr) -> None:
         n, name = len(instr.args), self.values.named(instr.results[0], "a")
-        self.body.line(f"{name} = tl.zeros([BLOCK, {padded(n)}], {self.values.precision.real})")
+        self.body.line(f"{name} = {self.zeros(n)}")
         for i, a in enumerate(instr.args):
             here = self.once("here", f"({self.columns(n)} == {i})[None, :]")
             self.body.line(f"{name} = tl.where({here}, {self.column(a)}, {name})")
@@ -192,6 +196,8 @@ HANDLERS: dict[str, Callable[[Arrays, Instr], None]] = {
     "row": Arrays.row,
     "map": Arrays.map,
     "total": Arrays.total,
+    "view": views.view,
+    "collect": views.collect,
     "dense": Arrays.dense,
     "dense_t": Arrays.dense,
     "outer": Arrays.outer,

@@ -151,7 +151,7 @@ def _gelu(x):
 NATIVE = frozenset(
     {
         *INFIX, *PREFIX, *PATTERNS, "const", "member", "load", "store", "while", "when", "map", "pack",
-        "element", "row", "total", "dense", "dense_t", "outer", "accumulate",
+        "element", "row", "total", "view", "collect", "dense", "dense_t", "outer", "accumulate",
     }
 )  # fmt: skip
 """What the printer can write; other operations are expanded before."""
