@@ -136,10 +136,24 @@ def close_map(code: Code, region: Block, args: Sequence[Value], count: int) -> l
         inside = Block(
             tuple(p for p, _ in kept), [i for i in region.body if i.results[0] in used], tuple(rest)
         )
-        results = tuple(code.value(array_type(count)) for _ in rest)
-        code.add(Instr("map", tuple(a for _, a in kept), results, regions=(inside,), origin=code.origin))
+        given = tuple(a for _, a in kept)
+        key = "map", given, (count, numbered(inside))
+        results = code.written(key)
+        if results is None:
+            results = tuple(code.value(array_type(count)) for _ in rest)
+            code.write(key, Instr("map", given, results, regions=(inside,), origin=code.origin))
         made = dict(zip(rest, results))
     return [through[y] if y in through else made[y] for y in region.yields]
+
+
+def numbered(region: Block) -> tuple[object, ...]:
+    """What a region computes, whatever its values are called."""
+    at = {p: k for k, p in enumerate(region.params)}
+    lines = []
+    for instr in region.body:
+        lines.append((instr.op, tuple(at[a] for a in instr.args), instr.attrs))
+        at[instr.results[0]] = len(at)
+    return (*lines, tuple(at[y] for y in region.yields))
 
 
 def needed(body: Sequence[Instr], wanted: Sequence[Value]) -> set[Value]:

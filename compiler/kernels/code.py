@@ -13,6 +13,8 @@ from ndl.compiler.kernels.ops import BITS, REAL, TABLE
 
 Key = tuple[Any, ...]
 
+MADE = ("map", "pack", "dense", "dense_t", "collect")
+"""What makes arrays that are worth keeping."""
 
 Pull = Callable[[Sequence[Value]], Sequence[tuple[Value, Value]]]
 """From the cotangents of a rule's values to pairs of an operand and what is added to its cotangent."""
@@ -37,9 +39,9 @@ class Code:
         self.precision = precision
         self.buffers = {b.name: b for b in buffers}
         self.origin = ""
-        self._next = 0
-        self._open: list[tuple[Block, dict[Key, Value]]] = []
-        self._shared: dict[Key, Value] = {}
+        self._next = self._marked = 0
+        self._open: list[tuple[Block, dict[Key, tuple[Value, ...]]]] = []
+        self._shared: dict[Key, tuple[Value, ...]] = {}
         self._numbers: dict[Value, Any] = {}
         self.products: dict[Value, tuple[Value, ...]] = {}
         """The factors of values that are products."""
@@ -59,7 +61,7 @@ class Code:
     def block(self, types: Sequence[str] = (), shared: bool = False) -> Iterator[Block]:
         """Open a block with parameters of these types; `shared`: its values are seen by every later block."""
         block = Block(tuple(self.value(t) for t in types))
-        seen: dict[Key, Value] = self._shared if shared else {}
+        seen = self._shared if shared else {}
         self._open.append((block, seen))
         try:
             yield block
@@ -79,12 +81,12 @@ class Code:
 
     def know(self, name: str, args: tuple[Value, ...], value: Value) -> None:
         """Say that an operation, written from here on in the open block, gives a value that is at hand."""
-        self._open[-1][1][name, args, ()] = value
+        self._open[-1][1][name, args, ()] = (value,)
 
     def recall(self, name: str, args: tuple[Value, ...]) -> Value | None:
         """What `know` said of an operation, if that is seen from the open block."""
         key = (name, args, ())
-        return next((seen[key] for _, seen in reversed(self._open) if key in seen), None)
+        return next((seen[key][0] for _, seen in reversed(self._open) if key in seen), None)
 
     def add(self, instr: Instr) -> None:
         """Append an instruction to the open block."""
@@ -217,17 +219,27 @@ class Code:
 
     def pure(self, name: str, args: tuple[Value, ...], type: str, attrs: Any = ()) -> Value:
         """An operation without regions that depends on nothing but what it is given."""
-        key = (name, args, attrs)
-        for seen in (*(s for _, s in reversed(self._open)), self._shared):
-            if key in seen:
-                return seen[key]
+        found = self.written((name, args, attrs))
+        if found is not None:
+            return found[0]
         made = self.value(type)
         if name == "mul":
             self.products[made] = args
-        block, seen = self._open[-1]
-        block.body.append(Instr(name, args, (made,), attrs, origin=self.origin))
-        seen[key] = made
+        self.write((name, args, attrs), Instr(name, args, (made,), attrs, origin=self.origin))
         return made
+
+    def written(self, key: Key) -> tuple[Value, ...] | None:
+        """The results of an instruction of this key, where one is seen from the open block."""
+        for seen in (*(s for _, s in reversed(self._open)), self._shared):
+            if key in seen and not (key[0] in MADE and seen[key][0].id < self._marked):
+                return seen[key]
+        return None
+
+    def write(self, key: Key, instr: Instr) -> None:
+        """Append an instruction that depends on nothing but its key."""
+        block, seen = self._open[-1]
+        block.body.append(instr)
+        seen[key] = instr.results
 
     # ------------------------------------------------------------ memory
 
@@ -294,11 +306,17 @@ class Code:
 
     def of_all(self) -> set[Value]:
         """The values that all trajectories share: those of a block that every later one sees."""
-        return set(self._shared.values())
+        return {v for values in self._shared.values() for v in values}
 
     def visible(self) -> list[Instr]:
         """The instructions of the open blocks, the outer first."""
         return [instr for block, _ in self._open for instr in block.body]
+
+    def mark(self) -> int:
+        """How many instructions are visible. Arrays are made anew from here on, so that those which a run
+        keeps do not depend on what was written before."""
+        self._marked = self.made
+        return len(self.visible())
 
     def substitute(self, found: Mapping[int, Instr]) -> None:
         """Put other instructions with the same results in the place of some, given by identity."""

@@ -118,7 +118,7 @@ class NoisyStepper(Stepper):
     def _made(
         self, t: Value, h: Value, x: list[Value], states: Sequence[Value], noise: Sequence[Value]
     ) -> Attempt:
-        since = len(self.code.visible())
+        since = self.code.mark()
         found = self.method.step(t, h, x, states, noise)
         extra = {"states": states, "noise": noise, "g": found.g}
         cost = self.whole(found.cost)

@@ -106,9 +106,9 @@ class ExplicitStepper(Stepper):
     def _stages(self, t: Value, h: Value, x: list[Value], first: list[Value] | None) -> Attempt:
         """The stages of the solution; `extra` has h times each slope, and the last slope itself."""
         code, tableau = self.code, self.tableau
-        since = len(code.visible())
+        since = code.mark()
         slope = self.field.rate(t, x) if first is None else first
-        since = len(code.visible()) if tableau.fsal else since
+        since = code.mark() if tableau.fsal else since
         slopes = [[code.op("mul", k, h) for k in slope]]
         y = x
         for i in range(1, tableau.main):

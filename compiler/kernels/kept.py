@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ndl.compiler.kernels.code import Code
+from ndl.compiler.kernels.code import MADE, Code
 from ndl.compiler.kernels.ir import Instr, Kernel, KernelError, Value, extent_of
 
 BUFFER = "kept"
-MAKERS = ("map", "pack")
-"""What makes arrays that are worth keeping."""
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -33,7 +30,7 @@ def arrays_since(code: Code, since: int | None) -> list[tuple[Instr, Value]]:
     """The arrays that were made after the first `since` visible instructions, with what made them; none of
     weights alone, which the run and its adjoint need not make at the same place."""
     body = [] if since is None else code.visible()[since:]
-    made = [i for i in body if i.op in MAKERS and len(i.results) == 1]
+    made = [i for i in body if i.op in MADE and len(i.results) == 1]
     weights = code.of_all()
     return [(i, i.results[0]) for i in made if not weights.issuperset(i.args)]
 

@@ -227,7 +227,7 @@ class SteppedMethod(Stepper):
         scalars = StepScalars(self.field, self.proposes)
         scalars.known = roots
         given = self._given(t, h, x, carry)
-        since = len(code.visible()) if self.straight else None
+        since = code.mark() if self.straight else None
         found = scalars.call(self.function, given)
         x1 = list(np.broadcast_to(found["x"], (n,)))
         error = list(np.broadcast_to(found["error"], (n,))) if "error" in found else None
