@@ -90,14 +90,13 @@ def _one(ev: Evaluator, v: Value, axis: int, item: Any, span: Span) -> tuple[Any
     size = extent.constant
     if isinstance(item, slice):
         if size is None:
-            if ev.checking:
-                shape = (
-                    *v.type.shape[:axis],
-                    Dim.of(f"({extent}|{item.start}:{item.stop})"),
-                    *v.type.shape[axis + 1 :],
-                )
-                return Value(replace(v.type, shape=shape), None, v.axes), axis + 1
-            return UNKNOWN, axis + 1
+            if not ev.checking:
+                return UNKNOWN, axis + 1
+            left = _left(extent, item)
+            if left.constant is not None and left.constant <= 0:
+                return ev.error("NDL335", f"this slice of an axis of {extent} is empty", span), axis
+            shape = (*v.type.shape[:axis], left, *v.type.shape[axis + 1 :])
+            return Value(replace(v.type, shape=shape), None, v.axes), axis + 1
         start, stop, _ = item.indices(size)
         if start >= stop:
             return ev.error("NDL335", f"this slice of an axis of {size} is empty", span), axis
@@ -109,6 +108,15 @@ def _one(ev: Evaluator, v: Value, axis: int, item: Any, span: Span) -> tuple[Any
             return ev.error("NDL332", f"the index {item} is outside an axis of {size}", span), axis
         return ev.op("index", [v], span, axis=axis, at=item % size), axis
     return _by_value(ev, v, axis, item, span)
+
+
+def _left(extent: Dim, item: slice) -> Dim:
+    """What a slice leaves of an extent that is not known, and large enough."""
+    first, last = (
+        Dim.of(default) if end is None else extent + end if end < 0 else Dim.of(end)
+        for end, default in ((item.start, 0), (item.stop, extent))
+    )
+    return last - first
 
 
 def _without(t: Tensor, axis: int) -> Tensor:

@@ -13,6 +13,7 @@ from ndl.compiler.kernels.ir import Instr, Kernel, KernelError, Value, extent_of
 
 BUFFER = "kept"
 
+
 @dataclass(frozen=True)
 class Kept:
     """`offsets` has (an array's number, where it stands among the kept reals of a step), `width` how many

@@ -103,10 +103,10 @@ class Scalars:
             return tensors.product(self.code, matmul_equation(*ranks), operands)
         if op == "einsum":
             return tensors.product(self.code, node.attr("equation"), operands)
-        if op in ("sum", "mean"):
+        if op in ("sum", "mean") and not isinstance(x, vectors.Deferred):
             return tensors.summed(self.code, x, axes_of(node, len(x.shape)), op == "mean")
-        if op in MOVES:
-            places = MOVES[op](self, node, [np.arange(x.size).reshape(x.shape)])
+        if op in MOVES and not isinstance(x, vectors.Deferred):
+            places = MOVES[op](self, node, [np.arange(x.size).reshape(x.shape), *self.spread(operands[1:])])
             if np.array_equal(places, np.arange(x.size).reshape(x.shape)):
                 return x
             if op == "reshape" and isinstance(x, vectors.Vector):
@@ -247,6 +247,7 @@ def _expand(s: Scalars, node: Node, operands: list[Values]) -> Values:
 
 
 def _gather(s: Scalars, node: Node, operands: list[Values]) -> Values:
+    """Elements by numbers that are known beforehand."""
     x, at = operands
     numbers = each(lambda v: s.code.number(v), at)
     if any(n is None for n in numbers.flat):
@@ -299,6 +300,7 @@ MOVES: dict[str, Handler] = {
     "permute": lambda s, node, x: np.transpose(x[0], node.attr("axes")),
     "slice": _slice,
     "index": lambda s, node, x: np.asarray(np.take(x[0], node.attr("at"), axis=node.attr("axis"))),
+    "gather": _gather,
 }
 """What takes elements from their places, whatever they are."""
 
@@ -311,7 +313,6 @@ JOINS: dict[str, Handler] = {
 ARRAYS: dict[str, Handler] = {
     **MOVES,
     **JOINS,
-    "gather": _gather,
     "matmul": lambda s, node, x: s.einsum(matmul_equation(x[0].ndim, x[1].ndim), x),
     "einsum": lambda s, node, x: s.einsum(node.attr("equation"), x),
     "sum": _reduction("add"),

@@ -1,8 +1,8 @@
 """Tensors that stay whole: what functions of the graph IR compute on arrays instead of on each element.
 
-A product of a weight and a vector stays one where its code would be long, as does what is computed
-elementwise with a weight of some size. What follows from them stays an array as long as it is elementwise, or moves along
-axes (`tensors`). Everything else sees the elements.
+A product of a weight and a vector stays one where its code would be long, as does what is computed place by
+place with a weight of some size. What follows from them stays an array as long as it is elementwise, or moves
+along axes (`tensors`). Everything else sees the elements.
 """
 
 from __future__ import annotations

@@ -123,13 +123,10 @@ class Arrays:
     def address(self, value: Value) -> str:
         """Where an array stands; a row of a table is copied into every lane."""
         if value in self.rows:
-            address = self.rows[value]
-            to = self.make(value)
-            n = extent_of(value.type)
-            self.call(
-                f"spread_{n}", lambda w, name: single.copied(w, name, n or 0), f"ptr {to}", f"ptr {address}"
-            )
-            self.copies.append(self.slot.pop(value))
+            n = extent_of(value.type) or 0
+            self.copies.append(self.reserve(n))
+            to, given = f"%array.{self.copies[-1]}", self.rows[value]
+            self.call(f"spread_{n}", lambda w, name: single.copied(w, name, n), f"ptr {to}", f"ptr {given}")
             return to
         return self.elsewhere.get(value) or f"%array.{self.slot[value]}"
 
