@@ -288,13 +288,17 @@ def kernel_text(host: Any, model: Any, method: str | None) -> str:
     where = model.decl.name_span
     if not isinstance(solvers, tuple) or not solvers:
         raise fail("NDL503", f"there is no method `{name}`", where)
-    made = compilation.solver(compilation.choose(MethodV(solvers, {}), "ode"))
+    noise = bool(compiled.ir.noises)
+    made = compilation.solver(compilation.choose(MethodV(solvers, {}), "sde" if noise else "ode"))
     if isinstance(made, methods.Tableau):
         adaptive, options = made.b_hat is not None, ()
     else:
-        adaptive, options = made.EMBEDDED is not None, tuple(sorted(made.OPTIONS.items()))
+        adaptive = made.EMBEDDED is not None and not noise
+        options = tuple(sorted(made.OPTIONS.items()))
     watch = bool(compiled.optimized.events or compiled.optimized.delays)
-    request = Request(made, adaptive, "f64", frozenset(), save=True, tape=False, options=options, watch=watch)
+    request = Request(
+        made, adaptive, "f64", frozenset(), save=True, tape=False, options=options, watch=watch, noise=noise
+    )
     try:
         return show(Kernels(compiled.optimized).kernel(request)[0])
     except Unsupported as reason:

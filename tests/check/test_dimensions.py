@@ -31,3 +31,24 @@ def test_a_recursion_under_a_choice_that_only_a_use_decides() -> None:
         found('fn f(n) = f(n - 1) + f(n - 2) + f(n - 3)\n\ntest "t":\n    assert f(3) == 6\n')[0][0]
         == "NDL310"
     )
+
+
+@pytest.mark.parametrize(
+    ("cut", "out"),
+    [
+        ("x[1:] - x[:-1]", "d - 1"),
+        ("x[2:] - 2*x[1:-1] + x[:-2]", "d - 2"),
+        ("x[:] + x", "d"),
+        ("x[:2] + x[-2:]", "2"),
+        ("x[1:3]", "2"),
+        ("x[-3:-1]", "2"),
+    ],
+)
+def test_slices_of_an_open_dimension(cut: str, out: str) -> None:
+    assert found(f"operator F(x: R[d]) -> R[{out}]:\n    return {cut}\n") == []
+    assert found(f"operator F(x: R[d]) -> R[{out} + 1]:\n    return {cut}\n") == [("NDL309", 1)]
+
+
+@pytest.mark.parametrize("cut", ["2:2", "3:1", "-1:-2", "-1:-1"])
+def test_a_slice_that_is_empty_for_every_extent(cut: str) -> None:
+    assert found(f"operator F(x: R[d]) -> R[d]:\n    return x[{cut}]\n") == [("NDL335", 2)]

@@ -120,3 +120,12 @@ def test_a_table_has_no_value_in_a_model(ndl, tmp_path) -> None:
     (tmp_path / "k.ndl").write_text(PROGRAM.replace("k > 0 = 1.0", 'k = table("k.csv")'))
     ran = ndl("run", "k.ndl")
     assert ran.code == 1 and "NDL577" in ran.err
+
+
+def test_the_kernel_of_a_stochastic_equation(ndl, tmp_path) -> None:
+    (tmp_path / "s.ndl").write_text(
+        "model Walk:\n    noise W: wiener\n    state x = 1.0\n    dx = -x*dt + 0.1*x*dW\n"
+    )
+    for more in ([], ["--method", "milstein"]):
+        shown = ndl("show", "s.ndl", "--kernel", *more)
+        assert shown.code == 0 and "= normal_cos" in shown.out and "# -x\n" in shown.out
