@@ -144,9 +144,27 @@ def solve(A: Tensor | LinearMap, b: Tensor) -> Tensor:
     """The x [..., n] with A x = b; nan where A is singular."""
     if isinstance(A, LinearMap):
         return A.solve(b)
-    found, info = torch.linalg.solve_ex(A, b.unsqueeze(-1))
-    x: Tensor = torch.where((info == 0)[..., None], found.squeeze(-1), torch.nan)
-    return x
+    return solve_columns(A, b.unsqueeze(-1)).squeeze(-1)
+
+
+def solve_columns(A: Tensor, B: Tensor) -> Tensor:
+    """The X [..., n, k] with A X = B; nan where A is singular."""
+    return _regular(*torch.linalg.solve_ex(A, B))
+
+
+def inverse(A: Tensor) -> Tensor:
+    """A^-1 [..., n, n]; nan where A is singular."""
+    return _regular(*torch.linalg.inv_ex(A))
+
+
+def cholesky(A: Tensor) -> Tensor:
+    """The lower triangle L [..., n, n] with A = L L^T; nan where A is not positive definite."""
+    return _regular(*torch.linalg.cholesky_ex(A))
+
+
+def _regular(found: Tensor, info: Tensor) -> Tensor:
+    """What a matrix gave, which is nan where it has none: a run then says where and when."""
+    return torch.where((info == 0)[..., None, None], found, torch.nan)
 
 
 def solve_jac(function: Callable[..., Tensor], wrt: int, *given: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from math import pi, prod
 import numpy as np
 from ndl.compiler.ir.model import DrawSpec
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.math.random import normal_pair, philox, uniform53
-from ndl.compiler.kernels.scalars import Unsupported, Values
+from ndl.compiler.kernels.scalars import Values
 
 MOVING = ("step", "firing")
 """Draws that a run makes anew."""

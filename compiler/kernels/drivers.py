@@ -23,9 +23,9 @@ import numpy as np
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.ir.model import InputSpec
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.loaded import Loaded
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, Weights, shape_of
+from ndl.compiler.kernels.scalars import Scalars, Values, Weights, shape_of
 
 DEGREE = 3
 

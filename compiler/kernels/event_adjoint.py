@@ -27,13 +27,12 @@ from ndl.compiler.kernels.consistent import tied_again
 from ndl.compiler.kernels.echoes import over
 from ndl.compiler.kernels.endings import ECHO, GIVEN, MOST_BREAKS, has_bit
 from ndl.compiler.kernels.events import ROOTS
-from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.ir import Kernel, Unsupported, Value
 from ndl.compiler.kernels.loaded import Rows
 from ndl.compiler.kernels.ode_adjoint import Backward, Times
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.rows import gather, load_rows, seeded
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt, Stepper, Variant
 
 

@@ -22,11 +22,10 @@ from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.consistent import consistent
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.roots import locate
 from ndl.compiler.kernels.rows import store_rows
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt
 
 GIVEN = ("poisson", "sample")

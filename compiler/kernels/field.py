@@ -16,11 +16,11 @@ from ndl.compiler.ir.series import NoSeries
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.draws import Draws
 from ndl.compiler.kernels.drivers import DrivenScalars, Drivers
-from ndl.compiler.kernels.ir import KernelError, Value
+from ndl.compiler.kernels.ir import KernelError, Unsupported, Value
 from ndl.compiler.kernels.past import Past
 from ndl.compiler.kernels.refusals import refuse
 from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, shape_of
+from ndl.compiler.kernels.scalars import Scalars, Values, shape_of
 from ndl.compiler.kernels.vectors import Held
 from ndl.compiler.passes.series import series_function
 

@@ -10,9 +10,8 @@ import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.forms import Form
-from ndl.compiler.kernels.ir import Block, Value
+from ndl.compiler.kernels.ir import Block, Unsupported, Value
 from ndl.compiler.kernels.points import Edges, Points, Statics
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.sweeps import FIRST, STEP, Body, Place, Slot, Stage, Sweeps
 
 MOST_BODIES = 81

@@ -15,11 +15,10 @@ import numpy as np
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.linear import Factors, Matrix, factorised
 from ndl.compiler.kernels.newton import Solved, full_newton, implied, insisted, simplified_newton
 from ndl.compiler.kernels.outputs import Dense, Hermite, Polynomial
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.slopes import Shorter, rates, shifted
 from ndl.compiler.kernels.stepper import Attempt, Stepper, combined, moved
 

@@ -121,5 +121,9 @@ class Kernel:
         raise KeyError(name)
 
 
+class Unsupported(Exception):
+    """A kernel cannot say this; the run goes by torch. The message completes “because …”."""
+
+
 class KernelError(Exception):
     """A kernel is malformed: a defect of the compiler, never of the user's program."""

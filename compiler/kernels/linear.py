@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Unsupported, Value
 
 LARGEST = 16
 """Unknowns beyond which unrolled elimination is no longer what pays."""
@@ -93,6 +92,25 @@ def factorised(code: Code, matrix: Sequence[Sequence[Value]]) -> Factors:
             for j in range(k + 1, n):
                 a[i][j] = minus(code, a[i][j], a[i][k], a[k][j])
     return made
+
+
+def solved(code: Code, lu: Factors, matrix: Matrix, b: Sequence[Value]) -> list[Value]:
+    """u = A^-1 b, whose derivative is that of the equation: with w = A^-T g, w for b and -w u^T for A."""
+    since = code.made
+    u = lu.solve(b)
+
+    def pull(g: Sequence[Value]) -> list[tuple[Value, Value]]:
+        w = lu.transposed(g)
+        minus = [code.op("neg", v) for v in w]
+        pairs = list(zip(b, w))
+        for i, row in enumerate(matrix):
+            pairs += [
+                (a, code.op("mul", minus[i], u[j])) for j, a in enumerate(row) if code.number(a) is None
+            ]
+        return pairs
+
+    code.derivative(u, since, pull)
+    return u
 
 
 def exchanged(code: Code, condition: Value | None, a: Value, b: Value) -> tuple[Value, Value]:

@@ -13,10 +13,10 @@ from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.kernels.explicit import Tableau
 from ndl.compiler.kernels.field import Field
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.refusals import reads_back
 from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.scalars import Scalars, Values
 from ndl.compiler.kernels.stepper import moved
 
 Diffusion = list[list[tuple[Value, int]]]

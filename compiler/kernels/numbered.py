@@ -12,9 +12,8 @@ from dataclasses import replace
 
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.explicit import ExplicitStepper
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.outputs import Dense
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 
 

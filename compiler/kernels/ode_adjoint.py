@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
-from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.ir import Kernel, Unsupported, Value
 from ndl.compiler.kernels.kept import Recall
 from ndl.compiler.kernels.ode_fixed import TABLES
 from ndl.compiler.kernels.reverse import pullback
 from ndl.compiler.kernels.rows import Slots, gather, gather_start, load_rows, seeded, store_rows, title
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Stepper, Variant
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ndl.compiler.ir.graph import Node
 from ndl.compiler.kernels.forms import Coord, Form, Position
-from ndl.compiler.kernels.scalars import UNCHANGED, Unsupported, shape_of
+from ndl.compiler.kernels.ir import Unsupported
+from ndl.compiler.kernels.scalars import UNCHANGED, shape_of
 from ndl.compiler.kernels.sweeps import TIME
 from ndl.compiler.ops.families.contraction import matmul_equation
 

@@ -15,10 +15,10 @@ import numpy as np
 from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.forms import Coord, Form, Position
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.ops import TABLE
 from ndl.compiler.kernels.point_ops import HANDLERS
-from ndl.compiler.kernels.scalars import UNCHANGED, Unsupported, line_of, shape_of
+from ndl.compiler.kernels.scalars import UNCHANGED, line_of, shape_of
 from ndl.compiler.kernels.sweeps import FIRST, Place, Read, Slot
 from ndl.compiler.ops.table import lookup
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ndl.compiler.ir.graph import Function
 from ndl.compiler.ir.model import ModelIR
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Unsupported
 
 LARGEST = 64
 """States beyond which code for each component is no longer what pays."""

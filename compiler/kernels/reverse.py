@@ -10,8 +10,8 @@ from ndl.compiler.ir.graph import Function, Graph, Node
 from ndl.compiler.kernels import arrays, views
 from ndl.compiler.kernels.arrays import close_map, extent
 from ndl.compiler.kernels.code import Code, number_of
-from ndl.compiler.kernels.ir import Instr, Value, extent_of
-from ndl.compiler.kernels.scalars import Scalars, Unsupported
+from ndl.compiler.kernels.ir import Instr, Unsupported, Value, extent_of
+from ndl.compiler.kernels.scalars import Scalars
 from ndl.compiler.ops.table import lookup
 from ndl.compiler.types import Tensor
 

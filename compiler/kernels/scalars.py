@@ -12,7 +12,9 @@ from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.splice import dotted, part_of
 from ndl.compiler.kernels import tensors, vectors, windows
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
+from ndl.compiler.kernels.linear import Factors, factorised
+from ndl.compiler.kernels.matrices import MATRICES
 from ndl.compiler.kernels.ops import TABLE
 from ndl.compiler.ops.families.contraction import matmul_equation
 from ndl.compiler.ops.table import lookup
@@ -25,10 +27,6 @@ Weights = Callable[[str, tuple[int, ...]], Values]
 """A weight by its dotted name and shape."""
 
 UNCHANGED = ("stop_gradient", "conj", "real")
-
-
-class Unsupported(Exception):
-    """A kernel cannot say this; the run goes by torch. The message completes “because …”."""
 
 
 class Scalars:
@@ -144,6 +142,10 @@ class Scalars:
         if found is not None:
             return found
         return each(lambda *args: self.code.op(name, *args), *self.spread(operands))
+
+    def factors(self, a: Values) -> Factors:
+        """A square matrix as factors."""
+        return factorised(self.code, [list(row) for row in a])
 
     # ------------------------------------------------------------ sums of products
 
@@ -313,6 +315,7 @@ JOINS: dict[str, Handler] = {
 ARRAYS: dict[str, Handler] = {
     **MOVES,
     **JOINS,
+    **MATRICES,
     "matmul": lambda s, node, x: s.einsum(matmul_equation(x[0].ndim, x[1].ndim), x),
     "einsum": lambda s, node, x: s.einsum(node.attr("equation"), x),
     "sum": _reduction("add"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.linear import Factors, Matrix, factorised
+from ndl.compiler.kernels.linear import Matrix, factorised, solved
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.stepper import Attempt
 
@@ -64,25 +64,6 @@ def shifted(code: Code, g: Value, J: Matrix, mass: Sequence[float] | None = None
     for i, row in enumerate(rows):
         row[i] = code.op("add", row[i], 1.0 if mass is None else mass[i])
     return rows
-
-
-def solved(code: Code, lu: Factors, matrix: Matrix, b: Sequence[Value]) -> list[Value]:
-    """u = A^-1 b, whose derivative is that of the equation: with w = A^-T g, w for b and -w u^T for A."""
-    since = code.made
-    u = lu.solve(b)
-
-    def pull(g: Sequence[Value]) -> list[tuple[Value, Value]]:
-        w = lu.transposed(g)
-        minus = [code.op("neg", v) for v in w]
-        pairs = list(zip(b, w))
-        for i, row in enumerate(matrix):
-            pairs += [
-                (a, code.op("mul", minus[i], u[j])) for j, a in enumerate(row) if code.number(a) is None
-            ]
-        return pairs
-
-    code.derivative(u, since, pull)
-    return u
 
 
 class Shorter(Dense):

@@ -15,9 +15,9 @@ from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.explicit import ExplicitStepper
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.implicit import ImplicitStepper
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.outputs import Dense, Hermite
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values
+from ndl.compiler.kernels.scalars import Scalars, Values
 from ndl.compiler.kernels.stepped import SteppedMethod
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 

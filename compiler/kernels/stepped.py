@@ -14,12 +14,12 @@ from ndl.compiler.ir.graph import Function, Node
 from ndl.compiler.ir.model import SolverIR
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.field import Field
-from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.linear import Factors, Matrix, factorised
+from ndl.compiler.kernels.ir import Unsupported, Value
+from ndl.compiler.kernels.linear import Factors
 from ndl.compiler.kernels.outputs import Dense, Hermite
 from ndl.compiler.kernels.rootfinding import differentiable, newton
-from ndl.compiler.kernels.scalars import Scalars, Unsupported, Values, each
-from ndl.compiler.kernels.slopes import Shorter, rates, smooth_slopes, solved
+from ndl.compiler.kernels.scalars import Scalars, Values, each
+from ndl.compiler.kernels.slopes import Shorter, rates, smooth_slopes
 from ndl.compiler.kernels.stepper import Attempt, Stepper
 from ndl.compiler.types import Tensor
 
@@ -41,19 +41,13 @@ class StepScalars(Scalars):
         self.known: list[Value] | None = None
         """The same, where they are known beforehand."""
         self.series: list[Value] = []
-        self._factors: dict[tuple[Value, ...], tuple[Factors, Matrix]] = {}
+        self._factors: dict[tuple[Value, ...], Factors] = {}
 
     def other(self, node: Node, operands: list[Values]) -> Values:
         if node.op in ("apply", "apply_jac", "apply_series"):
             return self._applied(node, operands)
-        if node.op == "solve":
-            return self._solved(*operands)
         if node.op == "root":
             return self._rooted(node, *operands)
-        if node.op == "inv":
-            n = len(operands[0])
-            one = [[self.code.const(float(i == j)) for j in range(n)] for i in range(n)]
-            return self._solved(operands[0], np.array(one, dtype=object))
         return super().other(node, operands)
 
     def _elementwise(self, name: str, operands: Sequence[Values]) -> Values:
@@ -101,15 +95,11 @@ class StepScalars(Scalars):
         self.roots += found.z
         return _array(found.z).reshape(guess.shape)
 
-    def _solved(self, a: Values, b: Values) -> Values:
+    def factors(self, a: Values) -> Factors:
         key = tuple(a.flat)
         if key not in self._factors:
-            matrix = [list(row) for row in a]
-            self._factors[key] = factorised(self.code, matrix), matrix
-        lu, matrix = self._factors[key]
-        columns = b.reshape(len(b), -1).T
-        found = [solved(self.code, lu, matrix, list(column)) for column in columns]
-        return np.array(found, dtype=object).T.reshape(b.shape)
+            self._factors[key] = super().factors(a)
+        return self._factors[key]
 
 
 class SteppedMethod(Stepper):

@@ -15,11 +15,10 @@ from typing import Any
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.control import Control
 from ndl.compiler.kernels.field import Field
-from ndl.compiler.kernels.ir import Value
+from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.kept import NOTHING, Kept
 from ndl.compiler.kernels.outputs import Dense
 from ndl.compiler.kernels.recorded import Cubic, Record, Slopes
-from ndl.compiler.kernels.scalars import Unsupported
 
 
 @dataclass(frozen=True)

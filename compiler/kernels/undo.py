@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from ndl.compiler.ir.model import ModelIR
 from ndl.compiler.kernels.driven import NoisyStepper
-from ndl.compiler.kernels.ir import Kernel, Value
+from ndl.compiler.kernels.ir import Kernel, Unsupported, Value
 from ndl.compiler.kernels.ode_adjoint import Backward
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.stepper import Stepper, Variant
 
 

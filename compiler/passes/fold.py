@@ -20,6 +20,9 @@ KEPT = frozenset(
 KEPT |= {"root", "path", "map_function", "map_function_back", "map_function_along"}
 """`expand` of a constant stays: a repeated number is best written as a number."""
 
+REGULAR = frozenset({"inv", "cholesky", "solve"})
+"""What some matrices do not have."""
+
 ON_GRIDS = frozenset({"stencil", "mask", "lift", "lower", "multiplier", "truncate", "nearest"})
 ON_GRIDS |= {"cardinal", "eigenmodes", "eigenmodes_dot", "from_waves", "mesh_apply"}
 ON_GRIDS |= {"mesh_cardinal", "mesh_solve", "modal", "modal_dot"}
@@ -58,6 +61,8 @@ class Folder(Rewriter):
         if any(d.constant is None for d in node.type.shape) or _entries(node.type) > LARGEST:
             return super().remake(node)
         result = lookup(node.op).reference(*values, **dict(node.attrs))
+        if node.op in REGULAR and not result.isfinite().all():
+            return super().remake(node)  # the run says where it has no value
         return self.add("const", type=node.type, span=node.span, hint=node.hint, value=nested(result))
 
     def _widen(self, node: Node) -> None:

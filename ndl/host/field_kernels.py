@@ -19,7 +19,7 @@ from ndl.compiler.kernels.grid_adjoint import grid_adjoint
 from ndl.compiler.kernels.grid_pairs import grid_pair
 from ndl.compiler.kernels.grid_points import numbers_of, point_stages
 from ndl.compiler.kernels.grid_steps import GridStep, Rate, Rates, Weights, grid_step
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Unsupported
 from ndl.compiler.kernels.sweeps import FIRST, Slot, Sweeps
 from ndl.runtime.kernels.cpu_engine import Program
 from ndl.runtime.kernels.inside import Inside, error_of

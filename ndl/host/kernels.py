@@ -20,13 +20,12 @@ from ndl.compiler.kernels.explicit import ExplicitStepper, Tableau
 from ndl.compiler.kernels.field import Field
 from ndl.compiler.kernels.fuse import fuse
 from ndl.compiler.kernels.implicit import ImplicitStepper
-from ndl.compiler.kernels.ir import Kernel
+from ndl.compiler.kernels.ir import Kernel, Unsupported
 from ndl.compiler.kernels.kept import NOTHING, Kept, wanted
 from ndl.compiler.kernels.math import expand
 from ndl.compiler.kernels.noisy import NoisyMethod, NoisyStep, NoisyTableau
 from ndl.compiler.kernels.numbered import numbered
 from ndl.compiler.kernels.passes import simplify
-from ndl.compiler.kernels.scalars import Unsupported
 from ndl.compiler.kernels.splitting import (
     LARGEST_EXACT,
     ExactFlow,

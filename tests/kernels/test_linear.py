@@ -6,11 +6,9 @@ import lanes
 import numpy as np
 import pytest
 from ndl.compiler.kernels.code import Code
-from ndl.compiler.kernels.ir import Value
-from ndl.compiler.kernels.linear import LARGEST, factorised
+from ndl.compiler.kernels.ir import Unsupported, Value
+from ndl.compiler.kernels.linear import LARGEST, factorised, solved
 from ndl.compiler.kernels.reverse import pullback
-from ndl.compiler.kernels.scalars import Unsupported
-from ndl.compiler.kernels.slopes import solved
 
 MASKS = {
     "dense": np.ones((4, 4), dtype=bool),

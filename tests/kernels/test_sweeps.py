@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ndl.compiler.backends.llvm.sweep_layout import layout_of, rings_of
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Unsupported
 from ndl.runtime.kernels.sweeping import Sweeper
 from sampled_fields import (
     START,

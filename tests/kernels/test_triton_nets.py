@@ -12,7 +12,7 @@ from ndl.compiler.backends.triton.ahead import compiled
 from ndl.compiler.backends.triton.arrays import TILES, padded
 from ndl.compiler.kernels import interpret
 from ndl.compiler.kernels.fuse import fuse
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Unsupported
 from test_arrays import buffers, kernel
 
 pytest.importorskip("triton")

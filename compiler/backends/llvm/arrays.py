@@ -15,8 +15,7 @@ from ndl.compiler.backends.llvm import routines, single, views
 from ndl.compiler.backends.llvm.ahead import Ahead
 from ndl.compiler.backends.llvm.routines import Writer, padded
 from ndl.compiler.kernels.arrays import Product
-from ndl.compiler.kernels.ir import Block, Instr, Kernel, Value, extent_of
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Block, Instr, Kernel, Unsupported, Value, extent_of
 
 if TYPE_CHECKING:
     from ndl.compiler.backends.llvm.printer import Printer

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from ndl.compiler.backends.triton import views
 from ndl.compiler.backends.triton.forms import Expr
 from ndl.compiler.kernels.arrays import Product
-from ndl.compiler.kernels.ir import Instr, Value, extent_of
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Instr, Unsupported, Value, extent_of
 
 if TYPE_CHECKING:
     from ndl.compiler.backends.triton.body import Body

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ndl.compiler.kernels.ir import Instr, extent_of
-from ndl.compiler.kernels.scalars import Unsupported
+from ndl.compiler.kernels.ir import Instr, Unsupported, extent_of
 from ndl.compiler.kernels.views import View
 
 if TYPE_CHECKING:

@@ -51,6 +51,18 @@ def torch_linalg(name: str) -> Callable[..., Any]:
     return reference
 
 
+def regular_linalg(name: str) -> Callable[..., Any]:
+    """What some matrices do not have: nan for these."""
+
+    def reference(x: Any) -> Any:
+        import torch
+
+        found, info = getattr(torch.linalg, f"{name}_ex")(_divisible(x))
+        return torch.where((info == 0)[..., None, None], found, torch.nan)
+
+    return reference
+
+
 def _divisible(x: Any) -> Any:
     """A matrix of whole numbers as one of reals."""
     return x if x.is_floating_point() or x.is_complex() else x.double()
@@ -74,7 +86,8 @@ def _solve_reference(a: Any, b: Any) -> Any:
 
     a, b = _divisible(a), _divisible(b)
     wide = torch.promote_types(a.dtype, b.dtype)
-    return torch.linalg.solve(a.to(wide), b.to(wide))
+    found, info = torch.linalg.solve_ex(a.to(wide), b.to(wide).reshape(*b.shape[:1], -1))
+    return torch.where(info == 0, found, torch.nan).reshape(b.shape)
 
 
 def _solve_text(texts: Sequence[str], types: Sequence[Type], attributes: Attributes) -> str:
@@ -84,7 +97,7 @@ def _solve_text(texts: Sequence[str], types: Sequence[Type], attributes: Attribu
             # the derivative of a callable stays a map: it may know how to solve with it
             return call("ops.solve_jac", texts[0].removeprefix("ops.apply_jac(")[:-1], texts[1])
         return call("ops.solve", *texts)
-    return call("torch.linalg.solve", *texts)
+    return call("ops.solve_columns", *texts)
 
 
 def _solve_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -> Cotangents:
@@ -147,7 +160,7 @@ def _cholesky_vjp(graph: Graph, node: Node, operands: Sequence[Node], g: Node) -
 
 
 def linalg_text(name: str) -> Callable[[Sequence[str], Sequence[Type], Attributes], str]:
-    return lambda texts, types, a: call(f"torch.linalg.{name}", *texts)
+    return lambda texts, types, a: call(name, *texts)
 
 
 def _logdet_reference(x: Any) -> Any:
@@ -156,20 +169,12 @@ def _logdet_reference(x: Any) -> Any:
     return torch.linalg.slogdet(_divisible(x)).logabsdet
 
 
-for _name, _function, _vjp in (
-    ("inv", "inv", _inv_vjp),
-    ("expm", "matrix_exp", _expm_vjp),
-    ("cholesky", "cholesky", _cholesky_vjp),
+for _name, _reference, _text, _vjp in (
+    ("inv", regular_linalg("inv"), "ops.inverse", _inv_vjp),
+    ("expm", torch_linalg("matrix_exp"), "torch.linalg.matrix_exp", _expm_vjp),
+    ("cholesky", regular_linalg("cholesky"), "ops.cholesky", _cholesky_vjp),
 ):
-    register(
-        Op(
-            _name,
-            matrix_rule(_name),
-            torch_linalg(_function),
-            linalg_text(_function),
-            _vjp,
-        )
-    )
+    register(Op(_name, matrix_rule(_name), _reference, linalg_text(_text), _vjp))
 register(
     Op(
         "det",
