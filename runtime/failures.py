@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,7 @@ class SolveFailure(RunError):
         code, sentence = STATUSES[status]
         who = f" (member {member})" if member is not None else ""
         lines = []
-        if last_step is not None:
+        if last_step is not None and not math.isnan(last_step):
             lines.append(f"the last step was h = {last_step:.3g}")
         if state is not None:
             lines.append(f"the state that gave way is `{state}`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -130,29 +131,46 @@ def refuse_estimates(problem: Any, name: str, span: Span) -> None:
 
 
 def first_bad(host: Any, instance: Any, model: ModelV, failure: Any) -> tuple[str, float, Span] | None:
-    """The first sub-expression of the drift that is not finite at the state of the failure."""
-    from ndl.compiler.ir.interpret import interpret
-
-    drift = host.compilation.model(model).ir.drift
-    if drift is None or failure.status not in ("finite", "step") or drift.parts:
+    """The first sub-expression of the drift, or of the diffusion, that is not finite at the state of the
+    failure: at its time, else where the last step, or one before it that was longer, was to end."""
+    if failure.status not in ("finite", "step"):
         return None
-    inputs: dict[str, Any] = {"t": torch.as_tensor(float(failure.time), dtype=torch.float64)}
+    ir = host.compilation.model(model).ir
+    inputs: dict[str, Any] = {}
     for s in instance.STATES:
         if s.name not in failure.values:
             return None
         inputs[s.name] = torch.as_tensor(failure.values[s.name], dtype=torch.float64).reshape(s.shape)
-    weights = {}
+    weights = {name: w.detach().to(torch.float64) for name, w in instance.weights().items()}
     for p in instance.PARAMETERS:
         value = getattr(instance, p.attribute or p.name).detach().to(torch.float64)
         weights[p.name] = value if value.ndim == len(p.shape) else value[failure.member or 0]
-    for node in drift.graph.needed([n for _, n in drift.outputs]):
+    h = failure.last_step or 0.0
+    for t in (failure.time, failure.time + h, failure.time + 100 * h):
+        if math.isnan(t):
+            continue
+        inputs["t"] = torch.as_tensor(float(t), dtype=torch.float64)
+        for function in (ir.drift, ir.diffusion):
+            found = None if function is None else _bad_node(function, inputs, weights)
+            if found is not None:
+                return found
+    return None
+
+
+def _bad_node(
+    function: Function, inputs: Mapping[str, Any], weights: Mapping[str, Any]
+) -> tuple[str, float, Span] | None:
+    """The text, a value and the place of the first node that is not finite."""
+    from ndl.compiler.ir.interpret import Interpreter
+
+    run = Interpreter(function, inputs, weights, {}, {})
+    for node in function.graph.needed([n for _, n in function.outputs]):
+        try:
+            value = run.value(node)
+        except Exception:  # it needs more than the state and the weights
+            return None
         if node.op in ("input", "param", "const") or not node.span.text:
             continue
-        probe = Function("probe", drift.graph, drift.inputs, (("value", node),), drift.params, drift.parts)
-        try:
-            value = interpret(probe, inputs, weights)["value"]
-        except Exception:
-            return None
         if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
             bad = float(value[~torch.isfinite(value)][0]) if value.ndim else float(value)
             return " ".join(node.span.text.split()), bad, node.span

@@ -147,7 +147,8 @@ class Loop:
         end = self.pace.end(self, target)
         h = end - t
         if not self.pace.fixed:
-            tiny = (np.abs(h) <= 4e-15 * np.maximum(np.abs(t), np.abs(end))) & (end != target)
+            # written so that sizes which are no numbers are caught, too
+            tiny = ~(np.abs(h) > 4e-15 * np.maximum(np.abs(t), np.abs(end))) & (end != target)
             if tiny.any():
                 self._fail("step", int(np.nonzero(tiny)[0][0]), h)
         if self.drawing:

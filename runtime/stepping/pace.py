@@ -107,7 +107,8 @@ def reciprocal(loop: Loop) -> Floats:
 def notch(end: Floats, size: Floats) -> Floats:
     """The nearest multiples of 2^-NOTCHES of the powers of two below the sizes of steps."""
     grain = np.ldexp(1.0, np.frexp(size)[1] - 1 - NOTCHES)
-    found: Floats = np.rint(end / grain) * grain
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a size that is no number, which fails
+        found: Floats = np.rint(end / grain) * grain
     return found
 
 
