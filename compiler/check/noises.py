@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ndl.compiler.check.differentials import NotLinear, Summand, differential, summands
+from ndl.compiler.check.evaluator import constant_of
 from ndl.compiler.check.maps import Map, as_map
 from ndl.compiler.check.model_parts import Equation
 from ndl.compiler.check.typing import domain_name, resolve_type
@@ -107,9 +108,13 @@ def spread_noise(model: Elaboration, name: str, value: Any, first: bool) -> Any:
     type_ = noise_type(model, name)
     if written is None or type_ is None:
         return value
-    S = model.ev.value(model.ev.eval(written, model.scope), written.span)
+    found = model.ev.eval(written, model.scope)
+    S = model.ev.value(found, written.span)
     if isinstance(S, Unknown):
         return UNKNOWN
+    fault = _no_covariance(constant_of(found))
+    if fault:
+        return model.ev.error("NDL588", f"the covariance of `{name}` {fault}", written.span)
     wanted = (*type_.shape, *type_.shape)
     if S.type.shape != wanted:
         return model.ev.error(
@@ -119,6 +124,24 @@ def spread_noise(model: Elaboration, name: str, value: Any, first: bool) -> Any:
         return model.ev.binary("*", model.ev.elementwise("sqrt", [S], written.span), value, written.span)
     L = model.ev.op("cholesky", [S], written.span)
     return model.ev.matmul(L, value, written.span) if first else model.ev.matmul(value, L, written.span)
+
+
+def _no_covariance(numbers: Any) -> str:
+    """Why numbers are the covariance of nothing that varies in every direction, or ""."""
+    import numpy as np
+
+    S = np.array([[numbers]] if isinstance(numbers, int | float) else numbers, dtype=object)
+    if numbers is None or S.ndim != 2 or S.shape[0] != S.shape[1]:
+        return ""
+    S = S.astype(float)
+    apart = np.argwhere(S != S.T)
+    if len(apart):
+        i, j = apart[0]
+        return f"is not symmetric: {S[i, j]:g} in row {i}, column {j}, and {S[j, i]:g} in row {j}, column {i}"
+    least = float(np.linalg.eigvalsh(S)[0])
+    bound = len(S) * np.finfo(float).eps * float(np.abs(S).max())
+    shown = 0 if least > -bound else least
+    return "" if least > bound else f"is not positive definite: {shown:g} is an eigenvalue"
 
 
 def differential_names(model: Elaboration) -> frozenset[str]:
