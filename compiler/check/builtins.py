@@ -33,6 +33,7 @@ from ndl.compiler.check.values import (
     ModelV,
     RangeV,
     Training,
+    Unknown,
     Value,
     WordV,
 )
@@ -67,12 +68,31 @@ DATA_HELP = (
 )
 
 
+def _running_sum(ev: Evaluator, x: Any, span: Span) -> Any:
+    v = ev.value(x, span)
+    return v if isinstance(v, Unknown) else ev.op("cumsum", [v], span, axis=0)
+
+
+def _root_mean_square(ev: Evaluator, x: Any, span: Span) -> Any:
+    v = ev.value(x, span)
+    if isinstance(v, Unknown):
+        return v
+    mean = ev.op("mean", [ev.elementwise("mul", [v, v], span)], span, axes=None)
+    return ev.elementwise("sqrt", [mean], span)
+
+
+IN_MODELS = {"cumsum": _running_sum, "rms": _root_mean_square}
+"""Functions of the run that formulas have as operations."""
+
+
 def _host(name: str, kind: str = "value") -> Callable[..., Any]:
     """A function of the run: the host evaluator has it, the checker knows that it exists."""
 
     def handler(ev: Evaluator, args: list[Any], options: dict[str, Any], e: tree.Call, scope: Scope) -> Any:
         if ev.host is not None and not ev.checking:
             return ev.host.call(ev, name, args, options, e, scope)
+        if name in IN_MODELS and (isinstance(args[0], Value) or not ev.checking):
+            return IN_MODELS[name](ev, args[0], e.span)
         if ev.checking:
             return HostV(kind)
         if kind == "data":

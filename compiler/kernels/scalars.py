@@ -266,10 +266,8 @@ def _softmax(s: Scalars, node: Node, operands: list[Values]) -> Values:
 
 
 def _cumsum(s: Scalars, node: Node, operands: list[Values]) -> Values:
-    moved = np.moveaxis(operands[0], node.attr("axis"), 0).copy()
-    for i in range(1, len(moved)):
-        moved[i] = each(lambda a, b: s.code.op("add", a, b), moved[i - 1], moved[i])
-    return np.moveaxis(moved, 0, node.attr("axis"))
+    add = np.frompyfunc(lambda a, b: s.code.op("add", a, b), 2, 1)
+    return add.accumulate(operands[0], axis=node.attr("axis"), dtype=object)
 
 
 def _mean(s: Scalars, node: Node, operands: list[Values]) -> Values:

@@ -52,3 +52,9 @@ def test_slices_of_an_open_dimension(cut: str, out: str) -> None:
 @pytest.mark.parametrize("cut", ["2:2", "3:1", "-1:-2", "-1:-1"])
 def test_a_slice_that_is_empty_for_every_extent(cut: str) -> None:
     assert found(f"operator F(x: R[d]) -> R[d]:\n    return x[{cut}]\n") == [("NDL335", 2)]
+
+
+@pytest.mark.parametrize(("call", "out"), [("cumsum(x)", "d"), ("rms(x)*x", "d"), ("[rms(x)]", "1")])
+def test_running_sums_and_mean_squares_have_types(call: str, out: str) -> None:
+    assert found(f"operator F(x: R[d]) -> R[{out}]:\n    return {call}\n") == []
+    assert found(f"operator F(x: R[d]) -> R[{out} + 1]:\n    return {call}\n") == [("NDL309", 1)]

@@ -42,8 +42,8 @@ def run(model: Any, x: torch.Tensor, backend: str, method: str, name: str) -> li
     values = list(dict(s.final).values())
     loss = sum((v * torch.linspace(0.5, 1, v.numel(), dtype=v.dtype).reshape(v.shape)).sum() for v in values)
     weights = [w for key, w in model.named_parameters() if "." in key]
-    grads = torch.autograd.grad(loss, [x, *weights], allow_unused=True)
-    return [*(v.detach() for v in values), *(g for g in grads if g is not None)]
+    grads = torch.autograd.grad(loss, [x, *weights], allow_unused=True, materialize_grads=True)
+    return [*(v.detach() for v in values), *grads]
 
 
 def agree(model: Any, x: torch.Tensor, method: str, name: str = "x") -> None:
