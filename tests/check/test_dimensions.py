@@ -54,7 +54,9 @@ def test_a_slice_that_is_empty_for_every_extent(cut: str) -> None:
     assert found(f"operator F(x: R[d]) -> R[d]:\n    return x[{cut}]\n") == [("NDL335", 2)]
 
 
-@pytest.mark.parametrize(("call", "out"), [("cumsum(x)", "d"), ("rms(x)*x", "d"), ("rms(x[1:])*x[1:]", "d - 1")])
+@pytest.mark.parametrize(
+    ("call", "out"), [("cumsum(x)", "d"), ("rms(x)*x", "d"), ("rms(x[1:])*x[1:]", "d - 1")]
+)
 def test_running_sums_and_mean_squares_have_types(call: str, out: str) -> None:
     assert found(f"operator F(x: R[d]) -> R[{out}]:\n    return {call}\n") == []
     assert found(f"operator F(x: R[d]) -> R[{out} + 1]:\n    return {call}\n") == [("NDL309", 1)]
