@@ -32,9 +32,6 @@ MOST = 256
 KEPT = 64
 """Starts of rows that are kept; others are found again from the nearest."""
 
-KEPT = 64
-"""Starts of rows that are kept; others are found again from the nearest."""
-
 
 @dataclass(frozen=True)
 class _Row:

@@ -94,7 +94,7 @@ class Scalars:
         return handler(self, node, self.spread(operands))
 
     def _whole(self, node: Node, operands: list[Values]) -> Values:
-        """An operation on vectors that stay whole, or None."""
+        """An operation on tensors that stay whole, or None."""
         op, x = node.op, operands[0]
         if op == "matmul":
             ranks = [len(o.shape) for o in operands]
@@ -104,23 +104,32 @@ class Scalars:
         if op in ("sum", "mean") and not isinstance(x, vectors.Deferred):
             return tensors.summed(self.code, x, axes_of(node, len(x.shape)), op == "mean")
         if op in MOVES and not isinstance(x, vectors.Deferred):
-            places = MOVES[op](self, node, [np.arange(x.size).reshape(x.shape), *self.spread(operands[1:])])
-            if np.array_equal(places, np.arange(x.size).reshape(x.shape)):
-                return x
-            if op == "reshape" and isinstance(x, vectors.Vector):
-                return vectors.Vector(x.value, places.shape)
-            return tensors.moved(self.code, x, places)
+            return self._moved(node, x, self.spread(operands[1:]))
         if op in JOINS:
-            sizes = [math.prod(o.shape) for o in operands]
-            numbers = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
-            made = JOINS[op](self, node, [k.reshape(o.shape) for k, o in zip(numbers, operands)])
-            where = np.empty(made.size, dtype=np.int64)
-            where[made.reshape(-1)] = np.arange(made.size)
-            places = [where[k].reshape(o.shape) for k, o in zip(numbers, operands)]
-            return tensors.joined(self.code, operands, places, made.shape)
+            return self._joined(node, operands)
         if op in ("convolve", "convolve_back"):
             return windows.whole(self, node, operands)
         return None
+
+    def _moved(self, node: Node, x: Values, more: list[Values]) -> Values:
+        """What takes elements tells by their numbers where it takes them."""
+        numbers = np.arange(x.size).reshape(x.shape)
+        places = MOVES[node.op](self, node, [numbers, *more])
+        if np.array_equal(places, numbers):
+            return x
+        if node.op == "reshape" and isinstance(x, vectors.Vector):
+            return vectors.Vector(x.value, places.shape)
+        return tensors.moved(self.code, x, places)
+
+    def _joined(self, node: Node, operands: list[Values]) -> Values:
+        """Likewise what puts several together: entry k of the result is that of number `made[k]`."""
+        sizes = [math.prod(o.shape) for o in operands]
+        numbers = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+        made = JOINS[node.op](self, node, [k.reshape(o.shape) for k, o in zip(numbers, operands)])
+        where = np.empty(made.size, dtype=np.int64)
+        where[made.reshape(-1)] = np.arange(made.size)
+        places = [where[k].reshape(o.shape) for k, o in zip(numbers, operands)]
+        return tensors.joined(self.code, operands, places, made.shape)
 
     def spread(self, operands: Sequence[Values]) -> list[Values]:
         """Values with their elements apart."""
