@@ -92,10 +92,7 @@ def _one(ev: Evaluator, v: Value, axis: int, item: Any, span: Span) -> tuple[Any
         if size is None:
             if not ev.checking:
                 return UNKNOWN, axis + 1
-            left = _left(extent, item)
-            if left.constant is not None and left.constant <= 0:
-                return ev.error("NDL335", f"this slice of an axis of {extent} is empty", span), axis
-            shape = (*v.type.shape[:axis], left, *v.type.shape[axis + 1 :])
+            shape = (*v.type.shape[:axis], _left(extent, item), *v.type.shape[axis + 1 :])
             return Value(replace(v.type, shape=shape), None, v.axes), axis + 1
         start, stop, _ = item.indices(size)
         if start >= stop:
@@ -111,12 +108,12 @@ def _one(ev: Evaluator, v: Value, axis: int, item: Any, span: Span) -> tuple[Any
 
 
 def _left(extent: Dim, item: slice) -> Dim:
-    """What a slice leaves of an extent that is not known, and large enough."""
-    first, last = (
-        Dim.of(default) if end is None else extent + end if end < 0 else Dim.of(end)
-        for end, default in ((item.start, 0), (item.stop, extent))
-    )
-    return last - first
+    """What a slice leaves of an extent that is not known. Ends that a short axis cuts off are known when it
+    is used: that extent is a name of its own."""
+    first, last = item.start or 0, item.stop or 0
+    if first < 0 or last > 0 or item.stop == 0:
+        return Dim.of(f"({extent}|{item.start}:{item.stop})")
+    return extent - first + last
 
 
 def _without(t: Tensor, axis: int) -> Tensor:

@@ -214,6 +214,8 @@ def lower_operator(
             continue
         if result.type.rank == 0 and isinstance(wanted, Tensor) and wanted.rank:
             result = ev.spread(result, wanted.shape, decl.name_span)
+        if placed is None and not result.axes:
+            _refuse_shape(result.type, wanted, decl.name, decl.name_span)
         if placed is not None and len(values) == 1 and isinstance(decl.result, tree.FieldType):
             result = everywhere(ev, result, decl.result, scope)
         declared = _declared_result(net)
@@ -235,6 +237,15 @@ def lower_operator(
         decl.doc or "",
         tuple(weights.draws.values()),
     )
+
+
+def _refuse_shape(found: Tensor, wanted: Any, name: str, span: Span) -> None:
+    """Refuse other extents than were declared, which only a use tells: a slice may be cut off (NDL309)."""
+    if not isinstance(wanted, Tensor) or found.on is not None or wanted.on is not None:
+        return
+    told = all(d.constant is not None for d in (*found.shape, *wanted.shape))
+    if told and found.shape != wanted.shape:
+        raise fail("NDL309", f"`{name}` is declared to give {wanted}, but here it gives {found}", span)
 
 
 def refuse_untold(dims: Mapping[str, Dim], name: str, span: Span) -> None:
