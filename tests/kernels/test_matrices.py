@@ -6,10 +6,12 @@ import lanes
 import numpy as np
 import pytest
 import torch
+from ndl.compiler.ir.graph import Graph
 from ndl.compiler.kernels.code import Code
 from ndl.compiler.kernels.ir import Unsupported, Value
 from ndl.compiler.kernels.matrices import LARGEST_DETERMINANT, MATRICES
 from ndl.compiler.kernels.scalars import Scalars
+from ndl.compiler.types import Tensor
 from test_tensors import agree, points
 
 import ndl
@@ -39,6 +41,11 @@ def test_values_and_gradients_against_torch(rate: str, n: int) -> None:
         agree(program.Body(seed=3), points(17, n), method)
 
 
+def determinant(code: Code, entries: np.ndarray) -> Value:
+    node = Graph().add("det", [], type=Tensor("R"))
+    return MATRICES["det"](Scalars(code, lambda name, shape: None), node, [entries]).item()
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, LARGEST_DETERMINANT])
 def test_determinants(n: int) -> None:
     A = np.random.default_rng(n).normal(size=(40, n, n))
@@ -48,8 +55,7 @@ def test_determinants(n: int) -> None:
 
     def write(code: Code, *values: Value) -> list[Value]:
         entries = np.array([*values, None], dtype=object)[:-1].reshape(n, n)
-        scalars = Scalars(code, lambda name, shape: None)
-        return [MATRICES["det"](scalars, None, [entries]).item()]  # type: ignore[arg-type]
+        return [determinant(code, entries)]
 
     block = lanes.straight("f64", write, ["real"] * n**2)
     (found,) = lanes.evaluate(block, "f64", *A.reshape(40, -1).T)
@@ -62,7 +68,7 @@ def test_what_is_too_large() -> None:
     with code.block(["real"] * n**2) as block:
         entries = np.array(block.params, dtype=object).reshape(n, n)
         with pytest.raises(Unsupported, match="determinants have 9 rows, more than 8"):
-            MATRICES["det"](Scalars(code, lambda name, shape: None), None, [entries])  # type: ignore[arg-type]
+            determinant(code, entries)
 
 
 def test_mechanics_of_the_library() -> None:
